@@ -1,0 +1,70 @@
+"""Errors of the agents, split by who must act.
+
+Every error a user can meet derives from `AcnsError` and carries a `hint`: what to do next. The exit code of
+a command follows from the class: 1 a check failed, 2 usage or input, 3 environment, 4 our bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class AcnsError(Exception):
+    """Root of all errors; never raised itself."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong (or doubtful) in a file: where, what, and what to do. Lines and columns count from 1."""
+
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+    warning: bool = False
+
+    def __str__(self) -> str:
+        kind = "warning: " if self.warning else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.path}:{self.line}:{self.column}: {kind}{self.message}{hint}"
+
+
+class InputError(AcnsError):
+    """The operator's input is wrong: a file, a setting, an argument. Holds *all* the problems found."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem] | str, *, hint: str = "") -> None:
+        self.problems = () if isinstance(problems, str) else tuple(sorted(problems))
+        text = problems if isinstance(problems, str) else "\n".join(map(str, self.problems))
+        super().__init__(text, hint=hint)
+
+
+class EnvironmentFault(AcnsError):
+    """The machine lacks something: privilege, kernel feature, tool."""
+
+    exit_code = 3
+
+
+class PeerError(AcnsError):
+    """The other side (agent, DNS server, kernel socket) broke the contract or went away."""
+
+    exit_code = 3
+
+
+class Bug(AcnsError):
+    """We are wrong. The message is for the issue tracker."""
+
+    exit_code = 4

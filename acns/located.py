@@ -1,0 +1,192 @@
+"""YAML values that know where they stand: every error can name file:line:col.
+
+PyYAML composes nodes with marks; this module turns them into plain values plus a table from path
+(`("spec", "egress", 0, "toFQDNs")`) to position. It is stricter than YAML where YAML surprises: a duplicate
+key is an error, anchors may not recurse, and the size of a document is bounded (manifests are hostile input).
+Models are pydantic's; all of a document's errors come back at once, each with its place and, for an unknown
+field, the closest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+import pydantic
+import yaml
+
+from acns.errors import InputError, Problem
+
+Path = tuple[str | int, ...]
+Model = TypeVar("Model", bound=pydantic.BaseModel)
+
+MAX_TEXT_BYTES = 8 << 20
+MAX_NODES = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Line and column, counted from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document: its plain value, and where each part of it begins (keys, for mapping entries)."""
+
+    path: str
+    value: Any
+    positions: dict[Path, Position]
+
+    def position(self, where: Path = ()) -> Position:
+        """The position of `where`, or of its nearest ancestor that exists."""
+        for end in range(len(where), -1, -1):
+            if found := self.positions.get(where[:end]):
+                return found
+        return Position(1, 1)
+
+    def problem(self, where: Path, message: str, *, hint: str = "", warning: bool = False) -> Problem:
+        at = self.position(where)
+        return Problem(self.path, at.line, at.column, message, hint, warning)
+
+
+def load(text: str, path: str) -> list[Document]:
+    """All documents of a YAML (or JSON) text; empty ones are left out. Raises InputError, with positions."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise InputError([Problem(path, 1, 1, f"file is larger than {MAX_TEXT_BYTES >> 20} MiB")])
+    loader = yaml.SafeLoader(text)
+    try:
+        documents = []
+        while loader.check_node():
+            node = loader.get_node()
+            document = _Builder(path, loader).document(node)
+            if document.value is not None:
+                documents.append(document)
+        return documents
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise InputError([Problem(path, line, column, f"not YAML: {error.problem or error}")]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError([Problem(path, 1, 1, f"not YAML: {error}")]) from error
+    finally:
+        loader.dispose()
+
+
+class _Builder:
+    """Plain values and positions from one composed node tree."""
+
+    def __init__(self, path: str, loader: yaml.SafeLoader) -> None:
+        self.path = path
+        self.loader = loader
+        self.positions: dict[Path, Position] = {}
+        self.problems: list[Problem] = []
+        self.open_nodes: set[int] = set()
+        self.nodes = 0
+
+    def document(self, node: yaml.Node) -> Document:
+        value = self.value(node, ())
+        if self.problems:
+            raise InputError(self.problems)
+        return Document(self.path, value, self.positions)
+
+    def value(self, node: yaml.Node, where: Path) -> Any:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or id(node) in self.open_nodes:
+            self.fail(node, "too many values" if self.nodes > MAX_NODES else "an anchor contains itself")
+            return None
+        self.positions.setdefault(where, _position(node))
+        if isinstance(node, yaml.ScalarNode):
+            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+        self.open_nodes.add(id(node))
+        try:
+            return self.mapping(node, where) if isinstance(node, yaml.MappingNode) else self.sequence(node, where)
+        finally:
+            self.open_nodes.discard(id(node))
+
+    def sequence(self, node: yaml.Node, where: Path) -> list[Any]:
+        return [self.value(item, (*where, index)) for index, item in enumerate(node.value)]
+
+    def mapping(self, node: yaml.MappingNode, where: Path) -> dict[str, Any]:
+        self.loader.flatten_mapping(node)
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None:
+                self.fail(key_node, "a key must be a plain word")
+                continue
+            if key in result:
+                self.fail(key_node, f"'{key}' is given twice")
+                continue
+            self.positions[(*where, key)] = _position(key_node)
+            result[key] = self.value(value_node, (*where, key))
+        return result
+
+    def fail(self, node: yaml.Node, message: str) -> None:
+        at = _position(node)
+        self.problems.append(Problem(self.path, at.line, at.column, message))
+
+
+def _position(node: yaml.Node) -> Position:
+    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def validate(model: type[Model], document: Document, where: Path = ()) -> Model:
+    """`document` (or the part of it at `where`) as `model`. Raises InputError with every problem at its place."""
+    value = document.value
+    for step in where:
+        value = value[step]
+    try:
+        return model.model_validate(value)
+    except pydantic.ValidationError as error:
+        raise InputError(_problems(model, document, where, error)) from error
+
+
+def _problems(
+    model: type[pydantic.BaseModel], document: Document, where: Path, error: pydantic.ValidationError
+) -> Iterator[Problem]:
+    for detail in error.errors(include_url=False):
+        loc: Path = (*where, *detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            known = fields_at(model, detail["loc"][:-1])
+            yield document.problem(loc, f"unknown field '{loc[-1]}'", hint=did_you_mean(str(loc[-1]), known))
+        elif detail["type"] == "missing":
+            yield document.problem(loc[:-1], f"'{loc[-1]}' is missing")
+        else:
+            message = detail["msg"].removeprefix("Value error, ")
+            yield document.problem(loc, f"{'.'.join(map(str, loc))}: {message}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the closest of `known`, or all of them when none is close and they are few."""
+    names = sorted(known)
+    if close := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
+        return f"did you mean '{close[0]}'?"
+    return f"known here: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+
+
+def fields_at(model: type[pydantic.BaseModel], loc: Iterable[str | int]) -> set[str]:
+    """The field names (aliases) that `model` knows at `loc`; empty when `loc` leaves the models."""
+    current: type[pydantic.BaseModel] | None = model
+    for step in loc:
+        if isinstance(step, int) or current is None:
+            continue
+        current = next(
+            (
+                _model_in(field.annotation)
+                for name, field in current.model_fields.items()
+                if step in (name, field.alias)
+            ),
+            None,
+        )
+    return {field.alias or name for name, field in current.model_fields.items()} if current else set()
+
+
+def _model_in(annotation: Any) -> type[pydantic.BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)

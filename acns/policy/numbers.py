@@ -1,0 +1,70 @@
+"""Numbers that stay: identities, endpoint ids, grants.
+
+The kernel (`ct mark`) and the peers (FQDNData) want small numbers where we have texts. A registry gives each
+text the lowest number never used, remembers it across restarts (the shim saves `known()`), and reuses a
+forgotten number only when the range is used up, longest-forgotten first: a live connection may still carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from acns.errors import EnvironmentFault
+
+# Cilium's reserved identities (pkg/identity/numericidentity.go) and ranges.
+RESERVED_IDENTITIES = {
+    "reserved:host": 1,
+    "reserved:world": 2,
+    "reserved:unmanaged": 3,
+    "reserved:health": 4,
+    "reserved:init": 5,
+    "reserved:remote-node": 6,
+    "reserved:kube-apiserver": 7,
+    "reserved:ingress": 8,
+}
+IDENTITY_RANGE = (256, 65_535)
+CIDR_IDENTITY_RANGE = (1 << 24, (1 << 24) + 65_535)
+ENDPOINT_RANGE = (1, 65_535)
+GRANT_RANGE = (1, 65_535)
+
+
+class NumberRegistry:
+    """Texts to numbers in `first`..`last`, both included."""
+
+    def __init__(self, kind: str, first: int, last: int, known: Mapping[str, int] | None = None) -> None:
+        self.kind = kind
+        self.first, self.last = first, last
+        self._numbers = dict(known or {})
+        self._next = max(self._numbers.values(), default=first - 1) + 1
+        self._forgotten: dict[str, None] = {}
+
+    def number(self, key: str) -> int:
+        """The number of `key`, a new one if it has none. Raises EnvironmentFault when none is left."""
+        self._forgotten.pop(key, None)
+        if key not in self._numbers:
+            self._numbers[key] = self._fresh()
+        return self._numbers[key]
+
+    def keep_only(self, keys: Iterable[str]) -> None:
+        """Mark all others as forgotten: their numbers stay theirs until the range is used up."""
+        live = set(keys)
+        for key in self._numbers:
+            if key not in live:
+                self._forgotten.setdefault(key)
+
+    def known(self) -> dict[str, int]:
+        """Everything to save for the next start."""
+        return dict(self._numbers)
+
+    def _fresh(self) -> int:
+        if self._next <= self.last:
+            self._next += 1
+            return self._next - 1
+        if not self._forgotten:
+            raise EnvironmentFault(
+                f"all {self.last - self.first + 1} numbers for {self.kind} are in use",
+                hint="fewer distinct rules or label sets on this node",
+            )
+        oldest = next(iter(self._forgotten))
+        del self._forgotten[oldest]
+        return self._numbers.pop(oldest)

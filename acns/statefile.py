@@ -1,0 +1,59 @@
+"""Checksummed state on disk: whole or not at all.
+
+A state file is JSON `{"format", "version", "sha256", "payload"}`, mode 0600, written to a temporary name,
+synced and renamed, so that a reader sees the old one or the new one. A file that is torn, altered or of
+another version is never half-used: it is set aside as `NAME.damaged` and reported, and the caller starts
+without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from acns.errors import PeerError
+
+
+def save(path: Path, form: str, version: int, payload: Any) -> None:
+    """Write `payload` (JSON-able) so that `load` gives it back; atomic and durable."""
+    record = {"format": form, "version": version, "sha256": _digest(payload), "payload": payload}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(record, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+
+
+def load(path: Path, form: str, version: int) -> Any | None:
+    """The payload; None when there is no file.
+
+    Raises PeerError when the file cannot be trusted; it has then been renamed to `NAME.damaged`.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise _set_aside(path, "is not JSON") from error
+    if not isinstance(record, dict) or record.get("format") != form:
+        raise _set_aside(path, f"is not of format {form}")
+    if record.get("version") != version:
+        raise _set_aside(path, f"is of version {record.get('version')}, this program writes {version}")
+    if record.get("sha256") != _digest(record.get("payload")):
+        raise _set_aside(path, "does not match its checksum")
+    return record["payload"]
+
+
+def _digest(payload: Any) -> str:
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+
+
+def _set_aside(path: Path, reason: str) -> PeerError:
+    aside = path.with_name(path.name + ".damaged")
+    path.rename(aside)
+    return PeerError(f"{path} {reason}", hint=f"set aside as {aside.name}; starting without it")
