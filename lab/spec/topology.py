@@ -1,0 +1,117 @@
+"""The topology file: what a lab is made of.
+
+One YAML file describes nodes, pods, Services, the Internet behind them, the policies that apply and what is
+expected to come of it. These models are the schema; `lab.spec.load` reads a file into them and reports every
+error at once with file:line:col. Names become file, process and namespace names, so they are held to DNS labels.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DNSLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Hostname = Annotated[str, Field(pattern=r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$", max_length=253)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Labels = dict[str, str]
+
+
+class Section(BaseModel):
+    """Base of all parts: unknown fields are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(Section):
+    """A node: a namespace with its own agent pair. `shim` and `resolver` override agent settings by name."""
+
+    name: DNSLabel
+    shim: dict[str, Any] = {}
+    resolver: dict[str, Any] = {}
+
+
+class WebProgram(Section):
+    """The lab's web server: HTTP (and HTTPS) that answers with the name it was asked for."""
+
+    kind: Literal["web"]
+    http_port: Port = 80
+    https_port: Port = 443
+
+
+class DNSProgram(Section):
+    """dnsmasq as the cluster's DNS: the lab's Services by name, all other names forwarded to the Internet's DNS."""
+
+    kind: Literal["dnsmasq"]
+    port: Port = 53
+
+
+Program = Annotated[WebProgram | DNSProgram, Field(discriminator="kind")]
+
+
+class Pod(Section):
+    """A pod: a namespace behind a veth, on `node`. Without `program` it idles and waits for `lab.exec`."""
+
+    name: DNSLabel
+    node: DNSLabel
+    namespace: DNSLabel = "default"
+    labels: Labels = {}
+    service_account: DNSLabel = "default"
+    address: IPv4Address | None = None
+    program: Program | None = None
+
+
+class ServicePort(Section):
+    name: DNSLabel
+    port: Port
+    protocol: Literal["TCP", "UDP"] = "TCP"
+    target_port: Port | None = None
+
+
+class Service(Section):
+    """A ClusterIP Service in front of the pods that `selector` names; `lab` translates it as kube-proxy does."""
+
+    name: DNSLabel
+    namespace: DNSLabel = "default"
+    cluster_ip: IPv4Address
+    selector: Labels
+    ports: tuple[ServicePort, ...]
+
+
+class InternetName(Section):
+    """One DNS name of the Internet. `rotate` hands out the addresses of `a` one per answer, in turn."""
+
+    a: tuple[IPv4Address, ...] = ()
+    aaaa: tuple[IPv6Address, ...] = ()
+    cname: Hostname | None = None
+    ttl_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    rotate: bool = False
+
+
+class Internet(Section):
+    """Everything outside the cluster: one router namespace that owns every address named here and serves HTTP,
+    HTTPS and (at `dns`) DNS on them."""
+
+    dns: IPv4Address = IPv4Address("203.0.113.53")
+    names: dict[Hostname, InternetName] = {}
+
+
+class Manifest(Section):
+    """Kubernetes manifests that every node's shim gets: a file beside the topology, or inline YAML text."""
+
+    file: str | None = None
+    inline: str | None = None
+
+
+class Topology(Section):
+    """A whole lab. `expect` holds statements such as `frontend connects api.example.com:443`."""
+
+    name: DNSLabel
+    description: str = ""
+    nodes: tuple[Node, ...]
+    pods: tuple[Pod, ...] = ()
+    services: tuple[Service, ...] = ()
+    internet: Internet = Internet()
+    policies: tuple[Manifest, ...] = ()
+    expect: tuple[str, ...] = ()
