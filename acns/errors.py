@@ -26,7 +26,7 @@ class AcnsError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong (or doubtful) in a file: where, what, and what to do. Lines and columns count from 1."""
+    """One thing wrong (or doubtful) in a file: where, what, and what to do. Line and column from 1."""
 
     path: str
     line: int

@@ -104,7 +104,9 @@ class _Builder:
             return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
         self.open_nodes.add(id(node))
         try:
-            return self.mapping(node, where) if isinstance(node, yaml.MappingNode) else self.sequence(node, where)
+            if isinstance(node, yaml.MappingNode):
+                return self.mapping(node, where)
+            return self.sequence(node, where)
         finally:
             self.open_nodes.discard(id(node))
 
@@ -136,7 +138,7 @@ def _position(node: yaml.Node) -> Position:
 
 
 def validate(model: type[Model], document: Document, where: Path = ()) -> Model:
-    """`document` (or the part of it at `where`) as `model`. Raises InputError with every problem at its place."""
+    """`document` (or its part at `where`) as `model`. Raises InputError with every problem at its place."""
     value = document.value
     for step in where:
         value = value[step]

@@ -1,0 +1,29 @@
+"""Where the shim's Kubernetes objects come from.
+
+A source yields the whole state as it is now, and again after each change; what it cannot read it reports as
+problems and leaves at the last state that was good. The folder of manifests (`files`) is one source; the API
+server's watch is to be another: the shim behind them is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from acns.errors import Problem
+from acns.policy.objects import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All objects that count now, and everything wrong with what was offered."""
+
+    objects: tuple[Object, ...]
+    problems: tuple[Problem, ...]
+
+
+class Source(Protocol):
+    """Yields at once when iterated, then on each change, for ever."""
+
+    def watch(self) -> AsyncIterator[Observed]: ...

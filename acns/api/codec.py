@@ -1,0 +1,140 @@
+"""From the wire of `FQDNData` to this project's values and back, quirks of real peers included.
+
+Real peers put the *text* of an address into `record_ip` and `source_ip` and raw bytes into `EndpointInfo.ip`
+and `prefix`; this module reads both forms everywhere and writes what real peers write. IPv6 is read, so that
+a dual-stack peer can be served, and left out: nothing here enforces it. Whatever is no address, name or
+prefix raises `BadMessage`, which says which field is wrong; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from acns.api import fqdndata_pb2 as pb
+from acns.dns import name as names
+from acns.errors import PeerError
+
+# Cilium's reserved identities (pkg/identity/numericidentity.go).
+WORLD: Final = 2
+ANY_SERVER: Final = 0
+
+
+class BadMessage(PeerError):
+    """The peer sent a value that means nothing; `field` is its path in the message."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+# --- addresses -------------------------------------------------------------------------------------------
+
+
+def address_from_wire(value: bytes, field: str = "address") -> bytes:
+    """4 or 16 raw bytes, from text or raw bytes.
+
+    Text is tried first. Both readings exist for some values (`::12` is four bytes long); taken as IPv6 such
+    an address is never opened, taken as IPv4 it would open one that nobody named.
+    """
+    text_address = _from_text(value)
+    if text_address is not None:
+        return text_address
+    if len(value) in (4, 16):
+        return value
+    raise BadMessage(field, f"{value[:64]!r} is no address")
+
+
+def _from_text(value: bytes) -> bytes | None:
+    try:
+        return ipaddress.ip_address(value.decode("ascii")).packed
+    except ValueError:  # UnicodeDecodeError is one
+        return None
+
+
+def address_to_wire(address: bytes) -> bytes:
+    """The text of a raw address, as bytes: what real peers put in `record_ip` and `source_ip`."""
+    return str(ipaddress.ip_address(address)).encode("ascii")
+
+
+def ipv4_only(addresses: Iterable[bytes]) -> tuple[bytes, ...]:
+    """The raw IPv4 addresses among raw addresses, in order, each once."""
+    return tuple(dict.fromkeys(address for address in addresses if len(address) == 4))
+
+
+# --- prefixes --------------------------------------------------------------------------------------------
+
+
+def prefix_to_wire(network: IPv4Network) -> bytes:
+    """Raw address and one byte of length (Go's `netip.Prefix.MarshalBinary`)."""
+    return network.network_address.packed + bytes((network.prefixlen,))
+
+
+def prefix_from_wire(value: bytes, field: str = "prefix") -> IPv4Network | None:
+    """The network; None for an IPv6 one. Host bits are cleared, as a route lookup would."""
+    if len(value) not in (5, 17) or value[-1] > 8 * (len(value) - 1):
+        raise BadMessage(field, f"{value.hex()} is no prefix (raw address and one byte of length)")
+    if len(value) == 17:
+        return None
+    return IPv4Network((IPv4Address(value[:4]), value[4]), strict=False)
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+def name_from_wire(text: str, field: str = "fqdn") -> names.Name:
+    """The labels of `fqdn`, lower-case; the trailing dot may be missing. Empty is no name (`.` is one)."""
+    if not text:
+        raise BadMessage(field, "is empty")
+    try:
+        return names.from_text(text)
+    except ValueError as error:
+        raise BadMessage(field, str(error)) from error
+
+
+def name_to_wire(name: names.Name) -> str:
+    """The text of a name, with its trailing dot and RFC 4343 escapes."""
+    return names.to_text(name)
+
+
+# --- mappings --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What one answer taught. `addresses` are raw IPv4; empty means there is nothing to commit."""
+
+    name: names.Name
+    addresses: tuple[bytes, ...]
+    ttl_s: int
+    source_identity: int
+    source: bytes
+    """The pod that asked, raw; empty where the peer did not say."""
+    rcode: int = 0
+
+
+def mapping_to_wire(mapping: Mapping) -> pb.FQDNMapping:
+    """The message as real peers write it: addresses as text, the name with its trailing dot."""
+    return pb.FQDNMapping(
+        fqdn=name_to_wire(mapping.name),
+        record_ip=[address_to_wire(address) for address in mapping.addresses],
+        ttl=mapping.ttl_s,
+        source_identity=mapping.source_identity,
+        source_ip=address_to_wire(mapping.source) if mapping.source else b"",
+        response_code=mapping.rcode,
+    )
+
+
+def mapping_from_wire(message: pb.FQDNMapping) -> Mapping:
+    """The values of a peer's report. Raises BadMessage; IPv6 addresses are left out."""
+    return Mapping(
+        name=name_from_wire(message.fqdn),
+        addresses=ipv4_only(address_from_wire(value, "record_ip") for value in message.record_ip),
+        ttl_s=message.ttl,
+        source_identity=message.source_identity,
+        source=address_from_wire(message.source_ip, "source_ip") if message.source_ip else b"",
+        rcode=message.response_code,
+    )

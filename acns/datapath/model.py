@@ -1,0 +1,98 @@
+"""What a node's table should hold, and what it does hold, as plain values.
+
+`Ruleset` is the wish (compiled from a NodePolicy), `Inventory` is the kernel's answer; `transaction` is the way
+from one to the other. Every rule carries its id as the first word of its comment, and the id is a digest of the
+rule's text: so an inventory needs only comments to tell whether a chain is what it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from acns.policy.model import Origin
+
+
+class Content(Enum):
+    """Who decides what is in a set."""
+
+    FIXED = "fixed"  # its name is a digest of its elements: never changed, only made and removed
+    KEPT = "kept"  # the ruleset says; transactions bring the difference
+    LEARNED = "learned"  # the cache says, through `elements`; transactions never touch one that exists
+
+
+@dataclass(frozen=True, slots=True)
+class SetSpec:
+    """A named set. Elements are nft text, without timeout."""
+
+    name: str
+    type: str
+    content: Content
+    elements: frozenset[str] = frozenset()
+    flags: str = ""
+    comment: str = ""
+    timeouts_s: Mapping[str, float] = field(default_factory=dict)  # LEARNED only: elements at creation
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """A verdict map: key text → chain name."""
+
+    name: str
+    type: str
+    elements: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: `text` is everything but the comment; `id` is the comment's first word, `note` the rest."""
+
+    id: str
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSpec:
+    """A chain; `hook` is empty for the ones that maps dispatch to (content-addressed, immutable)."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    hook: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What an id in the kernel stands for: the selector or peer, where policies say so, whom it serves."""
+
+    kind: str  # "rule" | "set" | "chain" | "counter"
+    text: str
+    origins: tuple[Origin, ...] = ()
+    endpoints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """The whole table, as values. Compare two with `==` to see whether anything changed."""
+
+    counters: frozenset[str]
+    sets: Mapping[str, SetSpec]
+    maps: Mapping[str, MapSpec]
+    chains: Mapping[str, ChainSpec]
+    descriptions: Mapping[str, Description]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the kernel's table holds now. `set_elements` lacks the learned sets; `chain_rules` are rule ids."""
+
+    exists: bool = False
+    counters: frozenset[str] = frozenset()
+    sets: frozenset[str] = frozenset()
+    set_elements: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    map_elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    chain_rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+EMPTY = Inventory()

@@ -1,0 +1,175 @@
+"""Labels and what selects them, as Cilium has them.
+
+A label is `source:key=value`. A pod's identity is its set of labels, and selectors see nothing else of it, so
+which labels count is decided here: the pod's own (without those that differ between pods of one workload,
+`pod-template-hash` and the like, as in Cilium's default label filter), its namespace's name and labels, its
+service account, its cluster. A selector's key without a source matches any source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+NAMESPACE_KEY = "io.kubernetes.pod.namespace"
+NAMESPACE_LABELS_PREFIX = "io.cilium.k8s.namespace.labels."
+SERVICE_ACCOUNT_KEY = "io.cilium.k8s.policy.serviceaccount"
+CLUSTER_KEY = "io.cilium.k8s.policy.cluster"
+CLUSTER_NAME = "default"
+
+ANY, K8S, RESERVED = "any", "k8s", "reserved"
+SOURCES = (ANY, K8S, RESERVED)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """A label key with its source; source `any` stands for every source."""
+
+    source: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.name}"
+
+
+class Operator(StrEnum):
+    """The operators of `matchExpressions`."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Requirement:
+    """One condition on one key. `matchLabels` entries are In with a single value."""
+
+    key: Key
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        match self.operator:
+            case Operator.EXISTS:
+                return str(self.key)
+            case Operator.DOES_NOT_EXIST:
+                return f"!{self.key}"
+            case Operator.IN if len(self.values) == 1:
+                return f"{self.key}={self.values[0]}"
+        return f"{self.key} {self.operator} ({','.join(self.values)})"
+
+    def holds(self, labels: Labels) -> bool:
+        """NotIn and DoesNotExist hold where the key is absent, as in Kubernetes."""
+        found = labels.values(self.key)
+        match self.operator:
+            case Operator.EXISTS:
+                return bool(found)
+            case Operator.DOES_NOT_EXIST:
+                return not found
+            case Operator.IN:
+                return any(value in self.values for value in found)
+        return not any(value in self.values for value in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """All requirements must hold; none at all selects everything. Sorted, so equal meaning is equal value."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    @classmethod
+    def of(cls, requirements: Iterable[Requirement]) -> Selector:
+        unique = {
+            Requirement(each.key, each.operator, tuple(sorted(set(each.values)))) for each in requirements
+        }
+        return cls(tuple(sorted(unique)))
+
+    @property
+    def key(self) -> str:
+        """The canonical text."""
+        return ",".join(map(str, self.requirements)) or "*"
+
+    def names_namespace(self) -> bool:
+        """Whether it says itself which namespaces it means (Cilium then adds no scope)."""
+        return any(
+            each.key.name == NAMESPACE_KEY or each.key.name.startswith(NAMESPACE_LABELS_PREFIX)
+            for each in self.requirements
+        )
+
+    def within(self, namespace: str) -> Selector:
+        """The same, limited to pods of `namespace`."""
+        scope = Requirement(Key(K8S, NAMESPACE_KEY), Operator.IN, (namespace,))
+        kept = (each for each in self.requirements if each.key.name != NAMESPACE_KEY)
+        return Selector.of((*kept, scope))
+
+    def matches(self, labels: Labels) -> bool:
+        return all(each.holds(labels) for each in self.requirements)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A label set, arranged for lookups. `texts` are `source:key=value`."""
+
+    texts: frozenset[str]
+    by_name: Mapping[str, Mapping[str, str]]  # key name → source → value
+
+    @classmethod
+    def of(cls, labels: Iterable[tuple[str, str, str]]) -> Labels:
+        """From (source, key, value) triples; a later value of the same source and key wins."""
+        by_name: dict[str, dict[str, str]] = {}
+        for source, name, value in labels:
+            by_name.setdefault(name, {})[source] = value
+        texts = frozenset(
+            f"{source}:{name}={value}" for name, values in by_name.items() for source, value in values.items()
+        )
+        return cls(texts, by_name)
+
+    def values(self, key: Key) -> tuple[str, ...]:
+        found = self.by_name.get(key.name, {})
+        if key.source == ANY:
+            return tuple(found.values())
+        return (found[key.source],) if key.source in found else ()
+
+
+def parse_key(text: str) -> Key:
+    """`k8s:app` → (k8s, app); a key without source gets `any`. Raises ValueError for what is no label key."""
+    source, colon, name = text.partition(":")
+    if not colon:
+        source, name = ANY, text
+    if source not in SOURCES:
+        raise ValueError(f"unknown label source '{source}:' (known here: {', '.join(SOURCES)})")
+    if not _KEY.fullmatch(name):
+        raise ValueError(f"'{name}' is not a label key")
+    return Key(source, name)
+
+
+_KEY = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?")
+
+# Cilium's default label filter (pkg/labelsfilter): labels that tell pods of one workload apart, or that
+# Kubernetes sets for its own use, are no part of an identity; `app.kubernetes.io/…` is.
+_KEPT = re.compile(r"app\.kubernetes\.io")
+_LEFT_OUT = re.compile(
+    r"io\.kubernetes|kubernetes\.io|.*beta\.kubernetes\.io|k8s\.io|pod-template-generation|pod-template-hash"
+    r"|controller-revision-hash|annotation|controller-uid|etcd_node"
+)
+
+
+def is_identity_label(key: str) -> bool:
+    """Whether a pod's own label is part of its identity."""
+    return bool(_KEPT.match(key)) or not _LEFT_OUT.match(key)
+
+
+def pod_labels(
+    labels: Mapping[str, str], namespace: str, service_account: str, namespace_labels: Mapping[str, str]
+) -> Labels:
+    """The label set of a pod, as its identity has it."""
+    own = ((K8S, key, value) for key, value in labels.items() if is_identity_label(key))
+    inherited = (
+        (K8S, f"{NAMESPACE_LABELS_PREFIX}{key}", value) for key, value in namespace_labels.items()
+    )
+    account = [(K8S, SERVICE_ACCOUNT_KEY, service_account)] if service_account else []
+    place = [(K8S, NAMESPACE_KEY, namespace), (K8S, CLUSTER_KEY, CLUSTER_NAME)]
+    return Labels.of([*own, *inherited, *account, *place])

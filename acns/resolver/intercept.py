@@ -1,0 +1,150 @@
+"""The sockets towards the pods: where redirected queries arrive, and from where answers leave.
+
+The kernel hands a pod's packet to 127.0.0.1:PORT by tproxy, its addresses unchanged. For UDP the server the
+pod asked comes as ancillary data (IP_RECVORIGDSTADDR), for TCP it is the accepted socket's own address. An
+answer has to come from that server's address and port, so it leaves from a transparent socket bound to it.
+All of them carry SO_MARK, by which the ruleset tells answers of the resolver from other traffic.
+
+Needs CAP_NET_ADMIN (IP_TRANSPARENT, SO_MARK). Each socket belongs to the network namespace of the thread that
+makes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from acns.datapath.constants import MARK_FROM_PROXY, PROXY_ADDRESS
+from acns.errors import EnvironmentFault
+
+# linux/in.h; not in Python's socket module.
+IP_TRANSPARENT: Final = 19
+IP_RECVORIGDSTADDR: Final = 20
+IP_ORIGDSTADDR: Final = 20
+
+RECEIVE_BUFFER_BYTES: Final = 4 << 20
+MAX_MESSAGE_BYTES: Final = 65_535
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
+_SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")  # the family is in host order, and known
+
+Address = tuple[str, int]
+Server = tuple[bytes, int]
+"""Raw IPv4 address and port of the DNS server that a pod asked."""
+
+
+def open_udp(port: int) -> socket.socket:
+    """The socket where redirected UDP queries arrive."""
+    with (
+        _explained(f"cannot listen on UDP {PROXY_ADDRESS}:{port}"),
+        _closing_on_error(_transparent_udp()) as listener,
+    ):
+        listener.setsockopt(socket.SOL_IP, IP_RECVORIGDSTADDR, 1)
+        _large_receive_buffer(listener)
+        listener.bind((PROXY_ADDRESS, port))
+        return listener
+
+
+def open_tcp(port: int, *, backlog: int = 1024) -> socket.socket:
+    """The listener where redirected TCP connections arrive; accepted sockets inherit its mark."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    with _explained(f"cannot listen on TCP {PROXY_ADDRESS}:{port}"), _closing_on_error(listener):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _make_transparent(listener)
+        listener.bind((PROXY_ADDRESS, port))
+        listener.listen(backlog)
+        return listener
+
+
+def receive(listener: socket.socket) -> tuple[bytes, Address, Server] | None:
+    """One query: packet, who asked, and whom. None where the kernel did not say whom.
+
+    Raises BlockingIOError when nothing is left.
+    """
+    packet, ancillary, _flags, source = listener.recvmsg(MAX_MESSAGE_BYTES, _ANCILLARY_BYTES)
+    for level, kind, data in ancillary:
+        if level == socket.SOL_IP and kind == IP_ORIGDSTADDR:
+            port, address = _SOCKADDR_IN.unpack_from(data)
+            return packet, source, (address, port)
+    return None
+
+
+class ReplySockets:
+    """Transparent UDP sockets bound to the servers' addresses, kept open, the least recently used closed."""
+
+    def __init__(self, limit: int, open_socket: Callable[[Server], socket.socket] | None = None) -> None:
+        self._limit = limit
+        self._open = open_socket or _open_reply
+        self._sockets: OrderedDict[Server, socket.socket] = OrderedDict()
+
+    def send(self, server: Server, packet: bytes, to: Address) -> None:
+        """Send `packet` from `server` to a pod. Raises OSError; a full buffer is BlockingIOError."""
+        found = self._sockets.get(server)
+        if found is None:
+            found = self._add(server)
+        else:
+            self._sockets.move_to_end(server)
+        found.sendto(packet, to)
+
+    def close(self) -> None:
+        while self._sockets:
+            self._sockets.popitem()[1].close()
+
+    def _add(self, server: Server) -> socket.socket:
+        while len(self._sockets) >= self._limit:
+            self._sockets.popitem(last=False)[1].close()
+        made = self._sockets[server] = self._open(server)
+        return made
+
+
+def _open_reply(server: Server) -> socket.socket:
+    with _closing_on_error(_transparent_udp()) as made:
+        # Another generation of this resolver may answer from the same address.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # it only ever sends
+        made.bind((socket.inet_ntoa(server[0]), server[1]))
+        return made
+
+
+def _transparent_udp() -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    with _closing_on_error(made):
+        _make_transparent(made)
+        return made
+
+
+def _make_transparent(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_FROM_PROXY)
+
+
+def _large_receive_buffer(sock: socket.socket) -> None:
+    """Room for a burst of queries while the loop is busy; beyond rmem_max where we may."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER_BYTES)
+
+
+@contextlib.contextmanager
+def _closing_on_error(sock: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise EnvironmentFault(
+            f"{what}: {error.strerror}", hint="transparent sockets need CAP_NET_ADMIN"
+        ) from error
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{what}: {error.strerror}", hint="is another resolver running here?"
+        ) from error

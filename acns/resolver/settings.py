@@ -1,0 +1,119 @@
+"""Settings of the security resolver."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from acns import settings as files
+from acns.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolverSettings:
+    """One flat TOML file; every field has a default."""
+
+    fqdndata: str = "unix:/run/acns/fqdndata.sock"
+    """The shim's FQDNData service: `unix:PATH`, or `host:port` for a peer on TCP (Cilium: 127.0.0.1:10095)."""
+
+    http_socket: str = "/run/acns/resolver-http.sock"
+    """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""
+
+    listen_port: int = 10053
+    """UDP and TCP port on 127.0.0.1 to which the kernel redirects; the shim's `proxy_port` must say the same."""
+
+    denied: Literal["refused", "nxdomain"] = "refused"
+    """Answer to a name that no rule allows. musl stops its search list at REFUSED and goes on after NXDOMAIN."""
+
+    aaaa: Literal["nodata", "passthrough"] = "nodata"
+    """IPv6 addresses of an allowed name: taken out of the answer (no pod can use them), or left as they are."""
+
+    upstream_timeout_ms: int = 10_000
+    """How long a DNS server may think, in ms, from the query to the answer (Cilium: 10 s)."""
+
+    upstream_silent: Literal["none", "servfail"] = "none"
+    """What the pod gets when the server stays silent: nothing, as the real one does, or SERVFAIL."""
+
+    commit_timeout_ms: int = 100
+    """How long an answer waits for the shim's commit, in ms (Cilium: tofqdns-proxy-response-max-delay)."""
+
+    max_in_flight: int = 8_192
+    """Queries being worked on at once; past it SERVFAIL. Bounds memory: some 10 KiB each at worst."""
+
+    max_in_flight_per_endpoint: int = 2_048
+    """The same for one endpoint, so that a flood from one pod leaves room for the others."""
+
+    max_tcp_connections: int = 2_048
+    """TCP connections of pods at once; past it new ones are closed. Each may take two descriptors."""
+
+    max_tcp_connections_per_pod: int = 128
+    """The same for one pod address."""
+
+    max_tcp_pipeline: int = 64
+    """Queries in flight on one TCP connection; past it the connection is not read (RFC 7766 section 6.2.1.1)."""
+
+    tcp_idle_timeout_ms: int = 10_000
+    """A TCP connection without a complete query, or whose peer does not read, is closed after this, in ms."""
+
+    reply_sockets: int = 1_024
+    """Transparent sockets kept open to answer from, one per DNS server address; least recently used first out."""
+
+    replay_limit: int = 10_000
+    """Mappings kept in memory while the shim is away; past it the oldest go, counted."""
+
+    log_file: str = ""
+    """File for the JSON log; empty is stderr."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: this and worse."""
+
+    journal_file: str = ""
+    """File for the decision journal, one JSON object a line; empty is off."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.listen_port <= 65_535:
+            raise ValueError("listen_port must be 1 to 65535")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{field.name} must be at least 1, not {value}")
+        if self.max_in_flight > 400_000:
+            raise ValueError("max_in_flight must be at most 400000: there are 16 sockets with 65536 IDs each")
+
+
+def load(path: Path | None) -> ResolverSettings:
+    """The settings of `path`, the defaults without one. Raises InputError with every problem and its line."""
+    settings = files.load(ResolverSettings, path) if path else ResolverSettings()
+    _check_peer(settings.fqdndata)
+    return settings
+
+
+def _check_peer(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not (address.startswith("unix:") and len(address) > 5) and not (host and port.isdigit()):
+        raise InputError(
+            f"fqdndata = '{address}' is neither unix:PATH nor host:port",
+            hint="for example unix:/run/acns/fqdndata.sock",
+        )
+
+
+def describe() -> Iterator[tuple[str, str, str]]:
+    """(name, default as TOML, meaning) of every setting, from the docstrings above; for `--help`."""
+    tree = ast.parse(inspect.getsource(ResolverSettings)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    defaults = {field.name: field.default for field in dataclasses.fields(ResolverSettings)}
+    for item, following in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(item, ast.AnnAssign)
+            and isinstance(item.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            name = item.target.id
+            default = files.render({name: defaults[name]}).split("= ", 1)[1].strip()
+            yield name, default, str(following.value.value)

@@ -1,0 +1,100 @@
+"""Learned addresses: the cache and the kernel's sets, changed together.
+
+The cache knows names, the kernel knows sets; this is where one becomes the other. Times in the cache are the
+TTL's end; in the kernel an element also gets one collection interval and the agent-down grace on top, so that
+nothing expires under a pod while no shim is there to judge it (a live shim deletes earlier). Only sets that
+the kernel has are written: a selector that is still on its way brings its addresses with its transaction.
+Callers hold `kernel.lock`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address
+
+from acns.datapath.ruleset import fqdn_set_name
+from acns.dns.name import Name
+from acns.dns.pattern import FQDNSelector
+from acns.fqdn.cache import Change, NameCache
+from acns.shim.kernel import Kernel
+
+Elements = Mapping[FQDNSelector, Mapping[bytes, float]]
+
+
+class Learned:
+    """`margin_s`: what a kernel timeout has on top of the TTL."""
+
+    def __init__(
+        self, cache: NameCache, kernel: Kernel, margin_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.cache = cache
+        self.kernel = kernel
+        self.margin_s = margin_s
+        self.clock = clock
+        self.in_kernel: frozenset[FQDNSelector] = frozenset()
+
+    def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float) -> Change:
+        """Record an answer and commit its addresses; returns when the kernel has them."""
+        change = self.cache.learn(name, addresses, ttl_s, self.clock())
+        self._write(change)
+        return change
+
+    async def collect(self) -> Change:
+        """Let go what has expired and is not in use; refresh what is kept for a live connection."""
+        live = await self.kernel.live_destinations()
+        change = self.cache.collect(self.clock(), live)
+        self._write(change)
+        return change
+
+    def adopt(self, selectors: Iterable[FQDNSelector], present: frozenset[str]) -> int:
+        """Take over what the kernel has learned in these selectors' sets; how many addresses."""
+        count = 0
+        now = self.clock()
+        for selector in selectors:
+            if fqdn_set_name(selector) not in present:
+                continue
+            for address, left_s in self.kernel.elements.read(fqdn_set_name(selector)).items():
+                self.cache.adopt(selector, address, now + left_s - self.margin_s)
+                count += 1
+        return count
+
+    def timeouts(self, selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, dict[IPv4Address, float]]:
+        """Element timeouts, in seconds from now, for sets that are about to be made."""
+        now = self.clock()
+        return {
+            selector: {
+                IPv4Address(address): self._timeout_s(expires_at, now)
+                for address, expires_at in self.cache.elements(selector).items()
+            }
+            for selector in selectors
+        }
+
+    def rewrite(self) -> None:
+        """Write everything the cache knows again, after the kernel and the cache may have parted."""
+        self._put({selector: self.cache.elements(selector) for selector in self.in_kernel})
+
+    def _write(self, change: Change) -> None:
+        self._put(change.put)
+        gone = {
+            fqdn_set_name(selector): addresses
+            for selector, addresses in change.delete.items()
+            if selector in self.in_kernel
+        }
+        if gone:
+            self.kernel.elements.delete(gone)
+
+    def _put(self, elements: Elements) -> None:
+        now = self.clock()
+        wanted = {
+            fqdn_set_name(selector): {
+                address: self._timeout_s(expires_at, now) for address, expires_at in addresses.items()
+            }
+            for selector, addresses in elements.items()
+            if addresses and selector in self.in_kernel
+        }
+        if wanted:
+            self.kernel.elements.put(wanted)
+
+    def _timeout_s(self, expires_at: float, now: float) -> float:
+        return max(expires_at - now, 0.0) + self.margin_s

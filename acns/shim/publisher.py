@@ -1,0 +1,42 @@
+"""The newest policy snapshot, and whoever waits for a newer one.
+
+Each policy stream is served from here at its own pace: a slow peer gets the newest snapshot next, never a
+backlog of old ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from acns.api import fqdndata_pb2 as pb
+
+
+class Publisher:
+    """One value with a version; versions count from 1."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._state = pb.PolicyState()
+        self._changed = asyncio.Condition()
+
+    async def publish(self, state: pb.PolicyState) -> None:
+        """Make `state` the newest, unless it says the same as the one before (request ids aside)."""
+        if self.version and _same(self._state, state):
+            return
+        async with self._changed:
+            self._state = state
+            self.version += 1
+            self._changed.notify_all()
+
+    async def newer_than(self, version: int) -> tuple[int, pb.PolicyState]:
+        """The newest snapshot and its version, as soon as there is one newer than `version`."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.version > version)
+            return self.version, self._state
+
+
+def _same(one: pb.PolicyState, other: pb.PolicyState) -> bool:
+    copy = pb.PolicyState()
+    copy.CopyFrom(other)
+    copy.request_id = one.request_id
+    return copy == one

@@ -1,0 +1,60 @@
+"""What `/readyz` and `/metrics` say of the shim."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from acns.shim.learned import Learned
+from acns.shim.reconciler import Reconciler
+from acns.shim.service import FQDNDataService
+from acns.telemetry import http, metrics
+
+
+class Readiness:
+    """Ready: the newest objects are in the kernel, and every pod of the node has its interface."""
+
+    def __init__(self, reconciler: Reconciler, service: FQDNDataService) -> None:
+        self.reconciler = reconciler
+        self.service = service
+
+    def __call__(self) -> http.Readiness:
+        outcome = self.reconciler.outcome
+        details: dict[str, object] = {"policy_streams": self.service.streams}
+        if outcome is None:
+            return http.Readiness((self.reconciler.failure or "no policy committed yet",), details)
+        details["problems"] = [str(problem) for problem in outcome.problems]
+        details["endpoints"] = {
+            one.endpoint.key: {
+                "address": str(one.endpoint.address),
+                "identity": self.reconciler.identity_of(one.endpoint),
+                "enforced": one.egress_enforced,
+            }
+            for one in outcome.policy.endpoints
+        }
+        reasons = [f"pod {key} has no interface yet" for key in outcome.waiting]
+        if self.reconciler.failure:
+            reasons.append(self.reconciler.failure)
+        return http.Readiness(tuple(reasons), details)
+
+
+def register(
+    registry: CollectorRegistry, learned: Learned, reconciler: Reconciler, service: FQDNDataService
+) -> None:
+    """Gauges under Cilium's names where the meaning is Cilium's."""
+    cache = learned.cache
+
+    def endpoints() -> float:
+        return float(len(reconciler.outcome.policy.endpoints)) if reconciler.outcome else 0.0
+
+    for name, documentation, read in (
+        (
+            "cilium_fqdn_active_names",
+            "Names with at least one live address.",
+            lambda: float(cache.name_count),
+        ),
+        ("cilium_fqdn_active_ips", "Addresses of live names.", lambda: float(cache.address_count)),
+        ("cilium_fqdn_selectors", "FQDN selectors in use.", lambda: float(len(learned.in_kernel))),
+        ("acns_endpoints", "Pods of this node.", endpoints),
+        ("acns_policy_streams", "Policy streams served now.", lambda: float(service.streams)),
+    ):
+        metrics.Reading(name, documentation, read, registry=registry)

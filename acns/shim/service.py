@@ -1,0 +1,120 @@
+"""The FQDNData service: policy out, mappings in.
+
+Several policy streams are served at once (an old and a new resolver during an upgrade). A mapping is answered
+only after the kernel has its addresses: that answer is what lets the resolver release the DNS answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+
+from acns.api import fqdndata_pb2 as pb
+from acns.api import fqdndata_pb2_grpc as rpc
+from acns.errors import EnvironmentFault
+from acns.shim.mappings import Mappings
+from acns.shim.publisher import Publisher
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
+
+STREAM_INTERVAL_S = 0.25  # never more than a few snapshots a second to one peer
+# Cilium's keep-alive (pkg/fqdn/service): a hung peer is noticed within seconds.
+SERVER_OPTIONS = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class FQDNDataService(rpc.FQDNDataServicer):
+    """Thin: hands snapshots from the publisher out and mappings to `Mappings`."""
+
+    def __init__(self, publisher: Publisher, mappings: Mappings) -> None:
+        self.publisher = publisher
+        self.mappings = mappings
+        self.streams = 0
+
+    async def StreamPolicyState(
+        self, acks: AsyncIterator[pb.PolicyStateResponse], context: Any
+    ) -> AsyncIterator[pb.PolicyState]:
+        """Full snapshots: one at once, the next after the peer's answer and a change."""
+        version = 0
+        self.streams += 1
+        log.info("policy stream opened", streams=self.streams)
+        try:
+            while True:
+                version, state = await self.publisher.newer_than(version)
+                yield state
+                ack = await anext(acks, None)
+                if ack is None:
+                    return
+                if ack.response != pb.RESPONSE_CODE_NO_ERROR:
+                    name = pb.ResponseCode.Name(ack.response)
+                    log.error("policy snapshot refused by peer", response=name, version=version)
+                await asyncio.sleep(STREAM_INTERVAL_S)
+        finally:
+            self.streams -= 1
+            log.info("policy stream closed", streams=self.streams)
+
+    async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:
+        """Answered only after the kernel commit."""
+        return pb.UpdateMappingResponse(response=await self.mappings.update(request))
+
+
+class Server:
+    """The gRPC server on its sockets.
+
+    Each generation binds a socket path of its own (`PATH.<pid>`) and then switches the symlink `PATH` to it:
+    gRPC unlinks its path when it stops, and an old generation must not take the new one's away.
+    """
+
+    def __init__(self, service: FQDNDataService, socket: Path, tcp_listen: str) -> None:
+        self.link = socket
+        self.own = socket.with_name(f"{socket.name}.{os.getpid()}")
+        self.tcp_listen = tcp_listen
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        rpc.add_FQDNDataServicer_to_server(service, self._server)
+
+    async def start(self) -> None:
+        self.link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.own.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._bind(f"unix:{self.own}")
+            await self._server.start()
+        finally:
+            os.umask(before)
+        if self.tcp_listen:
+            log.warning(
+                "FQDNData on TCP, without TLS", address=self.tcp_listen, note="no TLS: opens the firewall"
+            )
+        temporary = self.own.with_name(f"{self.own.name}.link")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(self.own.name)
+        temporary.rename(self.link)
+
+    async def stop(self) -> None:
+        """Let running calls finish, briefly; the symlink goes only if it is still ours."""
+        await self._server.stop(grace=0.5)
+        if self.link.is_symlink() and os.readlink(self.link) == self.own.name:
+            self.link.unlink(missing_ok=True)
+
+    def _bind(self, address: str) -> None:
+        addresses = [address, self.tcp_listen] if self.tcp_listen else [address]
+        for one in addresses:
+            try:
+                self._server.add_insecure_port(one)
+            except RuntimeError as error:
+                raise EnvironmentFault(
+                    f"cannot serve FQDNData on {one}: {error}",
+                    hint="path over 107 bytes, or port taken?",
+                ) from error

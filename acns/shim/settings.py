@@ -1,0 +1,59 @@
+"""Settings of the Cilium-shim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShimSettings:
+    """One flat TOML file; every field but `node`, `manifests` and `state_dir` has a default."""
+
+    node: str
+    """Name of this node, as in the manifests' `spec.nodeName`."""
+
+    manifests: str
+    """Folder of Kubernetes manifests (*.yaml, *.yml, *.json) to watch."""
+
+    state_dir: str
+    """Folder for what must outlive the process: numbers, ids, the last good manifests; mode 0700."""
+
+    fqdndata_socket: str = "/run/acns/fqdndata.sock"
+    """Unix socket of the FQDNData service, mode 0600: whoever reaches it can open the firewall."""
+
+    tcp_listen: str = ""
+    """`host:port` to serve FQDNData on TCP as well, as Cilium does (127.0.0.1:10095). Off: no TLS."""
+
+    http_socket: str = "/run/acns/shim-http.sock"
+    """Unix socket for /healthz, /readyz and /metrics."""
+
+    profile: Literal["acns", "cilium"] = "acns"
+    """What policies may say: what ACNS accepts, or all of Cilium's language that can be enforced here."""
+
+    proxy_port: int = 10053
+    """Port on 127.0.0.1 where the resolver takes redirected DNS."""
+
+    fqdn_gc_interval_s: float = 60.0
+    """Seconds between collections of expired addresses (Cilium: one minute)."""
+
+    agent_down_grace_s: float = 3600.0
+    """Seconds a learned address stays in the kernel, past its TTL, when nobody is left to collect it."""
+
+    idle_grace_s: float = 0.0
+    """Seconds an expired address outlives its last connection (tofqdns-idle-connection-grace-period)."""
+
+    min_ttl_s: int = 0
+    """TTLs below this are raised to it (Cilium: tofqdns-min-ttl)."""
+
+    max_addresses_per_name: int = 1000
+    """Addresses kept per name (Cilium: tofqdns-endpoint-max-ip-per-hostname)."""
+
+    settle_ms: int = 150
+    """A manifest is read when it has been untouched for this long: nobody writes a file in one instant."""
+
+    journal_file: str = ""
+    """File for the decision journal, JSON lines; empty is off."""
+
+    log_file: str = ""
+    """File for the JSON log; empty is stderr."""

@@ -1,0 +1,167 @@
+"""A folder of Kubernetes manifests as the source of objects.
+
+The unit is the file: it counts as a whole or, when anything in it is wrong, as it last was right. What was last
+right is kept on disk too (`memory`), so that a restart beside a broken file opens nothing. A file is read once
+it has been left alone for a moment; an empty one is taken for one that is being written. Only removing a file
+removes its objects. The same object in two files counts once, from the first file by name.
+
+The folder is polled: a scan of 500 files costs about a millisecond, and unlike a watch it loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from acns import statefile
+from acns.errors import InputError, PeerError, Problem
+from acns.policy import manifests
+from acns.policy.objects import Object
+from acns.policy.profiles import Profile
+from acns.shim.sources import Observed
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
+
+SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+POLL_S = 0.2
+MEMORY_FORMAT, MEMORY_VERSION = "acns-manifests", 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Tells one version of a file from another."""
+
+    inode: int
+    mtime_ns: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One file as last read: the text that counts, its objects, and what is wrong with the newest text."""
+
+    stamp: Stamp
+    good_text: str | None
+    objects: tuple[Object, ...]
+    problems: tuple[Problem, ...]
+
+
+class FolderSource:
+    """Watches `folder`; `memory` is the state file for the last good texts."""
+
+    def __init__(self, folder: Path, profile: Profile, memory: Path, settle_s: float) -> None:
+        self.folder = folder
+        self.profile = profile
+        self.memory = memory
+        self.settle_s = settle_s
+        self._files: dict[str, Read] = {}
+        self._remembered = self._recall()
+
+    async def watch(self) -> AsyncIterator[Observed]:
+        """The folder's objects now, then after each change. Raises InputError when the folder is not there."""
+        if not self.folder.is_dir():
+            raise InputError(
+                f"manifests folder {self.folder} does not exist", hint="create it or correct `manifests`"
+            )
+        while self._unsettled():
+            await asyncio.sleep(self.settle_s / 2)
+        self._scan()
+        yield self._observe()
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self._scan():
+                yield self._observe()
+
+    def _scan(self) -> bool:
+        """Read what is new and settled, forget what is gone; whether there was any."""
+        try:
+            present = dict(self._present())
+        except OSError as error:
+            log.error("manifests folder unreadable", folder=str(self.folder), error=str(error))
+            return False
+        gone = self._files.keys() - present.keys()
+        for name in gone:
+            del self._files[name]
+        changed = [
+            name for name, stamp in present.items() if self._is_new(name, stamp) and self._is_settled(stamp)
+        ]
+        for name in changed:
+            self._files[name] = self._read(name, present[name])
+        if gone or changed:
+            self._remember()
+        return bool(gone or changed)
+
+    def _unsettled(self) -> bool:
+        return any(not self._is_settled(stamp) for _, stamp in self._present())
+
+    def _present(self) -> Iterator[tuple[str, Stamp]]:
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix not in SUFFIXES or path.name.startswith("."):
+                continue
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # removed, or a dangling link, since the listing
+                continue
+            yield path.name, Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
+
+    def _is_new(self, name: str, stamp: Stamp) -> bool:
+        return name not in self._files or self._files[name].stamp != stamp
+
+    def _is_settled(self, stamp: Stamp) -> bool:
+        age_s = (time.time_ns() - stamp.mtime_ns) / 1e9
+        return not 0 <= age_s < self.settle_s  # a time in the future says nothing: read it
+
+    def _read(self, name: str, stamp: Stamp) -> Read:
+        path = self.folder / name
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            return self._keep(name, stamp, [Problem(str(path), 1, 1, f"cannot be read: {error}")])
+        if not text.strip():
+            return self._keep(
+                name, stamp, [Problem(str(path), 1, 1, "is empty", "remove the file to remove its objects")]
+            )
+        parsed = manifests.parse(text, str(path), self.profile)
+        if any(not problem.warning for problem in parsed.problems):
+            return self._keep(name, stamp, parsed.problems)
+        return Read(stamp, text, tuple(parsed.objects), tuple(parsed.problems))
+
+    def _keep(self, name: str, stamp: Stamp, problems: list[Problem] | tuple[Problem, ...]) -> Read:
+        """The last good version of the file, in this run or, for a first read, in an earlier one."""
+        if name in self._files:
+            before = self._files[name]
+            return Read(stamp, before.good_text, before.objects, tuple(problems))
+        text = self._remembered.get(name)
+        if text is None:
+            return Read(stamp, None, (), tuple(problems))
+        parsed = manifests.parse(text, str(self.folder / name), self.profile)
+        return Read(stamp, text, tuple(parsed.objects), tuple(problems))
+
+    def _observe(self) -> Observed:
+        objects: dict[tuple[str, str, str], Object] = {}
+        problems: list[Problem] = []
+        for name, read in sorted(self._files.items()):
+            problems += read.problems
+            for item in read.objects:
+                if item.ref in objects:
+                    where = "/".join(part for part in item.ref if part)
+                    text = f"{where} is in another file already; this one is left out"
+                    problems.append(Problem(str(self.folder / name), 1, 1, text, "keep one of the two"))
+                else:
+                    objects[item.ref] = item
+        return Observed(tuple(objects.values()), tuple(problems))
+
+    def _recall(self) -> dict[str, str]:
+        try:
+            return dict(statefile.load(self.memory, MEMORY_FORMAT, MEMORY_VERSION) or {})
+        except PeerError as error:
+            log.failure("state damaged", error)
+            return {}
+
+    def _remember(self) -> None:
+        texts = {name: read.good_text for name, read in self._files.items() if read.good_text is not None}
+        statefile.save(self.memory, MEMORY_FORMAT, MEMORY_VERSION, texts)

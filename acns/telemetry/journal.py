@@ -1,0 +1,143 @@
+"""The decision journal: what the agents decided, as JSON lines that tests, captures and people read.
+
+One vocabulary for both agents. `record` is a queue append and never waits: a thread writes the lines. When
+the disk is slower than the decisions the newest are dropped and counted, and a `journal.dropped` line says
+how many; a query never waits for its record. The file is bounded: past `max_bytes` it becomes `NAME.1`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from acns.errors import EnvironmentFault
+from acns.telemetry import log as logs
+
+_BATCH: Final = 512
+
+log = logs.named(__name__)
+
+
+class Event(StrEnum):
+    """Everything that may appear under `event`; beside each, its fields."""
+
+    DNS_QUERY = "dns.query"  # endpoint, source, server, transport, name, type, verdict, reason
+    DNS_ANSWER = "dns.answer"  # endpoint, source, server, transport, name, rcode, addresses, ttl, outcome
+    DNS_IGNORED = "dns.ignored"  # server, transport, reason: an answer that does not count
+    MAPPING_SENT = "mapping.sent"  # name, addresses, ttl, endpoint, outcome, took_ms
+    MAPPING_QUEUED = "mapping.queued"  # name, addresses, ttl, why
+    MAPPING_REPLAYED = "mapping.replayed"  # name, addresses, ttl, outcome
+    MAPPING_COMMITTED = "mapping.committed"  # name, addresses, ttl, sets: the shim's side
+    MAPPING_REFUSED = "mapping.refused"  # name, reason
+    ADDRESS_GONE = "address.gone"  # selector, address, why
+    POLICY_SNAPSHOT = "policy.snapshot"  # request_id, endpoints, rules, outcome
+    POLICY_COMMITTED = "policy.committed"  # endpoints, rules, took_ms: the kernel has it
+    POLICY_REFUSED = "policy.refused"  # file, problems
+    AGENT_CONNECTED = "agent.connected"  # peer
+    AGENT_LOST = "agent.lost"  # peer, reason
+    SERVICE_STARTED = "service.started"
+    SERVICE_STOPPED = "service.stopped"
+    JOURNAL_DROPPED = "journal.dropped"  # count
+
+
+class Journal:
+    """Writes decisions to `path`; with an empty path it is off and `record` costs one comparison."""
+
+    def __init__(
+        self,
+        path: str,
+        agent: str,
+        *,
+        limit: int = 16_384,
+        max_bytes: int = 64 << 20,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.on = bool(path)
+        self.dropped = 0
+        self._path = Path(path)
+        self._agent = agent
+        self._limit = limit
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._reported = 0
+
+    def start(self) -> None:
+        if self.on:
+            self._stream = self._open()
+            self._thread.start()
+
+    def record(self, event: Event, /, **fields: object) -> None:
+        """Note a decision now; fields must be JSON-able (others are printed with `str`)."""
+        if not self.on:
+            return
+        if self._queue.qsize() >= self._limit:
+            self.dropped += 1
+            return
+        self._queue.put({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what is queued and stop; gives up after `timeout_s`."""
+        if self.on and self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(timeout_s)
+        self.on = False
+
+    # --- the writer's thread ------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        running = True
+        while running:
+            batch, running = self._batch()
+            if self.dropped != self._reported:
+                batch.append(self._dropped_line())
+            try:
+                self._append("".join(json.dumps(line, default=str) + "\n" for line in batch))
+            except (OSError, ValueError) as error:
+                self.dropped += len(batch)
+                self.on = False
+                log.failure("journal stopped", EnvironmentFault(str(error)), file=str(self._path))
+                return
+        self._stream.close()
+
+    def _batch(self) -> tuple[list[dict[str, Any]], bool]:
+        """The lines that are there, at least one unless the end has come; and whether to go on."""
+        item = self._queue.get()
+        batch: list[dict[str, Any]] = []
+        with contextlib.suppress(queue.Empty):
+            while item is not None:
+                batch.append(item)
+                if len(batch) == _BATCH:
+                    break
+                item = self._queue.get_nowait()
+        return batch, item is not None
+
+    def _dropped_line(self) -> dict[str, Any]:
+        count, self._reported = self.dropped - self._reported, self.dropped
+        return {"ts": self._clock(), "agent": self._agent, "event": Event.JOURNAL_DROPPED, "count": count}
+
+    def _append(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+        if self._stream.tell() > self._max_bytes:
+            self._stream.close()
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._stream = self._open()
+
+    def _open(self) -> TextIO:
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot write the journal {self._path}: {error.strerror}", hint="see journal_file"
+            ) from error
+        return os.fdopen(descriptor, "a", encoding="utf-8")

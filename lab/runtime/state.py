@@ -1,0 +1,282 @@
+"""What a lab leaves on disk while it lives: one folder, and who owns it.
+
+`STATE_ROOT/<lab>/` (0700) holds the lab's files and the holder's record. A lab *is* its holder process: the
+record names it by pid, start time and boot, so that a pid which the kernel has given to somebody else
+since is never taken for a holder, let alone killed. Whoever changes a lab holds a lock on the folder
+itself; a holder that is still being built inherits the lock, so the next one waits until every trace of
+an aborted run is dead. No lock file stays behind, and labs are found by these folders, never by the look
+of a name elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from acns import statefile
+from acns.errors import Bug, EnvironmentFault, InputError, PeerError
+
+STATE_ROOT_VARIABLE = "ACNS_LAB_STATE"
+DEFAULT_STATE_ROOT = Path("/run/acns-lab")
+MAX_SOCKET_PATH_BYTES = 107
+"""`sun_path` is 108 bytes with its final zero (unix(7))."""
+_LONGEST_SOCKET = "s/199-resolver.sock"
+_DEATH_TIMEOUT_S = 10.0
+_RECORD_FORM = "acns-lab-holder"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Numbers of the holder's descriptors of one namespace: `/proc/HOLDER/fd/N` opens it from outside."""
+
+    net: int
+    mnt: int
+    uts: int
+
+
+@dataclass(frozen=True, slots=True)
+class HolderRecord:
+    """Who holds the lab, and what it holds once it is complete (`ready`)."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    ready: bool = False
+    digest: str = ""
+    created_at_s: float = 0.0
+    namespaces: dict[str, Descriptors] = field(default_factory=dict)
+    """By place: `internet`, `node/NAME`, `pod/NAMESPACE/NAME`, `underlay`."""
+
+    def pidfd(self) -> int | None:
+        """A descriptor of the living holder; None when it is dead, whoever has its pid now."""
+        if self.boot_id != boot_id():
+            return None
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            return None
+        # Looked at after opening: had the pid been given away before, the start time would differ.
+        if start_ticks(self.pid) == self.start_ticks:
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def alive(self) -> bool:
+        if (descriptor := self.pidfd()) is None:
+            return False
+        try:
+            return not _has_ended(descriptor, timeout_s=0)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class LabFolder:
+    """The paths of one lab."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def control_socket(self) -> Path:
+        return self.path / "s" / "control.sock"
+
+    @property
+    def record_file(self) -> Path:
+        return self.path / "holder.json"
+
+    @property
+    def topology_file(self) -> Path:
+        return self.path / "topology.json"
+
+    @property
+    def holder_log(self) -> Path:
+        return self.path / "holder.log"
+
+    @property
+    def certificates(self) -> Path:
+        return self.path / "certificates"
+
+    @property
+    def internet(self) -> Path:
+        return self.path / "internet"
+
+    @property
+    def records_file(self) -> Path:
+        """The Internet's DNS records."""
+        return self.internet / "records.json"
+
+    @property
+    def query_log(self) -> Path:
+        """One JSON line per query that reached the Internet's DNS server."""
+        return self.internet / "queries.jsonl"
+
+    def node(self, name: str) -> Path:
+        return self.path / "nodes" / name
+
+    def manifests(self, node: str) -> Path:
+        return self.node(node) / "manifests"
+
+    def pod(self, key: str) -> Path:
+        return self.path / "pods" / key.replace("/", "_")
+
+    def socket(self, node_index: int, what: str) -> Path:
+        """A socket's path: by the node's number, for a path must be short and names may be long."""
+        return self.path / "s" / f"{node_index}-{what}.sock"
+
+    def record(self) -> HolderRecord | None:
+        """What is known of the holder; None when none was ever started (or its record cannot be trusted)."""
+        try:
+            payload = statefile.load(self.record_file, _RECORD_FORM, 1)
+        except PeerError:
+            return None
+        if payload is None:
+            return None
+        places = {place: Descriptors(**numbers) for place, numbers in payload.pop("namespaces").items()}
+        return HolderRecord(**payload, namespaces=places)
+
+    def save_record(self, record: HolderRecord) -> None:
+        statefile.save(self.record_file, _RECORD_FORM, 1, asdict(record))
+
+
+def state_root() -> Path:
+    return Path(os.environ.get(STATE_ROOT_VARIABLE) or DEFAULT_STATE_ROOT)
+
+
+def folder_of(lab: str) -> LabFolder:
+    """The folder of that lab, which need not exist. Raises InputError when its socket paths would be too
+    long.
+    """
+    folder = LabFolder(state_root() / lab)
+    if len(os.fsencode(folder.path / _LONGEST_SOCKET)) > MAX_SOCKET_PATH_BYTES:
+        raise InputError(
+            f"{folder.path} is too long: a unix socket's path may have {MAX_SOCKET_PATH_BYTES} bytes",
+            hint=f"set {STATE_ROOT_VARIABLE} to a shorter folder, or give the lab a shorter --name",
+        )
+    return folder
+
+
+def all_folders() -> list[LabFolder]:
+    """Every lab with a state folder, whether it lives or not, by name."""
+    try:
+        return [LabFolder(path) for path in sorted(state_root().iterdir()) if path.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+@contextlib.contextmanager
+def locked(folder: LabFolder, waiting: Callable[[], None] = lambda: None) -> Iterator[int]:
+    """The folder, made if it was not there, locked against everybody else; gives the lock's descriptor.
+
+    `waiting` is called when somebody else has it. The caller may remove the folder while it holds the lock.
+    """
+    descriptor = _lock(folder, waiting)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            state_root().rmdir()
+
+
+def remove(folder: LabFolder) -> bool:
+    """End the lab and remove its folder; the caller holds the lock. False when there was nothing to end.
+
+    When this returns, every process of the lab is dead: the kernel ends a PID namespace's first process last.
+    """
+    record = folder.record()
+    killed = record is not None and kill(record)
+    shutil.rmtree(folder.path)
+    return killed
+
+
+def kill(record: HolderRecord) -> bool:
+    """SIGKILL the holder and wait until it and all it held are gone; False when it was dead already."""
+    if (descriptor := record.pidfd()) is None:
+        return False
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        if not _has_ended(descriptor, _DEATH_TIMEOUT_S):
+            raise Bug(f"the holder (pid {record.pid}) does not die", hint="see /proc/PID/stack")
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_ticks(pid: int | str) -> int | None:
+    """When that process started, in clock ticks since boot (proc(5), field 22); None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name, in parentheses, may hold anything: count the fields after its end.
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def _lock(folder: LabFolder, waiting: Callable[[], None]) -> int:
+    while True:
+        descriptor = _open_folder(folder.path)
+        try:
+            _flock(descriptor, waiting)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if _is_same(descriptor, folder.path):
+            return descriptor
+        # Removed while we waited: this lock protects nothing any more.
+        os.close(descriptor)
+
+
+def _open_folder(path: Path) -> int:
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Another lab's end took the empty root away between two steps.
+            if time.monotonic() > deadline:
+                raise
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot use {path}: {error.strerror}",
+                hint=f"run as root, or set {STATE_ROOT_VARIABLE} to a folder of yours",
+            ) from error
+
+
+def _flock(descriptor: int, waiting: Callable[[], None]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _has_ended(pidfd: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))

@@ -1,0 +1,55 @@
+"""What a running lab looks like from outside: plain values that the runtime fills and the report prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+Health = Literal["ready", "starting", "not ready", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """One daemon on one node (`shim`, `resolver`). `detail` says why it is not ready."""
+
+    name: str
+    health: Health
+    pid: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    name: str
+    address: IPv4Address
+    agents: tuple[AgentStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    """`identity` and `enforced` are what the node's shim says; None when it cannot be asked.
+
+    `enforced` names the directions under default deny, e.g. `egress`, `egress+ingress`, or `none`.
+    """
+
+    name: str
+    namespace: str
+    node: str
+    address: IPv4Address
+    address_v6: IPv6Address | None = None
+    identity: int | None = None
+    enforced: str | None = None
+    program: str = "idle"
+    interface: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    lab: str
+    topology: str
+    nodes: tuple[NodeStatus, ...]
+    pods: tuple[PodStatus, ...]
+    services: tuple[tuple[str, str], ...] = ()
+    """(`namespace/name`, `10.96.0.10:53/udp, …`)"""
+    state_dir: str = ""
