@@ -12,15 +12,13 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Final
 
 from acns.api import fqdndata_pb2 as pb
 from acns.dns import name as names
+from acns.dns import pattern
+from acns.dns.pattern import FQDNSelector
 from acns.errors import PeerError
-
-# Cilium's reserved identities (pkg/identity/numericidentity.go).
-WORLD: Final = 2
-ANY_SERVER: Final = 0
+from acns.fqdn import table
 
 
 class BadMessage(PeerError):
@@ -138,3 +136,57 @@ def mapping_from_wire(message: pb.FQDNMapping) -> Mapping:
         source=address_from_wire(message.source_ip, "source_ip") if message.source_ip else b"",
         rcode=message.response_code,
     )
+
+
+# --- policy ----------------------------------------------------------------------------------------------
+
+
+def policy_table(state: pb.PolicyState) -> table.PolicyTable:
+    """The gate's table of one snapshot. Raises BadMessage; half a snapshot is never a table."""
+    return table.PolicyTable(
+        rules=_rules(state.egress_l7_dns_policy),
+        endpoints=_endpoints(state.identity_to_endpoint_mapping),
+        prefixes=_prefixes(state.identity_to_prefix_mapping),
+    )
+
+
+def _rules(policies: Iterable[pb.DNSPolicy]) -> list[table.DNSRule]:
+    known: dict[str, FQDNSelector] = {}  # many endpoints share their patterns
+    return [
+        table.DNSRule(
+            endpoint_id=policy.source_endpoint_id,
+            selectors=tuple(_selector(text, known) for text in policy.dns_pattern),
+            servers=tuple(
+                table.DNSServer(server.dns_server_identity, server.dns_server_port, server.dns_server_proto)
+                for server in policy.dns_servers
+            ),
+        )
+        for policy in policies
+    ]
+
+
+def _selector(text: str, known: dict[str, FQDNSelector]) -> FQDNSelector:
+    if text not in known:
+        try:
+            known[text] = pattern.from_wire_pattern(text)
+        except ValueError as error:
+            raise BadMessage("dns_pattern", str(error)) from error
+    return known[text]
+
+
+def _endpoints(mappings: Iterable[pb.IdentityToEndpointMapping]) -> list[table.EndpointAddress]:
+    return [
+        table.EndpointAddress(address, endpoint.id, mapping.identity)
+        for mapping in mappings
+        for endpoint in mapping.endpoint_info
+        for address in ipv4_only(address_from_wire(value, "endpoint_info.ip") for value in endpoint.ip)
+    ]
+
+
+def _prefixes(mappings: Iterable[pb.IdentityToPrefixMapping]) -> list[table.IdentityPrefix]:
+    return [
+        table.IdentityPrefix(network.network_address.packed, network.prefixlen, mapping.identity)
+        for mapping in mappings
+        for network in map(prefix_from_wire, mapping.prefix)
+        if network is not None
+    ]

@@ -1,7 +1,8 @@
 """The numbers that the kernel side, the agents and the tests agree on.
 
 Marks live in bits 8–11 of the packet mark, as Cilium's do, so that kube-proxy's 0x4000/0x8000 stay out of the
-way; the grants live in `ct mark`. Changing one of these numbers orphans what an older agent left in the kernel.
+way; the grants live in `ct mark`. Changing one of these numbers orphans what an older agent left in the
+kernel.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a node's table should hold, and what it does hold, as plain values.
 
-`Ruleset` is the wish (compiled from a NodePolicy), `Inventory` is the kernel's answer; `transaction` is the way
-from one to the other. Every rule carries its id as the first word of its comment, and the id is a digest of the
-rule's text: so an inventory needs only comments to tell whether a chain is what it should be.
+`Ruleset` is the wish (compiled from a NodePolicy), `Inventory` is the kernel's answer; `transaction` is the
+way from one to the other. Every rule carries its id as the first word of its comment, and the id is a digest
+of the rule's text: so an inventory needs only comments to tell whether a chain is what it should be.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Ruleset:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the kernel's table holds now. `set_elements` lacks the learned sets; `chain_rules` are rule ids."""
+    """What the kernel's table holds now; `set_elements` without the learned sets, of rules the ids."""
 
     exists: bool = False
     counters: frozenset[str] = frozenset()

@@ -1,8 +1,8 @@
 """Names, ids and texts that go into nft: short, stable, and unable to break out of nft's quotes.
 
 nft's quoted strings know no escapes, so what a comment may hold is cut down to printable ASCII without quotes
-and backslashes; whoever needs the full text finds it under the id. An id is a digest of what it names: the same
-rule has the same id on every node and after every restart.
+and backslashes; whoever needs the full text finds it under the id. An id is a digest of what it names: the
+same rule has the same id on every node and after every restart.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from acns.errors import Bug
 ID_DIGITS = 10
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}\Z")
-_UNQUOTABLE = re.compile(r'[^ !#-\[\]-~]')
+_UNQUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 
 
 def digest(*parts: str) -> str:

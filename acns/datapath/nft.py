@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import nftables
 
+from acns.datapath import constants
+from acns.datapath.inventory import read_counters, read_inventory
 from acns.datapath.model import Inventory
+from acns.datapath.nfnetlink import NetfilterSocket
+from acns.errors import Bug, EnvironmentFault
+
+_TABLE = f"{constants.FAMILY} {constants.TABLE}"
+_NOT_OURS = (
+    "Operation not permitted",
+    "Cannot allocate memory",
+    "Operation not supported",
+    "No buffer space",
+)
 
 
 class Nft:
-    """One libnftables context, bound to the namespace of the thread that makes it; use from one thread at a time."""
+    """One libnftables context, bound to the namespace of the thread that makes it; not thread-safe."""
 
     def __init__(self) -> None:
-        raise NotImplementedError
+        try:
+            self._context = nftables.Nftables()
+        except OSError as error:
+            raise EnvironmentFault(
+                f"libnftables: {error}", hint="install libnftables1 (package nftables)"
+            ) from error
+        self._socket = NetfilterSocket()
 
     def apply(self, text: str) -> None:
-        """Commit one transaction; "" is a no-op. Raises EnvironmentFault (privilege, kernel) or Bug with nft's caret text."""
-        raise NotImplementedError
-
-    def check(self, text: str) -> None:
-        """Like `apply`, without committing."""
-        raise NotImplementedError
+        """Commit one transaction ("" is none). Raises EnvironmentFault or Bug with nft's words and caret."""
+        if text:
+            self._run(text)
 
     def inventory(self) -> Inventory:
-        """What our table holds; `Inventory(exists=False)` if there is none."""
-        raise NotImplementedError
+        """What our table holds; `exists` is False if there is none."""
+        return read_inventory(self._socket)
 
     def counters(self) -> dict[str, tuple[int, int]]:
-        """Named counters (one per rule id, plus the fixed ones such as `spoofed`): packets, bytes."""
-        raise NotImplementedError
+        """Counter → packets, bytes: one per rule id and closed chain, and the fixed ones (`spoofed`, …)."""
+        return read_counters(self._socket)
 
     def list(self) -> str:
         """The table as nft prints it; "" if there is none."""
-        raise NotImplementedError
+        return self._run(f"list table {_TABLE}") if self.inventory().exists else ""
 
     def remove(self) -> None:
         """Delete the table if it is there."""
-        raise NotImplementedError
+        self._run(f"add table {_TABLE}\ndelete table {_TABLE}")
 
     def close(self) -> None:
-        """Free the context."""
-        raise NotImplementedError
+        """Close the socket; the context goes with the object."""
+        self._socket.close()
+
+    def _run(self, text: str) -> str:
+        code, output, error = self._context.cmd(text)
+        if code:
+            raise _explained(error.strip(), text)
+        return str(output)
 
 
-__all__ = ["Iterable", "Nft"]
+def _explained(error: str, text: str) -> Exception:
+    if any(reason in error for reason in _NOT_OURS):
+        return EnvironmentFault(
+            f"the kernel refused the ruleset: {error}",
+            hint="needs CAP_NET_ADMIN in this network namespace and nftables with tproxy, fib, ct and log",
+        )
+    return Bug(
+        f"nft refused the ruleset:\n{error}", hint=f"{len(text.splitlines())} lines; please report them"
+    )

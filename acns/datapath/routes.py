@@ -1,41 +1,210 @@
-"""Routing that the data path needs: which interface leads to a pod, and the local delivery of marked packets."""
+"""Routing that the data path needs: which interface leads to a pod, and the local delivery of marked packets.
+
+A pod's interface is found the way packets find it: by its own /32 route, straight onto a link. Routes
+through a gateway lead to other nodes' pods and never count. The rule `fwmark → local table` delivers
+redirected DNS queries, whose destination is somebody else's, to the resolver's socket; without it they are
+dropped, not let through.
+"""
 
 from __future__ import annotations
 
+import errno
+import socket
+import struct
+import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Address
+from pathlib import Path
 
-from acns.errors import Problem
+from acns.datapath import constants, netlink
+from acns.datapath.netlink import Attributes, NetlinkSocket, Refused
+from acns.errors import EnvironmentFault, Problem
+
+_GETLINK = 18
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
+_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
+_IFLA_NAME = 3
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 15, 18
+_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
+_PROTOCOL_STATIC = 4
+_TABLE_MAIN = 254
+_ACTION_TO_TABLE = 1
+_LOOPBACK_INDEX = 1  # in every network namespace
+_GROUP_LINK, _GROUP_IPV4_ROUTE = 0x1, 0x40
+
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg; struct fib_rule_hdr is laid out alike
+_LINK_BYTES = 16  # struct ifinfomsg
+
+_SYSCTLS = Path("/proc/sys/net/ipv4")
 
 
 class Routes:
-    """Netlink route sockets in the namespace of the calling thread."""
+    """Route sockets in the namespace of the calling thread. One thread at a time uses it."""
+
+    def __init__(self) -> None:
+        self._socket = NetlinkSocket(netlink.ROUTE)
+        self._watch = NetlinkSocket(netlink.ROUTE, groups=_GROUP_LINK | _GROUP_IPV4_ROUTE)
+        self._watch.socket.setblocking(False)
 
     def interfaces(self, addresses: Iterable[IPv4Address]) -> dict[IPv4Address, str]:
         """The interface of each local pod that has one: its own /32 route, directly connected."""
-        raise NotImplementedError
+        wanted = {address.packed: address for address in addresses}
+        names = self._link_names()
+        found = {}
+        for route in self._dump(_GETROUTE):
+            index = _direct_interface(*route)
+            address = wanted.get(route[1].get(_RTA_DST, b""))
+            if address is not None and index in names:
+                found[address] = names[index]
+        return found
 
     def ensure_proxy_route(self) -> bool:
         """`ip rule` on the mark and `local default dev lo` in its table; True if anything was missing."""
-        raise NotImplementedError
+        missing = False
+        if not any(_is_proxy_rule(*rule) for rule in self._dump(_GETRULE)):
+            self._change(
+                _NEWRULE, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, _proxy_rule(), "adding the rule"
+            )
+            missing = True
+        if not any(_is_proxy_route(*route) for route in self._dump(_GETROUTE)):
+            self._change(_NEWROUTE, netlink.NLM_F_CREATE, _proxy_route(), "adding the local route")
+            missing = True
+        return missing
 
     def remove_proxy_route(self) -> None:
         """Take both away; missing ones are no error."""
-        raise NotImplementedError
+        while any(_is_proxy_rule(*rule) for rule in self._dump(_GETRULE)):
+            self._change(_DELRULE, 0, _proxy_rule(), "removing the rule")
+        if any(_is_proxy_route(*route) for route in self._dump(_GETROUTE)):
+            self._change(_DELROUTE, 0, _proxy_route(), "removing the local route")
 
     def fileno(self) -> int:
         """Readable when routes or links changed: for `loop.add_reader`; then call `drain()`."""
-        raise NotImplementedError
+        return self._watch.socket.fileno()
 
     def drain(self) -> bool:
         """Read all pending notices; True if routes or links may have changed (also after an overrun)."""
-        raise NotImplementedError
+        changed = False
+        while True:
+            try:
+                self._watch.socket.recv(1 << 16)
+            except BlockingIOError:
+                return changed
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise EnvironmentFault(f"watching routes: {error}") from error
+            changed = True
 
     def close(self) -> None:
         """Close the sockets."""
-        raise NotImplementedError
+        self._socket.close()
+        self._watch.close()
+
+    def _link_names(self) -> dict[int, str]:
+        bodies = self._socket.dump(_GETLINK, bytes(_LINK_BYTES), "reading links")
+        return {
+            struct.unpack_from("=i", body, 4)[0]: netlink.name(
+                netlink.attributes(body[_LINK_BYTES:])[_IFLA_NAME]
+            )
+            for body in bodies
+        }
+
+    def _dump(self, kind: int) -> list[tuple[tuple[int, ...], Attributes]]:
+        request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        bodies = self._socket.dump(kind, request, "reading routes")
+        return [(_ROUTE.unpack_from(body), netlink.attributes(body[_ROUTE.size :])) for body in bodies]
+
+    def _change(self, kind: int, flags: int, body: bytes, what: str) -> None:
+        try:
+            self._socket.request(kind, flags, body, what)
+        except Refused as refused:
+            if refused.number in (errno.EEXIST, errno.ENOENT, errno.ESRCH):
+                return  # somebody else was as quick: it is as it should be
+            hint = "is lo up?" if refused.number == errno.ENETDOWN else "needs CAP_NET_ADMIN"
+            raise EnvironmentFault(f"{what} for redirected queries: {refused}", hint=hint) from refused
 
 
 def sysctl_problems() -> list[Problem]:
-    """Sysctls of this namespace that break the data path (`src_valid_mark`, `ip_forward`, …), with the remedy."""
-    raise NotImplementedError
+    """Sysctls of this namespace that break the data path, with the remedy."""
+    problems = [
+        Problem(
+            str(path),
+            1,
+            1,
+            "src_valid_mark is 1: every redirected DNS query is lost",
+            f"sysctl -w net.ipv4.conf.{path.parent.name}.src_valid_mark=0",
+        )
+        for path in sorted((_SYSCTLS / "conf").glob("*/src_valid_mark"))
+        # `default` only touches interfaces that come later, but pods' interfaces do.
+        if _is_one(path)
+    ]
+    forward = _SYSCTLS / "ip_forward"
+    if not _is_one(forward):
+        hint = "sysctl -w net.ipv4.ip_forward=1"
+        problems.append(
+            Problem(str(forward), 1, 1, "ip_forward is 0: pods reach nothing but the node", hint, True)
+        )
+    return problems
+
+
+def _is_one(path: Path) -> bool:
+    try:
+        return path.read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def _number(values: Attributes, kind: int) -> int:
+    return int.from_bytes(values.get(kind, b""), sys.byteorder)
+
+
+def _direct_interface(header: tuple[int, ...], values: Attributes) -> int:
+    """The link of a /32 route straight onto one; 0 for other routes."""
+    _, prefix_length, _, _, table, _, scope, kind, _ = header
+    direct = scope in (_SCOPE_LINK, _SCOPE_HOST) and not values.keys() & {_RTA_GATEWAY, _RTA_VIA}
+    if prefix_length != 32 or kind != _RTN_UNICAST or table != _TABLE_MAIN or not direct:
+        return 0
+    return _number(values, _RTA_OIF)
+
+
+def _is_proxy_rule(header: tuple[int, ...], values: Attributes) -> bool:
+    expected = {
+        _FRA_PRIORITY: constants.RULE_PREF,
+        _FRA_FWMARK: constants.MARK_TO_PROXY,
+        _FRA_FWMASK: constants.MARK_MASK,
+        _FRA_TABLE: constants.ROUTE_TABLE,
+    }
+    return all(_number(values, kind) == number for kind, number in expected.items())
+
+
+def _is_proxy_route(header: tuple[int, ...], values: Attributes) -> bool:
+    return (
+        header[1] == 0
+        and header[7] == _RTN_LOCAL
+        and _number(values, _RTA_TABLE) == constants.ROUTE_TABLE
+        and _number(values, _RTA_OIF) == _LOOPBACK_INDEX
+    )
+
+
+def _proxy_rule() -> bytes:
+    return (
+        _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, _ACTION_TO_TABLE, 0)
+        + _attribute(_FRA_PRIORITY, constants.RULE_PREF)
+        + _attribute(_FRA_FWMARK, constants.MARK_TO_PROXY)
+        + _attribute(_FRA_FWMASK, constants.MARK_MASK)
+        + _attribute(_FRA_TABLE, constants.ROUTE_TABLE)
+    )
+
+
+def _proxy_route() -> bytes:
+    return (
+        _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, _PROTOCOL_STATIC, _SCOPE_HOST, _RTN_LOCAL, 0)
+        + _attribute(_RTA_TABLE, constants.ROUTE_TABLE)
+        + _attribute(_RTA_OIF, _LOOPBACK_INDEX)
+    )
+
+
+def _attribute(kind: int, number: int) -> bytes:
+    return netlink.attribute(kind, struct.pack("=I", number))

@@ -1,8 +1,8 @@
 """The texts of single rules: one atom of policy as the match of a packet, and of the packet that answers it.
 
-A rule is written once and read in two directions: `Side.OUT` matches what the pod sends (destination), `Side.BACK`
-what comes back (source). Names and CIDRs never reach a pod or a node: they stand behind `@cluster_addrs` and
-behind the routing table's word on what is local.
+A rule is written once and read in two directions: `Side.OUT` matches what the pod sends (destination),
+`Side.BACK` what comes back (source). Names and CIDRs never reach a pod or a node: they stand behind
+`@cluster_addrs` and behind the routing table's word on what is local.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import assert_never
 
 from acns.datapath import constants
 from acns.errors import Bug
-from acns.policy.model import CIDRs, DNSServers, Everything, Host, Peer, Ports, World
 from acns.policy.model import FQDN as FQDNPeer
-from acns.policy.model import Addresses
+from acns.policy.model import Addresses, CIDRs, DNSServers, Everything, Host, Peer, Ports, World
 
 CLUSTER = "cluster_addrs"
 SERVICES = "service_addrs"

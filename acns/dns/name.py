@@ -5,7 +5,8 @@ and as two print alike. Everything that decides therefore compares `Name` values
 the FQDNData contract. Case is folded for ASCII only (RFC 4343).
 
 What this module keeps true: reading is bounded whatever the bytes say. A pointer must lead to before the
-part that it ends, so no chain of pointers returns to where it was; a name never exceeds 255 octets.
+part that it ends, so no chain of pointers returns to where it was; one name follows few of them and never
+exceeds 255 octets. `NameReader` reads the many names of one message without doing the same work twice.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ Name = tuple[bytes, ...]
 ROOT: Name = ()
 MAX_LABEL_OCTETS = 63
 MAX_NAME_OCTETS = 255  # with length octets and the root's: RFC 1035 §3.1
+MAX_POINTERS = 126  # more than any name can use, each but the first behind a label
 
 _POINTER = 0xC0
 _SPECIAL = frozenset(b'"().;\\@$')  # RFC 1035 §5.1: these mean something in a printed name
@@ -36,35 +38,59 @@ def read(buf: bytes, offset: int) -> tuple[Name, int]:
 
 def read_labels(buf: bytes, offset: int) -> tuple[list[bytes], int]:
     """As `read`, but the labels in the case they were sent in."""
+    labels, end, target = read_segment(buf, offset)
+    pointers = 0
+    while target is not None:
+        pointers += 1
+        if pointers > MAX_POINTERS:
+            raise MalformedDNS("a name follows too many compression pointers")
+        more, _, target = read_segment(buf, target)
+        labels += more
+    if len(labels) > 1 and sum(map(len, labels)) + len(labels) + 1 > MAX_NAME_OCTETS:
+        raise MalformedDNS("a name exceeds 255 octets")
+    return labels, end
+
+
+def read_segment(buf: bytes, start: int) -> tuple[list[bytes], int, int | None]:
+    """The labels up to a pointer or the root, the offset behind, and where the pointer leads (None: root)."""
     labels: list[bytes] = []
-    end = -1  # behind the first pointer, once there was one
-    segment_start = offset
-    octets = 1
-    size = len(buf)
-    while True:
-        if not 0 <= offset < size:
-            raise MalformedDNS("a name runs past the end")
+    offset = start
+    limit = min(len(buf), start + MAX_NAME_OCTETS)
+    while 0 <= offset < limit:
         length = buf[offset]
+        offset += 1
         if length == 0:
-            return labels, (offset + 1 if end < 0 else end)
-        if length <= MAX_LABEL_OCTETS:
-            octets += length + 1
-            if octets > MAX_NAME_OCTETS:
-                raise MalformedDNS("a name exceeds 255 octets")
-            next_offset = offset + 1 + length
-            labels.append(buf[offset + 1 : next_offset])
-            offset = next_offset
-            continue
-        if length < _POINTER:
+            return labels, offset, None
+        if length >= _POINTER:
+            return labels, offset + 1, _pointer_target(buf, offset, start)
+        if length > MAX_LABEL_OCTETS:
             raise MalformedDNS("unknown label type")
-        if offset + 1 >= size:
-            raise MalformedDNS("a compression pointer runs past the end")
-        target = (length & 0x3F) << 8 | buf[offset + 1]
-        if target >= segment_start:
-            raise MalformedDNS("a compression pointer does not lead backwards")
-        if end < 0:
-            end = offset + 2
-        offset = segment_start = target
+        labels.append(buf[offset : offset + length])
+        offset += length
+    raise MalformedDNS("a name runs past the end or exceeds 255 octets")
+
+
+class NameReader:
+    """The names of one message, lower-cased. What pointers lead to is read once, however often they do."""
+
+    __slots__ = ("_buf", "_known")
+
+    def __init__(self, buf: bytes) -> None:
+        self._buf = buf
+        self._known: dict[int, Name] = {}
+
+    def read(self, offset: int) -> tuple[Name, int]:
+        """As the function `read`."""
+        labels, end, target = read_segment(self._buf, offset)
+        name = tuple([label.lower() for label in labels])
+        if target is not None:
+            rest = self._known.get(target)
+            if rest is None:
+                rest = self._known[target] = read(self._buf, target)[0]
+            name += rest
+            if labels and sum(map(len, name)) + len(name) + 1 > MAX_NAME_OCTETS:
+                raise MalformedDNS("a name exceeds 255 octets")
+        return name, end
 
 
 def to_wire(labels: Sequence[bytes]) -> bytes:
@@ -83,23 +109,33 @@ def from_text(text: str) -> Name:
     """The name that `text` prints; trailing dot optional, escapes understood. Raises ValueError."""
     if text == ".":
         return ROOT
-    body = text if _ends_in_dot(text) else text + "."
     labels: list[bytes] = []
     label = bytearray()
-    position = 0
-    while position < len(body):
-        piece = _PIECE.match(body, position)
+    position, separated = 0, False
+    while position < len(text):
+        piece = _PIECE.match(text, position)
         if piece is None:
             raise ValueError(f"{text!r} is not a domain name: a backslash with nothing it could escape")
-        position = piece.end()
-        if piece[4]:
+        position, separated = piece.end(), bool(piece[4])
+        if separated:
             labels.append(_checked_label(bytes(label).lower(), text))
             label.clear()
         else:
             label.append(_octet(piece, text))
+    if not separated:
+        labels.append(_checked_label(bytes(label).lower(), text))
     if sum(map(len, labels)) + len(labels) + 1 > MAX_NAME_OCTETS:
         raise ValueError(f"{text!r} is not a domain name: it exceeds {MAX_NAME_OCTETS} octets")
     return tuple(labels)
+
+
+def _pointer_target(buf: bytes, offset: int, segment_start: int) -> int:
+    if offset >= len(buf):
+        raise MalformedDNS("a compression pointer runs past the end")
+    target = (buf[offset - 1] & 0x3F) << 8 | buf[offset]
+    if target >= segment_start:
+        raise MalformedDNS("a compression pointer does not lead backwards")
+    return target
 
 
 def _label_text(label: bytes) -> str:
@@ -112,14 +148,6 @@ def _octet_text(octet: int) -> str:
     if octet in _SPECIAL:
         return "\\" + chr(octet)
     return chr(octet) if 0x20 < octet < 0x7F else f"\\{octet:03d}"
-
-
-def _ends_in_dot(text: str) -> bool:
-    """Whether the last dot separates: it does unless an odd number of backslashes stands before it."""
-    if not text.endswith("."):
-        return False
-    before = text[:-1]
-    return (len(before) - len(before.rstrip("\\"))) % 2 == 0
 
 
 def _octet(piece: re.Match[str], text: str) -> int:

@@ -6,8 +6,8 @@ changed" is `==`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from acns.policy.objects import EndpointSlice, Namespace, Node, Object, Pod, Policy, Ref, Service
 

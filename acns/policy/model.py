@@ -18,7 +18,7 @@ from acns.dns.pattern import FQDNSelector
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """Where a rule was written: `policy` is `namespace/name` (or `name`, clusterwide), `rule` counts from 0."""
+    """Where a rule was written: `policy` is `namespace/name` (clusterwide: `name`), `rule` counts from 0."""
 
     policy: str
     section: str  # "egress", "ingress", …
@@ -46,7 +46,7 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Ports:
-    """One entry of `toPorts.ports`, names resolved: a protocol and an inclusive range; first = 0 is every port."""
+    """One entry of `toPorts.ports`, names resolved: a protocol, an inclusive range; first 0 is every port."""
 
     protocol: Protocol
     first: int
@@ -98,7 +98,7 @@ class FQDN:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Pods or nodes that a selector or an entity names, as their addresses now; `key` is the selector's text."""
+    """Pods or nodes that a selector or an entity names, as their addresses now; `key` is its text."""
 
     key: str
     addresses: frozenset[IPv4Address]
@@ -166,7 +166,7 @@ class DNSAllow:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A pod of this node with an address of its own. `labels` are `source:key=value`; `identity` their key."""
+    """A pod of this node with an address of its own. `labels`: `source:key=value`; `identity`: their key."""
 
     namespace: str
     pod: str
@@ -183,7 +183,7 @@ class Endpoint:
 
 
 def identity_key(labels: frozenset[str]) -> str:
-    """The identity of a label set, as text: the same set, the same key (Cilium: identities are label sets)."""
+    """The identity of a label set, as text: the same set, the same key (as in Cilium)."""
     return ";".join(sorted(labels))
 
 

@@ -2,7 +2,7 @@
 
 The kernel (`ct mark`) and the peers (FQDNData) want small numbers where we have texts. A registry gives each
 text the lowest number never used, remembers it across restarts (the shim saves `known()`), and reuses a
-forgotten number only when the range is used up, longest-forgotten first: a live connection may still carry it.
+forgotten number only when the range is used up, longest-forgotten first: a live connection may still have it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Whatever the source (a folder of manifests, an API server's watch), objects arrive as these: only the fields
 that decide something, checked, immutable, comparable (where an object was written does not make it another
-one). `ref` names an object uniquely. A `Policy` is already checked as a whole: whoever holds one may enforce it.
+one). `ref` names an object uniquely. A `Policy` is checked as a whole: whoever holds one may enforce it.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class EgressRule:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """`subject` selects the pods, namespace scope included; `default_deny` False: `enableDefaultDeny` opts out."""
+    """`subject` selects the pods, scope included; `default_deny` False: `enableDefaultDeny` opts out."""
 
     subject: Selector
     egress: tuple[EgressRule, ...]
@@ -213,7 +213,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy (`namespace` None). `problems`: its warnings."""
+    """A CiliumNetworkPolicy, or a CiliumClusterwideNetworkPolicy (`namespace` None), and its warnings."""
 
     kind: str
     namespace: str | None

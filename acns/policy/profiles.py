@@ -1,10 +1,101 @@
-"""Profiles: whose limits apply."""
+"""Profiles: whose limits apply, and why something is refused.
+
+`acns` accepts what ACNS accepts and names the limitation otherwise; `cilium` accepts all of Cilium's language
+that this data path can enforce. Every difference between the two stands in this file.
+"""
+
 from __future__ import annotations
+
+from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network
+
+from acns.dns.pattern import FQDNSelector
+from acns.errors import Problem
+from acns.located import Document, Path
+
+LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
 
 class Profile(StrEnum):
-    """`acns` accepts what ACNS accepts; `cilium` all of Cilium's language that this data path can enforce."""
+    """Whose limits apply."""
 
     ACNS = "acns"
     CILIUM = "cilium"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong (or doubtful) with a value, not yet at a place."""
+
+    message: str
+    hint: str = ""
+    warning: bool = False
+
+    def problem(self, document: Document, where: Path) -> Problem:
+        return document.problem(where, self.message, hint=self.hint, warning=self.warning)
+
+
+def dns_name(profile: Profile, selector: FQDNSelector) -> Finding | None:
+    """What the profile says of an entry of `rules.dns`."""
+    if profile is Profile.ACNS and selector.is_match_all:
+        return Finding(
+            "rules.dns must not match every name: ACNS supports no bare wildcard there (profile acns)",
+            'list the names, as in matchPattern: "*.example.com"',
+        )
+    if profile is Profile.ACNS and is_service_name(selector):
+        return _service_name(selector)
+    return None
+
+
+def fqdn_peer(profile: Profile, selector: FQDNSelector) -> Finding | None:
+    """What the profile says of an entry of `toFQDNs`."""
+    if selector.is_match_all:
+        return Finding(
+            "this toFQDNs matches every name: whatever a pod looks up becomes reachable",
+            "list the names; to allow all of the outside say toEntities: [world]",
+            warning=True,
+        )
+    if not is_service_name(selector):
+        return None
+    if profile is Profile.ACNS:
+        return _service_name(selector)
+    return Finding(
+        f"'{selector.text}' names a Service of the cluster: such addresses are never learned",
+        "select the Service's pods by toEndpoints",
+        warning=True,
+    )
+
+
+def is_service_name(selector: FQDNSelector) -> bool:
+    """Whether it spells a name of the cluster's own DNS zone (`….cluster.local`, `….svc`)."""
+    labels = selector.text.rstrip(".").split(".")
+    return labels[-2:] == ["cluster", "local"] or labels[-1] == "svc"
+
+
+def _service_name(selector: FQDNSelector) -> Finding:
+    return Finding(
+        f"'{selector.text}' names a Kubernetes Service: ACNS supports none in FQDN rules (profile acns)",
+        "select the Service's pods by toEndpoints",
+    )
+
+
+def dns_server(network: IPv4Network) -> Finding | None:
+    """Node-local DNS, in either profile."""
+    if not network.subnet_of(LINK_LOCAL):
+        return None
+    return Finding(
+        f"{network} is link-local: node-local DNS is not supported, its packets never leave the node by the"
+        " path on which queries are redirected",
+        "let pods ask the cluster's DNS Service",
+    )
+
+
+def dual_stack(profile: Profile, kind: str) -> Finding | None:
+    """A Pod or Service with an IPv6 address. Profile cilium goes by its IPv4 address alone."""
+    if profile is not Profile.ACNS:
+        return None
+    return Finding(
+        f"this {kind} has an IPv6 address: ACNS supports FQDN policy with IPv4 only (profile acns)",
+        f"make the {kind} single-stack (ipFamilies: [IPv4])",
+    )

@@ -9,7 +9,7 @@ service account, its cluster. A selector's key without a source matches any sour
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -93,16 +93,28 @@ class Selector:
         return ",".join(map(str, self.requirements)) or "*"
 
     def names_namespace(self) -> bool:
-        """Whether it says itself which namespaces it means (Cilium then adds no scope)."""
+        """Whether it says itself which namespaces it means: Cilium then adds none (getEndpointSelector)."""
         return any(
             each.key.name == NAMESPACE_KEY or each.key.name.startswith(NAMESPACE_LABELS_PREFIX)
             for each in self.requirements
         )
 
+    def other_namespaces(self, namespace: str) -> Iterator[Requirement]:
+        """The requirements on the namespace's name that a pod of `namespace` does not meet."""
+        labels = Labels.of([(K8S, NAMESPACE_KEY, namespace)])
+        return (
+            each for each in self.requirements if each.key.name == NAMESPACE_KEY and not each.holds(labels)
+        )
+
     def within(self, namespace: str) -> Selector:
-        """The same, limited to pods of `namespace`."""
+        """The same, limited to pods of `namespace`; another namespace named with source `k8s:` gives way
+        (Cilium overwrites that entry of matchLabels)."""
         scope = Requirement(Key(K8S, NAMESPACE_KEY), Operator.IN, (namespace,))
-        kept = (each for each in self.requirements if each.key.name != NAMESPACE_KEY)
+        kept = (
+            each
+            for each in self.requirements
+            if not (each.key == scope.key and each.operator is Operator.IN and len(each.values) == 1)
+        )
         return Selector.of((*kept, scope))
 
     def matches(self, labels: Labels) -> bool:
@@ -149,27 +161,29 @@ def parse_key(text: str) -> Key:
 _KEY = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?")
 
 # Cilium's default label filter (pkg/labelsfilter): labels that tell pods of one workload apart, or that
-# Kubernetes sets for its own use, are no part of an identity; `app.kubernetes.io/…` is.
-_KEPT = re.compile(r"app\.kubernetes\.io")
+# Kubernetes sets for its own use, are no part of an identity.
 _LEFT_OUT = re.compile(
-    r"io\.kubernetes|kubernetes\.io|.*beta\.kubernetes\.io|k8s\.io|pod-template-generation|pod-template-hash"
-    r"|controller-revision-hash|annotation|controller-uid|etcd_node"
+    r"io\.kubernetes|kubernetes\.io|.*beta\.kubernetes\.io|k8s\.io|statefulset\.kubernetes\.io/pod-name"
+    r"|apps\.kubernetes\.io/pod-index|batch\.kubernetes\.io/job-completion-index|pod-template-generation"
+    r"|pod-template-hash|controller-revision-hash|annotation|etcd_node"
+)
+# What Cilium says about a pod is never taken from the pod itself.
+_DERIVED = re.compile(
+    "|".join(map(re.escape, (NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, SERVICE_ACCOUNT_KEY, CLUSTER_KEY)))
 )
 
 
 def is_identity_label(key: str) -> bool:
     """Whether a pod's own label is part of its identity."""
-    return bool(_KEPT.match(key)) or not _LEFT_OUT.match(key)
+    return not _LEFT_OUT.match(key) and not _DERIVED.match(key)
 
 
 def pod_labels(
     labels: Mapping[str, str], namespace: str, service_account: str, namespace_labels: Mapping[str, str]
 ) -> Labels:
     """The label set of a pod, as its identity has it."""
-    own = ((K8S, key, value) for key, value in labels.items() if is_identity_label(key))
-    inherited = (
-        (K8S, f"{NAMESPACE_LABELS_PREFIX}{key}", value) for key, value in namespace_labels.items()
-    )
+    own = [(K8S, key, value) for key, value in labels.items() if is_identity_label(key)]
+    inherited = [(K8S, NAMESPACE_LABELS_PREFIX + key, value) for key, value in namespace_labels.items()]
     account = [(K8S, SERVICE_ACCOUNT_KEY, service_account)] if service_account else []
     place = [(K8S, NAMESPACE_KEY, namespace), (K8S, CLUSTER_KEY, CLUSTER_NAME)]
     return Labels.of([*own, *inherited, *account, *place])

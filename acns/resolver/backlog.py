@@ -1,7 +1,7 @@
 """Mappings that the shim has not confirmed: kept in order, bounded, to be told again when it is back.
 
-The TTL counts from the answer's time, whenever the mapping is told: what has run out meanwhile is dropped, and
-the rest is told with what is left. Time is an argument, in seconds of a clock that never steps back.
+The TTL counts from the answer's time, whenever the mapping is told: what has run out meanwhile is dropped,
+and the rest is told with what is left. Time is an argument, in seconds of a clock that never steps back.
 """
 
 from __future__ import annotations

@@ -19,19 +19,19 @@ class ResolverSettings:
     """One flat TOML file; every field has a default."""
 
     fqdndata: str = "unix:/run/acns/fqdndata.sock"
-    """The shim's FQDNData service: `unix:PATH`, or `host:port` for a peer on TCP (Cilium: 127.0.0.1:10095)."""
+    """The shim's FQDNData service: `unix:PATH`, or `host:port` on TCP (Cilium: 127.0.0.1:10095)."""
 
     http_socket: str = "/run/acns/resolver-http.sock"
     """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""
 
     listen_port: int = 10053
-    """UDP and TCP port on 127.0.0.1 to which the kernel redirects; the shim's `proxy_port` must say the same."""
+    """UDP and TCP port on 127.0.0.1 to which the kernel redirects; the shim's `proxy_port` is the same."""
 
     denied: Literal["refused", "nxdomain"] = "refused"
-    """Answer to a name that no rule allows. musl stops its search list at REFUSED and goes on after NXDOMAIN."""
+    """Answer to a name that no rule allows. musl ends its search list at REFUSED, not at NXDOMAIN."""
 
     aaaa: Literal["nodata", "passthrough"] = "nodata"
-    """IPv6 addresses of an allowed name: taken out of the answer (no pod can use them), or left as they are."""
+    """IPv6 addresses of an allowed name: taken out of the answer (no pod can use them), or left in."""
 
     upstream_timeout_ms: int = 10_000
     """How long a DNS server may think, in ms, from the query to the answer (Cilium: 10 s)."""
@@ -55,13 +55,13 @@ class ResolverSettings:
     """The same for one pod address."""
 
     max_tcp_pipeline: int = 64
-    """Queries in flight on one TCP connection; past it the connection is not read (RFC 7766 section 6.2.1.1)."""
+    """Queries in flight on one TCP connection; past it the connection is not read (RFC 7766 6.2.1.1)."""
 
     tcp_idle_timeout_ms: int = 10_000
     """A TCP connection without a complete query, or whose peer does not read, is closed after this, in ms."""
 
     reply_sockets: int = 1_024
-    """Transparent sockets kept open to answer from, one per DNS server address; least recently used first out."""
+    """Transparent sockets kept open to answer from, one per DNS server; least recently used first out."""
 
     replay_limit: int = 10_000
     """Mappings kept in memory while the shim is away; past it the oldest go, counted."""

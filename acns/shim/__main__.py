@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acns import settings as settings_files
-from acns.errors import AcnsError
+from acns.errors import AcnsError, Bug
 from acns.shim.settings import ShimSettings
 from acns.telemetry import log as logs
+
+log = logs.named(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AcnsError as error:
         print(f"acns.shim: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last frame: said in full, with the code for our bugs
+        log.failure("the shim ends: our bug", error)
+        return Bug.exit_code
     return 0
 
 

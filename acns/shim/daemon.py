@@ -52,7 +52,14 @@ class Daemon:
         self.publisher = Publisher()
         ledger = Ledger(state_dir / "ledger.json")
         self.reconciler = Reconciler(
-            settings.node, self.kernel, self.learned, ledger, self.mappings, self.publisher, self.journal
+            settings.node,
+            settings.proxy_port,
+            self.kernel,
+            self.learned,
+            ledger,
+            self.mappings,
+            self.publisher,
+            self.journal,
         )
         self.source = FolderSource(
             Path(settings.manifests),

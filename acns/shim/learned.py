@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 
-from acns.datapath.ruleset import fqdn_set_name
+from acns.datapath.sets import fqdn_set_name
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
+from acns.errors import AcnsError
 from acns.fqdn.cache import Change, NameCache
 from acns.shim.kernel import Kernel
 
@@ -37,14 +38,14 @@ class Learned:
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float) -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them."""
         change = self.cache.learn(name, addresses, ttl_s, self.clock())
-        self._write(change)
+        self.write(change)
         return change
 
     async def collect(self) -> Change:
         """Let go what has expired and is not in use; refresh what is kept for a live connection."""
         live = await self.kernel.live_destinations()
         change = self.cache.collect(self.clock(), live)
-        self._write(change)
+        self.write(change)
         return change
 
     def adopt(self, selectors: Iterable[FQDNSelector], present: frozenset[str]) -> int:
@@ -70,19 +71,23 @@ class Learned:
             for selector in selectors
         }
 
-    def rewrite(self) -> None:
-        """Write everything the cache knows again, after the kernel and the cache may have parted."""
-        self._put({selector: self.cache.elements(selector) for selector in self.in_kernel})
+    def write(self, change: Change) -> None:
+        """Bring a change to the kernel. Raises AcnsError; its elements are then due again."""
+        try:
+            self._put(change.put)
+            self._delete(change.delete)
+        except AcnsError:
+            self.cache.unwritten(change)
+            raise
 
-    def _write(self, change: Change) -> None:
-        self._put(change.put)
-        gone = {
+    def _delete(self, elements: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
+        unwanted = {
             fqdn_set_name(selector): addresses
-            for selector, addresses in change.delete.items()
+            for selector, addresses in elements.items()
             if selector in self.in_kernel
         }
-        if gone:
-            self.kernel.elements.delete(gone)
+        if unwanted:
+            self.kernel.elements.delete(unwanted)
 
     def _put(self, elements: Elements) -> None:
         now = self.clock()

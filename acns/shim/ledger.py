@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from acns import statefile
+from acns.datapath.model import Description
 from acns.errors import PeerError
 from acns.policy import numbers
 from acns.telemetry import log as logs
@@ -26,9 +27,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        saved = self._load()
+        self._saved = saved = self._load()
         known: Mapping[str, dict[str, int]] = saved.get("numbers", {})
-        self.ids: dict[str, Any] = saved.get("ids", {})
 
         def registry(kind: str, span: tuple[int, int]) -> numbers.NumberRegistry:
             return numbers.NumberRegistry(kind, *span, known.get(kind))
@@ -38,23 +38,32 @@ class Ledger:
         self.endpoints = registry("endpoints", numbers.ENDPOINT_RANGE)
         self.grants = registry("grants", numbers.GRANT_RANGE)
 
-    def save(self, ids: Mapping[str, Any]) -> None:
-        """Write everything, with `ids` as the new table of ids; nothing is written when nothing changed."""
-        payload = {"numbers": self._numbers(), "ids": dict(ids)}
+    def save(self, descriptions: Mapping[str, Description]) -> None:
+        """Write everything, with the new table of ids; nothing is written when nothing changed."""
+        payload = {
+            "numbers": self._numbers(),
+            "ids": {name: _described(description) for name, description in descriptions.items()},
+        }
         if payload != self._saved:
             statefile.save(self.path, FORMAT, VERSION, payload)
             self._saved = payload
-        self.ids = dict(ids)
 
     def _load(self) -> dict[str, Any]:
-        self._saved: dict[str, Any] = {}
         try:
-            self._saved = statefile.load(self.path, FORMAT, VERSION) or {}
+            return dict(statefile.load(self.path, FORMAT, VERSION) or {})
         except PeerError as error:
-            # New numbers then: connections that carry an old grant are judged by the rules again.
             log.failure("state damaged", error)
-        return self._saved
+            return {}
 
     def _numbers(self) -> dict[str, dict[str, int]]:
         registries = (self.identities, self.cidrs, self.endpoints, self.grants)
         return {registry.kind: registry.known() for registry in registries}
+
+
+def _described(description: Description) -> dict[str, Any]:
+    return {
+        "kind": description.kind,
+        "text": description.text,
+        "origins": [str(origin) for origin in description.origins],
+        "endpoints": list(description.endpoints),
+    }

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.errors import AcnsError
-from acns.fqdn.gate import is_learnable_address
+from acns.fqdn.addresses import is_learnable_address
 from acns.policy.model import NodePolicy
 from acns.shim.learned import Learned
 from acns.telemetry import log as logs
@@ -26,7 +26,7 @@ MAX_TTL_S = 7 * 86_400  # RFC 8767 section 4: a longer TTL is capped
 
 
 class Mappings:
-    """Answers `UpdateMappingRequest`. `policy` is the NodePolicy that the kernel enforces, None before the first."""
+    """Answers `UpdateMappingRequest`. `policy`: what the kernel enforces; None before the first."""
 
     def __init__(self, learned: Learned, journal: Journal, min_ttl_s: int) -> None:
         self.learned = learned
@@ -40,7 +40,7 @@ class Mappings:
         self.policy = policy
         self._endpoints = {one.endpoint.address.packed: one.endpoint.key for one in policy.endpoints}
 
-    async def update(self, request: pb.FQDNMapping) -> pb.ResponseCode:
+    async def update(self, request: pb.FQDNMapping) -> pb.ResponseCode.ValueType:
         """The response code; NO_ERROR only when every address that counts is in the kernel."""
         try:
             name = codec.name_from_wire(request.fqdn)

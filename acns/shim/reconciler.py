@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from acns.datapath import ruleset
-from acns.datapath.model import Inventory
 from acns.errors import AcnsError, Problem
 from acns.policy.cluster import Cluster
 from acns.policy.model import Endpoint, NodePolicy
@@ -51,6 +50,7 @@ class Reconciler:
     def __init__(
         self,
         node: str,
+        proxy_port: int,
         kernel: Kernel,
         learned: Learned,
         ledger: Ledger,
@@ -59,6 +59,7 @@ class Reconciler:
         journal: Journal,
     ) -> None:
         self.node = node
+        self.proxy_port = proxy_port
         self.kernel = kernel
         self.learned = learned
         self.ledger = ledger
@@ -69,7 +70,6 @@ class Reconciler:
         self.failure: str = ""
         self._observed: Observed | None = None
         self._wake = asyncio.Event()
-        self._inventory: Inventory | None = None
 
     def observe(self, observed: Observed) -> None:
         """New objects: the next round uses them."""
@@ -92,7 +92,6 @@ class Reconciler:
                 self.failure = ""
             except AcnsError as error:
                 self.failure = str(error)
-                self._inventory = None  # read the kernel again: it may not be what we think
                 log.failure("policy not committed", error)
                 asyncio.get_running_loop().call_later(RETRY_S, self._wake.set)
 
@@ -114,17 +113,20 @@ class Reconciler:
 
     async def _commit(self, policy: NodePolicy, interfaces: dict[IPv4Address, str]) -> bool:
         """Bring the kernel to `policy`; whether anything had to change. The caller holds the lock."""
-        inventory = self._inventory or await self.kernel.inventory()
+        inventory = await self.kernel.inventory()
         self.kernel.routes.ensure_proxy_route()
-        selectors = policy.fqdn_selectors()
+        before, selectors = self.learned.in_kernel, policy.fqdn_selectors()
+        self.learned.cache.set_selectors(selectors)
         if self.outcome is None:
             adopted = self.learned.adopt(selectors, inventory.sets)
-            log.info("kernel state adopted", exists=inventory.exists, addresses=adopted)
-        before = self.learned.in_kernel
-        self.learned.cache.set_selectors(selectors)
+            log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
         try:
             wanted = ruleset.compile_ruleset(
-                policy, interfaces, self.ledger.grants, self.learned.timeouts(selectors - before)
+                policy,
+                interfaces,
+                self.ledger.grants,
+                self.learned.timeouts(selectors - before),
+                proxy_port=self.proxy_port,
             )
             snapshot.policy_state(policy, self.ledger, "")  # numbers it needs are taken before they are saved
             self.ledger.save(ruleset.describe(wanted))
@@ -132,10 +134,9 @@ class Reconciler:
             if transaction:
                 await self.kernel.apply(transaction)
         except BaseException:
-            self.learned.cache.set_selectors(before)
+            self.learned.write(self.learned.cache.set_selectors(before))
             raise
         self.learned.in_kernel = selectors
-        self._inventory = ruleset.inventory_of(wanted)
         return bool(transaction)
 
     def _report(self, policy: NodePolicy, wired: set[IPv4Address], problems: tuple[Problem, ...]) -> None:

@@ -86,7 +86,7 @@ class Server:
 
     async def start(self) -> None:
         self.link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.own.unlink(missing_ok=True)
+        self._remove_stale()
         before = os.umask(0o177)
         try:
             self._bind(f"unix:{self.own}")
@@ -95,7 +95,9 @@ class Server:
             os.umask(before)
         if self.tcp_listen:
             log.warning(
-                "FQDNData on TCP, without TLS", address=self.tcp_listen, note="no TLS: opens the firewall"
+                "FQDNData on TCP, without TLS",
+                address=self.tcp_listen,
+                note="whoever reaches it can open the firewall",
             )
         temporary = self.own.with_name(f"{self.own.name}.link")
         temporary.unlink(missing_ok=True)
@@ -107,6 +109,13 @@ class Server:
         await self._server.stop(grace=0.5)
         if self.link.is_symlink() and os.readlink(self.link) == self.own.name:
             self.link.unlink(missing_ok=True)
+
+    def _remove_stale(self) -> None:
+        """Socket files of generations that were killed; a living one's is in use and stays."""
+        for path in self.link.parent.glob(f"{self.link.name}.*"):
+            pid = path.suffix.removeprefix(".")
+            if path == self.own or not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+                path.unlink(missing_ok=True)
 
     def _bind(self, address: str) -> None:
         addresses = [address, self.tcp_listen] if self.tcp_listen else [address]

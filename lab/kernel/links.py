@@ -28,6 +28,8 @@ _SCOPE_HOST = 254
 _IFA_F_NODAD = 0x02
 _IFA_F_NOPREFIXROUTE = 0x200
 
+_OPTIONAL = ("net/netfilter/", "net/bridge/")
+
 Address = IPv4Interface | IPv6Interface
 
 
@@ -118,13 +120,13 @@ class Links:
 def set_sysctls(values: Mapping[str, int]) -> None:
     """Set kernel parameters (`net/ipv4/ip_forward`) of the calling thread's namespace.
 
-    Parameters of conntrack may not be there before it is used in this namespace: those are left alone then.
+    Those of conntrack and of bridges are there only once they are used: they are left alone then.
     """
     for name, value in values.items():
         try:
             Path("/proc/sys", name).write_text(f"{value}\n")
         except FileNotFoundError as error:
-            if not name.startswith(("net/netfilter/", "net/ipv6/")):
+            if not name.startswith(_OPTIONAL):
                 raise EnvironmentFault(f"this kernel has no parameter {name}") from error
         except OSError as error:
             raise EnvironmentFault(

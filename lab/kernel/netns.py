@@ -66,9 +66,14 @@ def make(prepare: Callable[[], None] = lambda: None) -> Namespace:
         unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWUTS)
         mount("none", "/", None, MS_REC | MS_PRIVATE)
         prepare()
-        return Namespace(*(_open_own(kind) for kind in ("net", "mnt", "uts")))
+        return own()
 
     return on_thread(build)
+
+
+def own() -> Namespace:
+    """Descriptors of the namespaces that the calling thread is in."""
+    return Namespace(*(_open_own(kind) for kind in ("net", "mnt", "uts")))
 
 
 def in_namespace(namespace: Namespace | int, function: Callable[[], T]) -> T:

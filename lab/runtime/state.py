@@ -52,6 +52,8 @@ class HolderRecord:
     ready: bool = False
     digest: str = ""
     created_at_s: float = 0.0
+    authority: str = ""
+    """The file of the certificate authority that clients in pods trust."""
     namespaces: dict[str, Descriptors] = field(default_factory=dict)
     """By place: `internet`, `node/NAME`, `pod/NAMESPACE/NAME`, `underlay`."""
 
@@ -190,26 +192,43 @@ def locked(folder: LabFolder, waiting: Callable[[], None] = lambda: None) -> Ite
             state_root().rmdir()
 
 
-def remove(folder: LabFolder) -> bool:
-    """End the lab and remove its folder; the caller holds the lock. False when there was nothing to end.
+def remove(folder: LabFolder, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """End the lab and remove its folder; the caller holds the lock.
 
     When this returns, every process of the lab is dead: the kernel ends a PID namespace's first process last.
+    It even waits for the parents of the others to collect them: `meanwhile` is called again and again so that
+    the caller can collect its own.
     """
-    record = folder.record()
-    killed = record is not None and kill(record)
-    shutil.rmtree(folder.path)
-    return killed
+    empty(folder, meanwhile)
+    folder.path.rmdir()
 
 
-def kill(record: HolderRecord) -> bool:
+def empty(folder: LabFolder, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """End the lab but keep its folder, which the caller has locked, for the next one."""
+    if record := folder.record():
+        kill(record, meanwhile)
+    for path in folder.path.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def kill(record: HolderRecord, meanwhile: Callable[[], None] = lambda: None) -> bool:
     """SIGKILL the holder and wait until it and all it held are gone; False when it was dead already."""
+    deadline = time.monotonic() + _DEATH_TIMEOUT_S
     if (descriptor := record.pidfd()) is None:
         return False
     try:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        if not _has_ended(descriptor, _DEATH_TIMEOUT_S):
-            raise Bug(f"the holder (pid {record.pid}) does not die", hint="see /proc/PID/stack")
+        while not _has_ended(descriptor, timeout_s=0.01):
+            meanwhile()
+            if time.monotonic() > deadline:
+                raise Bug(
+                    f"the holder (pid {record.pid}) does not die",
+                    hint="does a stopped process still have children in the lab? see: pstree -p",
+                )
         return True
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
 """A folder of Kubernetes manifests as the source of objects.
 
-The unit is the file: it counts as a whole or, when anything in it is wrong, as it last was right. What was last
-right is kept on disk too (`memory`), so that a restart beside a broken file opens nothing. A file is read once
-it has been left alone for a moment; an empty one is taken for one that is being written. Only removing a file
+The unit is the file: it counts as a whole or, when anything in it is wrong, as it last was right. That last
+good text is kept on disk too (`memory`), so that a restart beside a broken file opens nothing. A file is read
+once it has been left alone for a moment; an empty one is taken for one being written. Only removing a file
 removes its objects. The same object in two files counts once, from the first file by name.
 
 The folder is polled: a scan of 500 files costs about a millisecond, and unlike a watch it loses nothing.
@@ -62,7 +62,7 @@ class FolderSource:
         self._remembered = self._recall()
 
     async def watch(self) -> AsyncIterator[Observed]:
-        """The folder's objects now, then after each change. Raises InputError when the folder is not there."""
+        """The folder's objects now, then after each change. Raises InputError when the folder is missing."""
         if not self.folder.is_dir():
             raise InputError(
                 f"manifests folder {self.folder} does not exist", hint="create it or correct `manifests`"

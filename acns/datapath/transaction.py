@@ -1,0 +1,114 @@
+"""From what the kernel holds to what it should hold: one nft transaction, in an order that the kernel
+accepts.
+
+Things are made before they are referred to and removed after nothing refers to them. The kernel switches to
+the whole of it at once (one ruleset generation), set elements included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from acns.datapath import constants, names
+from acns.datapath.model import ChainSpec, Content, Inventory, Ruleset, SetSpec
+
+_TABLE = f"{constants.FAMILY} {constants.TABLE}"
+
+
+def transaction(inventory: Inventory, ruleset: Ruleset) -> str:
+    """The nft text that turns the one into the other, all at once; "" when there is nothing to do."""
+    lines = [
+        *_new_objects(inventory, ruleset),
+        *_rules(inventory, ruleset),
+        *_dispatch(inventory, ruleset),
+        *_elements(inventory, ruleset),
+        *_stale_objects(inventory, ruleset),
+    ]
+    if not lines and inventory.exists:
+        return ""
+    return "\n".join([f"add table {_TABLE}", *lines, ""])
+
+
+def _new_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    for name in sorted(ruleset.counters - inventory.counters):
+        yield f"add counter {_TABLE} {name}"
+    for name, spec in sorted(ruleset.sets.items()):
+        if name not in inventory.sets:
+            yield _new_set(spec)
+    for name, one in sorted(ruleset.maps.items()):
+        if name not in inventory.map_elements:
+            yield f"add map {_TABLE} {name} {{ type {one.type}; }}"
+    for name, chain in sorted(ruleset.chains.items()):
+        if name not in inventory.chain_rules:
+            hook = f" {{ {chain.hook} }}" if chain.hook else ""
+            yield f"add chain {_TABLE} {name}{hook}"
+
+
+def _new_set(spec: SetSpec) -> str:
+    parts = [f"type {spec.type};"]
+    if spec.flags:
+        parts.append(f"flags {spec.flags};")
+    if spec.comment:
+        parts.append(f'comment "{spec.comment}";')
+    elements = _with_timeouts(spec.timeouts_s) if spec.content is Content.LEARNED else sorted(spec.elements)
+    if elements:
+        parts.append(f"elements = {{ {', '.join(elements)} }};")
+    return f"add set {_TABLE} {spec.name} {{ {' '.join(parts)} }}"
+
+
+def _with_timeouts(timeouts_s: Mapping[str, float]) -> list[str]:
+    return [
+        f"{address} timeout {max(1, round(timeouts_s[address] * 1000))}ms" for address in sorted(timeouts_s)
+    ]
+
+
+def _rules(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    for name, chain in sorted(ruleset.chains.items()):
+        found = inventory.chain_rules.get(name)
+        if found == tuple(rule.id for rule in chain.rules):
+            continue
+        if found:
+            yield f"flush chain {_TABLE} {name}"
+        yield from _chain_rules(chain)
+
+
+def _chain_rules(chain: ChainSpec) -> Iterator[str]:
+    for rule in chain.rules:
+        yield f'add rule {_TABLE} {chain.name} {rule.text} comment "{names.comment(rule.id, rule.note)}"'
+
+
+def _dispatch(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    for name, one in sorted(ruleset.maps.items()):
+        found = inventory.map_elements.get(name, {})
+        gone = [key for key, chain in found.items() if one.elements.get(key) != chain]
+        new = [key for key, chain in one.elements.items() if found.get(key) != chain]
+        yield from _change("delete", name, gone)
+        yield from _change("add", name, [f"{key} : goto {one.elements[key]}" for key in new])
+
+
+def _elements(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    for name, spec in sorted(ruleset.sets.items()):
+        if spec.content is not Content.KEPT or name not in inventory.sets:
+            continue
+        found = inventory.set_elements.get(name, frozenset())
+        yield from _change("delete", name, found - spec.elements)
+        yield from _change("add", name, spec.elements - found)
+
+
+def _change(verb: str, name: str, elements: Iterable[str]) -> Iterator[str]:
+    ordered = sorted(elements)
+    if ordered:
+        yield f"{verb} element {_TABLE} {name} {{ {', '.join(ordered)} }}"
+
+
+def _stale_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    """References first (map elements, rules), then what they referred to."""
+    stale_maps = sorted(inventory.map_elements.keys() - ruleset.maps.keys())
+    stale_chains = sorted(inventory.chain_rules.keys() - ruleset.chains.keys())
+    stale_sets = sorted(inventory.sets - ruleset.sets.keys())
+    yield from (f"flush map {_TABLE} {name}" for name in stale_maps)
+    yield from (f"flush chain {_TABLE} {name}" for name in stale_chains)
+    yield from (f"delete chain {_TABLE} {name}" for name in stale_chains)
+    yield from (f"delete map {_TABLE} {name}" for name in stale_maps)
+    yield from (f"delete set {_TABLE} {name}" for name in stale_sets)
+    yield from (f"delete counter {_TABLE} {name}" for name in sorted(inventory.counters - ruleset.counters))

@@ -1,0 +1,295 @@
+"""DNS messages as the resolver needs them: who asks what, and which addresses an answer teaches.
+
+Hand-written on bytes because it stands on the path of every query, and because a general library refuses
+labels that are odd but legal. What is not needed is not read: records come as offsets into their packet.
+
+What this module keeps true:
+* Reading raises MalformedDNS or succeeds; hostile bytes can neither crash nor stall it.
+* Only records on the CNAME/DNAME chain that starts at the question teach an address. Cilium's proxy does not
+  look at owner names; a server that can be made to add a record must not be able to open an address with it.
+* Replies of our own echo ID, opcode, RD, CD and the question's very bytes (0x20 case), with an OPT record
+  where the query had one (RFC 6891 §6.1.1, RFC 3225 §3 for the DO bit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from acns.dns import name as names
+from acns.dns.name import MalformedDNS, Name
+from acns.dns.rewrite import truncated, with_id, without_aaaa
+from acns.dns.wire import (
+    CD,
+    CLASS_IN,
+    HEADER_OCTETS,
+    MAX_MESSAGE_OCTETS,
+    MAX_PLAIN_UDP_OCTETS,
+    OPCODE_QUERY,
+    QR,
+    RA,
+    RCODE_FORMERR,
+    RCODE_NOERROR,
+    RCODE_NOTIMP,
+    RCODE_NXDOMAIN,
+    RCODE_REFUSED,
+    RCODE_SERVFAIL,
+    RD,
+    TC,
+    TCP,
+    TYPE_A,
+    TYPE_AAAA,
+    TYPE_ANY,
+    TYPE_CNAME,
+    TYPE_DNAME,
+    TYPE_OPT,
+    UDP,
+    Header,
+    RawRecord,
+    find_opt,
+    read_header,
+    read_question,
+    read_records,
+    record_tail,
+)
+
+__all__ = [
+    "CLASS_IN",
+    "HEADER_OCTETS",
+    "OPCODE_QUERY",
+    "RCODE_FORMERR",
+    "RCODE_NOERROR",
+    "RCODE_NOTIMP",
+    "RCODE_NXDOMAIN",
+    "RCODE_REFUSED",
+    "RCODE_SERVFAIL",
+    "TC",
+    "TCP",
+    "TYPE_A",
+    "TYPE_AAAA",
+    "TYPE_ANY",
+    "TYPE_CNAME",
+    "UDP",
+    "Answer",
+    "Header",
+    "Learned",
+    "MalformedDNS",
+    "Query",
+    "Record",
+    "learnable",
+    "read_answer",
+    "read_header",
+    "read_query",
+    "reply_with_rcode",
+    "truncated",
+    "with_id",
+    "without_aaaa",
+]
+
+OUR_UDP_OCTETS = 1232  # what we say of ourselves in an OPT: fits every path unfragmented (DNS Flag Day 2020)
+_DO = 0x8000
+_OPCODE_BITS = 0x7800
+_MAX_TTL_S = 0x7FFF_FFFF
+_MAX_CHAIN_NAMES = 64  # resolvers follow 16 or fewer; DNAMEs that multiply each other would never end
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query with exactly one question."""
+
+    id: int
+    flags: int
+    name: Name
+    qtype: int
+    qclass: int
+    question_wire: bytes
+    edns_size: int | None
+    size_limit: int
+    """Octets of the largest answer the asker can take over the transport it asked on."""
+
+    @property
+    def opcode(self) -> int:
+        return self.flags >> 11 & 0xF
+
+    @property
+    def rd(self) -> bool:
+        return bool(self.flags & RD)
+
+
+class Record(NamedTuple):
+    """One record of an answer section; its rdata is `packet[start:end]`."""
+
+    owner: Name
+    type: int
+    rclass: int
+    ttl_s: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response with one question, and its answer section."""
+
+    packet: bytes
+    id: int
+    flags: int
+    name: Name
+    qtype: int
+    qclass: int
+    question_wire: bytes
+    records: tuple[Record, ...]
+
+    @property
+    def qr(self) -> bool:
+        return bool(self.flags & QR)
+
+    @property
+    def tc(self) -> bool:
+        return bool(self.flags & TC)
+
+    @property
+    def rcode(self) -> int:
+        """The four bits of the header; no extended code (RFC 6891) of interest here is below 16."""
+        return self.flags & 0xF
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What an answer teaches under its question's name: IPv4 addresses, four octets each, without repeats."""
+
+    addresses: tuple[bytes, ...]
+    ttl_s: int
+
+
+def read_query(packet: bytes, protocol: int = UDP) -> Query:
+    """The query in `packet`, which came over `protocol`. Raises MalformedDNS; judges no QR, no opcode."""
+    header = read_header(packet)
+    question = read_question(packet, header)
+    opt = find_opt(packet, header, question.end)
+    edns_size = opt.rclass if opt else None
+    udp_limit = max(MAX_PLAIN_UDP_OCTETS, edns_size or 0)  # RFC 6891 §6.2.3: below 512 means 512
+    return Query(
+        id=header.id,
+        flags=header.flags,
+        name=question.name,
+        qtype=question.qtype,
+        qclass=question.qclass,
+        question_wire=packet[HEADER_OCTETS : question.end],
+        edns_size=edns_size,
+        size_limit=MAX_MESSAGE_OCTETS if protocol == TCP else udp_limit,
+    )
+
+
+def read_answer(packet: bytes) -> Answer:
+    """The response in `packet`; all sections are walked. Raises MalformedDNS. QR is not judged."""
+    header = read_header(packet)
+    question = read_question(packet, header)
+    reader = names.NameReader(packet)
+    records: list[Record] = []
+    offset = question.end
+    for raw in read_records(packet, offset, header.answers):
+        records.append(Record(reader.read(raw.owner)[0], *raw[1:]))
+        offset = raw.end
+    for _ in read_records(packet, offset, header.authorities + header.additionals):
+        pass
+    return Answer(
+        packet=packet,
+        id=header.id,
+        flags=header.flags,
+        name=question.name,
+        qtype=question.qtype,
+        qclass=question.qclass,
+        question_wire=packet[HEADER_OCTETS : question.end],
+        records=tuple(records),
+    )
+
+
+def learnable(answer: Answer) -> Learned:
+    """The A records on the chain from the question, with the smallest TTL on the way. Raises MalformedDNS.
+
+    Records may stand in any order. An owner with several aliases (illegal, seen) has all of them followed.
+    """
+    if answer.rcode != RCODE_NOERROR or answer.qclass != CLASS_IN:
+        return Learned((), 0)
+    by_owner, dnames = _by_owner(answer.records)
+    reader = names.NameReader(answer.packet)
+    addresses: dict[bytes, None] = {}
+    ttls: list[int] = []
+    to_visit, visited = [answer.name], {answer.name}
+    while to_visit and len(visited) <= _MAX_CHAIN_NAMES:
+        owner = to_visit.pop()
+        steps = [*by_owner.get(owner, ()), *_covering(owner, dnames)]
+        for record in steps:
+            ttls.append(_ttl_s(record))
+            if record.type == TYPE_A:
+                addresses[answer.packet[record.start : record.end]] = None
+                continue
+            target = _target(reader, record, owner)
+            if target is not None and target not in visited:
+                visited.add(target)
+                to_visit.append(target)
+    return Learned(tuple(addresses), min(ttls) if addresses else 0)
+
+
+def reply_with_rcode(query_packet: bytes, rcode: int) -> bytes:
+    """Our own answer to a query: no records, only a code. No more than the header need be readable."""
+    header = read_header(query_packet)
+    question, opt = _readable_parts(query_packet, header)
+    flags = QR | header.flags & (_OPCODE_BITS | RD | CD) | RA | rcode
+    edns = b""
+    if opt is not None:
+        edns = b"\0" + record_tail(TYPE_OPT, OUR_UDP_OCTETS, opt.ttl_s & _DO, b"")
+    counts = Header(header.id, flags, bool(question), 0, 0, bool(edns))
+    return counts.to_wire() + question + edns
+
+
+def _readable_parts(packet: bytes, header: Header) -> tuple[bytes, RawRecord | None]:
+    """The question's bytes (empty where it cannot be read) and the OPT record (None likewise)."""
+    try:
+        end = read_question(packet, header).end
+    except MalformedDNS:
+        return b"", None
+    try:
+        return packet[HEADER_OCTETS:end], find_opt(packet, header, end)
+    except MalformedDNS:
+        return packet[HEADER_OCTETS:end], None
+
+
+def _by_owner(records: Iterable[Record]) -> tuple[dict[Name, list[Record]], list[Record]]:
+    """The A and CNAME records by owner, and the DNAME records."""
+    by_owner: dict[Name, list[Record]] = {}
+    dnames: list[Record] = []
+    for record in records:
+        if record.rclass != CLASS_IN:
+            continue
+        if record.type == TYPE_CNAME or (record.type == TYPE_A and record.end - record.start == 4):
+            by_owner.setdefault(record.owner, []).append(record)
+        elif record.type == TYPE_DNAME:
+            dnames.append(record)
+    return by_owner, dnames
+
+
+def _covering(name: Name, dnames: Iterable[Record]) -> list[Record]:
+    """The DNAME records that cover `name`: their owner is an ancestor of it, never itself (RFC 6672 §2.2)."""
+    return [record for record in dnames if _is_below(name, record.owner)]
+
+
+def _is_below(name: Name, ancestor: Name) -> bool:
+    return len(name) > len(ancestor) and name[len(name) - len(ancestor) :] == ancestor
+
+
+def _target(reader: names.NameReader, record: Record, owner: Name) -> Name | None:
+    """Where a CNAME or DNAME takes `owner`; None where that would be too long a name."""
+    target, end = reader.read(record.start)
+    if end != record.end:
+        raise MalformedDNS("an alias does not fill its record")
+    if record.type == TYPE_CNAME:
+        return target
+    replaced = owner[: len(owner) - len(record.owner)] + target
+    return replaced if sum(map(len, replaced)) + len(replaced) < names.MAX_NAME_OCTETS else None
+
+
+def _ttl_s(record: Record) -> int:
+    return record.ttl_s if record.ttl_s <= _MAX_TTL_S else 0  # RFC 2181 §8

@@ -1,0 +1,281 @@
+"""Names and the addresses learned for them, and how long they stay: the shim's memory.
+
+Every change of what is known becomes a `Change` of set elements for the kernel, so the shell around this only
+writes. Time is an argument, in seconds since the epoch.
+
+What this module keeps true:
+* Per (name, address) the latest expiry wins; a shorter TTL later never shortens.
+* An address leaves at a collection only: when its TTL has run out, no live connection goes to it nor to
+  another address of its name, its idle grace is over, and it was not learned just now (with a TTL of 0 the
+  pod's first packet may still be under way). A kept address is refreshed in the kernel at each collection.
+* A selector that comes applies at once to all that is known; one that goes takes its elements with it.
+* An element that two names of a selector share leaves with the last of them.
+* Memory is bounded whatever is asked: addresses per name, names, and addresses in all. Names that no
+  selector wants go first, then those out of use, longest not asked for first.
+
+Addresses found in the kernel at the start have no name; each stands for itself and ends the same way.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
+
+from acns.dns.name import Name
+from acns.dns.pattern import FQDNSelector
+from acns.fqdn.addresses import is_learnable_address
+from acns.fqdn.elements import Change, ElementTable
+
+__all__ = ["Change", "NameCache"]
+
+_Found = tuple[FQDNSelector, bytes]
+_BURST = (
+    2  # times the limit per name, which is enforced at collections as Cilium does, and at this bound at once
+)
+_EVICT_TO = 0.9  # of a bound on everything, so that the work of finding victims is spread over many
+
+
+class _Lease(NamedTuple):
+    expires_at: float
+    learned_at: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A name's addresses, and the selectors that match the name."""
+
+    selectors: tuple[FQDNSelector, ...]
+    leases: dict[bytes, _Lease] = field(default_factory=dict)
+    last_live: float = -math.inf
+    """When a collection last saw a live connection to one of the addresses."""
+    earliest: float = math.inf
+    """No lease ends before; so a collection can pass most names by."""
+
+
+class NameCache:
+    """What names resolved to, for the selectors of one node."""
+
+    def __init__(
+        self,
+        *,
+        max_addresses_per_name: int = 1_000,
+        max_names: int = 50_000,
+        max_addresses: int = 100_000,
+        min_ttl_s: float = 0.0,
+        idle_grace_s: float = 0.0,
+        settle_s: float = 2.0,
+        refresh_slack_s: float = 1.0,
+    ) -> None:
+        """`idle_grace_s`: how long an expired address stays after its last connection.
+
+        `settle_s`: how long any address stays after it was last learned. `refresh_slack_s`: by how much the
+        kernel's expiry may lag behind before it is written again; keep it below the collection interval,
+        which kernel timeouts have on top.
+        """
+        self._max_addresses_per_name = max_addresses_per_name
+        self._max_names = max_names
+        self._max_addresses = max_addresses
+        self._min_ttl_s = min_ttl_s
+        self._idle_grace_s = idle_grace_s
+        self._settle_s = settle_s
+        self._names: OrderedDict[Name, _Entry] = OrderedDict()  # longest not learned first
+        self._found: dict[_Found, _Entry] = {}
+        self._elements = ElementTable(refresh_slack_s)
+        self._matcher = _Matcher(())
+        self._live: Set[bytes] = frozenset()
+        self._address_count = 0
+
+    # --- what is known -------------------------------------------------------------------------------
+
+    @property
+    def name_count(self) -> int:
+        return len(self._names)
+
+    @property
+    def address_count(self) -> int:
+        """Pairs of name and address, and addresses found in the kernel."""
+        return self._address_count
+
+    @property
+    def selectors(self) -> frozenset[FQDNSelector]:
+        return self._matcher.selectors
+
+    def elements(self, selector: FQDNSelector) -> dict[bytes, float]:
+        """Address → expiry of everything that the selector opens now."""
+        return self._elements.elements(selector)
+
+    def addresses_of(self, name: Name) -> dict[bytes, float]:
+        """Address → expiry as learned for one name."""
+        entry = self._names.get(name)
+        return {address: lease.expires_at for address, lease in entry.leases.items()} if entry else {}
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, now: float) -> Change:
+        """An answer said this. Addresses that may never be learned, IPv6 ones too, are left out."""
+        learnable = [address for address in addresses if is_learnable_address(address)]
+        if learnable:
+            entry = self._names.get(name)
+            if entry is None:
+                entry = self._names[name] = _Entry(self._matcher.matching(name))
+            self._names.move_to_end(name)
+            expires_at = now + max(ttl_s, self._min_ttl_s)
+            for address in islice(learnable, self._max_addresses_per_name):
+                self._lease(entry, address, _Lease(expires_at, now))
+            if len(entry.leases) > _BURST * self._max_addresses_per_name:
+                self._trim(entry)
+            self._stay_bounded(name)
+        return self._elements.take()
+
+    def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> None:
+        """The kernel has this element from an earlier life. The selector may be set before or after."""
+        if (selector, address) in self._found or self._address_count >= self._max_addresses // 2:
+            return  # at the bound, the kernel's own timeout ends it; half of the room is for names
+        wanted = (selector,) if selector in self.selectors else ()
+        entry = self._found[selector, address] = _Entry(wanted)
+        self._lease(entry, address, _Lease(expires_at, -math.inf))
+        for one in wanted:
+            self._elements.adopt(one, address)
+
+    def set_selectors(self, selectors: Iterable[FQDNSelector]) -> Change:
+        """From now on these selectors count. The change empties the sets of those that went."""
+        matcher = _Matcher(selectors)
+        gone, come = self.selectors - matcher.selectors, matcher.selectors - self.selectors
+        self._matcher = matcher
+        for selector in gone:
+            self._elements.remove_set(selector)
+        for selector in come:
+            self._elements.add_set(selector)
+        if gone or come:
+            arrivals = _Matcher(come)
+            for name, entry in self._names.items():
+                self._reselect(entry, gone, arrivals.matching(name))
+            for (selector, _), entry in self._found.items():
+                self._reselect(entry, gone, (selector,) if selector in come else ())
+        return self._elements.take()
+
+    def collect(self, now: float, live: Set[bytes]) -> Change:
+        """Let go what is over. `live`: the addresses that live connections go to."""
+        self._live = frozenset(live)
+        self._collect_in(self._names, now)
+        self._collect_in(self._found, now)
+        return self._elements.take()
+
+    def unwritten(self, change: Change) -> None:
+        """The kernel refused this change: write its elements again as soon as they are learned again."""
+        self._elements.unwritten(change)
+
+    # --- leases --------------------------------------------------------------------------------------
+
+    def _lease(self, entry: _Entry, address: bytes, lease: _Lease) -> None:
+        known = entry.leases.get(address)
+        if known is None:
+            self._address_count += 1
+            for selector in entry.selectors:
+                self._elements.hold(selector, address, lease.expires_at)
+        else:
+            lease = _Lease(max(known.expires_at, lease.expires_at), lease.learned_at)
+            for selector in entry.selectors:
+                self._elements.extend(selector, address, lease.expires_at)
+        entry.leases[address] = lease
+        entry.earliest = min(entry.earliest, lease.expires_at)
+
+    def _end(self, entry: _Entry, address: bytes) -> None:
+        del entry.leases[address]
+        self._address_count -= 1
+        for selector in entry.selectors:
+            self._elements.release(selector, address)
+
+    def _reselect(self, entry: _Entry, gone: Set[FQDNSelector], come: tuple[FQDNSelector, ...]) -> None:
+        kept = tuple(selector for selector in entry.selectors if selector not in gone)
+        for selector in come:
+            for address, lease in entry.leases.items():
+                self._elements.hold(selector, address, lease.expires_at)
+        entry.selectors = kept + come
+
+    # --- collection ----------------------------------------------------------------------------------
+
+    def _collect_in(self, entries: MutableMapping[Any, _Entry], now: float) -> None:
+        for key, entry in list(entries.items()):
+            if entry.earliest < now:
+                self._let_go(entry, now)
+            if len(entry.leases) > self._max_addresses_per_name:
+                self._trim(entry)
+            if not entry.leases:
+                del entries[key]
+
+    def _let_go(self, entry: _Entry, now: float) -> None:
+        if not self._live.isdisjoint(entry.leases):
+            entry.last_live = now
+        for address, lease in list(entry.leases.items()):
+            if now <= lease.expires_at:
+                continue
+            if now > self._stays_until(entry, lease):
+                self._end(entry, address)
+            else:
+                for selector in entry.selectors:
+                    self._elements.extend(selector, address, now)
+        entry.earliest = min((lease.expires_at for lease in entry.leases.values()), default=math.inf)
+
+    def _stays_until(self, entry: _Entry, lease: _Lease) -> float:
+        in_use_until = max(lease.expires_at, entry.last_live) + self._idle_grace_s
+        return max(in_use_until, lease.learned_at + self._settle_s)
+
+    # --- bounds --------------------------------------------------------------------------------------
+
+    def _trim(self, entry: _Entry) -> None:
+        """Down to the limit per name: earliest expiry first, never one in use."""
+        surplus = len(entry.leases) - self._max_addresses_per_name
+        idle = [address for address in entry.leases if address not in self._live]
+        for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
+            self._end(entry, address)
+
+    def _stay_bounded(self, newest: Name) -> None:
+        if self._within(1.0):
+            return
+        classes: tuple[Callable[[_Entry], bool], ...] = (
+            lambda entry: not entry.selectors,
+            lambda entry: self._live.isdisjoint(entry.leases),
+            lambda entry: True,
+        )
+        for dispensable in classes:
+            for name, entry in list(self._names.items()):
+                if self._within(_EVICT_TO):
+                    return
+                if name != newest and dispensable(entry):
+                    self._forget(name, entry)
+
+    def _within(self, share: float) -> bool:
+        return (
+            len(self._names) <= self._max_names * share and self._address_count <= self._max_addresses * share
+        )
+
+    def _forget(self, name: Name, entry: _Entry) -> None:
+        for address in list(entry.leases):
+            self._end(entry, address)
+        del self._names[name]
+
+
+class _Matcher:
+    """Selectors by the names they match: most are literal and found at once."""
+
+    def __init__(self, selectors: Iterable[FQDNSelector]) -> None:
+        self.selectors = frozenset(selectors)
+        self._literal: Mapping[Name, list[FQDNSelector]] = {}
+        self._patterns: list[FQDNSelector] = []
+        literal: dict[Name, list[FQDNSelector]] = {}
+        for selector in self.selectors:
+            if selector.literal is None:
+                self._patterns.append(selector)
+            else:
+                literal.setdefault(selector.literal, []).append(selector)
+        self._literal = literal
+
+    def matching(self, name: Name) -> tuple[FQDNSelector, ...]:
+        patterns = [selector for selector in self._patterns if selector.matches(name)]
+        return (*self._literal.get(name, ()), *patterns)

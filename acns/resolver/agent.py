@@ -1,0 +1,133 @@
+"""The connection to the shim, and the policy that comes through it.
+
+The policy stream is kept open: lost, it is opened again after 50 ms, then twice that, up to 2 s. Each
+snapshot replaces the table whole, so a rule that it lacks is gone; one that cannot be understood changes
+nothing and is acknowledged with an error. While the shim is away the last table goes on serving.
+
+"Connected" means that this connection has brought a snapshot. Only then are mappings sent through it: a dead
+shim is known at once, without a time-out (a unix socket tells).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import grpc.aio
+
+from acns.api import codec
+from acns.api import fqdndata_pb2 as pb
+from acns.api import fqdndata_pb2_grpc as rpc
+from acns.fqdn.gate import PolicyTable
+from acns.resolver.metrics import ResolverMetrics
+from acns.telemetry import log as logs
+from acns.telemetry.journal import Event, Journal
+
+if TYPE_CHECKING:
+    from acns.api.fqdndata_pb2_grpc import FQDNDataAsyncStub
+
+log = logs.named(__name__)
+
+FIRST_RETRY_S: Final = 0.05
+LAST_RETRY_S: Final = 2.0
+MAX_SNAPSHOT_BYTES: Final = 256 << 20
+CHANNEL_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_SNAPSHOT_BYTES),
+    ("grpc.enable_http_proxy", 0),
+    # Every attempt is a new channel with its own sockets: the back-off is ours alone.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.min_reconnect_backoff_ms", int(LAST_RETRY_S * 1000)),
+    # As Cilium's proxy: a hung agent's connection ends within seconds.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class AgentLink:
+    """Holds the policy stream open. `table` is the policy in force, None before the first snapshot."""
+
+    def __init__(self, address: str, metrics: ResolverMetrics, journal: Journal) -> None:
+        self.address = address
+        self.table: PolicyTable | None = None
+        self.has_table = asyncio.Event()
+        self.connected = asyncio.Event()
+        self.stub: FQDNDataAsyncStub | None = None
+        """For calls while connected; None otherwise."""
+        self._metrics = metrics
+        self._journal = journal
+        self._refused = ""
+
+    @property
+    def refused(self) -> str:
+        """Why the newest snapshot was not taken; empty when it was."""
+        return self._refused
+
+    async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """For ever: connect, follow the stream, wait, again."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            reason, served = await self._connection()
+            retry_s = FIRST_RETRY_S if served else retry_s
+            if served or retry_s == FIRST_RETRY_S:
+                log.warning("policy stream lost", peer=self.address, reason=reason)
+                self._journal.record(Event.AGENT_LOST, peer=self.address, reason=reason)
+            await sleep(retry_s)
+            retry_s = min(2 * retry_s, LAST_RETRY_S)
+
+    async def _connection(self) -> tuple[str, bool]:
+        """One connection from beginning to end: why it ended, and whether it brought a snapshot."""
+        channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        try:
+            stub = rpc.FQDNDataStub(channel)
+            await self._follow(stub)
+            reason = "closed by peer"
+        except grpc.aio.AioRpcError as error:
+            reason = f"{error.code().name}: {error.details()}"
+        finally:
+            served = self.connected.is_set()
+            self.connected.clear()
+            self.stub = None
+            await channel.close(None)
+        self._metrics.agent_errors.add("policy_stream_recv" if served else "open_policy_stream")
+        return reason, served
+
+    async def _follow(self, stub: FQDNDataAsyncStub) -> None:
+        call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
+        async for state in call:
+            response = self._take(state)
+            await call.write(pb.PolicyStateResponse(response=response, request_id=state.request_id))
+            if self.table is not None and not self.connected.is_set():
+                self._established(stub)
+
+    def _established(self, stub: FQDNDataAsyncStub) -> None:
+        self.stub = stub
+        self.connected.set()
+        log.info("policy stream open", peer=self.address)
+        self._journal.record(Event.AGENT_CONNECTED, peer=self.address)
+
+    def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
+        """Make the snapshot the policy in force, or say why not."""
+        try:
+            table = codec.policy_table(state)
+        except codec.BadMessage as error:
+            self._refused = str(error)
+            log.failure("policy snapshot refused", error, request_id=state.request_id)
+            self._snapshot(state, "refused")
+            return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+        self.table, self._refused = table, ""
+        self.has_table.set()
+        self._snapshot(state, "applied")
+        return pb.RESPONSE_CODE_NO_ERROR
+
+    def _snapshot(self, state: pb.PolicyState, outcome: str) -> None:
+        self._metrics.snapshots.add(outcome)
+        self._journal.record(
+            Event.POLICY_SNAPSHOT,
+            request_id=state.request_id,
+            rules=len(state.egress_l7_dns_policy),
+            endpoints=len({policy.source_endpoint_id for policy in state.egress_l7_dns_policy}),
+            outcome=outcome,
+        )

@@ -1,0 +1,42 @@
+"""What an upstream transport knows of a query on its way: what to send, where to, and whom to tell."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from acns.resolver.intercept import Server
+
+ID_BYTES: Final = 2
+
+
+class Flight(Protocol):
+    """A query that waits for its DNS server. Exactly one of the four outcomes ends it, once."""
+
+    @property
+    def packet(self) -> bytes:
+        """The pod's query, as it came."""
+
+    @property
+    def server(self) -> Server: ...
+
+    def answered(self, packet: bytes) -> bool:
+        """An answer from that server, under the query's own ID. False: it does not count, wait on."""
+
+    def failed(self, reason: str) -> None:
+        """The query could not be sent, or the server said that it is not there."""
+
+    def silent(self) -> None:
+        """No answer came in time."""
+
+    def abandoned(self) -> None:
+        """Nobody is left to answer to."""
+
+
+def with_id(packet: bytes, identifier: int) -> bytes:
+    """`packet` under another message ID."""
+    return identifier.to_bytes(ID_BYTES) + packet[ID_BYTES:]
+
+
+def restored(answer: bytes, query: bytes) -> bytes:
+    """`answer` under the ID of `query`."""
+    return query[:ID_BYTES] + answer[ID_BYTES:]

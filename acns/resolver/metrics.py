@@ -1,0 +1,96 @@
+"""What the resolver counts. Names are Cilium's where the meaning is; no label holds a pod's words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Histogram
+
+from acns.telemetry.metrics import LATENCY_BUCKETS_S, Tally, new_registry
+
+UDP: Final = "udp"
+TCP: Final = "tcp"
+
+
+class ResolverMetrics:
+    """All of them, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry: CollectorRegistry = new_registry()
+        registry = self.registry
+        self.queries = Tally(
+            "acns_dns_queries",
+            "Queries of pods by transport and verdict (forward, or how they were answered or why dropped).",
+            ("transport", "verdict"),
+            registry=registry,
+        )
+        self.answers = Tally(
+            "acns_dns_answers",
+            "Answers to pods by transport and outcome (learned, plain, servfail, silent, send_error).",
+            ("transport", "outcome"),
+            registry=registry,
+        )
+        self.ignored = Tally(
+            "acns_dns_answers_ignored",
+            "Packets at upstream sockets that answer no query of ours, by kind.",
+            ("kind",),
+            registry=registry,
+            known=(("unknown_id",), ("wrong_server",), ("malformed",)),
+        )
+        self.over_budget = Tally(
+            "acns_dns_over_budget",
+            "Queries answered with SERVFAIL because too many were in flight.",
+            registry=registry,
+        )
+        self.tcp_refused = Tally(
+            "acns_dns_tcp_refused",
+            "TCP connections closed at once, by reason.",
+            ("reason",),
+            registry=registry,
+            known=(("limit",), ("direct",)),
+        )
+        self.tcp_timeouts = Tally(
+            "acns_dns_tcp_timeouts", "TCP connections closed for idling.", ("reason",), registry=registry
+        )
+        self.upstream_reply_s = Histogram(
+            "cilium_proxy_upstream_reply_seconds",
+            "Seconds waited for the DNS server (upstreamTime) or the shim's commit (dataplaneTime).",
+            ("error", "protocol_l7", "scope"),
+            registry=registry,
+            buckets=LATENCY_BUCKETS_S,
+        )
+        self.upstream_time = self.upstream_reply_s.labels("", "dns", "upstreamTime")
+        self.upstream_timeout = self.upstream_reply_s.labels("timeout", "dns", "upstreamTime")
+        self.upstream_error = self.upstream_reply_s.labels("proxy", "dns", "upstreamTime")
+        self.commit_time = self.upstream_reply_s.labels("", "dns", "dataplaneTime")
+        self.update_timeout = Tally(
+            "cilium_proxy_datapath_update_timeout",
+            "Answers released because the shim's commit took too long.",
+            registry=registry,
+        )
+        self.mapping_errors = Tally(
+            "standalone_dns_proxy_fqdn_mapping_sync_errors",
+            "Mappings that the agent did not confirm: its refusal, its time-out, or no connection.",
+            ("error",),
+            registry=registry,
+            known=(("mapping_sync_request",), ("mapping_sync_connection",), ("timeout",)),
+        )
+        self.agent_errors = Tally(
+            "standalone_dns_proxy_cilium_agent_connection_errors",
+            "Failures of the connection to the agent.",
+            ("error",),
+            registry=registry,
+            known=(("open_policy_stream",), ("policy_stream_recv",), ("policy_stream_send",)),
+        )
+        self.mappings = Tally(
+            "acns_mappings",
+            "Mappings by what became of them (committed, queued, replayed, expired, overflowed, refused).",
+            ("outcome",),
+            registry=registry,
+        )
+        self.snapshots = Tally(
+            "acns_policy_snapshots", "Policy snapshots received.", ("outcome",), registry=registry
+        )
+        self.bugs = Tally(
+            "acns_unexpected_errors", "Errors that only a bug of ours explains.", registry=registry
+        )

@@ -1,0 +1,174 @@
+"""The resolver as a process: what starts when, what readiness means, how it stops.
+
+Its sockets are bound only once there is a policy: before that the kernel, finding no socket, drops redirected
+queries, which is better than answering them without knowing who may ask what. They stay bound from then on,
+whatever becomes of the shim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+from acns.errors import Bug
+from acns.resolver import intercept
+from acns.resolver.agent import AgentLink
+from acns.resolver.commits import Commits
+from acns.resolver.intercept import ReplySockets
+from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.proxy import Proxy
+from acns.resolver.settings import ResolverSettings
+from acns.resolver.tcp_clients import TCPClients
+from acns.resolver.udp_clients import UDPClients
+from acns.resolver.udp_upstream import UDPUpstream
+from acns.telemetry import log as logs
+from acns.telemetry.http import HealthServer, Readiness
+from acns.telemetry.journal import Event, Journal
+from acns.telemetry.metrics import Reading
+
+log = logs.named(__name__)
+
+DRAIN_S: Final = 0.5
+BUG_LOG_INTERVAL_S: Final = 1.0
+
+
+class Service:
+    """One resolver. To be made and run on one event loop."""
+
+    def __init__(self, settings: ResolverSettings) -> None:
+        self.settings = settings
+        self.metrics = ResolverMetrics()
+        self.journal = Journal(settings.journal_file, "resolver")
+        self.link = AgentLink(settings.fqdndata, self.metrics, self.journal)
+        self.commits = Commits(
+            self.link, settings.commit_timeout_ms / 1000, settings.replay_limit, self.metrics, self.journal
+        )
+        self.proxy = Proxy(settings, self.link, self.commits, self.metrics, self.journal)
+        self.bound = False
+        self._stop = asyncio.Event()
+        self._bug_logged_at = float("-inf")
+        self._gauges()
+
+    def stop(self) -> None:
+        """Ask for an end; `run` returns soon after."""
+        self._stop.set()
+
+    def readiness(self) -> Readiness:
+        reasons = []
+        if self.link.table is None:
+            reasons.append(
+                "no policy snapshot yet" + (f" ({self.link.refused})" if self.link.refused else "")
+            )
+        if not self.bound:
+            reasons.append("sockets not bound")
+        return Readiness(
+            tuple(reasons),
+            {
+                "agent_connected": self.link.connected.is_set(),
+                "snapshot_refused": self.link.refused,
+                "endpoints": len({rule.endpoint_id for rule in self.link.table.rules})
+                if self.link.table
+                else 0,
+                "mappings_waiting": len(self.commits.backlog),
+                "queries_in_flight": self.proxy.in_flight,
+            },
+        )
+
+    async def run(self) -> None:
+        """Serve until `stop`. Raises AcnsError where it cannot start, or a bug's exception."""
+        asyncio.get_running_loop().set_exception_handler(self._unexpected)
+        self.journal.start()
+        http = HealthServer(self.settings.http_socket, self.metrics.registry, self.readiness)
+        try:
+            await http.start()
+            log.info("started", fqdndata=self.settings.fqdndata, listen_port=self.settings.listen_port)
+            self.journal.record(Event.SERVICE_STARTED)
+            await self._until_stopped()
+        finally:
+            await http.stop()
+            self.journal.record(Event.SERVICE_STOPPED)
+            self.journal.close()
+            log.info("stopped")
+
+    async def _until_stopped(self) -> None:
+        """All parts run together; the end of one that should not end is an error."""
+        parts: list[asyncio.Task[Any]] = [
+            asyncio.create_task(part, name=name)
+            for name, part in (
+                ("agent", self.link.run()),
+                ("commits", self.commits.run()),
+                ("serve", self._serve()),
+            )
+        ]
+        stopping: asyncio.Task[Any] = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # The front first: it drains, and for that the connection to the shim is needed.
+            for task in (parts[2], parts[1], parts[0], stopping):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+        for task in done - {stopping}:
+            task.result()
+            raise Bug(f"part '{task.get_name()}' ended by itself")
+
+    async def _serve(self) -> None:
+        await self.link.has_table.wait()
+        upstream = UDPUpstream(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
+        replies = ReplySockets(self.settings.reply_sockets)
+        tcp = TCPClients(self.settings, self.proxy.receive, self.metrics)
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(upstream.close)
+            cleanup.callback(replies.close)
+            cleanup.callback(tcp.close)
+            listener = intercept.open_tcp(self.settings.listen_port)
+            cleanup.callback(listener.close)
+            udp = UDPClients(intercept.open_udp(self.settings.listen_port), self.proxy, upstream, replies)
+            cleanup.callback(udp.stop)
+            upstream.open()
+            udp.start()
+            await tcp.serve(listener)
+            self.bound = True
+            log.info("serving", listen_port=self.settings.listen_port)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.bound = False
+                udp.stop()
+                tcp.stop_accepting()
+                await self._drain()
+
+    async def _drain(self) -> None:
+        """Let queries in flight get their answers, briefly."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_S
+        while self.proxy.in_flight and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A callback failed: one packet is lost, the loop goes on. Logged at most once a second."""
+        self.metrics.bugs.add()
+        if loop.time() - self._bug_logged_at >= BUG_LOG_INTERVAL_S:
+            self._bug_logged_at = loop.time()
+            error = context.get("exception") or Bug(str(context.get("message")))
+            log.failure("unexpected error, please report", error, context=str(context.get("message")))
+
+    def _gauges(self) -> None:
+        registry = self.metrics.registry
+        for name, documentation, read in (
+            ("acns_dns_in_flight", "Queries being worked on.", lambda: self.proxy.in_flight),
+            (
+                "acns_mappings_waiting",
+                "Mappings that the shim has not confirmed yet.",
+                lambda: len(self.commits.backlog),
+            ),
+            ("acns_agent_connected", "1 while the shim's policy stream is open.", self.link.connected.is_set),
+            (
+                "acns_journal_dropped",
+                "Journal lines lost because the disk was slow.",
+                lambda: self.journal.dropped,
+            ),
+        ):
+            Reading(name, documentation, read, registry=registry)

@@ -1,0 +1,125 @@
+"""The holder: the one process that *is* a lab.
+
+PID 1 of its own PID namespace, with its own mount, network and host-name namespaces. It keeps the descriptors
+of every namespace of the lab and runs its processes, so its death is the lab's: the kernel kills the
+processes first, then takes down links, routes and rules. Nothing is ever made in the namespaces of the
+machine.
+
+Until its maker says `commit` it dies with its maker: by the parent-death signal, which is sent even to a
+maker killed in the middle, through a process in between that lets go at the commit. From then on it belongs
+to nobody. It also holds the lock of the lab's folder until then, so that whoever comes next waits until it
+is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.kernel import netns
+from lab.runtime import state
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.runtime.holder", description="Internal to lab.up.")
+    parser.add_argument("--folder", type=Path, required=True, help="the lab's state folder")
+    parser.add_argument("--control-fd", type=int, required=True, help="socket to the lab's maker")
+    parser.add_argument("--lock-fd", type=int, required=True, help="the folder, locked")
+    parser.add_argument("--maker", type=int, required=True, help="pid of the lab's maker")
+    options = parser.parse_args()
+    _die_with_parent(options.maker)
+    netns.unshare(netns.CLONE_NEWPID | netns.CLONE_NEWNS | netns.CLONE_NEWNET | netns.CLONE_NEWUTS)
+    released, release = os.pipe2(os.O_CLOEXEC)
+    between = os.getpid()
+    if child := os.fork():
+        os.close(release)
+        return _stay_until_released(child, released, options.control_fd, options.lock_fd)
+    os.close(released)
+    # getppid() is 0 across PID namespaces, so ask the machine's /proc, which is still mounted.
+    _die_with_parent(between, _parent_by_proc)
+    _become_first_process(options.folder)
+    return _hold(options.folder, options.control_fd, options.lock_fd, release)
+
+
+def _stay_until_released(child: int, released: int, *inherited: int) -> int:
+    """The process in between: it stays while the holder depends on its maker."""
+    for descriptor in inherited:
+        os.close(descriptor)
+    if os.read(released, 1):
+        return 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
+
+
+def _die_with_parent(parent: int, now: Callable[[], int] = os.getppid) -> None:
+    _set_parent_death_signal(signal.SIGKILL)
+    if now() != parent:
+        # It died before the signal was set.
+        os._exit(1)
+
+
+def _parent_by_proc() -> int:
+    return int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _set_parent_death_signal(number: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+
+
+def _become_first_process(path: Path) -> None:
+    """Write down who we are before there is anything to clean up, then see our own /proc."""
+    folder = state.LabFolder(path)
+    pid = int(os.readlink("/proc/self"))
+    ticks = state.start_ticks("self")
+    assert ticks is not None
+    folder.save_record(state.HolderRecord(pid, ticks, state.boot_id(), created_at_s=time.time()))
+    netns.mount("none", "/", None, netns.MS_REC | netns.MS_PRIVATE)
+    netns.mount("proc", "/proc", "proc", netns.MS_NOSUID_NODEV_NOEXEC)
+    socket.sethostname(folder.name)
+    os.chdir("/")
+
+
+def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
+    """Serve until killed, or until the maker goes away without a commit."""
+    from lab.runtime.control import Server
+    from lab.runtime.operations import Operations
+    from lab.runtime.supervise import Reaper, Supervisor
+
+    folder = state.LabFolder(path)
+
+    def let_go() -> None:
+        _set_parent_death_signal(0)
+        os.close(lock_fd)
+        os.write(release, b"1")
+
+    async def serve() -> int:
+        loop = asyncio.get_running_loop()
+        # Nothing to tidy up: the kernel ends the lab with this process.
+        loop.add_signal_handler(signal.SIGTERM, lambda: os._exit(0))
+        reaper = Reaper()
+        reaper.install(loop)
+        operations = Operations(folder, Supervisor(reaper), let_go)
+        server = Server(operations.handlers())
+        await server.listen(folder.control_socket)
+        await server.serve_connection(socket.socket(fileno=control_fd))
+        if not operations.committed:
+            return 1
+        await asyncio.Event().wait()
+        return 0
+
+    return asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

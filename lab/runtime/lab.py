@@ -1,0 +1,318 @@
+"""A lab from outside: bring it up, look at it, use it, take it down. Tests and commands use the same API.
+
+`Lab.up` is convergent: what is there and right is left alone, what is there and wrong is repaired or
+rebuilt, and whatever happens to the caller, `Lab.down` (or the next `Lab.up`) finds either a whole lab or
+one to sweep away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.backends.order import Agents, Order
+from lab.backends.programs import base_environment, pod_environment
+from lab.errors import HolderGone, LabNotFound
+from lab.runtime import control, enter, state, truth
+from lab.runtime.enter import Place
+from lab.runtime.handles import InternetHandle, NodeHandle, PodHandle, ProcessHandle
+from lab.runtime.state import HolderRecord, LabFolder
+from lab.runtime.supervise import ProcessStatus, log_tail
+from lab.spec.expect import Row
+from lab.spec.load import find_topology, load_topology
+from lab.spec.status import Status
+from lab.spec.topology import InternetName, Topology
+from lab.world import manifests
+
+Progress = Callable[[str], None]
+
+_BUILD_TIMEOUT_S = 300.0
+_SETTLE_TIMEOUT_S = 20.0
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class LabSummary:
+    """One line of `lab.list`."""
+
+    name: str
+    state: str
+    """`up`, or `broken`: a folder whose holder is dead or never finished."""
+    topology: str
+    created_at_s: float
+
+
+class Lab:
+    """A running lab."""
+
+    def __init__(self, folder: LabFolder, record: HolderRecord, order: Order) -> None:
+        """Use `Lab.up` or `Lab.attach`."""
+        self.folder = folder
+        self.record = record
+        self.order = order
+        self.addressing = order.addressing
+
+    @classmethod
+    def up(
+        cls,
+        topology: Topology | Path | str,
+        name: str | None = None,
+        progress: Progress = control.silent,
+        *,
+        agents: Agents | None = None,
+    ) -> Lab:
+        """The lab of that topology, made or mended as far as needed; `progress` gets a line per step.
+
+        `topology` may be a model, a file, or the name of a shipped topology. The lab's name is the topology's
+        unless given.
+        """
+        order = _order(topology, agents or Agents())
+        folder = state.folder_of(name or order.topology.name)
+        waiting = f"another command is working on lab {folder.name}: waiting for it"
+        with state.locked(folder, lambda: progress(waiting)) as lock:
+            record = folder.record()
+            if record and record.ready and record.digest == order.digest and record.alive():
+                return cls._mend(folder, record, order, progress)
+            _sweep(folder, record, progress)
+            return cls._build(folder, order, lock, progress)
+
+    @classmethod
+    def attach(cls, name: str | None = None) -> Lab:
+        """The running lab of that name; without one, the only lab there is. Raises LabNotFound."""
+        folder = state.folder_of(name) if name else _only_folder()
+        record = folder.record() if folder.path.is_dir() else None
+        if record is None or not record.ready or not record.alive():
+            raise LabNotFound(
+                f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {_known()}"
+            )
+        return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def topology(self) -> Topology:
+        return self.order.topology
+
+    def down(self) -> None:
+        """End the lab; nothing of it is left when this returns."""
+        take_down(self.name)
+
+    def pod(self, name: str) -> PodHandle:
+        """The pod called `name` or `namespace/name`."""
+        try:
+            plan = self.addressing.pod(name)
+        except KeyError:
+            known = _listed("pods", (pod.key for pod in self.addressing.pods))
+            raise LabNotFound(f"no pod {name} in lab {self.name}", hint=known) from None
+        environment = pod_environment(self.record.authority)
+        return PodHandle(Place(f"pod/{plan.key}", self.record, environment), plan)
+
+    @property
+    def pods(self) -> list[PodHandle]:
+        return [self.pod(plan.key) for plan in self.addressing.pods]
+
+    def node(self, name: str) -> NodeHandle:
+        try:
+            plan = self.addressing.node(name)
+        except KeyError:
+            known = _listed("nodes", (node.name for node in self.addressing.nodes))
+            raise LabNotFound(f"no node {name} in lab {self.name}", hint=known) from None
+        place = Place(f"node/{name}", self.record, base_environment())
+        shim, resolver = self.process(f"{name}/shim"), self.process(f"{name}/resolver")
+        return NodeHandle(place, plan, shim, resolver, self.folder.manifests(name))
+
+    @property
+    def nodes(self) -> list[NodeHandle]:
+        return [self.node(plan.name) for plan in self.addressing.nodes]
+
+    @property
+    def internet(self) -> InternetHandle:
+        place = Place("internet", self.record, pod_environment(self.record.authority))
+        servers = self.process("internet/dns"), self.process("internet/web")
+        return InternetHandle(place, *servers, self.folder.query_log)
+
+    def process(self, name: str) -> ProcessHandle:
+        """The supervised process of that name (`node1/shim`, `internet/dns`, `pod/default/web`)."""
+        log, http_socket = self._files_of(name)
+        return ProcessHandle(name, log, http_socket, self.record.pid, self.request)
+
+    def processes(self) -> list[ProcessStatus]:
+        """The state of every process, asked now."""
+        return [ProcessStatus(**status) for status in self.request("status")]
+
+    def status(self) -> Status:
+        return truth.status(self)
+
+    def check(self) -> list[Row]:
+        """The truth table: what each pod was expected to do, and what it does now."""
+        return truth.check(self)
+
+    def write_manifest(self, filename: str, text: str) -> None:
+        """Put a manifest into the folder of every node's shim, in one step each."""
+        self.request("write_manifest", filename=filename, text=text)
+
+    def remove_manifest(self, filename: str) -> None:
+        self.request("remove_manifest", filename=filename)
+
+    def set_names(self, names: Mapping[str, InternetName]) -> None:
+        """Replace the Internet's DNS records; addresses that are new to it are its own from now on."""
+        self.request(
+            "set_names", names={name: value.model_dump(mode="json") for name, value in names.items()}
+        )
+
+    def wait_settled(self, timeout_s: float = _SETTLE_TIMEOUT_S) -> None:
+        """Wait until every process that is not held is ready; the first that is not in time is the error."""
+        deadline = time.monotonic() + timeout_s
+        while unready := [one for one in self.processes() if one.state not in ("ready", "held")]:
+            if time.monotonic() > deadline:
+                self.process(unready[0].name).wait_ready(timeout_s=0.1)
+            time.sleep(_POLL_S)
+
+    def request(self, op: str, **arguments: Any) -> Any:
+        """One request to the holder."""
+        with control.Client.connect(self.folder.control_socket) as client:
+            return client.call(op, **arguments)
+
+    @classmethod
+    def _mend(cls, folder: LabFolder, record: HolderRecord, order: Order, progress: Progress) -> Lab:
+        lab = cls(folder, record, order)
+        changed = lab.request("converge", order=order.to_json())
+        for change in changed:
+            progress(change)
+        if not changed:
+            progress(f"lab {folder.name} is up already and as it should be: nothing changed")
+        return lab
+
+    @classmethod
+    def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress) -> Lab:
+        started_s = time.monotonic()
+        for path in (folder.control_socket.parent, folder.internet):
+            path.mkdir()
+        folder.topology_file.write_text(json.dumps(order.to_json()))
+        with _maker(folder, lock) as client:
+            client.call("build", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json())
+            client.call("commit")
+        record = folder.record()
+        assert record is not None
+        progress(f"lab {folder.name} is up ({time.monotonic() - started_s:.1f} s)")
+        return cls(folder, record, order)
+
+    def _files_of(self, process: str) -> tuple[Path, Path | None]:
+        owner, _, rest = process.partition("/")
+        if owner == "internet":
+            return self.folder.internet / f"{rest}.log", None
+        if owner == "pod":
+            return self.folder.pod(rest) / "program.log", None
+        return self.folder.node(owner) / f"{rest}.log", self.folder.socket(
+            self.addressing.node(owner).index, rest
+        )
+
+
+def take_down(name: str) -> bool:
+    """End the lab of that name, whatever state it is in, without its topology. False when there is none."""
+    folder = state.folder_of(name)
+    if not folder.path.is_dir():
+        return False
+    with state.locked(folder):
+        was_there = any(folder.path.iterdir())
+        state.remove(folder, enter.collect)
+    return was_there
+
+
+def list_labs() -> list[LabSummary]:
+    """Every lab that has a state folder."""
+    return [_summary(folder) for folder in state.all_folders()]
+
+
+def _summary(folder: LabFolder) -> LabSummary:
+    record = folder.record()
+    is_up = record is not None and record.ready and record.alive()
+    topology = ""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        topology = json.loads(folder.topology_file.read_text())["topology"]["name"]
+    return LabSummary(
+        folder.name, "up" if is_up else "broken", topology, record.created_at_s if record else 0.0
+    )
+
+
+def _order(topology: Topology | Path | str, agents: Agents) -> Order:
+    if not isinstance(topology, Topology):
+        topology = load_topology(topology if isinstance(topology, Path) else find_topology(topology))
+    draft = Order(topology, {}, agents)
+    return Order(topology, manifests.manifest_files(topology, draft.addressing), agents)
+
+
+def _sweep(folder: LabFolder, record: HolderRecord | None, progress: Progress) -> None:
+    """Remove what stands in the way of a new lab, saying why."""
+    if record is not None and record.ready and record.alive():
+        progress(f"lab {folder.name} is up with another topology or other policies: rebuilding it")
+    elif any(folder.path.iterdir()):
+        progress(f"removing what an unfinished or dead lab {folder.name} left")
+    state.empty(folder, enter.collect)
+
+
+@contextlib.contextmanager
+def _maker(folder: LabFolder, lock: int) -> Iterator[control.Client]:
+    """A holder that builds; it and everything it made are gone when the block fails."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs, folder.holder_log.open("ab") as log:
+        between = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "lab.runtime.holder"),
+                *("--folder", str(folder.path), "--maker", str(os.getpid())),
+                *("--control-fd", str(theirs.fileno()), "--lock-fd", str(lock)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=base_environment(),
+            cwd="/",
+            pass_fds=(theirs.fileno(), lock),
+            start_new_session=True,
+        )
+    try:
+        with control.Client(ours) as client:
+            yield client
+        between.wait()
+    except BaseException as error:
+        between.kill()
+        between.wait()
+        explained = _explained(folder, error)
+        state.remove(folder)
+        raise explained from error
+
+
+def _explained(folder: LabFolder, error: BaseException) -> BaseException:
+    """A holder that died has said why in its log, which goes with its folder."""
+    if not isinstance(error, HolderGone):
+        return error
+    tail = "\n".join(f"    {line}" for line in log_tail(folder.holder_log))
+    return HolderGone(f"{error.message}; the last lines it wrote:\n{tail}", hint=error.hint)
+
+
+def _only_folder() -> LabFolder:
+    up = [folder for folder in state.all_folders() if (record := folder.record()) and record.alive()]
+    if len(up) == 1:
+        return up[0]
+    if not up:
+        raise LabNotFound("no lab is up", hint="invoke lab.up")
+    raise LabNotFound("several labs are up: say which", hint=f"--name; {_known()}")
+
+
+def _known() -> str:
+    return _listed("labs", (folder.name for folder in state.all_folders()))
+
+
+def _listed(what: str, names: Iterator[str]) -> str:
+    return f"{what}: {', '.join(names) or 'none'}"

@@ -1,0 +1,110 @@
+"""What the holder does when asked over the control socket: one method per request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from lab.backends.netns import NetnsLab
+from lab.backends.order import Order
+from lab.kernel.netns import Namespace
+from lab.runtime.control import Handler, Progress
+from lab.runtime.state import Descriptors, LabFolder
+from lab.runtime.supervise import READY_TIMEOUT_S, Supervisor
+from lab.spec.topology import InternetName
+
+Arguments = dict[str, Any]
+
+
+class Operations:
+    """The requests a holder answers. `let_go` cuts the tie to the process that made the lab."""
+
+    def __init__(self, folder: LabFolder, supervisor: Supervisor, let_go: Callable[[], None]) -> None:
+        self.committed = False
+        self._folder = folder
+        self._supervisor = supervisor
+        self._let_go = let_go
+        self._lab = NetnsLab(folder, supervisor)
+        # Two commands that change the lab's files or processes take turns.
+        self._changing = asyncio.Lock()
+
+    def handlers(self) -> dict[str, Handler]:
+        """By the name of the request."""
+        return {
+            "build": self._build,
+            "commit": self._commit,
+            "converge": self._converge,
+            "status": self._status,
+            "process_status": self._process_status,
+            "signal": self._signal,
+            "hold": self._hold,
+            "start": self._start,
+            "wait_ready": self._wait_ready,
+            "write_manifest": self._write_manifest,
+            "remove_manifest": self._remove_manifest,
+            "set_names": self._set_names,
+        }
+
+    async def _build(self, arguments: Arguments, progress: Progress) -> None:
+        async with self._changing:
+            await self._lab.build(Order.from_json(arguments["order"]), progress)
+
+    async def _commit(self, arguments: Arguments, progress: Progress) -> None:
+        """The lab is complete: record what it holds, then stand alone."""
+        record = self._folder.record()
+        assert record is not None
+        self._folder.save_record(
+            replace(
+                record,
+                ready=True,
+                digest=self._lab.order.digest,
+                authority=self._lab.authority,
+                namespaces={
+                    place: _numbers(namespace) for place, namespace in self._lab.network.namespaces.items()
+                },
+            )
+        )
+        self.committed = True
+        self._let_go()
+
+    async def _converge(self, arguments: Arguments, progress: Progress) -> list[str]:
+        async with self._changing:
+            return await self._lab.converge(Order.from_json(arguments["order"]))
+
+    async def _status(self, arguments: Arguments, progress: Progress) -> list[Arguments]:
+        return [asdict(status) for status in await self._supervisor.status()]
+
+    async def _process_status(self, arguments: Arguments, progress: Progress) -> Arguments:
+        return asdict(await self._supervisor.get(arguments["process"]).status())
+
+    async def _signal(self, arguments: Arguments, progress: Progress) -> None:
+        self._supervisor.get(arguments["process"]).signal(arguments["number"])
+
+    async def _hold(self, arguments: Arguments, progress: Progress) -> None:
+        await self._supervisor.get(arguments["process"]).hold()
+
+    async def _start(self, arguments: Arguments, progress: Progress) -> None:
+        self._supervisor.get(arguments["process"]).release()
+
+    async def _wait_ready(self, arguments: Arguments, progress: Progress) -> None:
+        timeout_s = arguments.get("timeout_s", READY_TIMEOUT_S)
+        await self._supervisor.get(arguments["process"]).wait_ready(timeout_s)
+
+    async def _write_manifest(self, arguments: Arguments, progress: Progress) -> None:
+        async with self._changing:
+            self._lab.write_manifest(arguments["filename"], arguments["text"])
+
+    async def _remove_manifest(self, arguments: Arguments, progress: Progress) -> None:
+        async with self._changing:
+            self._lab.remove_manifest(arguments["filename"])
+
+    async def _set_names(self, arguments: Arguments, progress: Progress) -> None:
+        names = {name: InternetName.model_validate(value) for name, value in arguments["names"].items()}
+        async with self._changing:
+            await asyncio.to_thread(self._lab.set_names, names)
+
+
+def _numbers(namespace: Namespace) -> Descriptors:
+    return Descriptors(namespace.net, namespace.mnt, namespace.uts)

@@ -1,0 +1,92 @@
+"""When a process of the lab is ready: a condition to wait for, never a time to sleep.
+
+Three kinds: its `/readyz` says so over a unix socket, its port accepts a connection, or it writes a byte
+to the descriptor it was given. Each probe answers with what is still missing, so that a time-out can say
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.kernel import netns
+
+_PROBE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReady:
+    """GET /readyz over a unix socket answers 200."""
+
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PortReady:
+    """TCP connects to `port` of 127.0.0.1 inside the process's namespace."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorReady:
+    """The process writes a byte to the descriptor whose number is in its command line."""
+
+
+Readiness = HttpReady | PortReady | DescriptorReady
+
+
+async def missing(readiness: Readiness, namespace: netns.Namespace, ready_end: int) -> str:
+    """What is missing for the process to be ready; empty when it is."""
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            if isinstance(readiness, HttpReady):
+                return await http_missing(readiness.socket)
+            if isinstance(readiness, PortReady):
+                return await _port_missing(readiness.port, namespace)
+            return _descriptor_missing(ready_end)
+    except TimeoutError:
+        return f"no answer within {_PROBE_TIMEOUT_S:g} s"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+async def http_missing(path: Path) -> str:
+    """Ask `/readyz`; HTTP/1.0, so that the answer ends with the connection."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    try:
+        writer.write(b"GET /readyz HTTP/1.0\r\nHost: lab\r\n\r\n")
+        await writer.drain()
+        head, _, body = (await reader.read(65536)).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
+    status = head.split(b" ", 2)[1:2]
+    return "" if status == [b"200"] else _reasons(body) or f"/readyz answers {head[:80]!r}"
+
+
+def _reasons(body: bytes) -> str:
+    """Why an agent is not ready, in its own words."""
+    try:
+        return "; ".join(map(str, json.loads(body)["reasons"]))
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()[:500]
+
+
+async def _port_missing(port: int, namespace: netns.Namespace) -> str:
+    opened = netns.open_socket(namespace, socket.AF_INET, socket.SOCK_STREAM)
+    with opened:
+        opened.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", port))
+    return ""
+
+
+def _descriptor_missing(ready_end: int) -> str:
+    try:
+        return "" if os.read(ready_end, 1) else "it closed its ready descriptor"
+    except BlockingIOError:
+        return "it has not said that it is ready"

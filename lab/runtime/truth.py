@@ -1,0 +1,119 @@
+"""What a running lab is found to be: its status, and its truth table."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.runtime.supervise import ProcessStatus
+from lab.spec import expect
+from lab.spec.expect import Expectation, Row
+from lab.spec.status import AgentStatus, Health, NodeStatus, PodStatus, Status
+from lab.spec.topology import Pod, Service
+from lab.world import probe
+
+if TYPE_CHECKING:
+    from lab.runtime.lab import Lab
+
+_PROBE_TIMEOUT_S = 60.0
+_HEALTH: Mapping[str, Health] = {
+    "ready": "ready",
+    "starting": "starting",
+    "not ready": "not ready",
+    "stopped": "stopped",
+    "held": "stopped",
+}
+
+
+def check(lab: Lab) -> list[Row]:
+    """Try every expectation, each pod's from inside it, all pods at once; rows in the order of the file."""
+    expectations = [expect.parse(statement) for statement in lab.topology.expect]
+    by_pod: dict[str, list[tuple[int, Expectation]]] = {}
+    for number, expectation in enumerate(expectations):
+        by_pod.setdefault(expectation.pod, []).append((number, expectation))
+    found: dict[int, Row] = {}
+    with contextlib.ExitStack() as running:
+        probes = [(_start_probe(lab, pod, asked, running), asked) for pod, asked in by_pod.items()]
+        for process, asked in probes:
+            output, _ = process.communicate(timeout=_PROBE_TIMEOUT_S)
+            found.update(zip((number for number, _ in asked), probe.rows(output), strict=True))
+    return [found[number] for number in range(len(expectations))]
+
+
+def status(lab: Lab) -> Status:
+    """Everything at a glance; what an agent cannot be asked is None."""
+    topology, addressing = lab.topology, lab.addressing
+    processes = {one.name: one for one in lab.processes()}
+    nodes = tuple(
+        NodeStatus(node.name, node.address, tuple(_agents(lab, node.name, processes)))
+        for node in addressing.nodes
+    )
+    endpoints = {node.name: _endpoints(lab, node.name) for node in addressing.nodes}
+    pods = tuple(_pod(pod, lab, endpoints[pod.node], processes) for pod in topology.pods)
+    services = tuple((f"{one.namespace}/{one.name}", _ports(one)) for one in topology.services)
+    return Status(lab.name, topology.name, nodes, pods, services, str(lab.folder.path))
+
+
+def _start_probe(
+    lab: Lab, pod: str, asked: Sequence[tuple[int, Expectation]], running: contextlib.ExitStack
+) -> subprocess.Popen[str]:
+    """The probe of one pod; it has its whole request on its stdin from the start."""
+    request = running.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 - closed with `running`
+    request.write(probe.request_text([one for _, one in asked], Path(lab.record.authority)))
+    request.seek(0)
+    process = lab.pod(pod).popen(
+        [sys.executable, *probe.command()], stdin=request, stdout=subprocess.PIPE, text=True
+    )
+    running.enter_context(process)
+    running.callback(process.kill)
+    return process
+
+
+def _agents(lab: Lab, node: str, processes: Mapping[str, ProcessStatus]) -> Iterator[AgentStatus]:
+    for agent in ("shim", "resolver"):
+        if one := processes.get(f"{node}/{agent}"):
+            yield AgentStatus(agent, _HEALTH[one.state], lab.process(one.name).pid, one.detail)
+
+
+def _endpoints(lab: Lab, node: str) -> Mapping[str, Any]:
+    """What the node's shim says of its pods, by `namespace/name`; empty when it cannot be asked."""
+    try:
+        details = lab.node(node).shim.http_get("/readyz").json()
+        return dict(details["endpoints"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return {}
+
+
+def _pod(
+    pod: Pod, lab: Lab, endpoints: Mapping[str, Any], processes: Mapping[str, ProcessStatus]
+) -> PodStatus:
+    plan = lab.addressing.pod(f"{pod.namespace}/{pod.name}")
+    endpoint = endpoints.get(plan.key)
+    running = processes.get(f"pod/{plan.key}")
+    return PodStatus(
+        name=pod.name,
+        namespace=pod.namespace,
+        node=pod.node,
+        address=plan.address,
+        address_v6=plan.address_v6,
+        identity=endpoint["identity"] if endpoint else None,
+        enforced=_enforced(endpoint),
+        program=f"{pod.program.kind} ({running.state})" if pod.program and running else "idle",
+        interface=plan.node_interface,
+    )
+
+
+def _enforced(endpoint: Mapping[str, Any] | None) -> str | None:
+    if endpoint is None:
+        return None
+    return "egress" if endpoint["enforced"] else "none"
+
+
+def _ports(service: Service) -> str:
+    return ", ".join(f"{service.cluster_ip}:{port.port}/{port.protocol.lower()}" for port in service.ports)

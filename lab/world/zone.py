@@ -1,0 +1,112 @@
+"""What the Internet's DNS answers: from records to an answer, without sockets.
+
+Names are looked up without regard to case. A CNAME is followed inside the records and its chain given in order;
+a chain that leaves them ends there, one that loops ends after 16 steps. A name that exists without the type
+asked for, or above one that exists, is NODATA; any other is NXDOMAIN. `*.example.com` answers for names below
+`example.com` that nothing else covers (RFC 4592). Rotation counts its turns in a table of the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.spec.topology import InternetName
+
+A, CNAME, AAAA, ANY = 1, 5, 28, 255
+NOERROR, NXDOMAIN = 0, 3
+NEGATIVE_TTL_S = 30
+MAX_CHAIN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of an answer; its owner is the question's name, or the CNAME before it."""
+
+    type: Literal["A", "AAAA", "CNAME"]
+    data: str
+    ttl_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`soa_owner` is empty unless the answer is negative."""
+
+    rcode: int
+    records: tuple[Record, ...]
+    soa_owner: str = ""
+
+
+class Zone:
+    """All names of the Internet."""
+
+    def __init__(self, names: Mapping[str, InternetName]) -> None:
+        self._names = {name.lower().rstrip("."): records for name, records in names.items()}
+        self._inner = {parent for name in self._names for parent in _ancestors(name)}
+
+    @classmethod
+    def from_json(cls, text: str) -> Zone:
+        """The zone of a records file. Raises ValueError (pydantic's is one), KeyError or TypeError for a wrong one."""
+        names = json.loads(text)["names"]
+        return cls({name: InternetName.model_validate(value) for name, value in names.items()})
+
+    def lookup(self, name: str, qtype: int, turns: MutableMapping[str, int]) -> Answer:
+        """The answer to a question; `turns` counts the answers of names that rotate."""
+        owner = name.lower().rstrip(".")
+        chain: list[Record] = []
+        for _ in range(MAX_CHAIN):
+            records = self._find(owner)
+            if records is None:
+                return self._negative(owner, chain)
+            if records.cname is None or qtype == CNAME:
+                break
+            chain.append(Record("CNAME", records.cname, records.ttl_s))
+            owner = records.cname.lower().rstrip(".")
+        else:
+            return Answer(NOERROR, tuple(chain))
+        found = _of_type(owner, records, qtype, turns)
+        return Answer(NOERROR, (*chain, *found), "" if found else _apex(owner))
+
+    def _find(self, owner: str) -> InternetName | None:
+        """The records of a name: its own, else those of the wildcard under its closest ancestor that exists."""
+        if owner in self._names or owner in self._inner:
+            return self._names.get(owner)
+        for parent in _ancestors(owner):
+            if wildcard := self._names.get(f"*.{parent}"):
+                return wildcard
+            if parent in self._names or parent in self._inner:
+                return None
+        return None
+
+    def _negative(self, owner: str, chain: list[Record]) -> Answer:
+        rcode = NOERROR if owner in self._inner else NXDOMAIN
+        return Answer(rcode, tuple(chain), _apex(owner))
+
+
+def _of_type(owner: str, records: InternetName, qtype: int, turns: MutableMapping[str, int]) -> list[Record]:
+    found: list[Record] = []
+    if qtype == CNAME and records.cname:
+        found.append(Record("CNAME", records.cname, records.ttl_s))
+    if qtype in (A, ANY) and records.a:
+        addresses = records.a
+        if records.rotate:
+            turn = turns.get(owner, 0)
+            turns[owner] = turn + 1
+            addresses = (records.a[turn % len(records.a)],)
+        found.extend(Record("A", str(address), records.ttl_s) for address in addresses)
+    if qtype in (AAAA, ANY):
+        found.extend(Record("AAAA", str(address), records.ttl_s) for address in records.aaaa)
+    return found
+
+
+def _ancestors(name: str) -> list[str]:
+    """`b.c`, `c` for `a.b.c`: nearest first."""
+    labels = name.split(".")
+    return [".".join(labels[start:]) for start in range(1, len(labels))]
+
+
+def _apex(name: str) -> str:
+    """The zone a name would be served from: its last two labels."""
+    return ".".join(name.split(".")[-2:]) + "."

@@ -1,0 +1,77 @@
+"""What all tests share: who may run, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = os.geteuid() == 0
+MARKER = "ACNS_TEST_SESSION"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need root skip with a reason without it; in CI that is an error, not a skip."""
+    if ROOT:
+        return
+    needing = [item for item in items if item.get_closest_marker("root")]
+    if needing and os.environ.get("CI") == "true":
+        raise pytest.UsageError(f"{len(needing)} tests need root, and CI must not skip them")
+    for item in needing:
+        item.add_marker(pytest.mark.skip(reason="needs root: network namespaces and nftables"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_left_as_found() -> Iterator[None]:
+    """The session ends by proving that nothing of it is left: no link, rule, lab, namespace or process.
+
+    Processes are known by a variable that every child of this session inherits, so that another lab on the
+    machine may come and go meanwhile.
+    """
+    session = f"{os.getpid()}-{time.time_ns()}"
+    os.environ[MARKER] = session
+    before, labs_before = _machine(), _labs()
+    yield
+    assert _machine() == before
+    assert _labs() <= labs_before
+    assert _processes_marked(session) == set()
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "links": _output("ip", "-o", "link", "show"),
+        "rules": _output("ip", "rule", "show"),
+        "routes": _output("ip", "route", "show", "table", "all"),
+        "nftables": _output("nft", "list", "ruleset") if ROOT else "",
+        "named namespaces": _output("ip", "netns", "list"),
+    }
+
+
+def _labs() -> set[str]:
+    return {path.name for path in Path("/run/acns-lab").glob("*")}
+
+
+def _output(*argv: str) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20).stdout
+    except FileNotFoundError:
+        return ""
+
+
+def _processes_marked(session: str) -> set[str]:
+    """Living processes of this session, other than the session itself."""
+    mark = f"{MARKER}={session}".encode()
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.add(f"{entry.name} {(entry / 'comm').read_text().strip()}")
+        except OSError:  # it ended, or is not ours to look at
+            continue
+    return found

@@ -1,0 +1,347 @@
+"""A node, two pods and an Internet, as four network namespaces, and the real kernel between them.
+
+Each namespace belongs to one worker thread: what is submitted to it runs there, and when the thread ends and its sockets
+are closed the kernel removes everything. Addresses and the Service table look like those of a kind node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, TypeVar
+
+import pytest
+
+from acns.datapath import ruleset
+from acns.datapath.elements import Elements
+from acns.datapath.nft import Nft
+from acns.datapath.routes import Routes
+from acns.dns import pattern
+from acns.dns.pattern import FQDNSelector
+from acns.policy import model
+from acns.policy.numbers import GRANT_RANGE, NumberRegistry
+
+T = TypeVar("T")
+CLONE_NEWNET = 0x40000000
+DEADLINE_S = 10.0
+
+POD_A, POD_B, NODE = "10.244.1.3", "10.244.1.4", "172.18.0.2"
+SERVER, OTHER_SERVER, REMOTE_POD = "203.0.113.7", "203.0.113.8", "10.244.0.3"
+CLUSTER_IP, HAIRPIN_IP = "10.96.0.10", "10.96.0.77"
+API = pattern.match_name("api.example.com")
+
+LOOPBACK = "ip link set lo up"
+
+NODE_SETUP = f"""
+set -e
+{LOOPBACK}
+sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+ip link add veth-a type veth peer name eth0 netns $POD_A
+ip link add veth-b type veth peer name eth0 netns $POD_B
+ip link add eth0 type veth peer name eth0 netns $INTERNET
+for pod in a b; do
+    ip addr add 10.244.1.1/32 dev veth-$pod
+    ip -6 addr add fd00:10:244:1::1/128 dev veth-$pod nodad
+    ip link set veth-$pod up
+done
+ip route add {POD_A} dev veth-a scope host
+ip route add {POD_B} dev veth-b scope host
+ip -6 route add fd00:10:244:1::a dev veth-a
+ip -6 route add fd00:10:244:1::b dev veth-b
+ip addr add {NODE}/24 dev eth0
+ip -6 addr add fd00:18::2/64 dev eth0 nodad
+ip link set eth0 up
+ip route add default via 172.18.0.1
+ip -6 route add default via fd00:18::1
+nft -f - <<'NFT'
+table ip services {{
+    chain pre {{
+        type nat hook prerouting priority -100; policy accept;
+        ip daddr {CLUSTER_IP} meta l4proto {{ tcp, udp }} th dport 53 dnat to {REMOTE_POD}
+        ip daddr {HAIRPIN_IP} tcp dport 80 dnat to {POD_A}:8080
+    }}
+    chain post {{
+        type nat hook postrouting priority 100; policy accept;
+        ip saddr {POD_A} ip daddr {POD_A} masquerade
+    }}
+}}
+NFT
+"""
+
+POD_SETUP = """
+set -e
+ip link set lo up
+ip addr add $ADDRESS/32 dev eth0
+ip -6 addr add $ADDRESS6/128 dev eth0 nodad
+ip link set eth0 up
+ip route add 10.244.1.1 dev eth0 scope link
+ip route add default via 10.244.1.1
+ip -6 route add fd00:10:244:1::1 dev eth0
+ip -6 route add default via fd00:10:244:1::1
+"""
+
+INTERNET_SETUP = f"""
+set -e
+{LOOPBACK}
+sysctl -qw net.ipv6.conf.all.forwarding=1
+ip addr add 172.18.0.1/24 dev eth0
+ip -6 addr add fd00:18::1/64 dev eth0 nodad
+ip link set eth0 up
+for address in {SERVER} {OTHER_SERVER} {REMOTE_POD}; do ip addr add $address/32 dev lo; done
+ip -6 addr add 2001:db8::7/128 dev lo nodad
+ip route add 10.244.1.0/24 via {NODE}
+ip -6 route add fd00:10:244:1::/64 via fd00:18::2
+"""
+
+
+def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """Poll until the condition holds; its value."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not in {deadline_s} s: {what}"
+        threading.Event().wait(0.005)
+    return value
+
+
+class NetNS:
+    """A network namespace and the thread that lives in it."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, initializer=_unshare)
+        self.tid = self.do(threading.get_native_id)
+        self._sockets: list[socket.socket] = []
+
+    def do(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run it in the namespace."""
+        return self._worker.submit(function, *args, **kwargs).result(DEADLINE_S * 3)
+
+    def run(self, *argv: str, check: bool = True, **env: str) -> str:
+        """A command in the namespace; its standard output."""
+        done: subprocess.CompletedProcess[str] = self.do(
+            subprocess.run, argv, capture_output=True, text=True, env={**os.environ, **env}
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def shell(self, script: str, **env: str) -> str:
+        """A script in the namespace."""
+        return self.run("sh", "-c", script, **env)
+
+    def socket(self, family: int, kind: int, *options: tuple[int, int, int]) -> socket.socket:
+        """A socket of the namespace, closed with the namespace."""
+        made: socket.socket = self.do(socket.socket, family, kind)
+        made.settimeout(DEADLINE_S)
+        for option in options:
+            made.setsockopt(*option)
+        self._sockets.append(made)
+        return made
+
+    def read(self, path: str) -> str:
+        """A file of /proc as this namespace sees it."""
+
+        def reading() -> str:
+            with open(path) as file:
+                return file.read()
+
+        return self.do(reading)
+
+    def tcp_segments_received(self) -> int:
+        """TCP segments that reached this namespace's stack."""
+        names, values = [line.split() for line in self.read("/proc/net/snmp").splitlines() if line.startswith("Tcp:")]
+        return int(values[names.index("InSegs")])
+
+    def close_sockets(self) -> None:
+        for one in self._sockets:
+            one.close()
+        self._sockets.clear()
+
+    def close(self) -> None:
+        self.close_sockets()
+        self._worker.shutdown()
+
+
+def _unshare() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+@dataclass
+class World:
+    """The four namespaces, the agents' tools on the node, and the words that the tests speak."""
+
+    node: NetNS
+    a: NetNS
+    b: NetNS
+    internet: NetNS
+    nft: Nft
+    routes: Routes
+    grants: NumberRegistry = field(default_factory=lambda: NumberRegistry("grants", *GRANT_RANGE))
+    ruleset: ruleset.Ruleset | None = None
+
+    # --- policy ------------------------------------------------------------------------------------------
+
+    def allow(self, peer: model.Peer, port: int | None = None, protocol: str = "TCP") -> model.Allow:
+        """One atom."""
+        ports = None if port is None else model.Ports(model.Protocol(protocol), port, port)
+        return model.Allow(peer, ports, model.Origin("ns/policy", "egress", 0, "policy.yaml", 7, 3))
+
+    def fqdn(self, selector: FQDNSelector = API) -> model.FQDN:
+        return model.FQDN(selector)
+
+    def cidr(self, *networks: str) -> model.CIDRs:
+        return model.CIDRs("cidr:" + ",".join(networks), tuple(map(IPv4Network, networks)))
+
+    def pods(self, key: str, *addresses: str) -> model.Addresses:
+        return model.Addresses(key, frozenset(map(IPv4Address, addresses)))
+
+    def dns(self, servers: model.DNSServers) -> model.DNSAllow:
+        return model.DNSAllow(servers, None, True, model.Origin("ns/policy", "egress", 1, "policy.yaml", 9, 3))
+
+    def kube_dns(self) -> model.DNSServers:
+        exact = {(address, protocol) for address in (CLUSTER_IP, REMOTE_POD) for protocol in (6, 17)}
+        return model.DNSServers(
+            "kube-dns",
+            frozenset(model.ServerAddress(IPv4Address(address), protocol, 53, "dns") for address, protocol in exact),
+        )
+
+    def policy(self, *allows: model.Allow, dns: tuple[model.DNSAllow, ...] = ()) -> model.NodePolicy:
+        """Pod a restricted to this, pod b free."""
+        pod_a = model.Endpoint("ns", "a", IPv4Address(POD_A), frozenset())
+        pod_b = model.Endpoint("ns", "b", IPv4Address(POD_B), frozenset())
+        return model.NodePolicy(
+            node="node",
+            endpoints=(model.EndpointPolicy(pod_a, True, allows, dns), model.EndpointPolicy(pod_b, False)),
+            cluster_addresses=frozenset(map(IPv4Address, (POD_A, POD_B, REMOTE_POD, NODE))),
+            service_addresses=frozenset(map(IPv4Address, (CLUSTER_IP, HAIRPIN_IP))),
+            node_addresses=frozenset({IPv4Address(NODE)}),
+        )
+
+    def apply(
+        self,
+        *allows: model.Allow,
+        dns: tuple[model.DNSAllow, ...] = (),
+        learned: Mapping[str, float] | None = None,
+        interfaces: Mapping[IPv4Address, str] | None = None,
+    ) -> str:
+        """Restrict pod a to these; the transaction's text."""
+        node = self.policy(*allows, dns=dns)
+        if interfaces is None:
+            interfaces = self.routes.interfaces(policy.endpoint.address for policy in node.endpoints)
+        timeouts = {IPv4Address(address): timeout_s for address, timeout_s in (learned or {}).items()}
+        self.ruleset = ruleset.compile_ruleset(node, interfaces, self.grants, {API: timeouts})
+        text = ruleset.transaction(self.nft.inventory(), self.ruleset)
+        self.nft.apply(text)
+        return text
+
+    def elements(self, **options: bool) -> Elements:
+        return self.node.do(Elements, **options)
+
+    def counter(self, name: str) -> int:
+        """Packets of a named counter."""
+        return self.nft.counters()[name][0]
+
+    def dropped(self, direction: str = "eg") -> int:
+        """Packets that the closing rules of pod a's chains dropped (`eg`: sent, `in`: coming back)."""
+        return sum(packets for name, (packets, _) in self.nft.counters().items() if name.startswith(f"{direction}_"))
+
+    # --- traffic -----------------------------------------------------------------------------------------
+
+    def listen(self, where: NetNS, address: str, port: int, family: int = socket.AF_INET) -> socket.socket:
+        server = where.socket(family, socket.SOCK_STREAM, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+        server.bind((address, port))
+        server.listen()
+        return server
+
+    def udp(self, where: NetNS, address: str, port: int = 0) -> socket.socket:
+        made = where.socket(socket.AF_INET, socket.SOCK_DGRAM, (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1))
+        made.bind((address, port))
+        return made
+
+    def connect(self, where: NetNS, address: str, port: int) -> socket.socket:
+        """A connection that must come about."""
+        client = where.socket(socket.AF_INET, socket.SOCK_STREAM)
+        client.connect((address, port))
+        return client
+
+    def talk(self, client: socket.socket, server: socket.socket) -> None:
+        """Both ends hear each other."""
+        client.sendall(b"ping")
+        assert server.recv(100) == b"ping"
+        server.sendall(b"pong")
+        assert client.recv(100) == b"pong"
+
+    def is_connected(self, where: NetNS, address: str, port: int) -> bool:
+        """Whether a connection comes about, or the kernel on the node counts its SYN as dropped."""
+        before = self.dropped()
+        client = where.socket(socket.AF_INET, socket.SOCK_STREAM)
+        client.setblocking(False)
+        client.connect_ex((address, port))
+
+        def outcome() -> str:
+            if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0 and _has_peer(client):
+                return "connected"
+            return "dropped" if self.dropped() > before else ""
+
+        return until(outcome, f"{address}:{port} connected or dropped") == "connected"
+
+
+def _has_peer(client: socket.socket) -> bool:
+    try:
+        client.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def four_namespaces() -> Iterator[dict[str, NetNS]]:
+    spaces = {name: NetNS() for name in ("node", "a", "b", "internet")}
+    try:
+        node, a, b, internet = spaces.values()
+        node.shell(NODE_SETUP, POD_A=str(a.tid), POD_B=str(b.tid), INTERNET=str(internet.tid))
+        a.shell(POD_SETUP, ADDRESS=POD_A, ADDRESS6="fd00:10:244:1::a")
+        b.shell(POD_SETUP, ADDRESS=POD_B, ADDRESS6="fd00:10:244:1::b")
+        internet.shell(INTERNET_SETUP)
+        yield spaces
+    finally:
+        for space in spaces.values():
+            space.close()
+
+
+@pytest.fixture
+def world(four_namespaces: dict[str, NetNS]) -> Iterator[World]:
+    """A node without rules of ours; the namespaces are shared by a module."""
+    node = four_namespaces["node"]
+    nft, routes = node.do(Nft), node.do(Routes)
+    made = World(**four_namespaces, nft=nft, routes=routes)
+    routes.ensure_proxy_route()
+    try:
+        yield made
+    finally:
+        for space in four_namespaces.values():
+            space.close_sockets()
+        nft.remove()
+        routes.remove_proxy_route()
+        node.run("conntrack", "-F", check=False)
+        nft.close()
+        routes.close()
+
+
+@pytest.fixture
+def alone() -> Iterator[NetNS]:
+    """An empty namespace."""
+    space = NetNS()
+    try:
+        space.shell(LOOPBACK)
+        yield space
+    finally:
+        space.close()

@@ -1,0 +1,244 @@
+"""What a restricted pod may send, by real packets: ports, learned addresses, spoofing, IPv6, the node itself."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from acns.datapath import ruleset
+from acns.dns import pattern
+from acns.policy import model
+
+pytestmark = pytest.mark.root
+
+SERVER, OTHER, REMOTE_POD, NODE, POD_A, POD_B = (
+    "203.0.113.7",
+    "203.0.113.8",
+    "10.244.0.3",
+    "172.18.0.2",
+    "10.244.1.3",
+    "10.244.1.4",
+)
+API_SET = ruleset.fqdn_set_name(pattern.match_name("api.example.com"))
+
+
+def raw(address: str) -> bytes:
+    return socket.inet_aton(address)
+
+
+def test_a_port_is_open_or_shut_as_the_policy_says(world: Any) -> None:
+    world.listen(world.internet, SERVER, 443)
+    world.listen(world.internet, SERVER, 80)
+    world.apply(world.allow(world.cidr("203.0.113.0/24"), 443))
+    assert world.is_connected(world.a, SERVER, 443)
+    assert not world.is_connected(world.a, SERVER, 80)
+    assert world.is_connected(world.b, SERVER, 80)
+
+
+def test_a_pod_with_an_empty_policy_reaches_nothing(world: Any) -> None:
+    world.listen(world.internet, SERVER, 443)
+    world.apply()
+    assert not world.is_connected(world.a, SERVER, 443)
+
+
+def test_a_learned_address_opens_and_shuts_for_new_connections(world: Any) -> None:
+    world.listen(world.internet, SERVER, 443)
+    world.apply(world.allow(world.fqdn(), 443))
+    elements = world.elements()
+    assert not world.is_connected(world.a, SERVER, 443)
+    elements.put({API_SET: {raw(SERVER): 60.0}})
+    assert world.is_connected(world.a, SERVER, 443)
+    elements.delete({API_SET: [raw(SERVER)]})
+    assert not world.is_connected(world.a, SERVER, 443)
+
+
+def test_a_name_never_opens_a_pod_or_a_node(world: Any) -> None:
+    world.listen(world.internet, REMOTE_POD, 443)
+    world.listen(world.node, "0.0.0.0", 443)
+    world.listen(world.b, POD_B, 443)
+    world.apply(
+        world.allow(world.fqdn(), 443),
+        world.allow(world.cidr("0.0.0.0/0"), 443),
+        world.allow(model.World(), 443),
+        learned={REMOTE_POD: 60, NODE: 60, "10.244.1.1": 60, POD_B: 60},
+    )
+    for address in (REMOTE_POD, NODE, "10.244.1.1", POD_B):
+        assert not world.is_connected(world.a, address, 443), address
+
+
+def test_the_node_is_reached_only_as_host(world: Any) -> None:
+    world.listen(world.node, "0.0.0.0", 8080)
+    world.apply(world.allow(model.World()))
+    assert not world.is_connected(world.a, NODE, 8080)
+    world.apply(world.allow(model.Host(), 8080))
+    for address in (NODE, "10.244.1.1"):
+        connection = world.connect(world.a, address, 8080)
+        assert connection.getpeername()[0] == address
+
+
+def test_selected_pods_are_reached_and_left_at_once_when_no_longer_selected(world: Any) -> None:
+    server = world.listen(world.b, POD_B, 8080)
+    world.apply(world.allow(world.pods("app=b", POD_B), 8080))
+    client = world.connect(world.a, POD_B, 8080)
+    peer, _ = server.accept()
+    world.talk(client, peer)
+    world.apply(world.allow(world.pods("app=b", REMOTE_POD), 8080))
+    received = world.b.tcp_segments_received()
+    client.send(b"still there?")
+    world_waits(world, "eg")
+    assert world.b.tcp_segments_received() == received
+
+
+def world_waits(world: Any, direction: str) -> None:
+    """Until the closing rule has dropped something."""
+    deadline = time.monotonic() + 10
+    while not world.dropped(direction):
+        assert time.monotonic() < deadline
+
+
+def test_a_spoofed_source_is_dropped_and_counted(world: Any) -> None:
+    server = world.udp(world.internet, SERVER, 5000)
+    world.a.shell("ip addr add 10.244.1.99/32 dev eth0")
+    world.b.shell(f"ip addr add {POD_A}/32 dev lo")
+    try:
+        world.apply(world.allow(model.World()))
+        world.udp(world.a, "10.244.1.99").sendto(b"nobody", (SERVER, 5000))
+        world.udp(world.b, POD_A).sendto(b"the neighbour", (SERVER, 5000))
+        world.udp(world.a, POD_A).sendto(b"itself", (SERVER, 5000))
+        assert server.recvfrom(100) == (b"itself", (POD_A, world.a._sockets[-1].getsockname()[1]))
+        assert world.counter("spoofed") == 2
+    finally:
+        world.a.shell("ip addr del 10.244.1.99/32 dev eth0")
+        world.b.shell(f"ip addr del {POD_A}/32 dev lo")
+
+
+def test_a_restricted_pod_without_known_interface_is_shut(world: Any) -> None:
+    world.listen(world.internet, SERVER, 443)
+    world.apply(world.allow(model.World()), interfaces={})
+    server = world.udp(world.internet, SERVER, 5000)
+    world.udp(world.a, POD_A).sendto(b"early", (SERVER, 5000))
+    world.udp(world.b, POD_B).sendto(b"free", (SERVER, 5000))
+    assert server.recv(100) == b"free"
+    assert world.counter("unplaced") == 1
+    world.apply(world.allow(model.World()))
+    assert world.is_connected(world.a, SERVER, 443)
+
+
+def test_ipv6_of_a_restricted_pod_is_refused_at_once(world: Any) -> None:
+    world.listen(world.internet, "2001:db8::7", 443, socket.AF_INET6)
+    free = world.a.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    free.connect(("2001:db8::7", 443))
+    world.apply(world.allow(model.Everything()))
+    world.node.run("ip", "-6", "neigh", "flush", "dev", "veth-a")
+    started = time.monotonic()
+    client = world.a.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    with pytest.raises(ConnectionRefusedError):
+        client.connect(("2001:db8::7", 443))
+    assert time.monotonic() - started < 0.5
+    other = world.a.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    other.connect(("2001:db8::7", 53))
+    other.send(b"?")
+    with pytest.raises(OSError) as caught:
+        other.recv(100)
+    assert caught.value.errno == errno.EACCES  # admin-prohibited
+    neighbour = world.b.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    neighbour.connect(("2001:db8::7", 443))
+
+
+def test_neighbour_discovery_of_a_restricted_pod_goes_on(world: Any) -> None:
+    world.apply()
+    before = world.counter("ipv6")
+    world.a.run("ip", "-6", "neigh", "flush", "dev", "eth0")
+    world.node.run("ip", "-6", "neigh", "flush", "dev", "veth-a")
+    client = world.a.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    with pytest.raises(ConnectionRefusedError):
+        client.connect(("2001:db8::7", 443))
+    assert world.counter("ipv6") == before + 1  # the SYN, no solicitation
+
+
+def test_answers_of_connections_opened_to_the_pod_pass(world: Any) -> None:
+    server = world.listen(world.a, POD_A, 8080)
+    world.apply()
+    for opener in (world.node, world.b, world.internet):
+        client = world.connect(opener, POD_A, 8080)
+        peer, _ = server.accept()
+        world.talk(client, peer)
+
+
+def test_icmp_errors_of_an_allowed_connection_come_back(world: Any) -> None:
+    world.apply(world.allow(world.cidr("203.0.113.0/24"), 9, "UDP"))
+    client = world.udp(world.a, POD_A)
+    client.connect((SERVER, 9))
+    client.send(b"?")
+    with pytest.raises(ConnectionRefusedError):
+        client.recv(100)
+
+
+def test_a_pod_reaches_itself_through_a_service(world: Any) -> None:
+    server = world.listen(world.a, POD_A, 8080)
+    world.apply()
+    client = world.connect(world.a, "10.96.0.77", 80)
+    peer, _ = server.accept()
+    world.talk(client, peer)
+
+
+@pytest.mark.parametrize("address", [NODE, "10.244.1.1"])
+def test_the_resolvers_own_port_is_shut_for_every_pod(world: Any, address: str) -> None:
+    resolver = world.udp(world.node, "0.0.0.0", 10053)
+    world.apply(world.allow(model.Everything()))
+    world.udp(world.a, POD_A).sendto(b"a", (address, 10053))
+    world.udp(world.b, POD_B).sendto(b"b", (address, 10053))
+    elsewhere = world.udp(world.internet, SERVER, 10053)
+    world.udp(world.a, POD_A).sendto(b"elsewhere", (SERVER, 10053))
+    assert elsewhere.recv(100) == b"elsewhere"
+    assert world.counter("resolver_port") == 2
+    resolver.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        resolver.recv(100)
+
+
+def test_the_second_application_of_a_policy_changes_nothing(world: Any) -> None:
+    policy = [
+        world.allow(world.fqdn(), 443),
+        world.allow(world.cidr("10.0.0.0/8", "192.0.2.1/32")),
+        world.allow(world.pods("app=b", POD_B), 0, "ANY"),
+        world.allow(model.Host(), 22),
+        world.allow(model.World(), 80),
+        world.allow(model.Everything(), 5, "SCTP"),
+    ]
+    dns = (world.dns(world.kube_dns()),)
+    assert world.apply(*policy, dns=dns, learned={SERVER: 60})
+    assert world.apply(*policy, dns=dns, learned={OTHER: 60}) == ""
+    assert world.apply(*reversed(policy), dns=dns) == ""
+
+
+def test_drift_is_repaired(world: Any) -> None:
+    world.listen(world.internet, SERVER, 443)
+    world.apply(world.allow(world.fqdn(), 443))
+    world.nft.apply(
+        "flush chain inet acns pre_egress\n"
+        "flush map inet acns egress\n"
+        "delete element inet acns v6_blocked { \"veth-a\" }\n"
+        "add set inet acns stranger { type ipv4_addr; }\n"
+        "add chain inet acns intruder\n"
+        "add rule inet acns intruder ip daddr @stranger accept\n"
+        "insert rule inet acns pre_raw accept\n"
+    )
+    assert "intruder" in world.apply(world.allow(world.fqdn(), 443))
+    assert world.apply(world.allow(world.fqdn(), 443)) == ""
+    assert not world.is_connected(world.a, SERVER, 443)
+    assert "stranger" not in world.nft.list()
+
+
+def test_a_refused_transaction_says_where_and_changes_nothing(world: Any) -> None:
+    from acns.errors import Bug
+
+    world.apply(world.allow(world.fqdn(), 443))
+    before = world.nft.inventory()
+    with pytest.raises(Bug, match=r"\^"):
+        world.nft.apply("add chain inet acns new\nadd rule inet acns new ip daddr @nowhere accept\n")
+    assert world.nft.inventory() == before

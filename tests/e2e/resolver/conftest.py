@@ -1,0 +1,23 @@
+"""One world for the module, one resolver and agent for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from .resolver_world import Bench, ScriptedAgent, World
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def bench(world: World, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(world, ScriptedAgent(tmp_path / "fqdndata.sock"), tmp_path)
+    yield made
+    made.end()

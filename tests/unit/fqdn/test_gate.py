@@ -1,0 +1,300 @@
+"""The DNS gate: each check in its order, and what answers may pass."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from acns.dns import message, name, pattern
+from acns.fqdn import gate
+from acns.fqdn.gate import AAAAMode, Deliver, DeniedCode, Drop, Forward, GateSettings, Ignore, Reason, Reply
+
+POD, OTHER_POD, STRANGER = (IPv4Address(f"10.244.0.{last}").packed for last in (5, 6, 99))
+DNS_POD = IPv4Address("10.244.0.53").packed
+CLUSTER_IP = IPv4Address("10.96.0.10").packed
+OUTSIDE = IPv4Address("198.51.100.53").packed
+KUBE_DNS = 300
+
+TABLE = gate.PolicyTable(
+    rules=[
+        gate.DNSRule(
+            7,
+            (pattern.match_pattern("*.example.com"), pattern.match_name("www.bing.com")),
+            (gate.DNSServer(KUBE_DNS, 53, 17),),
+        ),
+        gate.DNSRule(8, (), (gate.DNSServer(0, 53, 17), gate.DNSServer(0, 53, 6))),
+    ],
+    endpoints=[
+        gate.EndpointAddress(POD, 7, 400),
+        gate.EndpointAddress(OTHER_POD, 8, 401),
+        gate.EndpointAddress(DNS_POD, 0, KUBE_DNS),
+    ],
+    prefixes=[gate.IdentityPrefix(CLUSTER_IP, 32, KUBE_DNS)],
+)
+UDP_SERVER = gate.Server(CLUSTER_IP, 53, message.UDP)
+SETTINGS = GateSettings()
+
+
+def query(text: str = "wWw.example.com.", rdtype: str = "A", **options: object) -> bytes:
+    return dns.message.make_query(text, rdtype, **options).to_wire()  # type: ignore[arg-type]
+
+
+def judged(
+    packet: bytes,
+    source: bytes = POD,
+    server: gate.Server = UDP_SERVER,
+    settings: GateSettings = SETTINGS,
+) -> gate.Verdict:
+    return gate.judge_query(TABLE, source, server, packet, settings)
+
+
+def code(verdict: gate.Verdict) -> int:
+    assert isinstance(verdict, Reply)
+    return verdict.packet[3] & 0xF
+
+
+def patched(packet: bytes, offset: int, replacement: bytes) -> bytes:
+    return packet[:offset] + replacement + packet[offset + len(replacement) :]
+
+
+# --- queries -------------------------------------------------------------------------------------------
+
+
+def test_an_allowed_query_is_forwarded_for_its_endpoint() -> None:
+    verdict = judged(query())
+    assert verdict == Forward(message.read_query(query()[:0] + _same(verdict)), 7)
+
+
+def _same(verdict: gate.Verdict) -> bytes:
+    """A packet that reads as the query that was forwarded."""
+    assert isinstance(verdict, Forward)
+    packet = query()
+    assert (verdict.query.name, verdict.query.qtype) == (name.from_text("www.example.com"), 1)
+    return patched(packet, 0, verdict.query.id.to_bytes(2, "big"))
+
+
+def test_what_is_no_dns_message_is_dropped() -> None:
+    assert judged(query()[:11]) == Drop(Reason.MALFORMED)
+
+
+def test_a_response_sent_as_a_query_is_dropped_whatever_else_it_is() -> None:
+    packet = dns.message.make_response(dns.message.make_query("www.example.com.", "A")).to_wire()
+    assert judged(packet) == Drop(Reason.NOT_A_QUERY)
+    assert judged(packet[:13]) == Drop(Reason.NOT_A_QUERY)
+
+
+@pytest.mark.parametrize("opcode", [1, 2, 4, 5, 6, 15])
+def test_other_opcodes_are_not_implemented_for_anybody(opcode: int) -> None:
+    packet = patched(query(), 2, bytes((opcode << 3,)))
+    for source in (POD, STRANGER):
+        verdict = judged(packet, source)
+        assert (
+            code(verdict),
+            dns.message.from_wire(verdict.packet[:12]).opcode() if opcode not in (5,) else 5,
+        ) == (  # type: ignore[union-attr]
+            message.RCODE_NOTIMP,
+            opcode,
+        )
+
+
+@pytest.mark.parametrize("count", [b"\0\0", b"\0\2"])
+def test_a_query_that_is_not_one_question_is_a_format_error(count: bytes) -> None:
+    verdict = judged(patched(query(), 4, count))
+    assert code(verdict) == message.RCODE_FORMERR
+    assert verdict.reason is Reason.NOT_ONE_QUESTION  # type: ignore[union-attr]
+
+
+def test_a_query_that_cannot_be_read_is_a_format_error_even_from_strangers() -> None:
+    for source in (POD, STRANGER):
+        verdict = judged(query()[:-1], source)
+        assert (code(verdict), verdict.reason) == (message.RCODE_FORMERR, Reason.MALFORMED)  # type: ignore[union-attr]
+
+
+def test_other_classes_are_refused() -> None:
+    verdict = judged(query("version.bind.", "TXT", rdclass="CH"))
+    assert (code(verdict), verdict.reason) == (message.RCODE_REFUSED, Reason.CLASS)  # type: ignore[union-attr]
+
+
+def test_an_unknown_source_is_a_server_failure_even_for_a_denied_name() -> None:
+    for text in ("www.example.com.", "evil.test."):
+        assert code(judged(query(text), STRANGER)) == message.RCODE_SERVFAIL
+
+
+def test_a_pod_of_another_node_is_an_unknown_source() -> None:
+    assert code(judged(query(), DNS_POD)) == message.RCODE_SERVFAIL
+
+
+@pytest.mark.parametrize(("denied", "rcode"), [(DeniedCode.REFUSED, 5), (DeniedCode.NXDOMAIN, 3)])
+def test_a_denied_name_is_answered_by_setting_with_id_and_question_echoed(
+    denied: DeniedCode, rcode: int
+) -> None:
+    packet = query("eViL.example.org.")
+    verdict = judged(packet, settings=GateSettings(denied=denied))
+    assert isinstance(verdict, Reply)
+    assert (code(verdict), verdict.reason) == (rcode, Reason.DENIED)
+    assert verdict.packet[:2] == packet[:2]
+    assert verdict.packet[12:] == packet[12:]
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        gate.Server(CLUSTER_IP, 5353, message.UDP),
+        gate.Server(CLUSTER_IP, 53, message.TCP),
+        gate.Server(OUTSIDE, 53, message.UDP),
+        gate.Server(POD, 53, message.UDP),
+    ],
+)
+def test_a_rule_binds_server_port_and_protocol(server: gate.Server) -> None:
+    assert code(judged(query(), server=server)) == message.RCODE_REFUSED
+
+
+def test_a_rule_opens_nothing_for_another_endpoint_and_a_rule_without_patterns_opens_every_name() -> None:
+    assert code(judged(query("evil.test."))) == message.RCODE_REFUSED
+    assert isinstance(judged(query("evil.test."), OTHER_POD), Forward)
+    assert isinstance(judged(query("."), OTHER_POD, gate.Server(OUTSIDE, 53, message.TCP)), Forward)
+
+
+def test_any_type_of_an_allowed_name_is_forwarded_and_no_type_of_a_denied_one() -> None:
+    for rdtype in ("A", "AAAA", "ANY", "HTTPS", "TXT"):
+        assert isinstance(judged(query(rdtype=rdtype)), Forward)
+        assert code(judged(query("evil.test.", rdtype))) == message.RCODE_REFUSED
+
+
+def test_a_dot_inside_a_label_does_not_make_a_name_allowed() -> None:
+    # One label "x.example" printed like two: *.example.com must not see x.example.com in it.
+    packet = query("a.b.").replace(b"\1a\1b\0", b"\1x\x0bexample.com\0")
+    assert code(judged(packet)) == message.RCODE_REFUSED
+
+
+# --- answers -------------------------------------------------------------------------------------------
+
+
+def forwarded(rdtype: str = "A", protocol: int = message.UDP, **options: object) -> message.Query:
+    packet = query("www.example.com.", rdtype, **options)
+    return message.read_query(packet, protocol)
+
+
+def answer(asked: message.Query, *records: str, text: str = "www.example.com.", rcode: int = 0) -> bytes:
+    made = dns.message.make_response(dns.message.make_query(text, asked.qtype))
+    made.set_rcode(dns.rcode.Rcode(rcode))
+    for record in records:
+        owner, ttl, kind, rdata = record.split(" ", 3)
+        made.answer.append(dns.rrset.from_text(owner, int(ttl), "IN", kind, rdata))
+    return made.to_wire(max_size=65535)
+
+
+def delivered(asked: message.Query, packet: bytes, settings: GateSettings = SETTINGS) -> Deliver:
+    result = gate.judge_answer(asked, packet, settings)
+    assert isinstance(result, Deliver)
+    return result
+
+
+A = "www.example.com. 60 A 192.0.2.1"
+
+
+def test_an_answer_is_delivered_unchanged_with_what_it_teaches() -> None:
+    asked = forwarded()
+    packet = answer(asked, A, "www.example.com. 30 A 192.0.2.2")
+    result = delivered(asked, packet)
+    assert result.packet is packet
+    assert result.learned == message.Learned((b"\xc0\0\2\1", b"\xc0\0\2\2"), 30)
+
+
+def test_a_query_sent_back_is_no_answer() -> None:
+    asked = forwarded()
+    assert gate.judge_answer(asked, query("www.example.com."), SETTINGS) == Ignore(Reason.NOT_AN_ANSWER)
+
+
+def test_an_answer_to_another_question_is_ignored() -> None:
+    asked = forwarded()
+    other_name = answer(asked, A, text="ww.example.com.")
+    other_case = answer(asked, A, text="Www.example.com.")
+    other_type = answer(forwarded("AAAA"))
+    no_question = patched(answer(asked), 4, b"\0\0")[:12]
+    for packet in (other_name, other_case, other_type, no_question):
+        assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
+
+
+def test_a_malformed_answer_is_ignored() -> None:
+    asked = forwarded()
+    packet = answer(asked, A)
+    for cut in (5, len(packet) - 1):
+        assert gate.judge_answer(asked, packet[:cut], SETTINGS) == Ignore(Reason.MALFORMED)
+
+
+def test_an_answer_that_its_server_cut_short_is_delivered_as_truncated() -> None:
+    asked = forwarded()
+    packet = answer(asked, A)
+    cut = patched(packet, 2, bytes((packet[2] | 0x02,)))[:-1]
+    result = delivered(asked, cut)
+    assert result.learned is None
+    assert dns.message.from_wire(result.packet).answer == []
+    assert dns.message.from_wire(result.packet).flags & dns.flags.TC
+
+
+def test_a_whole_answer_with_tc_teaches_what_it_delivers() -> None:
+    asked = forwarded()
+    packet = answer(asked, A)
+    assert delivered(asked, patched(packet, 2, bytes((packet[2] | 0x02,)))).learned is not None
+
+
+@pytest.mark.parametrize(
+    ("edns", "protocol", "fits"), [(-1, 17, False), (0, 17, False), (0, 6, True), (-1, 6, True)]
+)
+def test_an_answer_beyond_the_askers_limit_is_truncated_and_teaches_nothing_yet(
+    edns: int, protocol: int, fits: bool
+) -> None:
+    asked = forwarded(protocol=protocol, use_edns=edns, payload=700 if edns == 0 else 0)
+    packet = answer(asked, *(f"www.example.com. 60 A 192.0.2.{i}" for i in range(60)))
+    result = delivered(asked, packet)
+    assert (len(packet) > 700, result.packet == packet, result.learned is not None) == (True, fits, fits)
+    assert bool(dns.message.from_wire(result.packet).flags & dns.flags.TC) is not fits
+
+
+def test_an_answer_of_exactly_the_limit_fits() -> None:
+    asked = forwarded()
+    packet = answer(asked, *(f"www.example.com. 60 A 192.0.2.{i}" for i in range(29)))
+    exact = packet + bytes(512 - len(packet))
+    assert delivered(asked, exact).packet == exact
+    assert len(delivered(asked, exact + b"\0").packet) < 100
+
+
+def test_aaaa_is_taken_out_or_passed_through_by_setting() -> None:
+    asked = forwarded("AAAA")
+    packet = answer(asked, "www.example.com. 60 AAAA 2001:db8::1")
+    empty = delivered(asked, packet)
+    assert dns.message.from_wire(empty.packet).answer == []
+    assert dns.message.from_wire(empty.packet).rcode() == 0
+    assert delivered(asked, packet, GateSettings(aaaa=AAAAMode.PASSTHROUGH)).packet is packet
+    assert empty.learned is None
+
+
+def test_an_ipv6_address_is_never_learned() -> None:
+    asked = forwarded("ANY")
+    packet = answer(asked, A, "www.example.com. 60 AAAA 2001:db8::1")
+    for mode in AAAAMode:
+        result = delivered(asked, packet, GateSettings(aaaa=mode))
+        assert result.learned == message.Learned((b"\xc0\0\2\1",), 60)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "127.255.0.9", "169.254.169.254", "224.0.0.251", "239.1.2.3", "255.255.255.255", "0.0.0.0", "0.1.2.3"],
+)  # fmt: skip
+def test_special_addresses_are_delivered_but_never_learned(address: str) -> None:
+    asked = forwarded()
+    alone = answer(asked, f"www.example.com. 60 A {address}")
+    mixed = answer(asked, A, f"www.example.com. 60 A {address}")
+    assert delivered(asked, alone) == Deliver(alone, None)
+    assert delivered(asked, mixed) == Deliver(mixed, message.Learned((b"\xc0\0\2\1",), 60))
+
+
+def test_nothing_is_learned_from_a_name_error() -> None:
+    asked = forwarded()
+    assert delivered(asked, answer(asked, A, rcode=3)).learned is None

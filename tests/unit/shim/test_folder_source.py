@@ -1,0 +1,139 @@
+"""A folder of manifests: what counts, what is kept, what is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from acns.errors import InputError
+from acns.policy.profiles import Profile
+from acns.shim.sources import Observed
+from acns.shim.sources.files import FolderSource
+
+NAMESPACE = """apiVersion: v1
+kind: Namespace
+metadata:
+  name: {name}
+"""
+BROKEN_POLICY = """apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: p, namespace: default}
+spec:
+  endpointSelector: {}
+  egress:
+  - toFQDN: [{matchName: a.example.com}]
+"""
+
+
+def write(path: Path, text: str, *, age_s: float = 10.0) -> None:
+    """A file that has been left alone for a while."""
+    path.write_text(text)
+    stamp = time.time() - age_s
+    os.utime(path, (stamp, stamp))
+
+
+class Watched:
+    """A source over `folder`, one observation at a time."""
+
+    def __init__(self, folder: Path, memory: Path) -> None:
+        self.source = FolderSource(folder, Profile.ACNS, memory, settle_s=0.05)
+        self.updates: AsyncIterator[Observed] = self.source.watch()
+
+    async def next(self) -> Observed:
+        async with asyncio.timeout(5):
+            return await anext(self.updates)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "manifests"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def watched(folder: Path, tmp_path: Path) -> Watched:
+    return Watched(folder, tmp_path / "memory.json")
+
+
+def names(observed: Observed) -> list[str]:
+    return sorted(item.ref[2] for item in observed.objects)
+
+
+async def test_the_first_observation_holds_every_manifest(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    write(folder / "b.yml", NAMESPACE.format(name="b"))
+    write(folder / "notes.txt", "not a manifest")
+    write(folder / ".hidden.yaml", NAMESPACE.format(name="hidden"))
+    assert names(await watched.next()) == ["a", "b"]
+
+
+async def test_a_new_a_changed_and_a_removed_file_are_noticed(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    write(folder / "b.yaml", NAMESPACE.format(name="b"))
+    assert names(await watched.next()) == ["a", "b"]
+    write(folder / "a.yaml", NAMESPACE.format(name="changed"), age_s=5)
+    assert names(await watched.next()) == ["b", "changed"]
+    (folder / "b.yaml").unlink()
+    assert names(await watched.next()) == ["changed"]
+
+
+async def test_a_wrong_file_keeps_its_last_good_version_and_the_rest_applies(
+    folder: Path, watched: Watched
+) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    write(folder / "a.yaml", BROKEN_POLICY, age_s=5)
+    write(folder / "b.yaml", NAMESPACE.format(name="b"))
+    observed = await watched.next()
+    assert names(observed) == ["a", "b"]
+    assert [(p.path, p.line, p.column) for p in observed.problems] == [(str(folder / "a.yaml"), 7, 5)]
+    assert "toFQDNs" in observed.problems[0].hint
+
+
+async def test_the_last_good_version_survives_a_restart_beside_a_broken_file(
+    folder: Path, tmp_path: Path, watched: Watched
+) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    write(folder / "a.yaml", "kind: [", age_s=5)
+    restarted = Watched(folder, tmp_path / "memory.json")
+    observed = await restarted.next()
+    assert names(observed) == ["a"]
+    assert len(observed.problems) == 1
+
+
+async def test_an_emptied_file_is_taken_for_one_being_written(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    write(folder / "a.yaml", "", age_s=5)
+    observed = await watched.next()
+    assert names(observed) == ["a"]
+    assert "empty" in observed.problems[0].message
+
+
+async def test_a_file_is_read_only_after_it_was_left_alone(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    write(folder / "b.yaml", NAMESPACE.format(name="b"), age_s=0)
+    assert not watched.source._scan()
+    assert names(await watched.next()) == ["a", "b"]
+
+
+async def test_an_object_in_two_files_counts_once_and_is_reported(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="same"))
+    write(folder / "b.yaml", NAMESPACE.format(name="same"))
+    observed = await watched.next()
+    assert names(observed) == ["same"]
+    assert [problem.path for problem in observed.problems] == [str(folder / "b.yaml")]
+
+
+async def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        await Watched(tmp_path / "nowhere", tmp_path / "memory.json").next()

@@ -1,0 +1,56 @@
+"""State files are whole or set aside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from acns import statefile
+from acns.errors import PeerError
+
+PAYLOAD = {"grants": {"egress fqdn:name:a.example.com. 6 443-443": 1}, "note": "ä"}
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    statefile.save(path, "form", 1, PAYLOAD)
+    assert statefile.load(path, "form", 1) == PAYLOAD
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_no_file_is_no_state(tmp_path: Path) -> None:
+    assert statefile.load(tmp_path / "state.json", "form", 1) is None
+
+
+@pytest.mark.parametrize(("form", "version"), [("other", 1), ("form", 2)])
+def test_another_format_or_version_is_set_aside(tmp_path: Path, form: str, version: int) -> None:
+    path = tmp_path / "state.json"
+    statefile.save(path, form, version, PAYLOAD)
+    with pytest.raises(PeerError):
+        statefile.load(path, "form", 1)
+    assert not path.exists()
+    assert path.with_name("state.json.damaged").exists()
+
+
+@limits(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(data=st.data())
+def test_no_truncation_and_no_changed_byte_is_half_used(tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / "state.json"
+    statefile.save(path, "form", 1, PAYLOAD)
+    whole = path.read_bytes()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flipped = bytes([whole[at] ^ 1 << data.draw(st.integers(0, 7))])
+    damaged = data.draw(st.sampled_from([whole[:at], whole[:at] + flipped + whole[at + 1 :]]))
+    path.write_bytes(damaged)
+    try:
+        loaded = statefile.load(path, "form", 1)
+    except PeerError:
+        return
+    assert loaded == PAYLOAD
+    assert json.loads(damaged)["payload"] == PAYLOAD
