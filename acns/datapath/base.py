@@ -38,7 +38,7 @@ def base_chains(proxy_port: int) -> list[ChainSpec]:
         _chain("pre_raw", "prerouting", -300, _ipv6() + _sources()),
         _chain("pre_tproxy", "prerouting", -150, _tproxy(proxy_port)),
         _chain("pre_egress", "prerouting", -90, _egress(proxy_port)),
-        _chain("fwd_replies", "forward", 0, _forward()),
+        _chain("fwd_replies", "forward", 0, [_dispatch_back()]),
         _chain(
             "out_raw", "output", -300, [(f"{rules.has_packet_mark(constants.MARK_FROM_PROXY)} notrack", "")]
         ),
@@ -94,12 +94,6 @@ def _egress(proxy_port: int) -> list[tuple[str, str]]:
         (f"{local} counter name resolver_port drop", "the resolver's own port"),
         (f"iifname . ip saddr vmap @{EGRESS_MAP}", ""),
     ]
-
-
-def _forward() -> list[tuple[str, str]]:
-    # Only if the routing rule on the mark is gone: the query would go straight to its server.
-    marked = rules.has_packet_mark(constants.MARK_TO_PROXY)
-    return [(f"{marked} counter name unproxied drop", "no route to the resolver: closed"), _dispatch_back()]
 
 
 def _dispatch_back() -> tuple[str, str]:

@@ -2,8 +2,8 @@
 
 A pod's interface is found the way packets find it: by its own /32 route, straight onto a link. Routes
 through a gateway lead to other nodes' pods and never count. The rule `fwmark → local table` delivers
-redirected DNS queries, whose destination is somebody else's, to the resolver's socket; without it they are
-dropped, not let through.
+redirected DNS queries, whose destination is somebody else's, to the resolver's socket. Without it they are
+lost, not let through: the kernel never forwards a packet that tproxy has given a socket.
 """
 
 from __future__ import annotations
@@ -122,8 +122,10 @@ class Routes:
         except Refused as refused:
             if refused.number in (errno.EEXIST, errno.ENOENT, errno.ESRCH):
                 return  # somebody else was as quick: it is as it should be
-            hint = "is lo up?" if refused.number == errno.ENETDOWN else "needs CAP_NET_ADMIN"
-            raise EnvironmentFault(f"{what} for redirected queries: {refused}", hint=hint) from refused
+            raise EnvironmentFault(
+                f"{what} for redirected queries: {refused}",
+                hint="needs CAP_NET_ADMIN and CONFIG_IP_MULTIPLE_TABLES",
+            ) from refused
 
 
 def sysctl_problems() -> list[Problem]:

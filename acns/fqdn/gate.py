@@ -51,6 +51,9 @@ __all__ = [
 ]
 
 
+_IPV6 = (message.TYPE_AAAA, message.TYPE_RRSIG)
+
+
 class DeniedCode(StrEnum):
     """What a denied name is answered with."""
 
@@ -211,7 +214,7 @@ def _delivery(query: Query, packet: bytes, header: Header, settings: GateSetting
 
 def _filtered(answer: Answer, settings: GateSettings) -> bytes:
     """The packet as policy lets it pass. AAAA records go whatever was asked: ANY brings them too."""
-    if settings.aaaa is AAAAMode.PASSTHROUGH:
+    if settings.aaaa is AAAAMode.PASSTHROUGH or not any(one.type in _IPV6 for one in answer.records):
         return answer.packet
     return message.without_aaaa(answer.packet)
 

@@ -87,7 +87,7 @@ class _PolicyReader:
         return Spec(subject, tuple(rule for rule in rules if rule), default_deny)
 
     def _check_sections(self, at: Path, value: dict[str, object]) -> None:
-        if not value.get("nodeSelector") and value.get("endpointSelector") is None:
+        if value.get("nodeSelector") is None and value.get("endpointSelector") is None:
             self.report.error(at, "'endpointSelector' is missing", "endpointSelector: {} selects every pod")
         sections = ("egress", "egressDeny", "ingress", "ingressDeny")
         if not any(value.get(section) for section in sections):

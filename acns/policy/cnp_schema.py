@@ -18,7 +18,7 @@ from acns.dns import pattern
 from acns.located import did_you_mean
 from acns.policy import selectors
 from acns.policy.selectors import Operator
-from acns.policy.structure import Strict, refuse, refused
+from acns.policy.structure import Lenient, Strict, refuse, refused
 
 MAX_PORTS = 40  # pkg/policy/api/rule_validation.go, maxPorts
 
@@ -273,13 +273,23 @@ class Spec(Strict):
     ] = None
 
 
-class Metadata(pydantic.BaseModel):
+def _object_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", text):
+        refuse(f"'{text}' is not a name", "small letters, digits, '-' and '.', 253 characters at most")
+    return text
+
+
+def _namespace_name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        refuse(f"'{text}' is not a namespace", "small letters, digits and '-', 63 characters at most")
+    return text
+
+
+class Metadata(Lenient):
     """Of `metadata` only the names count; the API server adds a good deal more."""
 
-    model_config = pydantic.ConfigDict(extra="ignore", frozen=True, strict=True)
-
-    name: Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-    namespace: Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] | None = None
+    name: Annotated[str, AfterValidator(_object_name)]
+    namespace: Annotated[str, AfterValidator(_namespace_name)] | None = None
 
 
 class PolicyObject(Strict):

@@ -97,5 +97,5 @@ def dual_stack(profile: Profile, kind: str) -> Finding | None:
         return None
     return Finding(
         f"this {kind} has an IPv6 address: ACNS supports FQDN policy with IPv4 only (profile acns)",
-        f"make the {kind} single-stack (ipFamilies: [IPv4])",
+        f"make the {kind} single-stack, IPv4",
     )

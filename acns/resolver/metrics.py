@@ -20,13 +20,13 @@ class ResolverMetrics:
         registry = self.registry
         self.queries = Tally(
             "acns_dns_queries",
-            "Queries of pods by transport and verdict (forward, or how they were answered or why dropped).",
+            "Queries of pods by transport and verdict: forward, or why they were not.",
             ("transport", "verdict"),
             registry=registry,
         )
         self.answers = Tally(
             "acns_dns_answers",
-            "Answers to pods by transport and outcome (learned, plain, servfail, silent, send_error).",
+            "Answers to pods by transport and outcome (learned, unprogrammed, plain, servfail, …).",
             ("transport", "outcome"),
             registry=registry,
         )
@@ -36,11 +36,6 @@ class ResolverMetrics:
             ("kind",),
             registry=registry,
             known=(("unknown_id",), ("wrong_server",), ("malformed",)),
-        )
-        self.over_budget = Tally(
-            "acns_dns_over_budget",
-            "Queries answered with SERVFAIL because too many were in flight.",
-            registry=registry,
         )
         self.tcp_refused = Tally(
             "acns_dns_tcp_refused",
@@ -80,7 +75,7 @@ class ResolverMetrics:
             "Failures of the connection to the agent.",
             ("error",),
             registry=registry,
-            known=(("open_policy_stream",), ("policy_stream_recv",), ("policy_stream_send",)),
+            known=(("open_policy_stream",), ("policy_stream_recv",)),
         )
         self.mappings = Tally(
             "acns_mappings",

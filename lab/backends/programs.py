@@ -75,13 +75,15 @@ def agents(site: Site) -> list[Program]:
 
 
 def base_environment() -> dict[str, str]:
-    """The environment of everything in a lab: nothing of the caller's leaks in, proxies least of all."""
+    """The environment of everything in a lab: of the caller's only the search paths, and never a proxy."""
+    packages = [_root_of(package) for package in (acns, lab)]
+    also = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {
         "PATH": os.environ.get("PATH") or os.defpath,
         "HOME": "/root",
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(_root_of(package) for package in (acns, lab))),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(packages + also)),
     }
 
 

@@ -1,33 +1,167 @@
-"""Status and truth tables, and the tour printed after `lab.up`: for people, plain for pipes, JSON for programs."""
+"""Status and truth tables, and the tour printed after `lab.up`: for people, plain for pipes, JSON for
+programs.
+
+On a terminal the tables have colour and boxes; in a pipe, or with NO_COLOR set, nothing but aligned
+words, one row a line whatever the width, so that grep and awk work on them. The JSON forms carry a
+`version`.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TextIO
 
-from lab.spec.expect import Row
-from lab.spec.status import Status
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lab.spec.expect import Expectation, Row, parse
+from lab.spec.status import AgentStatus, PodStatus, Status
 from lab.spec.topology import Topology
+
+FORMAT_VERSION = 1
+PIPE_WIDTH = 400
+_HEALTH_STYLES = {"ready": "green", "starting": "yellow", "not ready": "red", "stopped": "red"}
 
 
 def print_status(status: Status, out: TextIO | None = None) -> None:
-    raise NotImplementedError
+    """Nodes with their agents, pods with identity and enforcement, Services."""
+    console = console_for(out)
+    console.print(Text(f"lab {status.lab} (topology {status.topology})", style="bold"))
+    nodes = table(console, "node", "address", "agent", "health", "pid", "detail")
+    for node in status.nodes:
+        for agent in node.agents:
+            nodes.add_row(node.name, str(node.address), *_agent_cells(agent))
+        if not node.agents:
+            nodes.add_row(node.name, str(node.address), "none", "", "", "")
+    console.print(nodes)
+    pods = table(console, "pod", "node", "address", "program", "identity", "policy")
+    for pod in status.pods:
+        pods.add_row(*_pod_cells(pod))
+    console.print(pods)
+    if status.services:
+        services = table(console, "service", "address")
+        for name, address in status.services:
+            services.add_row(name, address)
+        console.print(services)
 
 
 def print_truth(rows: Sequence[Row], out: TextIO | None = None) -> None:
-    raise NotImplementedError
+    """pod × name × port: expected, actual, and whether they agree; then the count."""
+    console = console_for(out)
+    truth = table(console, "", "pod", "name", "port", "expected", "actual", "detail", "ms")
+    for row in rows:
+        truth.add_row(
+            _mark(row.ok, console),
+            row.pod,
+            Text(row.name),
+            str(row.port or ""),
+            row.expected,
+            Text(row.actual, style="" if row.ok else "bold red"),
+            Text(row.detail, style="dim"),
+            f"{row.elapsed_ms:.0f}",
+        )
+    console.print(truth)
+    wrong = sum(not row.ok for row in rows)
+    verdict = (
+        f"{len(rows)} statements, all true"
+        if not wrong
+        else f"{wrong} of {len(rows)} statements are not true"
+    )
+    console.print(Text(verdict, style="bold red" if wrong else "bold green"))
 
 
 def print_tour(topology: Topology, lab: str, out: TextIO | None = None) -> None:
     """What to try next: a handful of commands that work in this lab, each with what it will show."""
-    raise NotImplementedError
+    console = console_for(out)
+    console.print(Text("\nTry:", style="bold"))
+    for line, shows in _tour(topology, lab):
+        console.print(Text.assemble("  ", (line, "cyan"), ("\n      " + shows, "dim")), soft_wrap=True)
 
 
 def status_json(status: Status) -> str:
     """One JSON object with `version`."""
-    raise NotImplementedError
+    return json.dumps({"version": FORMAT_VERSION, **asdict(status)}, indent=2, default=str)
 
 
 def truth_json(lab: str, rows: Sequence[Row]) -> str:
     """One JSON object with `version`, `agrees` and `rows`."""
-    raise NotImplementedError
+    agrees = all(row.ok for row in rows)
+    return json.dumps(
+        {"version": FORMAT_VERSION, "lab": lab, "agrees": agrees, "rows": [asdict(row) for row in rows]},
+        indent=2,
+    )
+
+
+def console_for(out: TextIO | None) -> Console:
+    """A console on `out` (default stdout); rich itself heeds NO_COLOR and TERM=dumb."""
+    stream = out or sys.stdout
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+def table(console: Console, *columns: str) -> Table:
+    """An empty table: boxed on a terminal, bare words elsewhere."""
+    if console.is_terminal:
+        made = Table(box=box.ROUNDED, header_style="bold")
+    else:
+        made = Table(box=None, pad_edge=False, header_style="")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def _agent_cells(agent: AgentStatus) -> tuple[str | Text, ...]:
+    health = Text(agent.health, style=_HEALTH_STYLES[agent.health])
+    return agent.name, health, str(agent.pid or ""), Text(agent.detail)
+
+
+def _pod_cells(pod: PodStatus) -> tuple[str | Text, ...]:
+    name = pod.name if pod.namespace == "default" else f"{pod.namespace}/{pod.name}"
+    enforced = {None: "unknown", "none": "not enforced"}.get(pod.enforced, f"{pod.enforced} enforced")
+    return name, pod.node, str(pod.address), pod.program, str(pod.identity or "?"), enforced
+
+
+def _mark(ok: bool, console: Console) -> Text:
+    words = ("✓", "✗") if console.is_terminal else ("ok", "WRONG")
+    return Text(words[0 if ok else 1], style="green" if ok else "bold red")
+
+
+def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
+    """Commands drawn from the topology's own statements, so that they show what they promise."""
+    flag = "" if lab == "quickstart" else f" --lab {lab}"
+    steps = []
+    wanted = [parse(statement) for statement in topology.expect]
+    if allowed := _first(wanted, "connects"):
+        url = f"{allowed.scheme}://{allowed.name}/"
+        steps.append(
+            (_exec(allowed, flag, f"curl -sS {url}"), "allowed by name: the server says what it was asked")
+        )
+    if refused := _first(wanted, "refused"):
+        steps.append(
+            (_exec(refused, flag, f"dig {refused.name}"), "outside the policy: REFUSED, never sent upstream")
+        )
+    if blocked := _first(wanted, "blocked"):
+        port = f"{blocked.name} {blocked.port}"
+        steps.append(
+            (_exec(blocked, flag, f"busybox nc -w 2 {port}"), "the name resolves, the port is not allowed")
+        )
+    steps += [
+        (f"invoke lab.check{flag}", "the whole truth table again; exit code 1 where it disagrees"),
+        (f"invoke lab.logs{flag} --follow resolver", "each decision as it is made"),
+        (f"invoke lab.down{flag}", "leaves nothing behind"),
+    ]
+    return steps
+
+
+def _first(wanted: Sequence[Expectation], verb: str) -> Expectation | None:
+    """The first statement of that verb about a name (for connections, one that curl can show)."""
+    fitting = (w for w in wanted if w.verb == verb and w.address is None)
+    return next((w for w in fitting if verb != "connects" or w.scheme != "tcp"), None)
+
+
+def _exec(wanted: Expectation, flag: str, program: str) -> str:
+    return f"invoke lab.exec{flag} {wanted.pod} -- {program}"

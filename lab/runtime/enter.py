@@ -17,7 +17,6 @@ from lab.errors import HolderGone
 from lab.kernel import netns
 from lab.runtime import state
 
-
 _started: list[subprocess.Popen[Any]] = []
 """What this process has started in labs and has not yet seen end."""
 

@@ -24,7 +24,7 @@ from lab.backends.programs import base_environment, pod_environment
 from lab.errors import HolderGone, LabNotFound
 from lab.runtime import control, enter, state, truth
 from lab.runtime.enter import Place
-from lab.runtime.handles import InternetHandle, NodeHandle, PodHandle, ProcessHandle
+from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
 from lab.runtime.state import HolderRecord, LabFolder
 from lab.runtime.supervise import ProcessStatus, log_tail
 from lab.spec.expect import Row
@@ -142,6 +142,23 @@ class Lab:
         servers = self.process("internet/dns"), self.process("internet/web")
         return InternetHandle(place, *servers, self.folder.query_log)
 
+    def inside(self, name: str) -> Inside:
+        """A pod, a node or `internet`, by name; pods first."""
+        if name in (pod.name for pod in self.addressing.pods) or "/" in name:
+            return self.pod(name)
+        if name in (node.name for node in self.addressing.nodes):
+            return self.node(name)
+        return self.internet if name == "internet" else self.pod(name)
+
+    def existing_log(self, process: str) -> Path:
+        """The log of a supervised process. Raises LabNotFound, which lists the processes."""
+        known = [one.name for one in self.processes()]
+        if process not in known:
+            raise LabNotFound(
+                f"no process {process} in lab {self.name}", hint=_listed("processes", iter(known))
+            )
+        return self.process(process).log_file
+
     def process(self, name: str) -> ProcessHandle:
         """The supervised process of that name (`node1/shim`, `internet/dns`, `pod/default/web`)."""
         log, http_socket = self._files_of(name)
@@ -228,6 +245,15 @@ def take_down(name: str) -> bool:
         was_there = any(folder.path.iterdir())
         state.remove(folder, enter.collect)
     return was_there
+
+
+def sole_name() -> str | None:
+    """The name of the only lab with a state folder; None when there is none. Raises LabNotFound if several.
+    """
+    folders = state.all_folders()
+    if len(folders) > 1:
+        raise LabNotFound("there are several labs: say which", hint=f"--name; {_known()}")
+    return folders[0].name if folders else None
 
 
 def list_labs() -> list[LabSummary]:

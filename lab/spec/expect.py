@@ -3,11 +3,11 @@
     frontend resolves api.example.com            getaddrinfo gives an IPv4 address
     frontend refused  evil.example.com           its DNS server answers REFUSED
     frontend empty    api.example.com AAAA       NOERROR without an address of that type
-    frontend connects api.example.com:443        HTTP(S) on 80/443 answers for that name; elsewhere TCP connects
+    frontend connects api.example.com:443        HTTP(S) on 80/443 answers for the name; else TCP connects
     frontend blocked  api.example.com:8443       a name that resolves, or an address; and no connection
 
-A pod is named `name`, or `namespace/name` where the name alone would be ambiguous; an IPv6 address stands in
-brackets. Stdlib only: the probe that runs inside a pod reads this module too.
+A pod is named `name`, or `namespace/name` where the name alone would be ambiguous; an IPv6 address stands
+in brackets. Stdlib only: the probe that runs inside a pod reads this module too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ SHAPES: dict[str, str] = {
     "blocked": "POD blocked HOST:PORT",
 }
 _POD = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[a-z0-9]([-a-z0-9]*[a-z0-9])?)?")
-_NAME = re.compile(r"([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.?", re.I)
+_NAME = re.compile(
+    r"([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.?", re.I
+)
 _SCHEMES: dict[int, Scheme] = {80: "http", 443: "https"}
 
 
@@ -67,8 +69,8 @@ class Expectation:
 class Row:
     """One line of the truth table: what was expected, what happened, whether they agree.
 
-    `name` is the name or address asked for, `port` is None where the statement has none; `actual` is words for
-    people (`connects`, `REFUSED`, `blocked`), `detail` says more (the address, the error).
+    `name` is the name or address asked for, `port` is None where the statement has none; `actual` is words
+    for people (`connects`, `REFUSED`, `blocked`), `detail` says more (the address, the error).
     """
 
     pod: str
@@ -82,7 +84,10 @@ class Row:
 
 
 def parse(statement: str) -> Expectation:
-    """A statement as a value. Raises ValueError with a message that says what is wrong and what would be right."""
+    """A statement as a value.
+
+    Raises ValueError with a message that says what is wrong and what would be right.
+    """
     words = statement.split()
     if len(words) < 2:
         raise ValueError(f"'{statement}' is not a statement; they read {_all_shapes()}")

@@ -1,9 +1,9 @@
 """Topology files read, checked and found.
 
-A wrong file is refused as a whole, with all of its problems at once, each at file:line:col and with what to do
-about it. What the models of `lab.spec.topology` cannot see, names that must exist, addresses that must be free,
-policy files that must be there, is `lab.spec.rules`' to check; it runs also on what is left of a file after its
-structural mistakes are cut out, so that one typo does not hide ten others.
+A wrong file is refused as a whole, with all of its problems at once, each at file:line:col and with what
+to do about it. What the models of `lab.spec.topology` cannot see, names that must exist, addresses that
+must be free, policy files that must be there, is `lab.spec.rules`' to check; it runs also on what is left
+of a file after its structural mistakes are cut out, so that one typo does not hide ten others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def load_topology(path: Path) -> Topology:
 
 
 def find_topology(name_or_path: str) -> Path:
-    """The file of a shipped topology (`quickstart`) or of a path. Raises InputError that lists what is shipped."""
+    """The file of a shipped topology (`quickstart`) or of a path.
+
+    Raises InputError that lists what is shipped.
+    """
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         if path.is_file():
@@ -51,7 +54,9 @@ def find_topology(name_or_path: str) -> Path:
     if name_or_path in shipped:
         return shipped[name_or_path]
     hint = located.did_you_mean(name_or_path, shipped)
-    raise InputError(f"there is no topology '{name_or_path}'", hint=hint or "give the path of a file, or see lab.list")
+    raise InputError(
+        f"there is no topology '{name_or_path}'", hint=hint or "give the path of a file, or see lab.list"
+    )
 
 
 def shipped_topologies() -> list[Path]:
@@ -84,7 +89,7 @@ def _remainder(value: Any) -> Topology | None:
 
 
 def _part(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The item of a top-level list that `loc` lies in (`pods[2]`), the name of the Internet, else the section."""
+    """What `loc` lies in: an item of a list (`pods[2]`), a name of the Internet, else the section."""
     if len(loc) > 1 and isinstance(loc[1], int):
         return loc[:2]
     return loc[:3] if loc[:2] == ("internet", "names") else loc[:1]

@@ -1,8 +1,9 @@
 """What must hold between the parts of a topology, checked together and reported where it is written.
 
-Names must exist and be unique, addresses must be free and lie where they are routed, a policy file must be
-there and inside the topology's folder, a statement must be about a pod and a name of this lab: a misspelt
-name in `blocked` would otherwise be true for ever. Pure but for looking whether policy files exist.
+Names must exist and be unique, addresses must be free and lie where they are routed, a policy file must
+be there and inside the topology's folder, a statement must be about a pod and a name of this lab: a
+misspelt name in `blocked` would otherwise be true for ever. Pure but for looking whether policy files
+exist.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from lab.spec.plan import MAX_NODES, PODS, PODS_V6, SERVICES, UNDERLAY, UNDERLAY
 from lab.spec.topology import InternetName, Manifest, Pod, Service, Topology
 
 CLUSTER_DOMAIN = "cluster.local"
-OBJECT_FILES = frozenset({"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml"})
+OBJECT_FILES = frozenset(
+    {"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml"}
+)
 """The files that the lab writes itself; a policy's file may not take their names."""
 
 Where = tuple[str | int, ...]
@@ -85,7 +88,9 @@ def _services(topology: Topology, document: Document) -> Iterator[Problem]:
         ((("services", i, "name"), f"{s.namespace}/{s.name}") for i, s in enumerate(services)),
     )
     yield from _twice(
-        document, "address", ((("services", i, "cluster_ip"), str(s.cluster_ip)) for i, s in enumerate(services))
+        document,
+        "address",
+        ((("services", i, "cluster_ip"), str(s.cluster_ip)) for i, s in enumerate(services)),
     )
     for index, service in enumerate(services):
         yield from _service(service, document, ("services", index))
@@ -93,7 +98,9 @@ def _services(topology: Topology, document: Document) -> Iterator[Problem]:
 
 def _service(service: Service, document: Document, where: Where) -> Iterator[Problem]:
     if service.cluster_ip not in SERVICES:
-        yield document.problem((*where, "cluster_ip"), f"{service.cluster_ip} is outside {SERVICES}, the Services")
+        yield document.problem(
+            (*where, "cluster_ip"), f"{service.cluster_ip} is outside {SERVICES}, the Services"
+        )
     if not service.selector:
         yield document.problem((*where, "selector"), "an empty selector would select no pod")
     if not service.ports:
@@ -101,7 +108,9 @@ def _service(service: Service, document: Document, where: Where) -> Iterator[Pro
     ports = [(i, port) for i, port in enumerate(service.ports)]
     yield from _twice(document, "port", (((*where, "ports", i, "name"), port.name) for i, port in ports))
     yield from _twice(
-        document, "port", (((*where, "ports", i, "port"), f"{port.port}/{port.protocol}") for i, port in ports)
+        document,
+        "port",
+        (((*where, "ports", i, "port"), f"{port.port}/{port.protocol}") for i, port in ports),
     )
 
 
@@ -113,7 +122,9 @@ def _internet(topology: Topology, document: Document) -> Iterator[Problem]:
     for name, records in names.items():
         where: Where = ("internet", "names", name)
         if name.endswith(f".{CLUSTER_DOMAIN}"):
-            yield document.problem(where, f"'{name}' lies under {CLUSTER_DOMAIN}, which the cluster's DNS answers")
+            yield document.problem(
+                where, f"'{name}' lies under {CLUSTER_DOMAIN}, which the cluster's DNS answers"
+            )
         yield from _records(records, document, where)
         if records.cname and records.cname not in known:
             yield _unknown(document, (*where, "cname"), "name", records.cname, known)
@@ -123,13 +134,18 @@ def _internet(topology: Topology, document: Document) -> Iterator[Problem]:
 
 def _records(records: InternetName, document: Document, where: Where) -> Iterator[Problem]:
     if records.cname and (records.a or records.aaaa):
-        yield document.problem((*where, "cname"), "a name with a CNAME has no other records (RFC 1034 §3.6.2)")
+        yield document.problem(
+            (*where, "cname"), "a name with a CNAME has no other records (RFC 1034 §3.6.2)"
+        )
     if records.rotate and len(records.a) < 2:
         yield document.problem((*where, "rotate"), "rotate needs at least two addresses in 'a'")
-    for field, addresses in (("a", records.a), ("aaaa", records.aaaa)):
-        for index, address in enumerate(addresses):
-            if reason := _unroutable(address):
-                yield document.problem((*where, field, index), reason)
+    places: list[tuple[Where, IPv4Address | IPv6Address]] = [
+        *(((*where, "a", index), address) for index, address in enumerate(records.a)),
+        *(((*where, "aaaa", index), address) for index, address in enumerate(records.aaaa)),
+    ]
+    for place, address in places:
+        if reason := _unroutable(address):
+            yield document.problem(place, reason)
 
 
 def _unroutable(address: IPv4Address | IPv6Address) -> str:
@@ -158,7 +174,11 @@ def _policies(topology: Topology, document: Document, folder: Path) -> Iterator[
     yield from _twice(
         document,
         "file name",
-        ((("policies", i), Path(policy.file).name) for i, policy in enumerate(topology.policies) if policy.file),
+        (
+            (("policies", i), Path(policy.file).name)
+            for i, policy in enumerate(topology.policies)
+            if policy.file
+        ),
     )
 
 
@@ -191,7 +211,11 @@ def _statements(topology: Topology, document: Document) -> Iterator[Problem]:
             continue
         yield from _known_pod(topology, document, where, wanted.pod, known_pods)
         # A refused name may be any: that is the point of it.
-        if wanted.verb != "refused" and not wanted.address and wanted.name.rstrip(".").lower() not in known_names:
+        if (
+            wanted.verb != "refused"
+            and not wanted.address
+            and wanted.name.rstrip(".").lower() not in known_names
+        ):
             yield _unknown(document, where, "name", wanted.name, known_names)
     yield from _twice(
         document,
@@ -212,7 +236,7 @@ def _known_pod(
 
 
 def service_names(topology: Topology) -> Iterator[str]:
-    """The DNS names of the Services, without trailing dot: the full ones and those that search lists complete."""
+    """The DNS names of the Services, no trailing dot: the full ones and those that search lists complete."""
     for service in topology.services:
         short = f"{service.name}.{service.namespace}"
         yield from (f"{short}.svc.{CLUSTER_DOMAIN}", f"{short}.svc", short, service.name)
@@ -222,7 +246,9 @@ def _written(document: Document, section: str) -> set[str]:
     """The names in a section as the file has them, also of entries that are wrong elsewhere."""
     entries = document.value.get(section)
     entries = entries if isinstance(entries, list) else []
-    return {entry["name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)}
+    return {
+        entry["name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    }
 
 
 def _written_names(document: Document) -> set[str]:

@@ -1,8 +1,9 @@
 """The topology file: what a lab is made of.
 
-One YAML file describes nodes, pods, Services, the Internet behind them, the policies that apply and what is
-expected to come of it. These models are the schema; `lab.spec.load` reads a file into them and reports every
-error at once with file:line:col. Names become file, process and namespace names, so they are held to DNS labels.
+One YAML file describes nodes, pods, Services, the Internet behind them, the policies that apply and what
+is expected to come of it. These models are the schema; `lab.spec.load` reads a file into them and reports
+every error at once with file:line:col. Names become file, process and namespace names, so they are held
+to DNS labels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DNSLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-Hostname = Annotated[str, Field(pattern=r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$", max_length=253)]
+Hostname = Annotated[
+    str, Field(pattern=r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$", max_length=253)
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Labels = dict[str, str]
 
@@ -41,7 +44,7 @@ class WebProgram(Section):
 
 
 class DNSProgram(Section):
-    """dnsmasq as the cluster's DNS: the lab's Services by name, all other names forwarded to the Internet's DNS."""
+    """dnsmasq as the cluster's DNS: the Services by name, all other names forwarded to the Internet's DNS."""
 
     kind: Literal["dnsmasq"]
     port: Port = 53
@@ -70,7 +73,7 @@ class ServicePort(Section):
 
 
 class Service(Section):
-    """A ClusterIP Service in front of the pods that `selector` names; `lab` translates it as kube-proxy does."""
+    """A ClusterIP Service in front of the pods that `selector` names; translated as kube-proxy does it."""
 
     name: DNSLabel
     namespace: DNSLabel = "default"
@@ -90,8 +93,8 @@ class InternetName(Section):
 
 
 class Internet(Section):
-    """Everything outside the cluster: one router namespace that owns every address named here and serves HTTP,
-    HTTPS and (at `dns`) DNS on them."""
+    """Everything outside the cluster: one router namespace that owns every address named here and serves
+    HTTP, HTTPS and (at `dns`) DNS on them."""
 
     dns: IPv4Address = IPv4Address("203.0.113.53")
     names: dict[Hostname, InternetName] = {}

@@ -2,8 +2,8 @@
 
 Clients in pods verify for real: curl and Python check the name they asked for against this authority. All
 names of a lab stand in one certificate, which is what a shared address (a CDN) looks like anyway. The
-authority stays for the life of a lab; a certificate that covers too little is replaced, and the web servers
-read it again.
+authority stays for the life of a lab; a certificate that covers too little is replaced, and the web
+servers read it again.
 """
 
 from __future__ import annotations

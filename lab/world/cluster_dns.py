@@ -1,12 +1,13 @@
 """The cluster's DNS server: dnsmasq's configuration.
 
-dnsmasq stands where a cluster has CoreDNS: it answers for the Services (`<svc>.<ns>.svc.cluster.local`), says
-NXDOMAIN itself to everything else under `cluster.local`, and forwards all other names to the Internet's DNS,
-uncached, so that every question of a pod can be counted there. Checked with 2.90: the question's case (0x20)
-and EDNS options (cookies) pass both ways, AAAA and HTTPS records are not stripped, a CNAME chain and its order
-stay, a TC answer is passed on. It differs from CoreDNS in two ways: its own NXDOMAIN and NODATA carry no SOA, and
-a second client that asks the same question while the first is still open gets the *first* one's spelling
-back (one upstream query for both), which a resolver in front of it has to expect of any such forwarder.
+dnsmasq stands where a cluster has CoreDNS: it answers for the Services (`<svc>.<ns>.svc.cluster.local`),
+says NXDOMAIN itself to everything else under `cluster.local`, and forwards all other names to the
+Internet's DNS, uncached, so that every question of a pod can be counted there. Checked with 2.90: the
+question's case (0x20) and EDNS options (cookies) pass both ways, AAAA and HTTPS records are not stripped,
+a CNAME chain and its order stay, a TC answer is passed on. It differs from CoreDNS in two ways: its own
+NXDOMAIN and NODATA carry no SOA, and a second client that asks the same question while the first is still
+open gets the *first* one's spelling back (one upstream query for both), which a resolver in front of it
+has to expect of any such forwarder.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """The Internet's DNS server: `python -m lab.world.dns`.
 
-Scripted, since tests need answers that no ordinary server gives: a name that hands out its addresses one at a
-time, records that change under a running lab, every question counted. The rest is as an authoritative server
-does it: a CNAME chain in one answer, NXDOMAIN and NODATA with SOA, the question echoed byte for byte (0x20
-case), EDNS answered with EDNS, UDP answers that do not fit truncated with the question kept (dnslib's own truncation
-drops it, and forwarders then drop the answer), many queries on one TCP connection.
+Scripted, since tests need answers that no ordinary server gives: a name that hands out its addresses one
+at a time, records that change under a running lab, every question counted. The rest is as an
+authoritative server does it: a CNAME chain in one answer, NXDOMAIN and NODATA with SOA, the question
+echoed byte for byte (0x20 case), EDNS answered with EDNS, UDP answers that do not fit truncated with the
+question kept (dnslib's own truncation drops it, and forwarders then drop the answer), many queries on one
+TCP connection.
 
-The records file is JSON and re-read when it changes; a broken one is reported and the old records stay. The query log
-has one JSON object a line, written before the answer is sent, so that a test that got its answer can count.
+The records file is JSON and re-read when it changes; a broken one is reported and the old records stay.
+The query log has one JSON object a line, written before the answer is sent, so that a test that got its
+answer can count.
 """
 
 from __future__ import annotations
@@ -37,13 +39,18 @@ UDP_SIZE_BYTES = 1232
 
 
 def records_text(names: Mapping[str, InternetName]) -> str:
-    """The records file (JSON) for `names`; write it atomically (temporary file + rename): it is re-read on change."""
+    """The records file (JSON) for `names`. Write it atomically (temporary file, rename): it is re-read."""
     records = {name: value.model_dump(mode="json") for name, value in names.items()}
     return json.dumps({"version": 1, "names": records}, indent=1) + "\n"
 
 
-def command(*, records: Path, listen: Sequence[IPv4Address], query_log: Path, ready_fd: int | None = None) -> list[str]:
-    """argv without the interpreter: `[*python, *dns.command(…)]`. Writes one byte to `ready_fd` when it listens."""
+def command(
+    *, records: Path, listen: Sequence[IPv4Address], query_log: Path, ready_fd: int | None = None
+) -> list[str]:
+    """argv without the interpreter: `[*python, *dns.command(…)]`.
+
+    Writes one byte to `ready_fd` when it listens.
+    """
     addresses = [argument for address in listen for argument in ("--listen", str(address))]
     ready = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
     files = ["--records", str(records), "--query-log", str(query_log)]
@@ -60,18 +67,18 @@ class Records:
         self._zone = zone.Zone({})
         self._turns: dict[str, int] = {}
 
-    def lookup(self, name: bytes | str, qtype: int) -> zone.Answer:
+    def lookup(self, name: str, qtype: int) -> zone.Answer:
         with self._lock:
             self._refresh()
-            return self._zone.lookup(name if isinstance(name, str) else name.decode("latin-1"), qtype, self._turns)
+            return self._zone.lookup(name, qtype, self._turns)
 
     def _refresh(self) -> None:
-        status = self._path.stat()
-        now = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if now == self._seen:
-            return
-        self._seen = now
         try:
+            status = self._path.stat()
+            now = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if now == self._seen:
+                return
+            self._seen = now
             self._zone = zone.Zone.from_json(self._path.read_text())
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"records file {self._path} not taken: {error!r}", file=sys.stderr, flush=True)
@@ -121,7 +128,7 @@ class Resolver(dnslib.server.BaseResolver):  # type: ignore[misc]
 
 
 class Handler(dnslib.server.DNSHandler):  # type: ignore[misc]
-    """dnslib's handler, with many queries on one TCP connection, FORMERR, and truncation that keeps the question."""
+    """dnslib's handler, plus many queries per TCP connection, FORMERR, truncation with the question."""
 
     def handle(self) -> None:
         if self.server.socket_type == socket.SOCK_DGRAM:
@@ -193,9 +200,7 @@ def serve(records: Path, listen: Sequence[str], port: int, query_log: Path) -> l
     resolver = Resolver(Records(records), QueryLog(query_log))
     silent = dnslib.server.DNSLogger(log="", prefix=False, logf=lambda _: None)
     servers = [
-        dnslib.server.DNSServer(
-            resolver, address=address, port=port, tcp=tcp, logger=silent, handler=Handler
-        )
+        dnslib.server.DNSServer(resolver, address=address, port=port, tcp=tcp, logger=silent, handler=Handler)
         for address in listen
         for tcp in (False, True)
     ]
@@ -206,10 +211,14 @@ def serve(records: Path, listen: Sequence[str], port: int, query_log: Path) -> l
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lab.world.dns", description="The lab's Internet DNS server.")
-    parser.add_argument("--records", type=Path, required=True, help="JSON file of names; re-read when it changes")
+    parser.add_argument(
+        "--records", type=Path, required=True, help="JSON file of names; re-read when it changes"
+    )
     parser.add_argument("--listen", action="append", required=True, help="address to listen on (repeatable)")
     parser.add_argument("--port", type=int, default=53)
-    parser.add_argument("--query-log", type=Path, required=True, help="one JSON line per query is appended here")
+    parser.add_argument(
+        "--query-log", type=Path, required=True, help="one JSON line per query is appended here"
+    )
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets a byte when the server listens")
     arguments = parser.parse_args(argv)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})

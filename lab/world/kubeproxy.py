@@ -1,14 +1,15 @@
 """The lab's kube-proxy: one nftables table per node that translates ClusterIPs.
 
-Modelled on what kube-proxy writes in nftables mode (recorded from a Kubernetes 1.36 node): verdict maps from
-(address, protocol, port) to a chain per Service port, `numgen random` over the backends, the masquerade mark
-0x4000 set for clients that are no pods and cleared in postrouting, hairpin connections masqueraded by a set, a
-reject where a Service has no endpoints or no such port. Hooks and priorities are the same, since what the
-agents see depends on them: policy at -90 finds translated packets, redirection at -150 untranslated ones.
+Modelled on what kube-proxy writes in nftables mode (recorded from a Kubernetes 1.36 node): verdict maps
+from (address, protocol, port) to a chain per Service port, `numgen random` over the backends, the
+masquerade mark 0x4000 set for clients that are no pods and cleared in postrouting, hairpin connections
+masqueraded by a set, a reject where a Service has no endpoints or no such port. Hooks and priorities are
+the same, since what the agents see depends on them: policy at -90 finds translated packets, redirection
+at -150 untranslated ones.
 
-Added to it is what the node's CNI does elsewhere: IPv4 that leaves the cluster is masqueraded to the node's
-address. The text replaces the whole table in one transaction; established connections keep their translation,
-since that lives in conntrack.
+Added to it is what the node's CNI does elsewhere: IPv4 that leaves the cluster is masqueraded to the
+node's address. The text replaces the whole table in one transaction; established connections keep their
+translation, since that lives in conntrack.
 """
 
 from __future__ import annotations
@@ -136,7 +137,8 @@ comment "masquerade clusterIP traffic from outside cluster"
 	chain masquerading {{
 		meta mark & {MASQUERADE_MARK:#010x} != 0 meta mark set meta mark ^ {MASQUERADE_MARK:#010x} \
 masquerade fully-random
-		ct status dnat ip saddr . ip daddr . meta l4proto . th dport @hairpin-connections masquerade fully-random
+		ct status dnat ip saddr . ip daddr . meta l4proto . th dport @hairpin-connections \
+masquerade fully-random
 		ip saddr {PODS} ip daddr != {{ {PODS}, {UNDERLAY} }} masquerade fully-random \
 comment "pods leave the cluster with their node's address"
 	}}

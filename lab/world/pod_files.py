@@ -1,13 +1,13 @@
 """/etc/resolv.conf, /etc/hosts and /etc/nsswitch.conf of a pod.
 
-The first two are as the kubelet writes them. ndots:5 with the search list has consequences that people meet
-as "DNS problems", and a lab must show them. Measured for a name with fewer than five dots, here
+The first two are as the kubelet writes them. ndots:5 with the search list has consequences that people
+meet as "DNS problems", and a lab must show them. Measured for a name with fewer than five dots, here
 `api.example.com`, when an FQDN policy has the search-list name REFUSED:
 
-* glibc 2.36 (getaddrinfo, curl, Debian's busybox): asks `api.example.com.default.svc.cluster.local`, is refused,
-  asks it once more, skips the rest of the search list and asks `api.example.com` as it stands. It resolves,
-  with no delay: a refusal costs two queries more of each type, not time. With NXDOMAIN in place of REFUSED
-  it walks the whole list first (three names), then asks the bare name.
+* glibc 2.36 (getaddrinfo, curl, Debian's busybox): asks `api.example.com.default.svc.cluster.local`, is
+  refused, asks it once more, skips the rest of the search list and asks `api.example.com` as it stands. It
+  resolves, with no delay: a refusal costs two queries more of each type, not time. With NXDOMAIN in place
+  of REFUSED it walks the whole list first (three names), then asks the bare name.
 * musl 1.2.3: a refusal is not an answer to it. It repeats the first search-list name until its time-out (5 s)
   and fails with "Try again"; NXDOMAIN, a trailing dot, or a policy that lets the search-list names pass help.
 * dig takes no search list at all.
@@ -49,5 +49,5 @@ def hosts(pod: Pod, address: IPv4Address) -> str:
 
 
 def nsswitch_conf() -> str:
-    """Hosts from the file, then DNS: a machine with systemd-resolved would answer by its own socket instead."""
+    """Hosts from the file, then DNS: systemd-resolved would answer by the machine's own socket instead."""
     return "passwd: files\ngroup: files\nhosts: files dns\n"

@@ -1,8 +1,8 @@
 """What the Internet's DNS answers: from records to an answer, without sockets.
 
-Names are looked up without regard to case. A CNAME is followed inside the records and its chain given in order;
-a chain that leaves them ends there, one that loops ends after 16 steps. A name that exists without the type
-asked for, or above one that exists, is NODATA; any other is NXDOMAIN. `*.example.com` answers for names below
+Names are looked up without regard to case. A CNAME is followed and its chain given in order, also before
+an NXDOMAIN (RFC 6604); one that loops ends after 16 steps. A name that exists without the type asked for,
+or above one that exists, is NODATA; any other is NXDOMAIN. `*.example.com` answers for names below
 `example.com` that nothing else covers (RFC 4592). Rotation counts its turns in a table of the caller's.
 """
 
@@ -48,7 +48,10 @@ class Zone:
 
     @classmethod
     def from_json(cls, text: str) -> Zone:
-        """The zone of a records file. Raises ValueError (pydantic's is one), KeyError or TypeError for a wrong one."""
+        """The zone of a records file.
+
+        Raises ValueError (pydantic's is one), KeyError or TypeError for a wrong one.
+        """
         names = json.loads(text)["names"]
         return cls({name: InternetName.model_validate(value) for name, value in names.items()})
 
@@ -70,7 +73,7 @@ class Zone:
         return Answer(NOERROR, (*chain, *found), "" if found else _apex(owner))
 
     def _find(self, owner: str) -> InternetName | None:
-        """The records of a name: its own, else those of the wildcard under its closest ancestor that exists."""
+        """The records of a name: its own, else those of the wildcard below its closest existing ancestor."""
         if owner in self._names or owner in self._inner:
             return self._names.get(owner)
         for parent in _ancestors(owner):

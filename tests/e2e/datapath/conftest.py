@@ -1,7 +1,8 @@
 """A node, two pods and an Internet, as four network namespaces, and the real kernel between them.
 
-Each namespace belongs to one worker thread: what is submitted to it runs there, and when the thread ends and its sockets
-are closed the kernel removes everything. Addresses and the Service table look like those of a kind node.
+Each namespace belongs to one worker thread: what is submitted to it runs there, and when the thread ends and
+its sockets are closed the kernel removes everything. Addresses and the Service table look like those of a
+kind node.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -102,7 +104,7 @@ ip -6 route add fd00:10:244:1::/64 via fd00:18::2
 """
 
 
-def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+def poll(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
     """Poll until the condition holds; its value."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
@@ -146,19 +148,16 @@ class NetNS:
 
     def read(self, path: str) -> str:
         """A file of /proc as this namespace sees it."""
-
-        def reading() -> str:
-            with open(path) as file:
-                return file.read()
-
-        return self.do(reading)
+        return self.do(Path(path).read_text)
 
     def tcp_segments_received(self) -> int:
         """TCP segments that reached this namespace's stack."""
-        names, values = [line.split() for line in self.read("/proc/net/snmp").splitlines() if line.startswith("Tcp:")]
+        lines = self.read("/proc/thread-self/net/snmp").splitlines()
+        names, values = (line.split() for line in lines if line.startswith("Tcp:"))
         return int(values[names.index("InSegs")])
 
     def close_sockets(self) -> None:
+        """Close what the tests opened."""
         for one in self._sockets:
             one.close()
         self._sockets.clear()
@@ -172,6 +171,9 @@ def _unshare() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "unshare")
+    # While a link-local address is tentative, a node cannot look for its neighbours: seconds, on a new link.
+    for scope in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
 
 
 @dataclass
@@ -204,13 +206,17 @@ class World:
         return model.Addresses(key, frozenset(map(IPv4Address, addresses)))
 
     def dns(self, servers: model.DNSServers) -> model.DNSAllow:
-        return model.DNSAllow(servers, None, True, model.Origin("ns/policy", "egress", 1, "policy.yaml", 9, 3))
+        return model.DNSAllow(
+            servers, None, True, model.Origin("ns/policy", "egress", 1, "policy.yaml", 9, 3)
+        )
 
     def kube_dns(self) -> model.DNSServers:
         exact = {(address, protocol) for address in (CLUSTER_IP, REMOTE_POD) for protocol in (6, 17)}
         return model.DNSServers(
             "kube-dns",
-            frozenset(model.ServerAddress(IPv4Address(address), protocol, 53, "dns") for address, protocol in exact),
+            frozenset(
+                model.ServerAddress(IPv4Address(address), protocol, 53, "dns") for address, protocol in exact
+            ),
         )
 
     def policy(self, *allows: model.Allow, dns: tuple[model.DNSAllow, ...] = ()) -> model.NodePolicy:
@@ -251,7 +257,9 @@ class World:
 
     def dropped(self, direction: str = "eg") -> int:
         """Packets that the closing rules of pod a's chains dropped (`eg`: sent, `in`: coming back)."""
-        return sum(packets for name, (packets, _) in self.nft.counters().items() if name.startswith(f"{direction}_"))
+        return sum(
+            packets for name, (packets, _) in self.nft.counters().items() if name.startswith(f"{direction}_")
+        )
 
     # --- traffic -----------------------------------------------------------------------------------------
 
@@ -291,7 +299,7 @@ class World:
                 return "connected"
             return "dropped" if self.dropped() > before else ""
 
-        return until(outcome, f"{address}:{port} connected or dropped") == "connected"
+        return poll(outcome, f"{address}:{port} connected or dropped") == "connected"
 
 
 def _has_peer(client: socket.socket) -> bool:
@@ -300,6 +308,12 @@ def _has_peer(client: socket.socket) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """`until(condition, what)`: poll with a deadline."""
+    return poll
 
 
 @pytest.fixture(scope="module")

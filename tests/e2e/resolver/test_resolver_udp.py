@@ -198,7 +198,7 @@ def test_queries_past_the_endpoints_budget_are_servfail_and_room_comes_back(benc
         assert rcode(pod.recv(4096)) == 0
     pod.sendto(query("again.example.com."), (SERVER, 53))
     assert server.recv(4096)
-    assert bench.resolver.metric("acns_dns_over_budget_total") == 1
+    assert bench.resolver.metric('acns_dns_queries_total{transport="udp",verdict="over-budget"}') == 1
 
 
 def test_query_sent_straight_to_the_resolvers_port_gets_nothing(bench: Bench) -> None:

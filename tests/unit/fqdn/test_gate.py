@@ -10,7 +10,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from acns.dns import message, name, pattern
+from acns.dns import message, pattern
 from acns.fqdn import gate
 from acns.fqdn.gate import AAAAMode, Deliver, DeniedCode, Drop, Forward, GateSettings, Ignore, Reason, Reply
 
@@ -53,9 +53,14 @@ def judged(
     return gate.judge_query(TABLE, source, server, packet, settings)
 
 
-def code(verdict: gate.Verdict) -> int:
+def replied(verdict: gate.Verdict) -> tuple[int, Reason]:
+    """The code and the reason of a reply of our own."""
     assert isinstance(verdict, Reply)
-    return verdict.packet[3] & 0xF
+    return verdict.packet[3] & 0xF, verdict.reason
+
+
+def code(verdict: gate.Verdict) -> int:
+    return replied(verdict)[0]
 
 
 def patched(packet: bytes, offset: int, replacement: bytes) -> bytes:
@@ -66,16 +71,8 @@ def patched(packet: bytes, offset: int, replacement: bytes) -> bytes:
 
 
 def test_an_allowed_query_is_forwarded_for_its_endpoint() -> None:
-    verdict = judged(query())
-    assert verdict == Forward(message.read_query(query()[:0] + _same(verdict)), 7)
-
-
-def _same(verdict: gate.Verdict) -> bytes:
-    """A packet that reads as the query that was forwarded."""
-    assert isinstance(verdict, Forward)
     packet = query()
-    assert (verdict.query.name, verdict.query.qtype) == (name.from_text("www.example.com"), 1)
-    return patched(packet, 0, verdict.query.id.to_bytes(2, "big"))
+    assert judged(packet) == Forward(message.read_query(packet), 7)
 
 
 def test_what_is_no_dns_message_is_dropped() -> None:
@@ -93,31 +90,24 @@ def test_other_opcodes_are_not_implemented_for_anybody(opcode: int) -> None:
     packet = patched(query(), 2, bytes((opcode << 3,)))
     for source in (POD, STRANGER):
         verdict = judged(packet, source)
-        assert (
-            code(verdict),
-            dns.message.from_wire(verdict.packet[:12]).opcode() if opcode not in (5,) else 5,
-        ) == (  # type: ignore[union-attr]
-            message.RCODE_NOTIMP,
-            opcode,
-        )
+        assert replied(verdict) == (message.RCODE_NOTIMP, Reason.OPCODE)
+        assert isinstance(verdict, Reply)
+        assert verdict.packet[2] >> 3 & 0xF == opcode
 
 
 @pytest.mark.parametrize("count", [b"\0\0", b"\0\2"])
 def test_a_query_that_is_not_one_question_is_a_format_error(count: bytes) -> None:
-    verdict = judged(patched(query(), 4, count))
-    assert code(verdict) == message.RCODE_FORMERR
-    assert verdict.reason is Reason.NOT_ONE_QUESTION  # type: ignore[union-attr]
+    assert replied(judged(patched(query(), 4, count))) == (message.RCODE_FORMERR, Reason.NOT_ONE_QUESTION)
 
 
 def test_a_query_that_cannot_be_read_is_a_format_error_even_from_strangers() -> None:
     for source in (POD, STRANGER):
-        verdict = judged(query()[:-1], source)
-        assert (code(verdict), verdict.reason) == (message.RCODE_FORMERR, Reason.MALFORMED)  # type: ignore[union-attr]
+        assert replied(judged(query()[:-1], source)) == (message.RCODE_FORMERR, Reason.MALFORMED)
 
 
 def test_other_classes_are_refused() -> None:
-    verdict = judged(query("version.bind.", "TXT", rdclass="CH"))
-    assert (code(verdict), verdict.reason) == (message.RCODE_REFUSED, Reason.CLASS)  # type: ignore[union-attr]
+    asked = query("version.bind.", "TXT", rdclass="CH")
+    assert replied(judged(asked)) == (message.RCODE_REFUSED, Reason.CLASS)
 
 
 def test_an_unknown_source_is_a_server_failure_even_for_a_denied_name() -> None:
@@ -285,8 +275,17 @@ def test_an_ipv6_address_is_never_learned() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "127.255.0.9", "169.254.169.254", "224.0.0.251", "239.1.2.3", "255.255.255.255", "0.0.0.0", "0.1.2.3"],
-)  # fmt: skip
+    [
+        "127.0.0.1",
+        "127.9.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "239.1.2.3",
+        "255.255.255.255",
+        "0.0.0.0",
+        "0.1.2.3",
+    ],
+)
 def test_special_addresses_are_delivered_but_never_learned(address: str) -> None:
     asked = forwarded()
     alone = answer(asked, f"www.example.com. 60 A {address}")

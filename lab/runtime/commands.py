@@ -1,0 +1,141 @@
+"""What the commands under `invoke lab.…` do, apart from reading the command line.
+
+Progress and remarks go to stderr, results to stdout, so that `--json` can be piped. Errors become a
+message with a hint and the exit code of their class; a traceback only with --debug or ACNS_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from lab.errors import AcnsError, InputError
+from lab.report import doctor as doctor_report
+from lab.report import tables
+from lab.runtime import terminal
+from lab.runtime.lab import Lab, list_labs, sole_name, take_down
+
+FORMAT_VERSION = 1
+
+
+def remark(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def explained_errors() -> Iterator[None]:
+    """Ends the program with the error's exit code, its message and hint on stderr."""
+    try:
+        yield
+    except AcnsError as error:
+        if os.environ.get("ACNS_DEBUG", "0") not in ("", "0") or "--debug" in sys.argv:
+            raise
+        remark(f"error: {error}")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        remark("interrupted")
+        raise SystemExit(130) from None
+
+
+def up(topology: str, name: str | None, *, as_json: bool) -> int:
+    """Bring a lab up, then show its status and its truth table; 1 where the table disagrees."""
+    lab = Lab.up(topology, name, remark)
+    lab.wait_settled()
+    rows = lab.check()
+    if as_json:
+        print(_joined(tables.status_json(lab.status()), tables.truth_json(lab.name, rows)))
+    else:
+        tables.print_status(lab.status())
+        tables.print_truth(rows)
+        tables.print_tour(lab.topology, lab.name)
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def down(name: str | None) -> int:
+    """Take a lab down, whatever state it is in."""
+    name = name or sole_name()
+    if name is None:
+        remark("no lab is there: nothing to take down")
+    elif take_down(name):
+        remark(f"lab {name} is down: nothing of it is left")
+    else:
+        remark(f"there is no lab {name}: nothing to take down")
+    return 0
+
+
+def status(name: str | None, *, as_json: bool) -> int:
+    found = Lab.attach(name).status()
+    if as_json:
+        print(tables.status_json(found))
+    else:
+        tables.print_status(found)
+    return 0
+
+
+def check(name: str | None, *, as_json: bool) -> int:
+    """The truth table; 1 where it disagrees."""
+    lab = Lab.attach(name)
+    rows = lab.check()
+    if as_json:
+        print(tables.truth_json(lab.name, rows))
+    else:
+        tables.print_truth(rows)
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def execute(where: str, name: str | None, argv: Sequence[str]) -> int:
+    """Run a command in a pod (or node, or `internet`); its own exit code."""
+    if not argv:
+        raise InputError("no command given", hint=f"invoke lab.exec {where} -- dig api.example.com")
+    return terminal.execute(Lab.attach(name).inside(where), argv)
+
+
+def shell(where: str, name: str | None) -> int:
+    return terminal.shell(Lab.attach(name).inside(where), where)
+
+
+def logs(process: str, name: str | None, *, follow: bool) -> int:
+    """Print a process's log; with `follow`, go on until the lab ends or Ctrl-C."""
+    from lab.runtime import logs as reading
+
+    lab = Lab.attach(name)
+    path = lab.existing_log(process)
+    with contextlib.suppress(KeyboardInterrupt):
+        reading.show(path, sys.stdout, follow_while=lambda: follow and lab.record.alive())
+    return 0
+
+
+def doctor(*, as_json: bool) -> int:
+    """What this machine can do; 3 when something is missing without which no lab works."""
+    from lab.kernel import features
+
+    found = features.probe()
+    if as_json:
+        print(doctor_report.doctor_json(found))
+    else:
+        doctor_report.print_doctor(found)
+    return 3 if any(feature.required and not feature.ok for feature in found) else 0
+
+
+def list_all(*, as_json: bool) -> int:
+    """One line per lab."""
+    labs = list_labs()
+    if as_json:
+        print(json.dumps({"version": FORMAT_VERSION, "labs": [asdict(lab) for lab in labs]}))
+        return 0
+    for lab in labs:
+        print(f"{lab.name}\t{lab.state}\t{lab.topology}")
+    if not labs:
+        remark("no lab is there")
+    return 0
+
+
+def _joined(status_text: str, truth_text: str) -> str:
+    """One object for `lab.up --json`."""
+    return json.dumps(
+        {"version": FORMAT_VERSION, "status": json.loads(status_text), "truth": json.loads(truth_text)}
+    )

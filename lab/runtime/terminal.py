@@ -1,0 +1,54 @@
+"""A command inside a lab that owns the terminal: `lab.exec` and `lab.shell`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+
+from lab.errors import InputError
+from lab.runtime.handles import Inside
+
+_PROMPT = "PS1"
+
+
+def execute(inside: Inside, argv: Sequence[str]) -> int:
+    """Run a command with this process's stdin, stdout and stderr; its exit code, as a shell would report
+    it.
+    """
+    try:
+        process = inside.popen(argv)
+    except FileNotFoundError:
+        print(f"{argv[0]}: command not found", file=sys.stderr)
+        return 127
+    except PermissionError:
+        print(f"{argv[0]}: cannot be executed", file=sys.stderr)
+        return 126
+    with _keyboard_left_to_the_command():
+        code = process.wait()
+    return 128 - code if code < 0 else code
+
+
+def shell(inside: Inside, name: str) -> int:
+    """An interactive shell that says where it is."""
+    path = next((shell for shell in ("/bin/bash", "/bin/sh") if os.path.exists(shell)), None)
+    if path is None:
+        raise InputError("this machine has no /bin/sh")
+    options = ["--norc", "--noprofile"] if path.endswith("bash") else []
+    environment = {_PROMPT: rf"{name}:\w# ", "TERM": os.environ.get("TERM", "dumb")}
+    process = inside.popen([path, *options, "-i"], env=environment)
+    with _keyboard_left_to_the_command():
+        return process.wait()
+
+
+@contextlib.contextmanager
+def _keyboard_left_to_the_command() -> Iterator[None]:
+    """Ctrl-C and Ctrl-\\ go to the whole foreground group: the command decides, we only wait for it."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,81 @@
+"""One DNS question over UDP, with a packet made by hand.
+
+getaddrinfo does not tell REFUSED from NXDOMAIN, nor an empty answer from a missing name. Stdlib only and
+small: this runs inside pods. An answer counts when it has the query's ID and question, case included.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "TXT": 16, "AAAA": 28, "HTTPS": 65}
+RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+_TYPE_NAMES = {number: name for name, number in TYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer's rcode, and the types of its answer section's records."""
+
+    rcode: str
+    types: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        return f"{self.rcode}: {', '.join(self.types) or 'no records'}"
+
+
+def ask(server: str, name: str, record_type: str, timeout_s: float) -> Reply:
+    """The reply of `server`. Raises TimeoutError without one, ConnectionRefusedError where nobody listens."""
+    query_id = os.urandom(2)
+    question = _wire_name(name) + struct.pack("!HH", TYPES[record_type], 1)
+    query = query_id + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question
+    deadline = time.monotonic() + timeout_s
+    with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.connect((server, 53))
+        opened.send(query)
+        while (left_s := deadline - time.monotonic()) > 0:
+            opened.settimeout(left_s)
+            packet = opened.recv(65_535)
+            if packet[:2] == query_id and packet[12 : 12 + len(question)] in (question, b""):
+                return read_reply(packet, len(question))
+    raise TimeoutError
+
+
+def read_reply(packet: bytes, question_bytes: int) -> Reply:
+    """A reply whose question is `question_bytes` long.
+
+    Raises ValueError when it is cut short or malformed.
+    """
+    if len(packet) < 12:
+        raise ValueError("a DNS reply shorter than its header")
+    flags, _, answers = struct.unpack_from("!HHH", packet, 2)
+    types = []
+    offset = 12 + question_bytes
+    try:
+        for _ in range(answers):
+            offset = _skip_name(packet, offset)
+            kind, _, _, length = struct.unpack_from("!HHIH", packet, offset)
+            types.append(_TYPE_NAMES.get(kind, f"TYPE{kind}"))
+            offset += 10 + length
+    except (struct.error, IndexError) as error:
+        raise ValueError("a malformed DNS reply") from error
+    return Reply(RCODES.get(flags & 0xF, f"RCODE{flags & 0xF}"), tuple(types))
+
+
+def _wire_name(name: str) -> bytes:
+    labels = [label.encode() for label in name.rstrip(".").split(".") if label]
+    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+
+
+def _skip_name(packet: bytes, offset: int) -> int:
+    """The offset behind a name: its labels up to the root, or up to the first pointer (RFC 1035 §4.1.4)."""
+    while length := packet[offset]:
+        if length >= 0xC0:
+            return offset + 2
+        offset += length + 1
+    return offset + 1

@@ -1,0 +1,140 @@
+"""DNS queries on their way to the resolver: with their destination, and never past a dead one."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import pytest
+
+from acns.datapath import constants
+from acns.policy import model
+
+pytestmark = pytest.mark.root
+
+CLUSTER_IP, REMOTE_POD, POD_A, SERVER = "10.96.0.10", "10.244.0.3", "10.244.1.3", "203.0.113.7"
+
+IP_TRANSPARENT, IP_RECVORIGDSTADDR, SO_MARK = 19, 20, 36
+TRANSPARENT = (socket.SOL_IP, IP_TRANSPARENT, 1)
+REUSE = (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+MARKED = (socket.SOL_SOCKET, SO_MARK, constants.MARK_FROM_PROXY)
+
+
+def udp_resolver(world: Any) -> socket.socket:
+    options = (TRANSPARENT, REUSE, (socket.SOL_IP, IP_RECVORIGDSTADDR, 1))
+    made: socket.socket = world.node.socket(socket.AF_INET, socket.SOCK_DGRAM, *options)
+    made.bind((constants.PROXY_ADDRESS, constants.PROXY_PORT))
+    return made
+
+
+def tcp_resolver(world: Any) -> socket.socket:
+    made: socket.socket = world.node.socket(socket.AF_INET, socket.SOCK_STREAM, TRANSPARENT, REUSE, MARKED)
+    made.bind((constants.PROXY_ADDRESS, constants.PROXY_PORT))
+    made.listen()
+    return made
+
+
+def receive(resolver: socket.socket) -> tuple[bytes, tuple[str, int], tuple[str, int]]:
+    """A query, who sent it, and whom it was for."""
+    data, ancillary, _, source = resolver.recvmsg(512, 128)
+    (value,) = [value for _, kind, value in ancillary if kind == IP_RECVORIGDSTADDR]
+    port, address = struct.unpack_from("!2xH4s", value)
+    return data, source, (socket.inet_ntoa(address), port)
+
+
+def answer(world: Any, data: bytes, source: tuple[str, int], destination: tuple[str, int]) -> None:
+    made = world.node.socket(socket.AF_INET, socket.SOCK_DGRAM, TRANSPARENT, REUSE, MARKED)
+    made.bind(source)
+    made.sendto(data, destination)
+
+
+@pytest.mark.parametrize("server", [CLUSTER_IP, REMOTE_POD])
+def test_udp_queries_reach_the_resolver_and_are_answered_by_the_server_asked(world: Any, server: str) -> None:
+    world.apply(dns=(world.dns(world.kube_dns()),))
+    resolver, client = udp_resolver(world), world.udp(world.a, POD_A, 40053)
+    for query in (b"first", b"again, from the same port"):
+        client.sendto(query, (server, 53))
+        data, source, destination = receive(resolver)
+        assert (data, source, destination) == (query, (POD_A, 40053), (server, 53))
+        answer(world, b"answer", destination, source)
+        assert client.recvfrom(100) == (b"answer", (server, 53))
+    assert CLUSTER_IP not in world.node.run("conntrack", "-L", "-p", "udp")
+
+
+def test_a_tcp_query_reaches_the_resolver_and_its_answer_comes_back(world: Any) -> None:
+    world.apply(dns=(world.dns(world.kube_dns()),))
+    resolver = tcp_resolver(world)
+    client = world.connect(world.a, CLUSTER_IP, 53)
+    session, source = resolver.accept()
+    assert session.getsockname() == (CLUSTER_IP, 53)
+    assert source == client.getsockname()
+    world.talk(client, session)
+
+
+@pytest.mark.parametrize("server", [CLUSTER_IP, REMOTE_POD])
+def test_without_a_resolver_queries_reach_nobody(world: Any, server: str) -> None:
+    backend_udp = world.udp(world.internet, REMOTE_POD, 53)
+    backend_tcp = world.listen(world.internet, REMOTE_POD, 53)
+    world.apply(world.allow(model.Everything()), dns=(world.dns(world.kube_dns()),))
+    world.udp(world.a, POD_A).sendto(b"?", (server, 53))
+    tcp = world.a.socket(socket.AF_INET, socket.SOCK_STREAM)
+    tcp.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        tcp.connect((server, 53))
+    assert world.counter("unproxied") >= 2
+    assert_silent(backend_udp, backend_tcp)
+
+
+def test_without_the_routing_rule_queries_reach_nobody(world: Any) -> None:
+    backend = world.udp(world.internet, REMOTE_POD, 53)
+    world.apply(world.allow(model.Everything()), dns=(world.dns(world.kube_dns()),))
+    resolver = udp_resolver(world)
+    world.routes.remove_proxy_route()
+    world.udp(world.a, POD_A).sendto(b"?", (REMOTE_POD, 53))
+    (redirected,) = [name for name in world.nft.counters() if name.startswith("q_")]
+    assert world.counter(redirected) == 1
+    world.udp(world.b, "10.244.1.4").sendto(b"from a free pod", (REMOTE_POD, 53))
+    assert backend.recv(100) == b"from a free pod"
+    assert_silent(backend, resolver)
+
+
+def test_other_servers_ports_and_pods_are_not_redirected(world: Any) -> None:
+    world.apply(world.allow(model.Everything()), dns=(world.dns(world.kube_dns()),))
+    resolver = udp_resolver(world)
+    for where, address, port in (
+        (world.a, SERVER, 53),
+        (world.a, REMOTE_POD, 54),
+        (world.b, REMOTE_POD, 53),
+    ):
+        server = world.udp(world.internet, address, port)
+        world.udp(where, POD_A if where is world.a else "10.244.1.4").sendto(b"?", (address, port))
+        assert server.recv(100) == b"?"
+        server.close()
+    assert_silent(resolver)
+
+
+def test_a_network_of_servers_means_no_pod_and_no_service(world: Any) -> None:
+    from ipaddress import IPv4Network
+
+    anywhere = model.DNSServers(
+        "cidr", networks=(IPv4Network("0.0.0.0/0"),), ports=frozenset({(17, 53), (6, 5353)})
+    )
+    world.apply(world.allow(model.Everything()), dns=(world.dns(anywhere),))
+    resolver, client = udp_resolver(world), world.udp(world.a, POD_A)
+    client.sendto(b"outside", (SERVER, 53))
+    assert receive(resolver)[2] == (SERVER, 53)
+    backend = world.udp(world.internet, REMOTE_POD, 53)
+    for address in (CLUSTER_IP, REMOTE_POD):
+        client.sendto(b"inside", (address, 53))
+        assert backend.recv(100) == b"inside"
+    client.sendto(b"tcp only", (SERVER, 5353))
+    assert_silent(resolver)
+
+
+def assert_silent(*listeners: socket.socket) -> None:
+    """Nothing came; asked after the packet's fate is known, so there is nothing to wait for."""
+    for listener in listeners:
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept() if listener.type == socket.SOCK_STREAM else listener.recv(100)

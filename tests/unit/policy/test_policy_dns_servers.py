@@ -1,0 +1,318 @@
+"""Which DNS servers a rule redirects to the resolver, and for which names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from acns.policy.model import DNSAllow, EndpointPolicy
+from acns.policy.objects import EndpointSlice, Object, Service, ServicePort
+from acns.policy.resolve import problems
+
+from .policy_world import (
+    BASE,
+    DNS,
+    DNS_IP,
+    DNS_LABELS,
+    KUBE_DNS,
+    N1,
+    TCP,
+    TO_KUBE_DNS,
+    UDP,
+    WEB,
+    cluster,
+    dns_rule,
+    manifest,
+    opened,
+    pod,
+    policy_of,
+    servers,
+    service,
+    slice_of,
+)
+
+BACKEND = {(str(DNS), UDP, 53), (str(DNS), TCP, 53)}
+CLUSTER_IP = {(str(DNS_IP), UDP, 53), (str(DNS_IP), TCP, 53)}
+SECOND = IPv4Address("10.244.0.8")
+
+
+def opening(policy: EndpointPolicy) -> list[DNSAllow]:
+    """What plain L4 rules open on redirected servers."""
+    return [dns for dns in policy.dns if not dns.redirects]
+
+
+def messages(*texts: str, more: tuple[Object, ...] = ()) -> list[str]:
+    return [problem.message for problem in problems(cluster(*texts, more=more))]
+
+
+def plain(port: int, protocol: str = "UDP") -> str:
+    return f'{TO_KUBE_DNS}  toPorts: [{{ports: [{{port: "{port}", protocol: {protocol}}}]}}]'
+
+
+# --- redirection ---------------------------------------------------------------------------------------
+
+
+def test_the_backend_and_the_cluster_ip_before_it_are_redirected() -> None:
+    policy = policy_of("frontend", manifest(dns_rule("a.io")))
+    assert servers(policy) == BACKEND | CLUSTER_IP
+    assert [dns.names for dns in policy.dns] == [policy.dns[0].names]
+    assert [name.key for name in policy.dns[0].names or ()] == ["name:a.io."]
+
+
+def test_the_cluster_ip_has_the_identity_of_its_backends() -> None:
+    (dns,) = policy_of("frontend", manifest(dns_rule("a.io"))).dns
+    (identity,) = {server.identity for server in dns.servers.exact}
+    assert "k8s:k8s-app=kube-dns" in identity
+    assert "k8s:io.kubernetes.pod.namespace=kube-system" in identity
+    assert "k8s:io.cilium.k8s.policy.serviceaccount=coredns" in identity
+
+
+def test_a_dns_block_opens_no_other_traffic() -> None:
+    assert opened(policy_of("frontend", manifest(dns_rule("a.io")))) == []
+
+
+def test_only_the_protocol_of_the_rule_is_redirected() -> None:
+    policy = policy_of("frontend", manifest(dns_rule("a.io", protocol="UDP")))
+    assert servers(policy) == {(str(DNS), UDP, 53), (str(DNS_IP), UDP, 53)}
+
+
+def test_the_port_of_a_rule_is_the_backends_port() -> None:
+    dns = replace(KUBE_DNS, ports=(ServicePort("dns", "UDP", 53, 5353),))
+    moved = (dns, slice_of(dns, [DNS]))
+    assert servers(
+        policy_of("frontend", manifest(dns_rule("a.io", port=5353, protocol="UDP")), more=moved)
+    ) == {
+        (str(DNS), UDP, 5353),
+        (str(DNS_IP), UDP, 53),
+    }
+    assert servers(policy_of("frontend", manifest(dns_rule("a.io", protocol="UDP")), more=moved)) == {
+        (str(DNS), UDP, 53)
+    }
+
+
+def test_every_service_before_a_selected_backend_is_redirected() -> None:
+    alias = service(
+        "dns-alias", IPv4Address("10.96.0.11"), ServicePort("", "UDP", 9953, 53), namespace="other"
+    )
+    policy = policy_of("frontend", manifest(dns_rule("a.io")), more=(alias, slice_of(alias, [DNS])))
+    assert ("10.96.0.11", UDP, 9953) in servers(policy)
+
+
+def test_backends_may_come_in_several_slices() -> None:
+    second = pod("dns-2", SECOND, namespace="kube-system", labels=DNS_LABELS, service_account="coredns")
+    policy = policy_of(
+        "frontend", manifest(dns_rule("a.io")), more=(second, slice_of(KUBE_DNS, [SECOND], "kube-dns-2"))
+    )
+    assert servers(policy) == BACKEND | CLUSTER_IP | {(str(SECOND), UDP, 53), (str(SECOND), TCP, 53)}
+
+
+def test_a_server_that_is_not_there_is_no_server_and_opens_nothing() -> None:
+    policy = policy_of("frontend", manifest(dns_rule("a.io").replace("kube-dns", "absent")))
+    assert policy.egress_enforced
+    assert policy.dns == policy.allows == ()
+
+
+# --- Services that cannot stand for their backends -----------------------------------------------------
+
+
+def mixed_service(**labels: str) -> tuple[Object, ...]:
+    second = pod("dns-2", SECOND, namespace="kube-system", labels=labels, service_account="coredns")
+    return second, slice_of(KUBE_DNS, [DNS, SECOND])
+
+
+def test_a_service_with_a_backend_that_is_not_selected_is_refused_and_not_expanded() -> None:
+    more = mixed_service(app="stranger")
+    assert servers(policy_of("frontend", manifest(dns_rule("a.io")), more=more)) == BACKEND
+    (message,) = messages(manifest(dns_rule("a.io")), more=more)
+    assert message == (
+        "Service kube-system/kube-dns cannot be a DNS server here: only some of its backends are selected"
+    )
+
+
+def test_a_service_whose_backends_have_different_identities_is_refused_and_not_expanded() -> None:
+    more = mixed_service(**DNS_LABELS, tier="b")
+    assert servers(policy_of("frontend", manifest(dns_rule("a.io")), more=more)) == BACKEND | {
+        (str(SECOND), UDP, 53),
+        (str(SECOND), TCP, 53),
+    }
+    assert "different identities" in messages(manifest(dns_rule("a.io")), more=more)[0]
+
+
+@pytest.mark.parametrize(
+    "label", ["pod-template-hash", "controller-revision-hash", "statefulset.kubernetes.io/pod-name"]
+)
+def test_labels_that_are_no_part_of_an_identity_do_not_make_backends_differ(label: str) -> None:
+    more = mixed_service(**DNS_LABELS, **{label: "7f9c"})
+    assert servers(policy_of("frontend", manifest(dns_rule("a.io")), more=more)) >= CLUSTER_IP
+    assert messages(manifest(dns_rule("a.io")), more=more) == []
+
+
+# --- servers outside the cluster, any server -----------------------------------------------------------
+
+
+def outside(peer: str, more: tuple[Object, ...] = (), port: int = 53) -> EndpointPolicy:
+    block = f'{{ports: [{{port: "{port}", protocol: UDP}}], rules: {{dns: [{{matchName: a.io}}]}}}}'
+    rule = f"- {peer}\n  toPorts: [{block}]"
+    if peer == "":
+        rule = rule.replace("- \n ", "-")
+    return policy_of("frontend", manifest(rule), more=more)
+
+
+def test_servers_by_cidr_are_networks_that_mean_no_pod() -> None:
+    (dns,) = outside("toCIDR: [203.0.113.53/32, 10.0.0.0/8]").dns
+    assert dns.servers.networks == (IPv4Network("10.0.0.0/8"), IPv4Network("203.0.113.53/32"))
+    assert dns.servers.ports == {(UDP, 53)}
+    assert dns.servers.outside_only
+    assert dns.servers.exact == frozenset()
+
+
+def test_the_world_is_every_address_outside() -> None:
+    (dns,) = outside("toEntities: [world]").dns
+    assert dns.servers.networks == (IPv4Network("0.0.0.0/0"),)
+    assert dns.servers.outside_only
+
+
+def test_the_host_as_dns_server_is_known_by_its_addresses() -> None:
+    policy = outside("toEntities: [host]")
+    assert servers(policy) == {(str(N1), UDP, 53)}
+    assert {server.identity for dns in policy.dns for server in dns.servers.exact} == {"reserved:host"}
+
+
+def test_dns_rules_without_a_peer_redirect_any_server() -> None:
+    (dns,) = outside("").dns
+    assert dns.servers.networks == (IPv4Network("0.0.0.0/0"),)
+    assert not dns.servers.outside_only
+
+
+def test_any_server_leaves_out_a_service_whose_backends_listen_on_another_port() -> None:
+    """Policy judges the backend's port, so port 53 of this ClusterIP is not what the rule opens."""
+    odd = replace(KUBE_DNS, ports=(ServicePort("dns", "UDP", 53, 5353),))
+    (dns,) = outside("", more=(odd, slice_of(odd, [DNS]))).dns
+    assert not any(DNS_IP in network for network in dns.servers.networks)
+    assert sum(network.num_addresses for network in dns.servers.networks) == 2**32 - 1
+
+
+def test_any_server_finds_a_service_by_its_backends_port() -> None:
+    odd = replace(KUBE_DNS, ports=(ServicePort("dns", "UDP", 53, 5353),))
+    policy = outside("", more=(odd, slice_of(odd, [DNS])), port=5353)
+    assert servers(policy) == {(str(DNS_IP), UDP, 53)}
+
+
+# --- plain rules beside DNS rules ----------------------------------------------------------------------
+
+
+def test_a_plain_rule_for_the_same_server_and_port_opens_every_name_on_it() -> None:
+    policy = policy_of("frontend", manifest(dns_rule("a.io") + plain(53)))
+    assert servers(policy) == BACKEND | CLUSTER_IP
+    (extra,) = opening(policy)
+    assert extra.names is None
+    assert {(str(s.address), s.protocol, s.port) for s in extra.servers.exact} == {
+        (str(DNS), UDP, 53),
+        (str(DNS_IP), UDP, 53),
+    }
+
+
+def test_so_does_one_from_another_policy_and_with_a_wider_selector() -> None:
+    wide = manifest('- toPorts: [{ports: [{port: "53", protocol: ANY}]}]', name="wide")
+    (extra,) = opening(policy_of("frontend", manifest(dns_rule("a.io")), wide))
+    assert len(extra.servers.exact) == 4
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        plain(5353),
+        plain(53, "SCTP"),
+        plain(0),
+        TO_KUBE_DNS,
+        '- toEndpoints: [{matchLabels: {app: web}}]\n  toPorts: [{ports: [{port: "53"}]}]',
+        '- toEntities: [world]\n  toPorts: [{ports: [{port: "53"}]}]',
+        '- toCIDR: [10.0.0.0/8]\n  toPorts: [{ports: [{port: "53"}]}]',
+    ],
+    ids=["other port", "other protocol", "port 0", "no ports", "other pods", "world", "CIDR"],
+)
+def test_a_plain_rule_for_anything_else_opens_no_names(rule: str) -> None:
+    assert opening(policy_of("frontend", manifest(dns_rule("a.io") + rule))) == []
+
+
+def test_a_plain_rule_without_a_dns_rule_redirects_nothing() -> None:
+    assert policy_of("frontend", manifest(plain(53))).dns == ()
+
+
+def test_a_plain_rule_opens_the_common_part_of_two_networks() -> None:
+    rules = """
+- toCIDR: [203.0.113.0/24]
+  toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]
+- toCIDR: [203.0.113.64/26, 198.51.100.0/24]
+  toPorts: [{ports: [{port: "53", protocol: UDP}]}]
+"""
+    (extra,) = opening(policy_of("frontend", manifest(rules)))
+    assert extra.servers.networks == (IPv4Network("203.0.113.64/26"),)
+    assert extra.servers.ports == {(UDP, 53)}
+
+
+def test_a_plain_rule_for_pods_opens_them_and_their_services_among_any_server() -> None:
+    anything = '- toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]\n'
+    (extra,) = opening(policy_of("frontend", manifest(anything + plain(53))))
+    assert {str(server.address) for server in extra.servers.exact} == {str(DNS), str(DNS_IP)}
+    assert extra.servers.networks == ()
+
+
+# --- warnings across objects ---------------------------------------------------------------------------
+
+FQDN = "- toFQDNs: [{matchName: a.io}]\n"
+
+
+def warned(*texts: str, more: tuple[Object, ...] = ()) -> bool:
+    return any("no rule lets it ask a DNS server" in message for message in messages(*texts, more=more))
+
+
+def test_toFQDNs_without_a_way_to_dns_is_warned_of_with_the_pod() -> None:
+    (problem,) = problems(cluster(manifest(FQDN)))
+    assert problem.warning
+    assert "pod default/frontend" in problem.message
+    assert (problem.path, problem.line) == ("p.yaml", 10)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        dns_rule("a.io"),
+        plain(53),
+        TO_KUBE_DNS,
+        "- toEntities: [cluster]",
+        '- toPorts: [{ports: [{port: "53"}]}]',
+        '- toEntities: [world]\n  toPorts: [{ports: [{port: "0", protocol: UDP}]}]',
+    ],
+)
+def test_any_rule_that_reaches_dns_silences_it(rule: str) -> None:
+    assert not warned(manifest(FQDN + rule))
+    assert not warned(manifest(FQDN), manifest(rule, name="another"))
+
+
+@pytest.mark.parametrize(
+    "rule", ["- toEndpoints: [{matchLabels: {app: web}}]", "- toFQDNs: [{matchName: b.io}]"]
+)
+def test_a_rule_that_reaches_something_else_does_not(rule: str) -> None:
+    assert warned(manifest(FQDN + rule))
+
+
+def test_a_policy_that_selects_no_pod_is_judged_by_itself() -> None:
+    nobody = "{matchLabels: {app: nobody}}"
+    assert warned(manifest(FQDN, selector=nobody))
+    assert not warned(manifest(FQDN + dns_rule("a.io"), selector=nobody))
+
+
+def test_two_pods_with_one_address_are_reported_and_only_the_first_is_an_endpoint() -> None:
+    double = pod("zz", WEB)
+    (message,) = messages(more=(double,))
+    assert (
+        message == "pod default/zz has the address 10.244.0.4 of pod default/web: no policy is enforced on it"
+    )
+
+
+def test_the_base_cluster_has_no_problems() -> None:
+    assert messages() == []
+    assert any(isinstance(each, Service | EndpointSlice) for each in BASE)
