@@ -42,7 +42,7 @@ def base_chains(proxy_port: int) -> list[ChainSpec]:
         _chain(
             "out_raw", "output", -300, [(f"{rules.has_packet_mark(constants.MARK_FROM_PROXY)} notrack", "")]
         ),
-        _chain("out_replies", "output", 0, [_dispatch_back()]),
+        _chain("out_replies", "output", 0, _output()),
     ]
 
 
@@ -93,6 +93,14 @@ def _egress(proxy_port: int) -> list[tuple[str, str]]:
         (f"{rules.has_packet_mark(constants.MARK_TO_PROXY)} accept", "to the resolver"),
         (f"{local} counter name resolver_port drop", "the resolver's own port"),
         (f"iifname . ip saddr vmap @{EGRESS_MAP}", ""),
+    ]
+
+
+def _output() -> list[tuple[str, str]]:
+    return [
+        # A reset for a connection that nobody knows any more; what a node says to its pods is its own.
+        ("ct state invalid accept", "the node's own"),
+        _dispatch_back(),
     ]
 
 

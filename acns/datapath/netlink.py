@@ -27,6 +27,7 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER_BYTES = 4 << 20
 _READ_BYTES = 1 << 18
 _TRIES = 20
+_PATIENCE_S = 30  # commits wait for each other, a large ruleset takes part of a second
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -106,6 +107,7 @@ class NetlinkSocket:
         self._sequence = itertools.count(1)
         self._enlarge(_SO_SNDBUFFORCE, socket.SO_SNDBUF)
         self._enlarge(_SO_RCVBUFFORCE, socket.SO_RCVBUF)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE_S, 0))
         self.socket.bind((0, groups))
 
     def close(self) -> None:
@@ -180,7 +182,7 @@ class NetlinkSocket:
         try:
             return self.socket.recv(_READ_BYTES)
         except OSError as error:
-            if error.errno == errno.ENOBUFS:
+            if error.errno in (errno.ENOBUFS, errno.EAGAIN):
                 raise Lost(f"{what}: netlink answers were lost") from error
             raise EnvironmentFault(f"{what}: {error}") from error
 

@@ -1,0 +1,110 @@
+"""From one state of the table to another: order, and nothing that does not need to change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acns.datapath.model import EMPTY, ChainSpec, Content, Inventory, MapSpec, Rule, Ruleset, SetSpec
+from acns.datapath.transaction import transaction
+
+KEPT = SetSpec("peers", "ipv4_addr", Content.KEPT, frozenset({"192.0.2.1"}))
+LEARNED = SetSpec("fqdn", "ipv4_addr", Content.LEARNED, flags="timeout", timeouts_s={"192.0.2.9": 1.5})
+CHAIN = ChainSpec("eg_1", (Rule("r_1", "ip daddr @peers accept", "a note"), Rule("eg_1", "drop")))
+BASE = ChainSpec(
+    "base", (Rule("b_1", "vmap @egress"),), "type filter hook forward priority 0; policy accept;"
+)
+
+
+def table(*chains: ChainSpec, sets: tuple[SetSpec, ...] = (KEPT, LEARNED)) -> Ruleset:
+    dispatch = {'"v" . 10.0.0.1': chains[-1].name} if chains else {}
+    return Ruleset(
+        counters=frozenset({"r_1"}),
+        sets={one.name: one for one in sets},
+        maps={"egress": MapSpec("egress", "ifname . ipv4_addr : verdict", dispatch)},
+        chains={one.name: one for one in chains},
+        descriptions={},
+    )
+
+
+def held(ruleset: Ruleset) -> Inventory:
+    """The inventory of a kernel that holds exactly this."""
+    return Inventory(
+        exists=True,
+        counters=ruleset.counters,
+        sets=frozenset(ruleset.sets),
+        set_elements={
+            name: one.elements for name, one in ruleset.sets.items() if one.content is Content.KEPT
+        },
+        map_elements={name: dict(one.elements) for name, one in ruleset.maps.items()},
+        chain_rules={name: tuple(rule.id for rule in one.rules) for name, one in ruleset.chains.items()},
+    )
+
+
+def lines(before: Inventory, after: Ruleset) -> list[str]:
+    return [line.replace(" inet acns", "") for line in transaction(before, after).splitlines()[1:]]
+
+
+def test_what_is_there_already_needs_no_transaction() -> None:
+    ruleset = table(BASE, CHAIN)
+    assert transaction(held(ruleset), ruleset) == ""
+
+
+def test_a_new_table_is_made_in_the_order_of_references() -> None:
+    verbs = [" ".join(line.split()[:2]) for line in lines(EMPTY, table(BASE, CHAIN))]
+    assert verbs == sorted(
+        verbs, key=["add counter", "add set", "add map", "add chain", "add rule", "add element"].index
+    )
+    assert "elements = { 192.0.2.9 timeout 1500ms }" in transaction(EMPTY, table(BASE, CHAIN))
+
+
+def test_a_changed_policy_moves_the_dispatch_and_flushes_nothing_in_use() -> None:
+    new = ChainSpec("eg_2", (Rule("r_2", "accept"), Rule("eg_2", "drop")))
+    assert lines(held(table(BASE, CHAIN)), table(BASE, new)) == [
+        "add chain eg_2",
+        'add rule eg_2 accept comment "r_2"',
+        'add rule eg_2 drop comment "eg_2"',
+        'delete element egress { "v" . 10.0.0.1 }',
+        'add element egress { "v" . 10.0.0.1 : goto eg_2 }',
+        "flush chain eg_1",
+        "delete chain eg_1",
+    ]
+
+
+def test_only_the_difference_of_kept_elements_is_sent() -> None:
+    before = held(table(BASE, CHAIN))
+    after = replace(KEPT, elements=frozenset({"192.0.2.1", "192.0.2.2"}))
+    assert lines(before, table(BASE, CHAIN, sets=(after, LEARNED))) == ["add element peers { 192.0.2.2 }"]
+    gone = replace(KEPT, elements=frozenset())
+    assert lines(before, table(BASE, CHAIN, sets=(gone, LEARNED))) == ["delete element peers { 192.0.2.1 }"]
+
+
+def test_learned_addresses_of_a_set_that_exists_are_never_touched() -> None:
+    after = replace(LEARNED, timeouts_s={"192.0.2.77": 5.0})
+    assert lines(held(table(BASE, CHAIN)), table(BASE, CHAIN, sets=(KEPT, after))) == []
+
+
+def test_a_chain_that_somebody_changed_is_rewritten() -> None:
+    ruleset = table(BASE, CHAIN)
+    found = held(ruleset)
+    meddled = replace(found, chain_rules={**found.chain_rules, "base": ("", "b_1")})
+    assert lines(meddled, ruleset) == ["flush chain base", 'add rule base vmap @egress comment "b_1"']
+
+
+def test_what_nobody_asked_for_is_removed_references_first() -> None:
+    ruleset = table(BASE, CHAIN)
+    found = held(ruleset)
+    cluttered = replace(
+        found,
+        counters=found.counters | {"old"},
+        sets=found.sets | {"old_set"},
+        map_elements={**found.map_elements, "old_map": {"x": "old_chain"}},
+        chain_rules={**found.chain_rules, "old_chain": ("r",)},
+    )
+    assert lines(cluttered, ruleset) == [
+        "flush map old_map",
+        "flush chain old_chain",
+        "delete chain old_chain",
+        "delete map old_map",
+        "delete set old_set",
+        "delete counter old",
+    ]
