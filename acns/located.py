@@ -58,11 +58,16 @@ def load(text: str, path: str) -> list[Document]:
     """All documents of a YAML (or JSON) text; empty ones are left out. Raises InputError, with positions."""
     if len(text) > MAX_TEXT_BYTES:
         raise InputError([Problem(path, 1, 1, f"file is larger than {MAX_TEXT_BYTES >> 20} MiB")])
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that YAML does not have, such as NUL
+        raise InputError([Problem(path, 1, 1, f"not YAML: {error}")]) from error
     try:
         documents = []
         while loader.check_node():
             node = loader.get_node()
+            if node is None:
+                break
             document = _Builder(path, loader).document(node)
             if document.value is not None:
                 documents.append(document)
@@ -101,7 +106,7 @@ class _Builder:
             return None
         self.positions.setdefault(where, _position(node))
         if isinstance(node, yaml.ScalarNode):
-            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.loader.construct_object(node)
         self.open_nodes.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
@@ -183,7 +188,7 @@ def fields_at(model: type[pydantic.BaseModel], loc: Iterable[str | int]) -> set[
                 for name, field in current.model_fields.items()
                 if step in (name, field.alias)
             ),
-            None,
+            current,  # no field: the key of a mapping of models, or the tag of a union
         )
     return {field.alias or name for name, field in current.model_fields.items()} if current else set()
 

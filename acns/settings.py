@@ -77,5 +77,5 @@ def _invalid(error: pydantic.ValidationError, text: str, path: Path) -> Iterator
 
 
 def _line(text: str, key: str) -> int:
-    found = re.search(rf"(?m)^\s*{re.escape(key)}\s*=", text)
+    found = re.search(rf"(?m)^[ \t]*{re.escape(key)}[ \t]*=", text)
     return text.count("\n", 0, found.start()) + 1 if found else 1

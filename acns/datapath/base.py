@@ -20,11 +20,13 @@ from acns.datapath.model import ChainSpec, Rule
 
 DNS_MAP, EGRESS_MAP, REPLIES_MAP = "dns_redirect", "egress", "replies"
 POD_INTERFACES, ENDPOINTS, UNPLACED, V6_BLOCKED = "pod_ifaces", "endpoints", "unplaced", "v6_blocked"
+ENFORCED = "enforced"
 
 COUNTERS = {
     "spoofed": "IPv4 packets from a pod's interface with another source than the pod's",
     "unplaced": "packets of a restricted pod whose interface is not known yet",
     "ipv6": "IPv6 packets of restricted pods, refused",
+    "unjudged": "packets of restricted pods that found no chain of theirs: never, on a sound table",
     "unproxied": "redirected DNS queries that found no resolver",
     "resolver_port": "packets of pods straight to the resolver's own port",
     "midstream": "TCP packets to restricted pods that open a connection without SYN",
@@ -38,7 +40,7 @@ def base_chains(proxy_port: int) -> list[ChainSpec]:
         _chain("pre_raw", "prerouting", -300, _ipv6() + _sources()),
         _chain("pre_tproxy", "prerouting", -150, _tproxy(proxy_port)),
         _chain("pre_egress", "prerouting", -90, _egress(proxy_port)),
-        _chain("fwd_replies", "forward", 0, [_dispatch_back()]),
+        _chain("fwd_replies", "forward", 0, _dispatch_back()),
         _chain(
             "out_raw", "output", -300, [(f"{rules.has_packet_mark(constants.MARK_FROM_PROXY)} notrack", "")]
         ),
@@ -93,6 +95,7 @@ def _egress(proxy_port: int) -> list[tuple[str, str]]:
         (f"{rules.has_packet_mark(constants.MARK_TO_PROXY)} accept", "to the resolver"),
         (f"{local} counter name resolver_port drop", "the resolver's own port"),
         (f"iifname . ip saddr vmap @{EGRESS_MAP}", ""),
+        (f"iifname . ip saddr @{ENFORCED} counter name unjudged drop", "no chain: closed"),
     ]
 
 
@@ -100,9 +103,12 @@ def _output() -> list[tuple[str, str]]:
     return [
         # A reset for a connection that nobody knows any more; what a node says to its pods is its own.
         ("ct state invalid accept", "the node's own"),
-        _dispatch_back(),
+        *_dispatch_back(),
     ]
 
 
-def _dispatch_back() -> tuple[str, str]:
-    return f"oifname . ip daddr vmap @{REPLIES_MAP}", ""
+def _dispatch_back() -> list[tuple[str, str]]:
+    return [
+        (f"oifname . ip daddr vmap @{REPLIES_MAP}", ""),
+        (f"oifname . ip daddr @{ENFORCED} ct direction reply counter name unjudged drop", "no chain: closed"),
+    ]

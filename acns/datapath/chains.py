@@ -14,7 +14,11 @@ once and deletes no conntrack entry (TCP would be picked up again from mid-strea
 server's). Connections to pods and nodes have no such memory: their addresses change hands, so each packet is
 judged anew, and a grant only lets their ICMP errors through.
 
-Chains are immutable and named after their text: endpoints with equal rules share one.
+Chains with rules of policy are immutable and named after their text: endpoints with equal rules share one.
+Between the dispatch and them stands a chain of one rule, `goto`, of the endpoint's own. A packet sees
+*rules* of one generation, but looks into sets and maps as they are at that instant: a map that is pointed to
+another chain in the commit that makes the chain leads packets into a chain still empty to them (measured:
+they pass). So the map's element stays, and the rule behind it is what a change of policy replaces.
 """
 
 from __future__ import annotations
@@ -128,6 +132,12 @@ def redirect_chain(redirects: Iterable[Redirect]) -> ChainSpec:
         for match in rules.servers_matches(redirect.servers, redirect.exact_set, redirect.network_set)
     ]
     return ChainSpec(_name("rd", body), tuple(body))
+
+
+def endpoint_chain(prefix: str, key: str, target: ChainSpec) -> ChainSpec:
+    """The endpoint's own link between a map's element (`key`) and the chain that it shares with others."""
+    text = f"goto {target.name}"
+    return ChainSpec(f"{prefix}_{names.digest(key)}", (Rule(f"g_{names.digest(text)}", text),))
 
 
 def _match(atom: Atom, side: Side) -> str:

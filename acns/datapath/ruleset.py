@@ -28,6 +28,7 @@ from acns.policy.numbers import NumberRegistry
 __all__ = ["Inventory", "Ruleset", "compile_ruleset", "describe", "fqdn_set_name", "transaction"]
 
 _DISPATCH = "ifname . ipv4_addr : verdict"
+_LINKS = {base.DNS_MAP: "d", base.EGRESS_MAP: "e", base.REPLIES_MAP: "i"}
 
 
 def compile_ruleset(
@@ -183,9 +184,11 @@ class _Compiler:
         return redirect
 
     def _dispatch(self, map_name: str, key: str, chain: ChainSpec, policy: EndpointPolicy) -> None:
-        self.chains[chain.name] = chain
-        self.maps[map_name][key] = chain.name
-        self._describe(chain.name, "chain", map_name, (), policy.endpoint.key)
+        link = chains.endpoint_chain(_LINKS[map_name], key, chain)
+        self.maps[map_name][key] = link.name
+        for one in (chain, link):
+            self.chains[one.name] = one
+            self._describe(one.name, "chain", map_name, (), policy.endpoint.key)
         if chain.rules[-1].id == chain.name:
             self.counters.add(chain.name)
 
@@ -211,6 +214,11 @@ class _Compiler:
                 base.ENDPOINTS,
                 "ifname . ipv4_addr",
                 (f"{interface} . {address}" for address, interface in placed.items()),
+            ),
+            sets.kept(
+                base.ENFORCED,
+                "ifname . ipv4_addr",
+                (f"{placed[address]} . {address}" for address in enforced if address in placed),
             ),
             sets.kept(base.UNPLACED, "ipv4_addr", (str(one) for one in enforced if one not in placed)),
             sets.kept(base.V6_BLOCKED, "ifname", (placed[one] for one in enforced if one in placed)),

@@ -83,7 +83,7 @@ def _dispatch(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
         gone = [key for key, chain in found.items() if one.elements.get(key) != chain]
         new = [key for key, chain in one.elements.items() if found.get(key) != chain]
         yield from _change("delete", name, gone)
-        yield from _change("add", name, [f"{key} : goto {one.elements[key]}" for key in new])
+        yield from _change("add", name, [f"{key} : jump {one.elements[key]}" for key in new])
 
 
 def _elements(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 
 from acns.policy.cluster import Cluster
 from acns.policy.model import Endpoint, identity_key
-from acns.policy.objects import EndpointSlice, Pod, Service
+from acns.policy.objects import EndpointSlice, Pod, Service, Spec
 from acns.policy.selectors import Labels, Selector, pod_labels
 
 PROTOCOL_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
@@ -73,6 +73,9 @@ class Directory:
         self.service_addresses = frozenset(
             address for service in cluster.services for address in service.cluster_ips
         )
+        self._specs: dict[Selector, list[tuple[int, Spec]]] = {}
+        for number, spec in enumerate(spec for policy in cluster.policies for spec in policy.specs):
+            self._specs.setdefault(spec.subject, []).append((number, spec))
         self._selected: dict[Selector, frozenset[IPv4Address]] = {}
 
     def _add_pod(self, pod: Pod, namespace_labels: Mapping[str, str]) -> None:
@@ -98,6 +101,16 @@ class Directory:
                 address for address, resident in self.residents.items() if selector.matches(resident.labels)
             )
         return self._selected[selector]
+
+    def specs_for(self, resident: Resident) -> list[Spec]:
+        """What applies to an endpoint, in the order of policies. Many policies share few selectors."""
+        numbered = [
+            each
+            for subject, specs in self._specs.items()
+            if subject.matches(resident.labels)
+            for each in specs
+        ]
+        return [spec for _, spec in sorted(numbered, key=lambda each: each[0])]
 
     def addresses_of(self, node_name: str) -> frozenset[IPv4Address]:
         """A node's own addresses."""

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from acns.errors import Problem
 from acns.policy.directory import Directory
-from acns.policy.meaning import NodeResolver, selecting
+from acns.policy.meaning import NodeResolver
 from acns.policy.model import FQDN, Addresses, Origin, Peer, Ports
 from acns.policy.objects import EgressRule, Spec, ToFQDN
 from acns.policy.peers import peers_of
@@ -49,17 +49,16 @@ def _unexpanded(resolver: NodeResolver) -> Iterator[Problem]:
 
 def _names_without_dns(directory: Directory) -> Iterator[Problem]:
     """toFQDNs learns from answers: a pod that may ask no DNS server never learns an address."""
-    policies = directory.cluster.policies
     judged: set[frozenset[str]] = set()
     used: set[Origin] = set()
     for resident in directory.residents.values():
         if resident.labels.texts in judged:
             continue
         judged.add(resident.labels.texts)
-        rules = [(rule, spec) for spec in selecting(policies, resident.labels) for rule in spec.egress]
+        rules = [(rule, spec) for spec in directory.specs_for(resident) for rule in spec.egress]
         used.update(rule.origin for rule, _ in rules)
         yield from _without_dns(rules, directory, f"pod {resident.pod.key}")
-    for policy in policies:
+    for policy in directory.cluster.policies:
         # One that selects no pod so far is judged by itself.
         rules = [(rule, spec) for spec in policy.specs for rule in spec.egress]
         if not any(rule.origin in used for rule, _ in rules):

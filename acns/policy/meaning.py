@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from acns.policy.directory import Directory
-from acns.policy.model import Allow, DNSAllow, EndpointPolicy, Everything, Origin, Peer
-from acns.policy.objects import EgressRule, Policy, PortBlock, Spec
+from acns.policy.directory import Directory, Resident
+from acns.policy.model import Allow, DNSAllow, DNSServers, EndpointPolicy, Everything, Origin, Peer
+from acns.policy.objects import EgressRule, PortBlock, Spec
 from acns.policy.peers import exact_ports, peers_of
-from acns.policy.selectors import Labels
-from acns.policy.servers import Mixed, View, opened_by, servers_of
+from acns.policy.servers import Mixed, PortSet, View, opened_by, servers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,9 @@ class Atom:
     origin: Origin
 
 
+Expansion = tuple[DNSServers | None, tuple[Mixed, ...]]
+
+
 class NodeResolver:
     """Resolves for one node. `mixed` collects the Services that a rule could not be expanded to."""
 
@@ -44,19 +46,21 @@ class NodeResolver:
         self.mixed: dict[tuple[Origin, Mixed], None] = {}
         self._meanings: dict[frozenset[str], Meaning] = {}
         self._atoms: dict[Origin, tuple[Atom, ...]] = {}
+        self._expansions: dict[tuple[tuple[str, ...], PortSet], Expansion] = {}
 
     def endpoints(self) -> Iterator[EndpointPolicy]:
         for resident in self.view.directory.on_node(self.view.node_name):
-            meaning = self.meaning(resident.labels)
+            meaning = self.meaning(resident)
             yield EndpointPolicy(resident.endpoint, meaning.enforced, meaning.allows, meaning.dns)
 
-    def meaning(self, labels: Labels) -> Meaning:
-        if labels.texts not in self._meanings:
-            self._meanings[labels.texts] = self._resolve(labels)
-        return self._meanings[labels.texts]
+    def meaning(self, resident: Resident) -> Meaning:
+        labels = resident.labels.texts
+        if labels not in self._meanings:
+            self._meanings[labels] = self._resolve(resident)
+        return self._meanings[labels]
 
-    def _resolve(self, labels: Labels) -> Meaning:
-        specs = list(selecting(self.view.directory.cluster.policies, labels))
+    def _resolve(self, resident: Resident) -> Meaning:
+        specs = self.view.directory.specs_for(resident)
         atoms = [atom for spec in specs for rule in spec.egress for atom in self.atoms(rule, spec)]
         dns = tuple(self._dns(atoms))
         denies = any(spec.default_deny for spec in specs)
@@ -97,17 +101,19 @@ class NodeResolver:
             return
         # A policy that denies nothing by default does not deny names either (l4_filter.go adds `*`).
         names = atom.block.dns if atom.default_deny else None
-
-        def report(found: Mixed) -> None:
-            self.mixed[(atom.origin, found)] = None
-
-        for servers in servers_of(atom.peers, exact_ports(atom.block.ports), self.view, report):
+        servers, mixed = self._servers_of(atom.peers, exact_ports(atom.block.ports))
+        self.mixed.update(((atom.origin, each), None) for each in mixed)
+        if servers:
             yield DNSAllow(servers, names, redirects=True, origin=atom.origin)
 
-
-def selecting(policies: Iterable[Policy], labels: Labels) -> Iterator[Spec]:
-    """The specs that select an endpoint with these labels."""
-    return (spec for policy in policies for spec in policy.specs if spec.subject.matches(labels))
+    def _servers_of(self, peers: tuple[Peer, ...], ports: PortSet) -> Expansion:
+        """Most rules name the same few servers."""
+        key = (tuple(peer.key for peer in peers), ports)
+        if key not in self._expansions:
+            mixed: list[Mixed] = []
+            servers = servers_of(peers, ports, self.view, mixed.append)
+            self._expansions[key] = servers, tuple(mixed)
+        return self._expansions[key]
 
 
 def _allows(atom: Atom) -> Iterator[Allow]:

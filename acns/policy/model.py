@@ -137,7 +137,7 @@ class DNSServers:
     """The DNS servers of one `rules.dns` block.
 
     Pods (and the ClusterIPs before them) come as `exact`; servers outside the cluster as `networks` ×
-    `ports` (protocol number, port), with `outside_only` where pods and nodes are not meant.
+    `ports` (protocol number, port), with `outside_only` where pods, nodes and ClusterIPs are not meant.
     """
 
     key: str
@@ -203,8 +203,7 @@ class NodePolicy:
 
     `endpoints`: local ones, sorted by key, enforced or not. `cluster_addresses`: pods and nodes, all nodes:
     no FQDN or CIDR rule ever opens them, and they are never learned. `service_addresses`: ClusterIPs, never
-    learned either. `identities`: every identity key that a DNS server has, with the prefixes streamed
-    under it. `node_addresses`: this node's.
+    learned either. `node_addresses`: this node's.
     """
 
     node: str

@@ -50,16 +50,16 @@ class View:
         return self.directory.identity_at(address, self.node_name)
 
 
-def servers_of(peers: Sequence[Peer], ports: PortSet, view: View, report: Report) -> tuple[DNSServers, ...]:
-    """The servers that `peers` name, at `ports`; nothing where no server is there (yet)."""
+def servers_of(peers: Sequence[Peer], ports: PortSet, view: View, report: Report) -> DNSServers | None:
+    """The servers that `peers` name, at `ports`; None where no server is there (yet)."""
     if any(isinstance(peer, Everything) for peer in peers):
-        return (_any_server(peers, ports, view, report),)
+        return _any_server(peers, ports, view, report)
     exact = {*_direct(peers, ports, view), *_translated(peers, ports, view, report)}
     networks = tuple(collapse_addresses(_networks(peers)))
     if not exact and not networks:
-        return ()
+        return None
     key = f"{_peers_text(peers)}@{_text(ports)}"
-    return (DNSServers(key, frozenset(exact), networks, ports if networks else frozenset()),)
+    return DNSServers(key, frozenset(exact), networks, ports if networks else frozenset())
 
 
 def _any_server(peers: Sequence[Peer], ports: PortSet, view: View, report: Report) -> DNSServers:
@@ -125,13 +125,17 @@ def opened_by(peers: Sequence[Peer], ports: PortSet, redirected: DNSServers, vie
     if common and redirected.networks:
         networks, outside_only = _common_networks(peers, redirected)
         if not redirected.outside_only and outside_only:
-            # Any server is redirected: the pods and Services among them that the plain rule names.
-            for part in servers_of([peer for peer in peers if not _is_outside(peer)], common, view, _silent):
-                exact |= part.exact
+            exact |= _inside(peers, common, view)
     if not exact and not networks:
         return None
     key = f"open:{_peers_text(peers)}@{_text(ports)}&{redirected.key}"
     return DNSServers(key, exact, networks, common if networks else frozenset(), outside_only)
+
+
+def _inside(peers: Iterable[Peer], ports: PortSet, view: View) -> frozenset[ServerAddress]:
+    """The pods, nodes and Services that a plain rule names, where any server at all is redirected."""
+    part = servers_of([peer for peer in peers if not isinstance(peer, CIDRs | World)], ports, view, _silent)
+    return part.exact if part else frozenset()
 
 
 def _opens(peers: Sequence[Peer], ports: PortSet, server: ServerAddress, view: View) -> bool:
@@ -149,10 +153,6 @@ def _common_networks(peers: Iterable[Peer], redirected: DNSServers) -> tuple[tup
     # Of two overlapping networks one contains the other.
     common = [ours if ours.prefixlen >= theirs.prefixlen else theirs for ours, theirs in pairs]
     return tuple(collapse_addresses(common)), True
-
-
-def _is_outside(peer: Peer) -> bool:
-    return isinstance(peer, CIDRs | World)
 
 
 def _without(networks: Iterable[IPv4Network], addresses: Iterable[IPv4Address]) -> tuple[IPv4Network, ...]:

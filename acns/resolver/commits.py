@@ -54,6 +54,7 @@ class Commits:
         self._metrics = metrics
         self._journal = journal
         self._waiting = asyncio.Event()
+        self._log_refused = logs.Seldom()
 
     @property
     def reachable(self) -> bool:
@@ -137,8 +138,7 @@ class Commits:
                 raise
             return Outcome.LOST  # the channel was closed under the call
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
-            log.warning("mapping refused", code=pb.ResponseCode.Name(response.response))
-            return Outcome.REFUSED
+            return self._refused(pb.ResponseCode.Name(response.response))
         return Outcome.COMMITTED
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Outcome:
@@ -146,7 +146,11 @@ class Commits:
             return Outcome.LOST
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Outcome.SLOW
-        log.warning("mapping refused", code=error.code().name, details=error.details())
+        return self._refused(error.code().name, error.details())
+
+    def _refused(self, code: str, details: str | None = None) -> Outcome:
+        if self._log_refused():
+            log.warning("mapping refused by the agent", code=code, details=details)
         return Outcome.REFUSED
 
     def _note(self, event: Event, mapping: Mapping, **fields: object) -> None:

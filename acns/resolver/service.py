@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from typing import Any, Final
 
 from acns.errors import Bug
@@ -30,7 +31,7 @@ from acns.telemetry.metrics import Reading
 log = logs.named(__name__)
 
 DRAIN_S: Final = 0.5
-BUG_LOG_INTERVAL_S: Final = 1.0
+OTHER_DESCRIPTORS: Final = 128  # everything but connections and reply sockets
 
 
 class Service:
@@ -47,7 +48,7 @@ class Service:
         self.proxy = Proxy(settings, self.link, self.commits, self.metrics, self.journal)
         self.bound = False
         self._stop = asyncio.Event()
-        self._bug_logged_at = float("-inf")
+        self._log_bug = logs.Seldom()
         self._gauges()
 
     def stop(self) -> None:
@@ -78,6 +79,7 @@ class Service:
     async def run(self) -> None:
         """Serve until `stop`. Raises AcnsError where it cannot start, or a bug's exception."""
         asyncio.get_running_loop().set_exception_handler(self._unexpected)
+        self._raise_descriptor_limit()
         self.journal.start()
         http = HealthServer(self.settings.http_socket, self.metrics.registry, self.readiness)
         try:
@@ -150,10 +152,19 @@ class Service:
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback failed: one packet is lost, the loop goes on. Logged at most once a second."""
         self.metrics.bugs.add()
-        if loop.time() - self._bug_logged_at >= BUG_LOG_INTERVAL_S:
-            self._bug_logged_at = loop.time()
+        if self._log_bug():
             error = context.get("exception") or Bug(str(context.get("message")))
             log.failure("unexpected error, please report", error, context=str(context.get("message")))
+
+    def _raise_descriptor_limit(self) -> None:
+        """Have the descriptors that the settings promise, as far as the hard limit goes."""
+        settings = self.settings
+        needed = 2 * settings.max_tcp_connections + settings.reply_sockets + OTHER_DESCRIPTORS
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < needed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+        if hard < needed:
+            log.warning("fewer descriptors than the settings allow for", needed=needed, hard_limit=hard)
 
     def _gauges(self) -> None:
         registry = self.metrics.registry

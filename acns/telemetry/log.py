@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +59,25 @@ class Log:
 def named(name: str) -> Log:
     """The log of a module; `name` is its `__name__`."""
     return Log(name)
+
+
+class Seldom:
+    """Lets one line through per interval, for what hostile or failing peers can cause at any rate."""
+
+    __slots__ = ("_clock", "_interval_s", "_next")
+
+    def __init__(self, interval_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        self._next = float("-inf")
+
+    def __call__(self) -> bool:
+        """Whether to log now."""
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + self._interval_s
+        return True
 
 
 class JSONLines(logging.Formatter):

@@ -1,9 +1,9 @@
 """The namespace back end: from an order to a running lab, in the holder.
 
-The order of things is what a cluster's is: network, Service translation, files, the Internet, the agents, and
-only then the pods' programs, so that a policy is in force before the pods it binds do anything. Every step
-says what it did and how long it took. A step that fails ends the holder, and the kernel cleans up: nothing
-here undoes anything.
+The order of things is what a cluster's is: network, Service translation, files, the Internet and the
+agents, and only then the pods' programs, so that a policy is in force before the pods it binds do
+anything. Every step says what it did and how long it took. A step that fails ends the holder, and the
+kernel cleans up: nothing here undoes anything.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from lab.backends.network import EtcFiles, Network, node_place, nsswitch_text, p
 from lab.backends.order import Order
 from lab.kernel import nft
 from lab.runtime.state import LabFolder
-from lab.runtime.supervise import Supervisor
+from lab.runtime.supervise import Program, Supervisor
 from lab.spec.topology import InternetName
 from lab.world import certs, dns, kubeproxy, pod_files
 
@@ -54,7 +54,7 @@ class NetnsLab:
         """Everything from nothing. Raises when a part cannot be made or does not come up."""
         self._order = order
         steps = Steps(progress)
-        topology, addressing = order.topology, order.addressing
+        topology = order.topology
         with steps.step(f"network: {len(topology.nodes)} nodes, {len(topology.pods)} pods, the Internet"):
             await asyncio.to_thread(self._build_network)
         with steps.step(f"Services: {len(topology.services)}, translated as kube-proxy does"):
@@ -62,14 +62,11 @@ class NetnsLab:
         with steps.step("certificates, DNS records, manifests"):
             site = await asyncio.to_thread(self._write_files)
         self.authority = str(site.certificates.ca)
-        addresses = len(addressing.internet)
-        with steps.step(f"the Internet: {len(topology.internet.names)} names on {addresses} addresses"):
-            await self.supervisor.start(programs.internet(site))
         pairs = programs.agents(site)
-        with steps.step(f"agents: {', '.join(pair.name for pair in pairs) or 'none'}"):
-            await self.supervisor.start(pairs)
+        with steps.step(f"the Internet ({len(topology.internet.names)} names), agents: {_names(pairs)}"):
+            await self.supervisor.start([*programs.internet(site), *pairs])
         running = programs.pods(site)
-        with steps.step(f"programs: {', '.join(program.name for program in running) or 'none'}"):
+        with steps.step(f"programs of pods: {_names(running)}"):
             await self.supervisor.start(running)
 
     async def converge(self, order: Order) -> list[str]:
@@ -155,6 +152,10 @@ class Steps:
         started_s = time.monotonic()
         yield
         self._progress(f"{what} ({1000 * (time.monotonic() - started_s):.0f} ms)")
+
+
+def _names(started: Sequence[Program]) -> str:
+    return ", ".join(program.name for program in started) or "none"
 
 
 def _etc(home: Path, resolv_conf: str, hosts: str, nsswitch: Path) -> EtcFiles:

@@ -75,10 +75,13 @@ def agents(site: Site) -> list[Program]:
 
 
 def base_environment() -> dict[str, str]:
-    """The environment of everything in a lab: of the caller's only the search paths, and never a proxy."""
+    """The environment of everything in a lab: of the caller's only search paths and our own variables; never
+    a proxy."""
     packages = [_root_of(package) for package in (acns, lab)]
     also = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    ours = {name: value for name, value in os.environ.items() if name.startswith("ACNS_")}
     return {
+        **ours,
         "PATH": os.environ.get("PATH") or os.defpath,
         "HOME": "/root",
         "LANG": "C.UTF-8",

@@ -84,7 +84,8 @@ class ProcessHandle:
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Returns when it is ready; raises ProcessFailed with the last lines of its log after `timeout_s`."""
-        self._request("wait_ready", process=self.name, timeout_s=timeout_s)
+        patience_s = timeout_s + 10
+        self._request("wait_ready", process=self.name, within_s=timeout_s, timeout_s=patience_s)
 
     def http_get(self, path: str = "/readyz", timeout_s: float = 5.0) -> Response:
         """GET from its unix socket (`/healthz`, `/readyz`, `/metrics`). OSError when it does not listen."""

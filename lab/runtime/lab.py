@@ -197,7 +197,7 @@ class Lab:
             time.sleep(_POLL_S)
 
     def request(self, op: str, **arguments: Any) -> Any:
-        """One request to the holder."""
+        """One request to the holder; `timeout_s` bounds the wait for its answer."""
         with control.Client.connect(self.folder.control_socket) as client:
             return client.call(op, **arguments)
 

@@ -12,7 +12,7 @@ from lab.backends.order import Order
 from lab.kernel.netns import Namespace
 from lab.runtime.control import Handler, Progress
 from lab.runtime.state import Descriptors, LabFolder
-from lab.runtime.supervise import READY_TIMEOUT_S, Supervisor
+from lab.runtime.supervise import Supervisor
 from lab.spec.topology import InternetName
 
 Arguments = dict[str, Any]
@@ -89,8 +89,7 @@ class Operations:
         self._supervisor.get(arguments["process"]).release()
 
     async def _wait_ready(self, arguments: Arguments, progress: Progress) -> None:
-        timeout_s = arguments.get("timeout_s", READY_TIMEOUT_S)
-        await self._supervisor.get(arguments["process"]).wait_ready(timeout_s)
+        await self._supervisor.get(arguments["process"]).wait_ready(arguments["within_s"])
 
     async def _write_manifest(self, arguments: Arguments, progress: Progress) -> None:
         async with self._changing:

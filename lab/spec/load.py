@@ -8,6 +8,8 @@ of a file after its structural mistakes are cut out, so that one typo does not h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,12 @@ import pydantic
 from acns import located
 from acns.errors import InputError, Problem
 from lab.spec import rules
-from lab.spec.topology import Topology
+from lab.spec.topology import DNS_LABEL, HOSTNAME, Topology
+
+_WORDS = {
+    DNS_LABEL: "not a DNS label (lower-case letters, digits and '-', 63 at most)",
+    HOSTNAME: "not a host name (lower-case DNS labels with dots between, such as api.example.com)",
+}
 
 SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
 
@@ -27,17 +34,15 @@ def load_topology(path: Path) -> Topology:
     In the result every `policies[].file` is an absolute path.
     """
     document = _document(path)
-    problems: list[Problem] = []
+    folder = path.resolve().parent
     try:
-        topology: Topology | None = located.validate(Topology, document)
+        topology = located.validate(Topology, document)
     except InputError as error:
-        problems.extend(error.problems)
-        topology = _remainder(document.value)
-    if topology:
-        problems.extend(rules.check(topology, document, path.resolve().parent))
-    if problems or topology is None:
+        problems = [replace(problem, message=_in_words(problem.message)) for problem in error.problems]
+        raise InputError([*problems, *_problems_of_the_rest(document, folder)]) from error
+    if problems := list(rules.check(topology, document, folder)):
         raise InputError(problems)
-    return _with_absolute_files(topology, path.resolve().parent)
+    return _with_absolute_files(topology, folder)
 
 
 def find_topology(name_or_path: str) -> Path:
@@ -75,33 +80,66 @@ def _document(path: Path) -> located.Document:
     return documents[0]
 
 
-def _remainder(value: Any) -> Topology | None:
-    """What is left when every part with a structural mistake is cut out; None when too little is."""
+def _problems_of_the_rest(document: located.Document, folder: Path) -> list[Problem]:
+    """What else is wrong in a file with structural mistakes, found by cutting out the parts with them."""
     try:
-        return Topology.model_validate(value)
+        Topology.model_validate(document.value)
+        return []
     except pydantic.ValidationError as error:
-        places = {_part(detail["loc"]) for detail in error.errors(include_url=False)}
-    pruned = {key: _without(item, key, places) for key, item in value.items() if (key,) not in places}
+        cut = {_part(detail["loc"]) for detail in error.errors(include_url=False)}
+    pruned = {key: _without(item, key, cut) for key, item in document.value.items() if (key,) not in cut}
     try:
-        return Topology.model_validate(pruned)
+        topology = Topology.model_validate({"name": "unnamed", "nodes": [], **pruned})
     except pydantic.ValidationError:
-        return None
+        return []
+    # The rules still see all names that are written, so that what was cut out is not reported as missing.
+    return list(
+        rules.check(topology, replace(document, positions=_moved_up(document.positions, cut)), folder)
+    )
 
 
-def _part(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def _in_words(message: str) -> str:
+    """pydantic's message, with the regular expressions of names put into words."""
+    for pattern, words in _WORDS.items():
+        message = message.replace(f"String should match pattern '{pattern}'", words)
+    return message
+
+
+def _part(loc: located.Path) -> located.Path:
     """What `loc` lies in: an item of a list (`pods[2]`), a name of the Internet, else the section."""
     if len(loc) > 1 and isinstance(loc[1], int):
         return loc[:2]
     return loc[:3] if loc[:2] == ("internet", "names") else loc[:1]
 
 
-def _without(item: Any, key: str, places: set[tuple[int | str, ...]]) -> Any:
+def _without(item: Any, key: str, cut: set[located.Path]) -> Any:
     if isinstance(item, list):
-        return [entry for index, entry in enumerate(item) if (key, index) not in places]
+        return [entry for index, entry in enumerate(item) if (key, index) not in cut]
     if key == "internet" and isinstance(item, dict) and isinstance(names := item.get("names"), dict):
-        kept = {name: entry for name, entry in names.items() if (key, "names", name) not in places}
+        kept = {name: entry for name, entry in names.items() if (key, "names", name) not in cut}
         return {**item, "names": kept}
     return item
+
+
+def _moved_up(
+    positions: Mapping[located.Path, located.Position], cut: set[located.Path]
+) -> dict[located.Path, located.Position]:
+    """Positions by the indices that list items have once others are cut out."""
+    moved = {}
+    for where, position in positions.items():
+        if len(where) > 1 and isinstance(where[1], int):
+            if where[:2] in cut:
+                continue
+            before = sum(
+                part[0] == where[0] and len(part) > 1 and 0 <= _index(part) < where[1] for part in cut
+            )
+            where = (where[0], where[1] - before, *where[2:])
+        moved[where] = position
+    return moved
+
+
+def _index(part: located.Path) -> int:
+    return part[1] if isinstance(part[1], int) else -1
 
 
 def _with_absolute_files(topology: Topology, folder: Path) -> Topology:

@@ -39,7 +39,7 @@ def check(topology: Topology, document: Document, folder: Path) -> Iterator[Prob
 
 
 def _nodes(topology: Topology, document: Document) -> Iterator[Problem]:
-    if not topology.nodes and not document.value.get("nodes"):
+    if document.value.get("nodes") == []:
         yield document.problem(("nodes",), "a lab needs at least one node")
     if len(topology.nodes) > MAX_NODES:
         yield document.problem(("nodes",), f"{len(topology.nodes)} nodes; a lab has room for {MAX_NODES}")
@@ -49,7 +49,9 @@ def _nodes(topology: Topology, document: Document) -> Iterator[Problem]:
 
 
 def _pods(topology: Topology, document: Document) -> Iterator[Problem]:
-    plans = {node.name: NodePlan(node.name, i) for i, node in enumerate(topology.nodes[:MAX_NODES])}
+    plans: dict[str, NodePlan] = {}
+    for number, node in enumerate(topology.nodes[:MAX_NODES]):
+        plans.setdefault(node.name, NodePlan(node.name, number))
     yield from _twice(
         document,
         "pod",

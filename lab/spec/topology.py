@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DNSLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-Hostname = Annotated[
-    str, Field(pattern=r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$", max_length=253)
-]
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+HOSTNAME = r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$"
+
+DNSLabel = Annotated[str, Field(pattern=DNS_LABEL)]
+Hostname = Annotated[str, Field(pattern=HOSTNAME, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Labels = dict[str, str]
 

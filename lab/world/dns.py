@@ -64,7 +64,7 @@ class Records:
         self._path = path
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
-        self._zone = zone.Zone({})
+        self._zone = zone.Zone.from_json(path.read_text())
         self._turns: dict[str, int] = {}
 
     def lookup(self, name: str, qtype: int) -> zone.Answer:

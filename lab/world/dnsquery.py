@@ -12,6 +12,7 @@ import struct
 import time
 from dataclasses import dataclass
 
+PORT = 53
 TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "TXT": 16, "AAAA": 28, "HTTPS": 65}
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 _TYPE_NAMES = {number: name for name, number in TYPES.items()}
@@ -36,7 +37,7 @@ def ask(server: str, name: str, record_type: str, timeout_s: float) -> Reply:
     query = query_id + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as opened:
-        opened.connect((server, 53))
+        opened.connect((server, PORT))
         opened.send(query)
         while (left_s := deadline - time.monotonic()) > 0:
             opened.settimeout(left_s)

@@ -53,6 +53,8 @@ class Zone:
         Raises ValueError (pydantic's is one), KeyError or TypeError for a wrong one.
         """
         names = json.loads(text)["names"]
+        if not isinstance(names, dict):
+            raise ValueError("'names' is not a mapping")
         return cls({name: InternetName.model_validate(value) for name, value in names.items()})
 
     def lookup(self, name: str, qtype: int, turns: MutableMapping[str, int]) -> Answer:

@@ -125,17 +125,17 @@ class NetNS:
         """Run it in the namespace."""
         return self._worker.submit(function, *args, **kwargs).result(DEADLINE_S * 3)
 
-    def run(self, *argv: str, check: bool = True, **env: str) -> str:
+    def run(self, *argv: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
         """A command in the namespace; its standard output."""
         done: subprocess.CompletedProcess[str] = self.do(
-            subprocess.run, argv, capture_output=True, text=True, env={**os.environ, **env}
+            subprocess.run, argv, capture_output=True, text=True, env={**os.environ, **(env or {})}
         )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
 
     def shell(self, script: str, **env: str) -> str:
         """A script in the namespace."""
-        return self.run("sh", "-c", script, **env)
+        return self.run("sh", "-c", script, env=env)
 
     def socket(self, family: int, kind: int, *options: tuple[int, int, int]) -> socket.socket:
         """A socket of the namespace, closed with the namespace."""
@@ -336,7 +336,9 @@ def world(four_namespaces: dict[str, NetNS]) -> Iterator[World]:
     """A node without rules of ours; the namespaces are shared by a module."""
     node = four_namespaces["node"]
     nft, routes = node.do(Nft), node.do(Routes)
-    made = World(**four_namespaces, nft=nft, routes=routes)
+    made = World(
+        node, four_namespaces["a"], four_namespaces["b"], four_namespaces["internet"], nft=nft, routes=routes
+    )
     routes.ensure_proxy_route()
     try:
         yield made

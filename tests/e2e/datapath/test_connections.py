@@ -164,13 +164,46 @@ def test_a_change_of_policy_opens_no_gap(world: Any) -> None:
     thread = threading.Thread(target=flood)
     thread.start()
     try:
-        for port in range(1000, 1040):
+        for port in range(1000, 1100):
             world.apply(world.allow(model.Host(), port), world.allow(world.fqdn(), port))
     finally:
         stop.set()
         thread.join()
     world.udp(world.b, "10.244.1.4").sendto(b"end", (SERVER, 5000))
     assert server.recv(100) == b"end"
+    assert world.counter("unjudged") == 0
+
+
+def test_a_change_of_policy_loses_no_allowed_packet(world: Any) -> None:
+    """Question and answer, one after another, of which none may go unanswered; no connection to lean on."""
+    server = world.udp(world.internet, SERVER, 5000)
+    keep = world.allow(world.cidr("203.0.113.0/24"), 5000, "UDP")
+    world.apply(keep)
+    stop, lost = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            with contextlib.closing(world.udp(world.a, POD_A)) as client:
+                client.settimeout(1.0)
+                try:
+                    client.sendto(b"?", (SERVER, 5000))
+                    server.sendto(*server.recvfrom(100))
+                    client.recv(100)
+                except TimeoutError:
+                    lost.set()
+                    return
+
+    server.settimeout(1.0)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for port in range(1000, 1100):
+            world.apply(keep, world.allow(model.Host(), port))
+    finally:
+        stop.set()
+        thread.join()
+    assert not lost.is_set()
+    assert world.counter("unjudged") == 0
 
 
 def test_live_destinations_are_those_of_granted_connections(world: Any, until: Any) -> None:

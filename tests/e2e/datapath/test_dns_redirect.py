@@ -72,11 +72,14 @@ def test_a_tcp_query_reaches_the_resolver_and_its_answer_comes_back(world: Any) 
     world.talk(client, session)
 
 
+@pytest.mark.parametrize("routed", [True, False], ids=["routed", "routing rule missing too"])
 @pytest.mark.parametrize("server", [CLUSTER_IP, REMOTE_POD])
-def test_without_a_resolver_queries_reach_nobody(world: Any, server: str) -> None:
+def test_without_a_resolver_queries_reach_nobody(world: Any, server: str, routed: bool) -> None:
     backend_udp = world.udp(world.internet, REMOTE_POD, 53)
     backend_tcp = world.listen(world.internet, REMOTE_POD, 53)
     world.apply(world.allow(model.Everything()), dns=(world.dns(world.kube_dns()),))
+    if not routed:
+        world.routes.remove_proxy_route()
     world.udp(world.a, POD_A).sendto(b"?", (server, 53))
     tcp = world.a.socket(socket.AF_INET, socket.SOCK_STREAM)
     tcp.settimeout(0.2)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from .resolver_world import Bench, ScriptedAgent, World
 
 

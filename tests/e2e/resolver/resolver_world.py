@@ -1,8 +1,8 @@
 """A pod, a node and a DNS server as three namespaces, with every peer of the resolver played by the test.
 
-The test holds the sockets: it asks as the pod, answers as the DNS server, and is the agent that streams policy
-and confirms mappings. Only the resolver and the kernel are real. The rules are the smallest that redirect (the
-`acns` ruleset has tests of its own).
+The test holds the sockets: it asks as the pod, answers as the DNS server, and is the agent that streams
+policy and confirms mappings. Only the resolver and the kernel are real. The rules are the smallest that
+redirect (the `acns` ruleset has tests of its own).
 """
 
 from __future__ import annotations
@@ -143,8 +143,12 @@ class World:
         self.node.run("ip", "rule", "add", "fwmark", "0x200/0xf00", "lookup", "2005", "pref", "9")
         self.node.run("ip", "route", "add", "local", "default", "dev", "lo", "table", "2005")
 
-    def _link(self, inner: Namespace, name: str, outer_address: str, inner_address: str, gateway: str) -> None:
-        self.node.run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(inner.process.pid))
+    def _link(
+        self, inner: Namespace, name: str, outer_address: str, inner_address: str, gateway: str
+    ) -> None:
+        self.node.run(
+            "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(inner.process.pid)
+        )
         self.node.run("ip", "address", "add", outer_address, "dev", name)
         self.node.run("ip", "link", "set", name, "up")
         inner.run("ip", "address", "add", inner_address, "dev", "eth0")
@@ -156,7 +160,7 @@ class World:
             namespace.end()
 
 
-# --- the agent, scripted ------------------------------------------------------------------------------------
+# --- the agent, scripted -------------------------------------------------------------------------------
 
 
 Behaviour = Callable[[pb.FQDNMapping, grpc.ServicerContext], pb.UpdateMappingResponse]
@@ -203,7 +207,9 @@ class ScriptedAgent(rpc.FQDNDataServicer):
     def take_mapping(self) -> pb.FQDNMapping:
         return self.mappings.get(timeout=WAIT_S)
 
-    def StreamPolicyState(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[pb.PolicyState]:
+    def StreamPolicyState(
+        self, request_iterator: Any, context: grpc.ServicerContext
+    ) -> Iterator[pb.PolicyState]:
         self.streams += 1
         outgoing = self._outgoing
         if outgoing.empty() and self._latest is not None:
@@ -215,7 +221,9 @@ class ScriptedAgent(rpc.FQDNDataServicer):
             except (StopIteration, grpc.RpcError):
                 return
 
-    def UpdateMappingRequest(self, request: pb.FQDNMapping, context: grpc.ServicerContext) -> pb.UpdateMappingResponse:
+    def UpdateMappingRequest(
+        self, request: pb.FQDNMapping, context: grpc.ServicerContext
+    ) -> pb.UpdateMappingResponse:
         self.mappings.put(request)
         return self.behaviour(request, context)
 
@@ -233,7 +241,7 @@ def policy(*patterns: str, endpoint: int = ENDPOINT, request_id: str = "one") ->
     return state
 
 
-# --- the resolver, real --------------------------------------------------------------------------------------
+# --- the resolver, real --------------------------------------------------------------------------------
 
 
 @dataclass
@@ -335,7 +343,7 @@ class Bench:
         self.agent.stop()
 
 
-# --- messages ------------------------------------------------------------------------------------------------
+# --- messages ------------------------------------------------------------------------------------------
 
 
 def query(name: str, rdtype: str = "A", ident: int = 0x1234) -> bytes:

@@ -56,7 +56,8 @@ def chain_of(table: Ruleset, map_name: str, address: IPv4Address = POD_A) -> Cha
     """The chain that the pod's packets are dispatched to."""
     elements = table.maps[map_name].elements
     (name,) = [chain for key, chain in elements.items() if key.endswith(f" {address}")]
-    return table.chains[name]
+    (link,) = table.chains[name].rules
+    return table.chains[link.text.removeprefix("goto ")]
 
 
 def texts(chain: ChainSpec) -> str:
@@ -254,3 +255,11 @@ def test_every_id_in_the_table_is_described_down_to_file_and_line() -> None:
 def test_an_interface_name_that_could_be_more_than_a_name_is_refused(name: str) -> None:
     with pytest.raises(Bug):
         compiled(endpoint("a", POD_A), interfaces={POD_A: name})
+
+
+def test_a_changed_policy_moves_no_element_of_a_dispatch_map() -> None:
+    """Packets would meet the new element with the old rules, where the new chain is empty."""
+    before = compiled(endpoint("a", POD_A, allow(model.FQDN(API))))
+    after = compiled(endpoint("a", POD_A, allow(model.World(), None)))
+    assert chain_of(before, "egress") != chain_of(after, "egress")
+    assert before.maps == after.maps

@@ -64,7 +64,7 @@ def test_a_changed_policy_moves_the_dispatch_and_flushes_nothing_in_use() -> Non
         'add rule eg_2 accept comment "r_2"',
         'add rule eg_2 drop comment "eg_2"',
         'delete element egress { "v" . 10.0.0.1 }',
-        'add element egress { "v" . 10.0.0.1 : goto eg_2 }',
+        'add element egress { "v" . 10.0.0.1 : jump eg_2 }',
         "flush chain eg_1",
         "delete chain eg_1",
     ]

@@ -1,4 +1,7 @@
-"""The statements of `expect:`: what they mean, what their mistakes are called, and that they print as they are read."""
+"""The statements of `expect:`: what they mean, what is said of wrong ones, that they print as they read."""
+
+import contextlib
+import re
 
 import pytest
 from hypothesis import given
@@ -49,9 +52,8 @@ def test_a_statement_means_what_it_says(statement: str, meaning: Expectation) ->
     ],
 )
 def test_a_wrong_statement_says_what_would_be_right(statement: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(complaint)):
         parse(statement)
-    assert complaint in str(caught.value)
 
 
 _PODS = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?(/[a-z]{1,5})?", fullmatch=True)
@@ -60,7 +62,9 @@ _HOSTS = st.one_of(_NAMES, st.ip_addresses().map(lambda ip: f"[{ip}]" if ip.vers
 _STATEMENTS = st.one_of(
     st.builds("{} {} {}".format, _PODS, st.sampled_from(["resolves", "refused"]), _NAMES),
     st.builds("{} empty {} {}".format, _PODS, _NAMES, st.sampled_from(["A", "AAAA"])),
-    st.builds("{} {} {}:{}".format, _PODS, st.sampled_from(["connects", "blocked"]), _HOSTS, st.integers(1, 65535)),
+    st.builds(
+        "{} {} {}:{}".format, _PODS, st.sampled_from(["connects", "blocked"]), _HOSTS, st.integers(1, 65535)
+    ),
 )
 
 
@@ -73,7 +77,5 @@ def test_a_statement_prints_as_it_was_read(statement: str) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_statement_or_a_valueerror(text: str) -> None:
-    try:
-        parse(text)
-    except ValueError as error:
-        assert str(error)
+    with contextlib.suppress(ValueError):
+        assert parse(text).pod == text.split()[0]

@@ -92,6 +92,12 @@ def test_the_port_of_a_rule_is_the_backends_port() -> None:
     }
 
 
+def test_each_port_of_a_service_has_its_own_backend_port() -> None:
+    two = replace(KUBE_DNS, ports=(ServicePort("dns", "UDP", 53, 53), ServicePort("other", "UDP", 54, 9054)))
+    policy = policy_of("frontend", manifest(dns_rule("a.io")), more=(two, slice_of(two, [DNS])))
+    assert {port for address, _, port in servers(policy) if address == str(DNS_IP)} == {53}
+
+
 def test_every_service_before_a_selected_backend_is_redirected() -> None:
     alias = service(
         "dns-alias", IPv4Address("10.96.0.11"), ServicePort("", "UDP", 9953, 53), namespace="other"

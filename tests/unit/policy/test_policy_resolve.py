@@ -145,6 +145,10 @@ def test_an_empty_list_of_peers_selects_nothing_even_with_ports(peer: str) -> No
     assert policy.allows == ()
 
 
+def test_an_empty_list_of_peers_beside_another_peer_still_selects_nothing() -> None:
+    assert policy_of("frontend", manifest("- toEndpoints: []\n  toEntities: [world]")).allows == ()
+
+
 def test_ports_without_a_peer_mean_any_destination() -> None:
     policy = policy_of("frontend", manifest('- toPorts: [{ports: [{port: "443", protocol: TCP}]}]'))
     assert opened(policy) == [("everything", "TCP/443")]

@@ -1,0 +1,24 @@
+"""A resolver that answers before the commit: the mistake that the pair must not make.
+
+The product's resolver with one method replaced: the answer leaves at once, and the mapping is told to the
+shim afterwards.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from acns.api.codec import Mapping
+from acns.resolver.__main__ import main
+from acns.resolver.query import Query
+
+
+async def _release_then_commit(query: Query, mapping: Mapping, packet: bytes) -> None:
+    query._finish(packet, "released early", mapping)
+    await query._context.commits.commit(mapping)
+
+
+Query._commit = _release_then_commit  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    sys.exit(main())

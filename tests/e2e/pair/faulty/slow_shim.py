@@ -1,0 +1,29 @@
+"""A shim whose commits take their time: right, but slow.
+
+The product's shim; every mapping waits before it is committed, so that whoever does not wait for the commit
+is seen not to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from acns.api import fqdndata_pb2 as pb
+from acns.shim.__main__ import main
+from acns.shim.mappings import Mappings
+
+DELAY_S = 0.1
+
+_update = Mappings.update
+
+
+async def _late_update(mappings: Mappings, request: pb.FQDNMapping) -> pb.ResponseCode.ValueType:
+    await asyncio.sleep(DELAY_S)
+    return await _update(mappings, request)
+
+
+Mappings.update = _late_update  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    sys.exit(main())

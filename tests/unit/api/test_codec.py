@@ -1,0 +1,153 @@
+"""The wire of FQDNData: both forms of an address, prefixes, names, whole snapshots."""
+
+from __future__ import annotations
+
+import ipaddress
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acns.api import codec
+from acns.api import fqdndata_pb2 as pb
+
+
+@given(st.ip_addresses())
+def test_an_address_reads_the_same_as_text_and_written_back(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    assert codec.address_from_wire(str(address).encode()) == address.packed
+    assert codec.address_to_wire(address.packed) == str(address).encode()
+
+
+@given(st.ip_addresses(v=4))
+def test_raw_ipv4_reads_as_itself_unless_it_is_the_text_of_an_ipv6_address(address: IPv4Address) -> None:
+    read = codec.address_from_wire(address.packed)
+    assert read == address.packed or len(read) == 16
+
+
+def test_four_bytes_that_print_an_ipv6_address_never_open_an_ipv4_one() -> None:
+    assert len(codec.address_from_wire(b"::12")) == 16
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"192.0.2", b"192.0.2.256", b"hosts", b"\xff" * 5, b"192.0.2.7 ", b"x" * 500]
+)
+def test_what_is_no_address_names_the_field(value: bytes) -> None:
+    with pytest.raises(codec.BadMessage, match="record_ip"):
+        codec.address_from_wire(value, "record_ip")
+
+
+def test_ipv4_only_keeps_order_and_drops_ipv6_and_repeats() -> None:
+    one, two, six = b"\xc0\0\2\1", b"\xc0\0\2\2", b"\0" * 16
+    assert codec.ipv4_only([two, six, one, two]) == (two, one)
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32))
+def test_a_prefix_survives_the_wire(address: IPv4Address, length: int) -> None:
+    network = IPv4Network((address, length), strict=False)
+    wire = codec.prefix_to_wire(network)
+    assert (len(wire), wire[4]) == (5, length)
+    assert codec.prefix_from_wire(wire) == network
+    assert codec.prefix_from_wire(address.packed + bytes((length,))) == network  # host bits do not matter
+
+
+def test_an_ipv6_prefix_is_left_out() -> None:
+    assert codec.prefix_from_wire(b"\0" * 16 + b"\x40") is None
+
+
+@pytest.mark.parametrize("value", [b"", b"\0" * 4, b"\0\0\0\0\x21", b"10.0.0.0/8", b"\0" * 16 + b"\x81"])
+def test_what_is_no_prefix_is_refused(value: bytes) -> None:
+    with pytest.raises(codec.BadMessage):
+        codec.prefix_from_wire(value)
+
+
+@pytest.mark.parametrize("text", ["www.example.com", "www.example.com.", "WWW.Example.COM."])
+def test_names_fold_case_and_need_no_final_dot(text: str) -> None:
+    name = codec.name_from_wire(text)
+    assert name == (b"www", b"example", b"com")
+    assert codec.name_to_wire(name) == "www.example.com."
+
+
+@pytest.mark.parametrize("text", ["", "a..b", "x" * 64 + ".com"])
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(codec.BadMessage, match="fqdn"):
+        codec.name_from_wire(text)
+
+
+def test_a_mapping_is_written_as_real_peers_write_it() -> None:
+    mapping = codec.Mapping((b"www", b"example", b"com"), (b"\xc0\0\2\7",), 60, 4321, b"\x0a\xf4\0\5")
+    message = codec.mapping_to_wire(mapping)
+    assert message == pb.FQDNMapping(
+        fqdn="www.example.com.",
+        record_ip=[b"192.0.2.7"],
+        ttl=60,
+        source_identity=4321,
+        source_ip=b"10.244.0.5",
+    )
+    assert codec.mapping_from_wire(message) == mapping
+
+
+def test_the_report_of_a_query_has_no_addresses() -> None:
+    report = pb.FQDNMapping(fqdn="www.example.com", ttl=4294967295, source_ip=b"10.244.0.5")
+    read = codec.mapping_from_wire(report)
+    assert (read.addresses, read.ttl_s) == ((), 4294967295)
+
+
+# --- snapshots ----------------------------------------------------------------------------------------------
+
+POD, DNS = b"\x0a\xf4\0\5", b"\x0a\x60\0\x0a"
+UDP = 17
+
+
+def snapshot(*patterns: str, **server: int) -> pb.PolicyState:
+    state = pb.PolicyState(request_id="one")
+    rule = state.egress_l7_dns_policy.add(source_endpoint_id=7, dns_pattern=patterns)
+    rule.dns_servers.add(
+        **({"dns_server_identity": 999, "dns_server_port": 53, "dns_server_proto": UDP} | server)
+    )
+    state.identity_to_endpoint_mapping.add(identity=4321).endpoint_info.add(id=7, ip=[POD, b"\0" * 16])
+    state.identity_to_prefix_mapping.add(identity=999, prefix=[DNS + b"\x20", b"\0" * 17])
+    return state
+
+
+def asked(state: pb.PolicyState, name: bytes = b"www", server: bytes = DNS, port: int = 53) -> bool:
+    table = codec.policy_table(state)
+    endpoint = table.endpoint_of(POD)
+    assert endpoint == 7
+    return table.allowed(endpoint, server, port, UDP, (name, b"example", b"com"))
+
+
+def test_a_snapshot_allows_its_patterns_at_its_servers_only() -> None:
+    state = snapshot("www.example.com", "*.example.org.")
+    assert asked(state)
+    assert not asked(state, name=b"wwx")
+    assert not asked(state, server=b"\x0a\x60\0\x0b")
+    assert not asked(state, port=54)
+
+
+def test_identity_zero_is_any_server_and_port_zero_any_port() -> None:
+    assert asked(snapshot("*.example.com", dns_server_identity=0), server=b"\1\2\3\4")
+    assert asked(snapshot("*.example.com", dns_server_port=0), port=5353)
+
+
+def test_a_rule_without_patterns_allows_every_name() -> None:
+    assert asked(snapshot(), name=b"whatever")
+
+
+def test_an_empty_snapshot_is_a_table_that_allows_nobody() -> None:
+    assert codec.policy_table(pb.PolicyState()).endpoint_of(POD) is None
+
+
+def test_rules_of_one_endpoint_add_up() -> None:
+    state = snapshot("a.example.com")
+    state.MergeFrom(snapshot("b.example.com"))
+    assert asked(state, name=b"a")
+    assert asked(state, name=b"b")
+
+
+@pytest.mark.parametrize("pattern", ["", "a b", "a..b", "{x}"])
+def test_a_pattern_that_cannot_be_read_refuses_the_whole_snapshot(pattern: str) -> None:
+    with pytest.raises(codec.BadMessage, match="dns_pattern"):
+        codec.policy_table(snapshot("www.example.com", pattern))

@@ -1,0 +1,120 @@
+"""The probe: what it finds on loopback, and how it reads DNS replies."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.message
+import dns.rrset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.spec.expect import Row, parse
+from lab.world import dnsquery, probe
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def found(*statements: str, deadline_s: float = 1.0) -> list[Row]:
+    request = probe.request_text([parse(text) for text in statements], Path("/none"), deadline_s=deadline_s)
+    output = subprocess.run(
+        [sys.executable, *probe.command()],
+        input=request,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return probe.rows(output.stdout)
+
+
+def test_an_open_port_connects_and_is_not_blocked(listening: int) -> None:
+    rows = found(f"p connects 127.0.0.1:{listening}", f"p blocked 127.0.0.1:{listening}")
+    assert [(row.expected, row.actual, row.ok) for row in rows] == [
+        ("connects", "connects", True),
+        ("blocked", "connects", False),
+    ]
+
+
+def test_a_port_where_nobody_listens_is_closed_and_not_blocked(closed_port: int) -> None:
+    """A reset proves that the packet arrived: a policy that should have stopped it did not."""
+    rows = found(f"p connects 127.0.0.1:{closed_port}", f"p blocked 127.0.0.1:{closed_port}")
+    assert [(row.actual, row.ok) for row in rows] == [("closed", False), ("closed", False)]
+
+
+def test_a_reset_over_ipv6_is_blocked(closed_port: int) -> None:
+    assert found(f"p blocked [::1]:{closed_port}")[0].ok
+
+
+def test_rows_come_in_the_order_of_the_request_and_name_what_was_asked(listening: int) -> None:
+    rows = found(f"p resolves {socket.gethostname()}", f"q connects 127.0.0.1:{listening}")
+    assert [(row.pod, row.port) for row in rows] == [("p", None), ("q", listening)]
+
+
+def test_a_server_that_says_nothing_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        wanted = parse(f"p connects 127.0.0.1:{silent.getsockname()[1]}")
+        asked = [wanted.__class__(wanted.pod, wanted.verb, wanted.name, wanted.port, "http")]
+        (row,) = probe.run(asked, Path("/none"), 0.3)
+    assert (row.actual, row.ok) == ("connects, then fails", False)
+    assert row.elapsed_ms < 2000
+
+
+def test_an_unanswered_dns_query_ends_with_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "resolv.conf").write_text("search x\nnameserver 127.0.0.253\n")
+    monkeypatch.setattr(probe, "RESOLV_CONF", tmp_path / "resolv.conf")
+    with contextlib.ExitStack() as stack:
+        monkeypatch.setattr(dnsquery, "PORT", _silent_server(stack, "127.0.0.253"))
+        (row,) = probe.run([parse("p refused x.example.com")], Path("/none"), 0.3)
+    assert (row.actual, row.ok) == ("no answer", False)
+
+
+def _silent_server(stack: contextlib.ExitStack, address: str) -> int:
+    server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    server.bind((address, 0))
+    port: int = server.getsockname()[1]
+    return port
+
+
+def test_the_probe_needs_nothing_but_the_standard_library() -> None:
+    """It runs in every pod, many at once: pydantic or rich would cost each of them a tenth of a second."""
+    heavy = ("pydantic", "rich", "yaml", "dnslib")
+    code = f"import sys, lab.world.probe; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_reply_is_read_as_dnspython_wrote_it() -> None:
+    query = dns.message.make_query("www.example.com", "A")
+    reply = dns.message.make_response(query)
+    reply.answer = [
+        dns.rrset.from_text("www.example.com.", 60, "IN", "CNAME", "edge.example.net."),
+        dns.rrset.from_text("edge.example.net.", 60, "IN", "A", "192.0.2.1", "192.0.2.2"),
+    ]
+    wire = reply.to_wire()
+    read = dnsquery.read_reply(wire, len(query.to_wire()) - 12)
+    assert read == dnsquery.Reply("NOERROR", ("CNAME", "A", "A"))
+
+
+@given(st.binary(max_size=80), st.integers(0, 40))
+def test_any_bytes_are_a_reply_or_a_valueerror(packet: bytes, question_bytes: int) -> None:
+    with contextlib.suppress(ValueError):
+        dnsquery.read_reply(packet, question_bytes)

@@ -1,0 +1,157 @@
+"""The resolver's pure parts: budget, backlog, framing, reply sockets."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acns.api.codec import Mapping
+from acns.resolver.backlog import Backlog
+from acns.resolver.budget import Budget
+from acns.resolver.framing import Frames, framed
+from acns.resolver.intercept import ReplySockets
+
+# --- budget --------------------------------------------------------------------------------------------
+
+
+def test_one_endpoint_cannot_take_more_than_its_share() -> None:
+    budget = Budget(total=10, per_key=2)
+    assert [budget.take("a") for _ in range(3)] == [True, True, False]
+    assert budget.take("b")
+
+
+def test_all_together_cannot_take_more_than_the_total() -> None:
+    budget = Budget(total=3, per_key=2)
+    assert [budget.take(key) for key in "aabb"] == [True, True, True, False]
+
+
+@given(st.lists(st.sampled_from("abc")))
+def test_what_is_given_back_can_be_taken_again(keys: list[str]) -> None:
+    budget = Budget(total=5, per_key=2)
+    taken = [key for key in keys if budget.take(key)]
+    assert budget.in_flight == len(taken) <= 5
+    for key in taken:
+        budget.give(key)
+    assert budget.in_flight == 0
+    assert budget.take("a")
+
+
+# --- backlog -------------------------------------------------------------------------------------------
+
+
+def mapping(number: int, ttl_s: int = 100) -> Mapping:
+    return Mapping((b"n%d" % number,), (bytes((192, 0, 2, number)),), ttl_s, 1, b"\x0a\0\0\1")
+
+
+def drained(backlog: Backlog, now: float) -> list[tuple[bytes, int]]:
+    told = []
+    while found := backlog.first(now):
+        waiting, at_now = found
+        told.append((at_now.name[0], at_now.ttl_s))
+        backlog.done(waiting)
+    return told
+
+
+def test_mappings_are_told_in_order_with_the_ttl_that_is_left() -> None:
+    backlog = Backlog(10)
+    backlog.add(mapping(1, ttl_s=100), learned_at=1000.0)
+    backlog.add(mapping(2, ttl_s=50), learned_at=1010.0)
+    assert drained(backlog, now=1020.5) == [(b"n1", 79), (b"n2", 39)]
+
+
+def test_a_mapping_whose_ttl_ran_out_is_not_told() -> None:
+    backlog = Backlog(10)
+    backlog.add(mapping(1, ttl_s=0), learned_at=1000.0)
+    backlog.add(mapping(2, ttl_s=10), learned_at=1000.0)
+    backlog.add(mapping(3, ttl_s=30), learned_at=1000.0)
+    assert drained(backlog, now=1010.0) == [(b"n3", 20)]
+    assert backlog.expired == 2
+
+
+def test_a_full_backlog_drops_the_oldest_and_counts_it() -> None:
+    backlog = Backlog(2)
+    for number in range(4):
+        backlog.add(mapping(number), learned_at=1000.0)
+    assert [name for name, _ in drained(backlog, now=1000.0)] == [b"n2", b"n3"]
+    assert backlog.overflowed == 2
+
+
+def test_one_that_overflowed_while_it_was_being_told_takes_no_other_with_it() -> None:
+    backlog = Backlog(1)
+    backlog.add(mapping(1), learned_at=1000.0)
+    found = backlog.first(1000.0)
+    backlog.add(mapping(2), learned_at=1000.0)
+    assert found is not None
+    backlog.done(found[0])
+    assert len(backlog) == 1
+
+
+# --- framing -------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=300)), st.data())
+def test_messages_survive_any_cutting_of_the_stream(messages: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(map(framed, messages))
+    frames, taken = Frames(), []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        frames.feed(stream[:size])
+        stream = stream[size:]
+        while (message := frames.take()) is not None:
+            taken.append(message)
+    assert taken == messages
+    assert len(frames) == 0
+
+
+def test_an_incomplete_message_is_held() -> None:
+    frames = Frames()
+    frames.feed(struct.pack("!H", 4) + b"abc")
+    assert frames.take() is None
+    frames.feed(b"d")
+    assert frames.take() == b"abcd"
+
+
+# --- reply sockets -------------------------------------------------------------------------------------
+
+
+class FakeSocket:
+    def __init__(self) -> None:
+        self.closed = False
+
+    def sendto(self, packet: bytes, to: tuple[str, int]) -> None:
+        assert not self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_reply_sockets_are_kept_and_the_least_recently_used_is_closed() -> None:
+    made: dict[tuple[bytes, int], Any] = {}
+
+    def opened(server: tuple[bytes, int]) -> socket.socket:
+        assert server not in made or made[server].closed
+        made[server] = FakeSocket()
+        return made[server]  # type: ignore[no-any-return]
+
+    replies = ReplySockets(2, opened)
+    one, two, three = ((bytes((10, 0, 0, number)), 53) for number in (1, 2, 3))
+    for server in (one, two, one, three):
+        replies.send(server, b"", ("10.0.0.9", 1))
+    assert [made[server].closed for server in (one, two, three)] == [False, True, False]
+    replies.close()
+    assert all(fake.closed for fake in made.values())
+
+
+def test_a_socket_that_cannot_be_made_leaves_nothing_behind() -> None:
+    def refused(server: tuple[bytes, int]) -> socket.socket:
+        raise PermissionError
+
+    replies = ReplySockets(2, refused)
+    with pytest.raises(PermissionError):
+        replies.send((b"\x0a\0\0\1", 53), b"", ("10.0.0.9", 1))
+    replies.close()

@@ -1,0 +1,276 @@
+"""Logs, journal, metrics, unix sockets and the health server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from acns.errors import EnvironmentFault, InputError
+from acns.telemetry import http, metrics, sockets
+from acns.telemetry import log as logs
+from acns.telemetry.http import HealthServer, Readiness
+from acns.telemetry.journal import Event, Journal
+from acns.telemetry.metrics import Reading, Tally
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- logs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Iterator[Path]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []
+    logs.configure("resolver", str(tmp_path / "log"))
+    yield tmp_path / "log"
+    for handler in root.handlers:
+        handler.close()
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_a_log_line_is_json_with_event_and_fields(log_file: Path) -> None:
+    logs.named("acns.x").info("policy applied", endpoints=3, level="odd", path=Path("/p"))
+    (line,) = lines(log_file)
+    assert (line["event"], line["level"], line["agent"], line["logger"]) == (
+        "policy applied",
+        "info",
+        "resolver",
+        "acns.x",
+    )
+    assert (line["endpoints"], line["level_"], line["path"]) == (3, "odd", "/p")
+    assert str(line["ts"]).endswith("+00:00")
+
+
+def test_foreign_logs_come_in_the_same_form_and_debug_stays_out(log_file: Path) -> None:
+    logging.getLogger("asyncio").warning("slow %s", "loop")
+    logs.named("acns.x").debug("detail")
+    assert [line["event"] for line in lines(log_file)] == ["slow loop"]
+
+
+def test_a_failure_has_a_traceback_only_when_it_is_our_bug(log_file: Path) -> None:
+    log = logs.named("acns.x")
+    for error in (EnvironmentFault("no nft", hint="install it"), KeyError("x")):
+        try:
+            raise error
+        except Exception as caught:  # noqa: BLE001
+            log.failure("failed", caught)
+    first, second = lines(log_file)
+    assert "install it" in str(first["error"])
+    assert ("traceback" in first, "traceback" in second) == (False, True)
+
+
+def test_a_name_with_a_newline_cannot_forge_a_line(log_file: Path) -> None:
+    logs.named("acns.x").info("seen", name='a\n{"event": "forged"}')
+    assert [line["event"] for line in lines(log_file)] == ["seen"]
+
+
+def test_what_may_come_at_any_rate_is_logged_seldom() -> None:
+    now = [0.0]
+    seldom = logs.Seldom(1.0, clock=lambda: now[0])
+    said = []
+    for now[0] in (0.0, 0.5, 0.99, 1.0, 1.5, 7.0):
+        said.append(seldom())
+    assert said == [True, False, False, True, False, True]
+
+
+def test_a_log_file_that_cannot_be_written_is_an_environment_fault(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="cannot write the log"):
+        logs.configure("resolver", str(tmp_path / "absent" / "log"))
+
+
+# --- journal -------------------------------------------------------------------------------------------
+
+
+def test_recorded_decisions_are_in_the_file_in_order(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), "resolver", clock=lambda: 12.5)
+    journal.start()
+    for number in range(1000):
+        journal.record(Event.DNS_QUERY, number=number)
+    journal.close()
+    assert [line["number"] for line in lines(tmp_path / "journal")] == list(range(1000))
+    assert lines(tmp_path / "journal")[0] == {
+        "ts": 12.5,
+        "agent": "resolver",
+        "event": "dns.query",
+        "number": 0,
+    }
+    assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o600
+
+
+def test_without_a_path_nothing_is_kept() -> None:
+    journal = Journal("", "resolver")
+    journal.start()
+    journal.record(Event.DNS_QUERY)
+    journal.close()
+    assert journal.dropped == 0
+
+
+def test_a_slow_disk_drops_and_counts_but_never_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(str(tmp_path / "journal"), "resolver", limit=50)
+    writing_ends, append = threading.Event(), journal._append
+
+    def slow(text: str) -> None:
+        writing_ends.wait(5)
+        append(text)
+
+    monkeypatch.setattr(journal, "_append", slow)
+    journal.start()
+    for _ in range(10_000):
+        journal.record(Event.DNS_QUERY)
+    assert journal.dropped > 9000
+    writing_ends.set()
+    journal.close()
+    assert lines(tmp_path / "journal")[-1]["event"] == "journal.dropped"
+
+
+def test_the_file_is_bounded(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), "resolver", max_bytes=2000)
+    journal.start()
+    for number in range(5000):
+        journal.record(Event.DNS_QUERY, number=number)
+    journal.close()
+    assert (tmp_path / "journal.1").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", "journal.1"]
+
+
+# --- metrics -------------------------------------------------------------------------------------------
+
+
+def test_a_tally_counts_by_label_and_shows_known_zeroes() -> None:
+    registry = metrics.new_registry()
+    tally = Tally("acns_seen", "Seen.", ("kind",), registry=registry, known=(("late",),))
+    tally.add("early", by=2)
+    text = metrics.exposition(registry).decode()
+    assert 'acns_seen_total{kind="late"} 0.0' in text
+    assert 'acns_seen_total{kind="early"} 2.0' in text
+    assert (tally.count("early"), tally.count()) == (2, 2)
+
+
+def test_a_tally_refuses_the_wrong_number_of_labels() -> None:
+    tally = Tally("acns_seen", "Seen.", ("kind",), registry=metrics.new_registry())
+    with pytest.raises(ValueError, match="kind"):
+        tally.add()
+
+
+def test_a_reading_is_taken_when_scraped() -> None:
+    registry, values = metrics.new_registry(), [1.0]
+    Reading("acns_now", "Now.", lambda: values[-1], registry=registry)
+    values.append(7.0)
+    assert "acns_now 7.0" in metrics.exposition(registry).decode()
+
+
+# --- unix sockets --------------------------------------------------------------------------------------
+
+
+def test_a_socket_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with sockets.listen(tmp_path / "s"):
+            assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_a_socket_left_by_a_dead_process_is_replaced(tmp_path: Path) -> None:
+    sockets.listen(tmp_path / "s").close()
+    assert (tmp_path / "s").exists()
+    sockets.listen(tmp_path / "s").close()
+
+
+def test_a_socket_in_use_is_left_alone(tmp_path: Path) -> None:
+    with sockets.listen(tmp_path / "s") as living:
+        with pytest.raises(EnvironmentFault, match="in use"):
+            sockets.listen(tmp_path / "s")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "s"))
+            living.accept()[0].close()
+
+
+def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(EnvironmentFault, match="not a socket"):
+        sockets.listen(tmp_path / "s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_a_path_too_long_for_the_kernel_says_so(tmp_path: Path) -> None:
+    room = sockets.MAX_PATH_BYTES - len(str(tmp_path)) - 1
+    sockets.listen(tmp_path / ("x" * room)).close()
+    with pytest.raises(InputError, match="108 bytes"):
+        sockets.listen(tmp_path / ("x" * (room + 1)))
+
+
+# --- health server -------------------------------------------------------------------------------------
+
+
+async def get(path: Path, page: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
+        session.get(f"http://agent{page}") as answer,
+    ):
+        return answer.status, await answer.text()
+
+
+async def test_pages_of_the_health_server(tmp_path: Path) -> None:
+    state = [Readiness(("no policy snapshot yet",), {"endpoints": 0})]
+    registry = metrics.new_registry()
+    server = HealthServer(str(tmp_path / "s"), registry, lambda: state[-1])
+    await server.start()
+    assert (await get(tmp_path / "s", "/healthz"))[0] == 200
+    status, body = await get(tmp_path / "s", "/readyz")
+    assert (status, json.loads(body)) == (
+        503,
+        {"ready": False, "reasons": ["no policy snapshot yet"], "endpoints": 0},
+    )
+    state.append(Readiness())
+    assert (await get(tmp_path / "s", "/readyz"))[0] == 200
+    assert "process_cpu_seconds_total" in (await get(tmp_path / "s", "/metrics"))[1]
+    await server.stop()
+    assert not (tmp_path / "s").exists()
+
+
+async def test_stopping_leaves_a_successors_socket_alone(tmp_path: Path) -> None:
+    server = HealthServer(str(tmp_path / "s"), metrics.new_registry(), Readiness)
+    await server.start()
+    (tmp_path / "s").rename(tmp_path / "old")
+    with sockets.listen(tmp_path / "s"):
+        await server.stop()
+        assert (tmp_path / "s").exists()
+
+
+async def test_a_taken_port_is_an_environment_fault() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = HealthServer(f"127.0.0.1:{taken.getsockname()[1]}", metrics.new_registry(), Readiness)
+        with pytest.raises(EnvironmentFault, match="cannot listen"):
+            await server.start()
+
+
+async def test_an_empty_address_turns_it_off() -> None:
+    server = HealthServer("", metrics.new_registry(), Readiness)
+    await server.start()
+    await server.stop()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", ":80", "host:70000"])
+def test_an_address_that_is_none_is_an_input_error(address: str) -> None:
+    with pytest.raises(InputError):
+        http.split_host_port(address)
