@@ -50,6 +50,11 @@ class Atom:
     def text(self) -> str:
         return f"{self.peer.key} {ports_text(self.ports)}"
 
+    @property
+    def note(self) -> str:
+        """The grant first: who lost the registry of grants reads it back from the kernel's comments."""
+        return f"{self.grant} {self.text}"
+
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
@@ -82,7 +87,7 @@ def egress_chain(atoms: Iterable[Atom]) -> ChainSpec:
             rules.join(
                 _match(atom, Side.OUT), f"counter name {atom.id}", rules.set_grant(atom.grant), "accept"
             ),
-            atom.text,
+            atom.note,
         )
         for atom in ordered
     ]
@@ -112,7 +117,7 @@ def replies_chain(atoms: Iterable[Atom]) -> ChainSpec:
                     rules.set_grant(atom.grant),
                     "accept",
                 ),
-                atom.text,
+                atom.note,
             )
             for atom in ordered
         ],

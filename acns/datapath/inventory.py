@@ -46,6 +46,7 @@ def read_inventory(socket: NetfilterSocket) -> Inventory:
     counters = _named(socket, nfnetlink.GETOBJ, _NAME, "counters")
     if not (chains or found_sets or counters):
         return Inventory()
+    found_rules = _comments(socket)
     set_elements, map_elements = {}, {}
     for name, one in found_sets.items():
         flags = _number(one, _SET_FLAGS)
@@ -59,7 +60,13 @@ def read_inventory(socket: NetfilterSocket) -> Inventory:
         sets=frozenset(found_sets.keys() - map_elements.keys()),
         set_elements=set_elements,
         map_elements=map_elements,
-        chain_rules=_chain_rules(socket, chains),
+        chain_rules={chain: tuple(words[0] for words in found_rules[chain]) for chain in chains},
+        grants={
+            words[0]: int(words[1])
+            for found in found_rules.values()
+            for words in found
+            if words[0].startswith("r_") and len(words) > 1 and words[1].isdecimal()
+        },
     )
 
 
@@ -73,21 +80,22 @@ def read_counters(socket: NetfilterSocket) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _chain_rules(socket: NetfilterSocket, chains: dict[str, Attributes]) -> dict[str, tuple[str, ...]]:
-    found: defaultdict[str, list[str]] = defaultdict(list)
+def _comments(socket: NetfilterSocket) -> defaultdict[str, list[list[str]]]:
+    """The words of each rule's comment, by chain: its id, then (where it gives one) its grant."""
+    found: defaultdict[str, list[list[str]]] = defaultdict(list)
     for one in _ours(socket, nfnetlink.GETRULE, "rules"):
-        found[netlink.name(one[_NAME])].append(_rule_id(one.get(_RULE_USERDATA, b"")))
-    return {chain: tuple(found[chain]) for chain in chains}
+        found[netlink.name(one[_NAME])].append(_comment(one.get(_RULE_USERDATA, b"")).split(" "))
+    return found
 
 
-def _rule_id(userdata: bytes) -> str:
-    """The first word of the comment; userdata is type, length and value of one byte each and up."""
+def _comment(userdata: bytes) -> str:
+    """The comment in a rule's userdata: entries of a byte of type, a byte of length, and the value."""
     offset = 0
     while offset + 2 <= len(userdata):
         kind, length = userdata[offset], userdata[offset + 1]
         if kind == _USERDATA_COMMENT:
             value = userdata[offset + 2 : offset + 2 + length].rstrip(b"\0")
-            return value.decode("utf-8", "replace").partition(" ")[0]
+            return value.decode("utf-8", "replace")
         offset += 2 + length
     return ""
 

@@ -85,7 +85,7 @@ class Ruleset:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the kernel's table holds now; `set_elements` without the learned sets, of rules the ids."""
+    """What the kernel's table holds now: elements of all but the learned sets; ids and grants of rules."""
 
     exists: bool = False
     counters: frozenset[str] = frozenset()
@@ -93,6 +93,7 @@ class Inventory:
     set_elements: Mapping[str, frozenset[str]] = field(default_factory=dict)
     map_elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     chain_rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    grants: Mapping[str, int] = field(default_factory=dict)
 
 
 EMPTY = Inventory()

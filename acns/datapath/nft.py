@@ -8,6 +8,7 @@ from acns.datapath import constants
 from acns.datapath.inventory import read_counters, read_inventory
 from acns.datapath.model import Inventory
 from acns.datapath.nfnetlink import NetfilterSocket
+from acns.datapath.transaction import COMMIT
 from acns.errors import Bug, EnvironmentFault
 
 _TABLE = f"{constants.FAMILY} {constants.TABLE}"
@@ -32,9 +33,10 @@ class Nft:
         self._socket = NetfilterSocket()
 
     def apply(self, text: str) -> None:
-        """Commit one transaction ("" is none). Raises EnvironmentFault or Bug with nft's words and caret."""
-        if text:
-            self._run(text)
+        """Commit a transaction ("" is none). Raises EnvironmentFault or Bug with nft's words and caret."""
+        for commit in text.split(f"{COMMIT}\n"):
+            if commit:
+                self._run(commit)
 
     def inventory(self) -> Inventory:
         """What our table holds; `exists` is False if there is none."""

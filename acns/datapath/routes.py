@@ -24,7 +24,7 @@ _GETLINK = 18
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
 _IFLA_NAME = 3
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE, _RTA_VIA = 1, 4, 5, 15, 18
+_RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
@@ -165,10 +165,9 @@ def _number(values: Attributes, kind: int) -> int:
 def _direct_interface(header: tuple[int, ...], values: Attributes) -> int:
     """The link of a /32 route straight onto one; 0 for other routes."""
     _, prefix_length, _, _, table, _, scope, kind, _ = header
-    direct = scope in (_SCOPE_LINK, _SCOPE_HOST) and not values.keys() & {_RTA_GATEWAY, _RTA_VIA}
-    if prefix_length != 32 or kind != _RTN_UNICAST or table != _TABLE_MAIN or not direct:
-        return 0
-    return _number(values, _RTA_OIF)
+    # The kernel takes no gateway in a route of these scopes.
+    direct = scope in (_SCOPE_LINK, _SCOPE_HOST) and kind == _RTN_UNICAST
+    return _number(values, _RTA_OIF) if direct and prefix_length == 32 and table == _TABLE_MAIN else 0
 
 
 def _is_proxy_rule(header: tuple[int, ...], values: Attributes) -> bool:

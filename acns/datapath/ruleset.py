@@ -42,8 +42,10 @@ def compile_ruleset(
     """The table for this policy.
 
     `interfaces`: the node-side interface of each local endpoint that has one (an enforced endpoint without is
-    shut by its address). `grants` is asked for a number per atom, then told which are live. `learned`: the
-    element timeouts, in seconds from now, that a set gets if this transaction creates it.
+    shut by its address). `grants` is asked for a number per atom, under the id of its rule, then told which
+    are live; live connections carry these numbers, so it must outlive the caller (or be filled from
+    `Inventory.grants`). `learned`: the element timeouts, in seconds from now, that a set gets if this
+    transaction creates it.
     """
     compiler = _Compiler(node, interfaces, grants)
     compiler.add_peers(learned)
@@ -139,15 +141,16 @@ class _Compiler:
         return f"egress {peer} {chains.ports_text(allow.ports)}"
 
     def _atom(self, grant_key: str, allows: list[Allow], endpoint: str) -> Atom:
-        self.grant_keys.add(grant_key)
+        rule_id = f"r_{names.digest(grant_key)}"
+        self.grant_keys.add(rule_id)
         peer, ports = allows[0].peer, allows[0].ports
         spec = self.peer_sets.get(peer)
         atom = Atom(
-            id=f"r_{names.digest(grant_key)}",
+            id=rule_id,
             peer=peer,
             set_name=spec.name if spec else "",
             ports=ports,
-            grant=self.grants.number(grant_key),
+            grant=self.grants.number(rule_id),
             origins=tuple(sorted({allow.origin for allow in allows})),
         )
         self._describe(atom.id, "rule", atom.text, atom.origins, endpoint)

@@ -1,8 +1,8 @@
-"""From what the kernel holds to what it should hold: one nft transaction, in an order that the kernel
-accepts.
+"""From what the kernel holds to what it should hold: one nft transaction, in an order that the kernel takes.
 
-Things are made before they are referred to and removed after nothing refers to them. The kernel switches to
-the whole of it at once (one ruleset generation), set elements included.
+Things are made before they are referred to and removed after nothing refers to them. The rules of
+a commit come into force together; what sets and maps hold changes with them only where that is not seen by
+packets already on their way, so no element that leads to a chain is ever changed (see `chains`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from acns.datapath.model import ChainSpec, Content, Inventory, Ruleset, SetSpec
 
 _TABLE = f"{constants.FAMILY} {constants.TABLE}"
 
+COMMIT = "# commit"
+"""A line in a transaction: what stands before it is committed first (to `nft -f` it is a comment)."""
+
 
 def transaction(inventory: Inventory, ruleset: Ruleset) -> str:
     """The nft text that turns the one into the other, all at once; "" when there is nothing to do."""
     lines = [
+        *_prepared(inventory, ruleset),
         *_new_objects(inventory, ruleset),
         *_rules(inventory, ruleset),
         *_dispatch(inventory, ruleset),
@@ -29,11 +33,26 @@ def transaction(inventory: Inventory, ruleset: Ruleset) -> str:
     return "\n".join([f"add table {_TABLE}", *lines, ""])
 
 
+def _prepared(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    """New interval sets go ahead in a commit of their own; until a rule names them they do nothing.
+
+    The kernel fills them only after the rules of the same commit are in force (measured: packets in between
+    match nothing, and connections that both policies allow lose some).
+    """
+    new = [_new_set(spec) for name, spec in sorted(ruleset.sets.items()) if _is_new_interval(inventory, spec)]
+    if new and inventory.exists:
+        yield from (*new, COMMIT)
+
+
+def _is_new_interval(inventory: Inventory, spec: SetSpec) -> bool:
+    return spec.content is Content.FIXED and spec.name not in inventory.sets
+
+
 def _new_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     for name in sorted(ruleset.counters - inventory.counters):
         yield f"add counter {_TABLE} {name}"
     for name, spec in sorted(ruleset.sets.items()):
-        if name not in inventory.sets:
+        if name not in inventory.sets and not (inventory.exists and _is_new_interval(inventory, spec)):
             yield _new_set(spec)
     for name, one in sorted(ruleset.maps.items()):
         if name not in inventory.map_elements:

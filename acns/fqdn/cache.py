@@ -129,7 +129,7 @@ class NameCache:
                 self._lease(entry, address, _Lease(expires_at, now))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
                 self._trim(entry)
-            self._stay_bounded(name)
+            self._stay_bounded(name, entry)
         return self._elements.take()
 
     def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> None:
@@ -140,7 +140,7 @@ class NameCache:
         entry = self._found[selector, address] = _Entry(wanted)
         self._lease(entry, address, _Lease(expires_at, -math.inf))
         for one in wanted:
-            self._elements.adopt(one, address)
+            self._elements.adopt(one, address, expires_at)
 
     def set_selectors(self, selectors: Iterable[FQDNSelector]) -> Change:
         """From now on these selectors count. The change empties the sets of those that went."""
@@ -235,19 +235,22 @@ class NameCache:
         for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
             self._end(entry, address)
 
-    def _stay_bounded(self, newest: Name) -> None:
-        if self._within(1.0):
-            return
+    def _stay_bounded(self, newest_name: Name, newest: _Entry) -> None:
+        """Make room where there is too much. An answer that a pod waits for is not what has to go for it."""
+        if not self._within(1.0) and not newest.selectors:
+            self._forget(newest_name, newest)
         classes: tuple[Callable[[_Entry], bool], ...] = (
             lambda entry: not entry.selectors,
-            lambda entry: self._live.isdisjoint(entry.leases),
-            lambda entry: True,
+            lambda entry: entry is not newest and self._live.isdisjoint(entry.leases),
+            lambda entry: entry is not newest,
         )
         for dispensable in classes:
+            if self._within(1.0):
+                return
             for name, entry in list(self._names.items()):
                 if self._within(_EVICT_TO):
                     return
-                if name != newest and dispensable(entry):
+                if dispensable(entry):
                     self._forget(name, entry)
 
     def _within(self, share: float) -> bool:

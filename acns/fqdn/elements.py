@@ -78,11 +78,12 @@ class ElementTable:
             del elements[address]
             self._gone(selector, address, element)
 
-    def adopt(self, selector: FQDNSelector, address: bytes) -> None:
-        """The kernel has this element as it is: no write."""
+    def adopt(self, selector: FQDNSelector, address: bytes, written: float) -> None:
+        """The kernel has this held element already, with that expiry: no write of it is needed."""
         element = self._sets[selector][address]
-        element.written = element.expires_at
-        self._put.get(selector, {}).pop(address, None)
+        element.written = max(element.written, written)
+        if element.expires_at - element.written <= self._slack_s:
+            self._put.get(selector, {}).pop(address, None)
 
     def take(self) -> Change:
         """The changes since the last call. The caller writes them, or says that it could not."""
@@ -90,7 +91,6 @@ class ElementTable:
         for selector, addresses in put.items():
             for address, expires_at in addresses.items():
                 self._sets[selector][address].written = expires_at
-            self._delete.get(selector, set()).difference_update(addresses)
         delete = {selector: frozenset(addresses) for selector, addresses in self._delete.items() if addresses}
         self._put, self._delete = {}, {}
         return Change(put, delete)

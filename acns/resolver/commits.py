@@ -24,11 +24,14 @@ from acns.dns import name as names
 from acns.resolver.agent import AgentLink
 from acns.resolver.backlog import Backlog
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.turns import Turns
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
 
 log = logs.named(__name__)
 
+CALLS_AT_ONCE: Final = 32  # grpc.aio does not get faster beyond, only later
+PATIENCE_S: Final = 1.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
 REPLAY_TIMEOUT_S: Final = 5.0
 REPLAY_RETRY_S: Final = 0.25
 # The server's own cancellation counts as its going: a server that stops cancels what it has not answered.
@@ -55,6 +58,9 @@ class Commits:
         self._journal = journal
         self._waiting = asyncio.Event()
         self._log_refused = logs.Seldom()
+        self._turns = Turns(CALLS_AT_ONCE, PATIENCE_S)
+        self._answered_at = float("-inf")
+        self._sent_away = Outcome.SLOW
 
     @property
     def reachable(self) -> bool:
@@ -62,9 +68,14 @@ class Commits:
         return self._link.stub is not None
 
     async def commit(self, mapping: Mapping) -> Outcome:
-        """Tell the shim; returns within the bound. What is not told now is told later, by `run`."""
+        """Tell the shim. What is not told now is told later, by `run`.
+
+        A shim that confirms nothing holds this up for the bound, `timeout_s`. One that confirms, while more
+        is to be told than it can take, is waited for in line: an answer should not leave too early for a
+        burst of ours.
+        """
         learned_at = time.monotonic()
-        outcome = await self._call(mapping, self._timeout_s)
+        outcome = await self._in_turn(mapping)
         took_s = time.monotonic() - learned_at
         if outcome is Outcome.COMMITTED:
             self._metrics.mappings.add("committed")
@@ -121,6 +132,27 @@ class Commits:
         self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else "refused")
         self._note(Event.MAPPING_REPLAYED, mapping, outcome=outcome)
         return True
+
+    # --- turns ---------------------------------------------------------------------------------------
+
+    async def _in_turn(self, mapping: Mapping) -> Outcome:
+        if not await self._turns.take():
+            return self._sent_away
+        asked_at = time.monotonic()
+        try:
+            outcome = await self._call(mapping, self._timeout_s)
+            self._judge_agent(outcome, asked_at)
+            return outcome
+        finally:
+            self._turns.give()
+
+    def _judge_agent(self, outcome: Outcome, asked_at: float) -> None:
+        """One that is gone, or confirmed nothing in all the time a call waited, holds up nobody."""
+        if outcome in (Outcome.COMMITTED, Outcome.REFUSED):
+            self._answered_at = time.monotonic()
+        elif outcome is Outcome.LOST or self._answered_at < asked_at:
+            self._sent_away = outcome
+            self._turns.send_all_away()
 
     # --- the call -------------------------------------------------------------------------------------
 

@@ -97,10 +97,17 @@ def truth_json(lab: str, rows: Sequence[Row]) -> str:
     )
 
 
+class PipeConsole(Console):
+    """rich would end the program by itself, with the exit code of a failed check, when nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # what rich is handling when it calls this: the BrokenPipeError
+
+
 def console_for(out: TextIO | None) -> Console:
     """A console on `out` (default stdout); rich itself heeds NO_COLOR and TERM=dumb."""
     stream = out or sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+    return PipeConsole(file=stream, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
 
 
 def table(console: Console, *columns: str) -> Table:
@@ -132,7 +139,7 @@ def _mark(ok: bool, console: Console) -> Text:
 
 def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
     """Commands drawn from the topology's own statements, so that they show what they promise."""
-    flag = "" if lab == "quickstart" else f" --lab {lab}"
+    flag = "" if lab == "quickstart" else f" --name {lab}"
     steps = []
     wanted = [parse(statement) for statement in topology.expect]
     if allowed := _first(wanted, "connects"):
@@ -149,9 +156,10 @@ def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
         steps.append(
             (_exec(blocked, flag, f"busybox nc -w 2 {port}"), "the name resolves, the port is not allowed")
         )
+    resolver = f"{topology.nodes[0].name}/resolver"
     steps += [
         (f"invoke lab.check{flag}", "the whole truth table again; exit code 1 where it disagrees"),
-        (f"invoke lab.logs{flag} --follow resolver", "each decision as it is made"),
+        (f"invoke lab.logs{flag} --follow {resolver}", "each decision as it is made"),
         (f"invoke lab.down{flag}", "leaves nothing behind"),
     ]
     return steps

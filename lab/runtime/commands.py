@@ -1,7 +1,8 @@
 """What the commands under `invoke lab.…` do, apart from reading the command line.
 
 Progress and remarks go to stderr, results to stdout, so that `--json` can be piped. Errors become a
-message with a hint and the exit code of their class; a traceback only with --debug or ACNS_DEBUG=1.
+message with a hint and the exit code of their class; a traceback only with --debug or ACNS_DEBUG=1. A
+reader that has seen enough (`| head -1`) is no error, and none to report.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import TextIO
 
 from lab.errors import AcnsError, InputError
 from lab.report import doctor as doctor_report
@@ -23,14 +26,25 @@ FORMAT_VERSION = 1
 
 
 def remark(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Say something on stderr; that nobody listens there is no reason to stop."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _send_nowhere(sys.stderr)
 
 
 @contextlib.contextmanager
 def explained_errors() -> Iterator[None]:
     """Ends the program with the error's exit code, its message and hint on stderr."""
     try:
-        yield
+        try:
+            yield
+        finally:
+            # Now, not at the interpreter's end, where a failure can only be printed.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _send_nowhere(sys.stdout)
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except AcnsError as error:
         if os.environ.get("ACNS_DEBUG", "0") not in ("", "0") or "--debug" in sys.argv:
             raise
@@ -132,6 +146,13 @@ def list_all(*, as_json: bool) -> int:
     if not labs:
         remark("no lab is there")
     return 0
+
+
+def _send_nowhere(stream: TextIO) -> None:
+    """Let what is still buffered, and all to come, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _joined(status_text: str, truth_text: str) -> str:

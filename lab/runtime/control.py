@@ -62,11 +62,13 @@ class Client:
         """The result of one request; the holder's error is raised here."""
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.sendall(json.dumps({"op": op, "arguments": arguments}).encode() + b"\n")
+            # A holder that failed at its start has said why before it went: read on.
+            with contextlib.suppress(BrokenPipeError):
+                self._socket.sendall(json.dumps({"op": op, "arguments": arguments}).encode() + b"\n")
             return self._answer(op, progress)
         except TimeoutError:
             raise HolderGone(f"the holder has not answered {op!r} within {timeout_s:g} s") from None
-        except (BrokenPipeError, ConnectionResetError) as error:
+        except ConnectionResetError as error:
             raise HolderGone(f"the holder died while it was asked to {op}") from error
 
     def _answer(self, op: str, progress: Progress) -> Any:
@@ -130,6 +132,11 @@ class Server:
 
 def _write(writer: asyncio.StreamWriter, value: Mapping[str, Any]) -> None:
     writer.write(json.dumps(value).encode() + b"\n")
+
+
+def error_line(error: AcnsError) -> bytes:
+    """An error as the answer to whatever is asked."""
+    return json.dumps({"error": _described(error)}).encode() + b"\n"
 
 
 def _described(error: AcnsError) -> dict[str, str]:

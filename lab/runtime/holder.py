@@ -24,8 +24,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from acns.errors import AcnsError
 from lab.kernel import netns
 from lab.runtime import state
+from lab.runtime.control import Server, error_line
 
 _PR_SET_PDEATHSIG = 1
 
@@ -38,6 +40,15 @@ def main() -> int:
     parser.add_argument("--maker", type=int, required=True, help="pid of the lab's maker")
     options = parser.parse_args()
     _die_with_parent(options.maker)
+    try:
+        return _start(options)
+    except AcnsError as error:
+        os.write(options.control_fd, error_line(error))
+        return error.exit_code
+
+
+def _start(options: argparse.Namespace) -> int:
+    """Become the holder in a child; the process in between returns when the holder no longer needs it."""
     netns.unshare(netns.CLONE_NEWPID | netns.CLONE_NEWNS | netns.CLONE_NEWNET | netns.CLONE_NEWUTS)
     released, release = os.pipe2(os.O_CLOEXEC)
     between = os.getpid()
@@ -92,7 +103,6 @@ def _become_first_process(path: Path) -> None:
 
 def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     """Serve until killed, or until the maker goes away without a commit."""
-    from lab.runtime.control import Server
     from lab.runtime.operations import Operations
     from lab.runtime.supervise import Reaper, Supervisor
 

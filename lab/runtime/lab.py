@@ -151,13 +151,15 @@ class Lab:
         return self.internet if name == "internet" else self.pod(name)
 
     def existing_log(self, process: str) -> Path:
-        """The log of a supervised process. Raises LabNotFound, which lists the processes."""
+        """The log of a supervised process, by its whole name or, where that is plain, by its last part."""
         known = [one.name for one in self.processes()]
-        if process not in known:
-            raise LabNotFound(
-                f"no process {process} in lab {self.name}", hint=_listed("processes", iter(known))
-            )
-        return self.process(process).log_file
+        exact = [name for name in known if name == process]
+        found = exact or [name for name in known if name.endswith(f"/{process}")]
+        if len(found) != 1:
+            wrong = "several processes" if found else "no process"
+            hint = _listed("processes", iter(found or known))
+            raise LabNotFound(f"{wrong} {process} in lab {self.name}", hint=hint)
+        return self.process(found[0]).log_file
 
     def process(self, name: str) -> ProcessHandle:
         """The supervised process of that name (`node1/shim`, `internet/dns`, `pod/default/web`)."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import select
 import shutil
 import signal
@@ -28,7 +29,9 @@ STATE_ROOT_VARIABLE = "ACNS_LAB_STATE"
 DEFAULT_STATE_ROOT = Path("/run/acns-lab")
 MAX_SOCKET_PATH_BYTES = 107
 """`sun_path` is 108 bytes with its final zero (unix(7))."""
-_LONGEST_SOCKET = "s/199-resolver.sock"
+_LONGEST_SOCKET = "s/199-fqdndata.sock.4194304"
+"""The shim adds its pid to a socket's path."""
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _DEATH_TIMEOUT_S = 10.0
 _RECORD_FORM = "acns-lab-holder"
 
@@ -157,9 +160,12 @@ def state_root() -> Path:
 
 
 def folder_of(lab: str) -> LabFolder:
-    """The folder of that lab, which need not exist. Raises InputError when its socket paths would be too
-    long.
-    """
+    """The folder of that lab, which need not exist. Raises InputError for a name that cannot be one."""
+    if not _NAME.fullmatch(lab):
+        raise InputError(
+            f"'{lab}' cannot be the name of a lab",
+            hint="a name has lower-case letters, digits and '-', 63 at most",
+        )
     folder = LabFolder(state_root() / lab)
     if len(os.fsencode(folder.path / _LONGEST_SOCKET)) > MAX_SOCKET_PATH_BYTES:
         raise InputError(

@@ -26,13 +26,16 @@ import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dnslib
 import dnslib.server
 
-from lab.spec.topology import InternetName
 from lab.world import zone
 from lab.world.ready import say_ready
+
+if TYPE_CHECKING:
+    from lab.spec.topology import InternetName
 
 UDP_SIZE_BYTES = 1232
 """What this server accepts and sends over UDP (DNS flag day 2020); 512 to a client without EDNS."""
@@ -80,7 +83,7 @@ class Records:
                 return
             self._seen = now
             self._zone = zone.Zone.from_json(self._path.read_text())
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             print(f"records file {self._path} not taken: {error!r}", file=sys.stderr, flush=True)
 
 

@@ -65,6 +65,12 @@ class Session:
     def left_s(self) -> float:
         return max(0.01, self.started + self.deadline_s - time.monotonic())
 
+    @property
+    def silence_s(self) -> float:
+        """How long nothing must come back for a connection to count as blocked: what is open answers in
+        milliseconds here, and every `blocked` statement that holds waits this long."""
+        return min(self.left_s, self.deadline_s / 2)
+
     def name_done(self) -> None:
         with self.lock:
             self.pending_names -= 1
@@ -173,7 +179,7 @@ def _connects(wanted: Expectation, session: Session) -> Outcome:
         return "does not resolve", targets
     failure: Outcome = ("does not resolve", "no address")
     for target in targets:
-        outcome = _try(target, session)
+        outcome = _try(target, session.left_s)
         if isinstance(outcome, socket.socket):
             with outcome:
                 return _converse(outcome, wanted, session)
@@ -187,7 +193,7 @@ def _blocked(wanted: Expectation, session: Session) -> Outcome:
     if isinstance(targets, str):
         return "does not resolve", targets
     with ThreadPoolExecutor(len(targets)) as pool:
-        outcomes = list(pool.map(lambda target: _try(target, session), targets))
+        outcomes = list(pool.map(lambda target: _try(target, session.silence_s), targets))
     for outcome, (address, port) in zip(outcomes, targets, strict=True):
         if isinstance(outcome, socket.socket):
             outcome.close()
@@ -197,11 +203,11 @@ def _blocked(wanted: Expectation, session: Session) -> Outcome:
     return "blocked", outcomes[0][1] if isinstance(outcomes[0], tuple) else ""
 
 
-def _try(target: Endpoint, session: Session) -> socket.socket | Outcome:
+def _try(target: Endpoint, timeout_s: float) -> socket.socket | Outcome:
     """A TCP connection, or what became of it."""
     family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.settimeout(session.left_s)
+    opened.settimeout(timeout_s)
     try:
         opened.connect(target)
     except TimeoutError:

@@ -28,11 +28,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from socketserver import BaseServer, TCPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from lab.world.certs import Certificates
 from lab.world.ready import say_ready
+
+if TYPE_CHECKING:
+    from lab.world.certs import Certificates
 
 IDLE_TIMEOUT_S = 300
 CHUNK_BYTES = 16_384

@@ -11,14 +11,35 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Literal
-
-from lab.spec.topology import InternetName
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal
 
 A, CNAME, AAAA, ANY = 1, 5, 28, 255
 NOERROR, NXDOMAIN = 0, 3
 NEGATIVE_TTL_S = 30
 MAX_CHAIN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """The records of one name; as `lab.spec.topology.InternetName`, without the price of its import."""
+
+    a: tuple[IPv4Address, ...] = ()
+    aaaa: tuple[IPv6Address, ...] = ()
+    cname: str | None = None
+    ttl_s: int = 60
+    rotate: bool = False
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Name:
+        """Raises ValueError for what is no address or no number, TypeError for what is no mapping."""
+        return cls(
+            tuple(IPv4Address(text) for text in value.get("a", ())),
+            tuple(IPv6Address(text) for text in value.get("aaaa", ())),
+            value.get("cname"),
+            int(value.get("ttl_s", 60)),
+            bool(value.get("rotate", False)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +63,14 @@ class Answer:
 class Zone:
     """All names of the Internet."""
 
-    def __init__(self, names: Mapping[str, InternetName]) -> None:
+    def __init__(self, names: Mapping[str, Name]) -> None:
         self._names = {name.lower().rstrip("."): records for name, records in names.items()}
         self._inner = {parent for name in self._names for parent in _ancestors(name)}
 
     @classmethod
     def from_json(cls, text: str) -> Zone:
-        """The zone of a records file.
-
-        Raises ValueError (pydantic's is one), KeyError or TypeError for a wrong one.
-        """
-        names = json.loads(text)["names"]
-        if not isinstance(names, dict):
-            raise ValueError("'names' is not a mapping")
-        return cls({name: InternetName.model_validate(value) for name, value in names.items()})
+        """The zone of a records file; a wrong one raises Value-, Key-, Type- or AttributeError."""
+        return cls({name: Name.from_json(value) for name, value in json.loads(text)["names"].items()})
 
     def lookup(self, name: str, qtype: int, turns: MutableMapping[str, int]) -> Answer:
         """The answer to a question; `turns` counts the answers of names that rotate."""
@@ -74,7 +89,7 @@ class Zone:
         found = _of_type(owner, records, qtype, turns)
         return Answer(NOERROR, (*chain, *found), "" if found else _apex(owner))
 
-    def _find(self, owner: str) -> InternetName | None:
+    def _find(self, owner: str) -> Name | None:
         """The records of a name: its own, else those of the wildcard below its closest existing ancestor."""
         if owner in self._names or owner in self._inner:
             return self._names.get(owner)
@@ -90,7 +105,7 @@ class Zone:
         return Answer(rcode, tuple(chain), _apex(owner))
 
 
-def _of_type(owner: str, records: InternetName, qtype: int, turns: MutableMapping[str, int]) -> list[Record]:
+def _of_type(owner: str, records: Name, qtype: int, turns: MutableMapping[str, int]) -> list[Record]:
     found: list[Record] = []
     if qtype == CNAME and records.cname:
         found.append(Record("CNAME", records.cname, records.ttl_s))

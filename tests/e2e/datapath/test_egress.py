@@ -207,6 +207,11 @@ def test_the_second_application_of_a_policy_changes_nothing(world: Any) -> None:
     assert world.apply(*reversed(policy), dns=dns) == ""
 
 
+def test_grants_are_read_back_from_the_kernel(world: Any) -> None:
+    world.apply(world.allow(world.fqdn(), 443), world.allow(model.World(), 80))
+    assert world.nft.inventory().grants == world.grants.known()
+
+
 def test_drift_is_repaired(world: Any) -> None:
     world.listen(world.internet, SERVER, 443)
     world.apply(world.allow(world.fqdn(), 443))

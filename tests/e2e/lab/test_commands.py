@@ -61,6 +61,7 @@ def test_check_exits_1_where_the_table_disagrees_and_0_where_it_agrees(lab: Lab)
 
 def test_logs_prints_a_processes_log_and_lists_what_there_is(lab: Lab) -> None:
     assert invoke("lab.logs", "internet/dns").returncode == 0
+    assert invoke("lab.logs", "dns").returncode == 0
     done = invoke("lab.logs", "n1/shim")
     assert done.returncode == 2
     assert "internet/dns" in done.stderr

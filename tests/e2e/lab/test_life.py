@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -247,6 +248,24 @@ def test_a_lab_that_is_being_built_is_waited_for_by_down() -> None:
     thread.join(10)
     assert process.returncode == 0, errors
     assert list_labs() == []
+
+
+def test_without_the_privilege_up_says_what_is_missing_and_leaves_nothing() -> None:
+    with tempfile.TemporaryDirectory(dir="/run", prefix="acns-t") as folder:
+        argv = [
+            "setpriv",
+            "--bounding-set",
+            "-sys_admin",
+            sys.executable,
+            "-c",
+            UP,
+            topology("one").model_dump_json(),
+        ]
+        environment = {**os.environ, state.STATE_ROOT_VARIABLE: f"{folder}/l"}
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment)
+        assert "EnvironmentFault: cannot make namespaces" in done.stderr
+        assert "hint: run as root" in done.stderr
+        assert not Path(folder, "l").exists()
 
 
 def test_the_state_on_disk_is_for_its_owner_only() -> None:

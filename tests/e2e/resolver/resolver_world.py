@@ -179,8 +179,9 @@ class ScriptedAgent(rpc.FQDNDataServicer):
         self.mappings: queue.Queue[pb.FQDNMapping] = queue.Queue()
         self.acks: queue.Queue[pb.PolicyStateResponse] = queue.Queue()
         self.streams = 0
-        self._outgoing: queue.Queue[pb.PolicyState | None] = queue.Queue()
-        self._latest: pb.PolicyState | None = None
+        self._changed = threading.Condition()
+        self._version = 0
+        self._latest = pb.PolicyState()
         self._server: grpc.Server | None = None
 
     def start(self) -> None:
@@ -192,14 +193,14 @@ class ScriptedAgent(rpc.FQDNDataServicer):
     def stop(self) -> None:
         """As a process that dies: streams break, the socket goes."""
         if self._server:
-            self._outgoing.put(None)
             self._server.stop(None).wait()
             self._server = None
-            self._outgoing = queue.Queue()
 
     def publish(self, state: pb.PolicyState) -> None:
-        self._latest = state
-        self._outgoing.put(state)
+        with self._changed:
+            self._latest = state
+            self._version += 1
+            self._changed.notify_all()
 
     def take_ack(self) -> pb.PolicyStateResponse:
         return self.acks.get(timeout=WAIT_S)
@@ -211,10 +212,14 @@ class ScriptedAgent(rpc.FQDNDataServicer):
         self, request_iterator: Any, context: grpc.ServicerContext
     ) -> Iterator[pb.PolicyState]:
         self.streams += 1
-        outgoing = self._outgoing
-        if outgoing.empty() and self._latest is not None:
-            outgoing.put(self._latest)
-        while (state := outgoing.get()) is not None:
+        sent = 0
+        while context.is_active():
+            with self._changed:
+                self._changed.wait_for(lambda seen=sent: self._version > seen, timeout=0.1)  # type: ignore[misc]
+                state, version = self._latest, self._version
+            if version == sent or not context.is_active():
+                continue
+            sent = version
             yield state
             try:
                 self.acks.put(next(request_iterator))

@@ -70,6 +70,19 @@ def test_a_changed_policy_moves_the_dispatch_and_flushes_nothing_in_use() -> Non
     ]
 
 
+def test_a_new_interval_set_of_a_table_in_use_goes_ahead_in_its_own_commit() -> None:
+    cidr = SetSpec("cidr", "ipv4_addr", Content.FIXED, frozenset({"192.0.2.0/24"}), flags="interval")
+    new = ChainSpec("eg_1", (Rule("r_3", "ip daddr @cidr accept"),))
+    ruleset = table(BASE, new, sets=(KEPT, LEARNED, cidr))
+    found = lines(held(table(BASE, CHAIN)), ruleset)
+    assert found[:2] == [
+        "add set cidr { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }",
+        "# commit",
+    ]
+    assert not any(line.startswith("add set") for line in found[2:])
+    assert "# commit" not in lines(EMPTY, ruleset)
+
+
 def test_only_the_difference_of_kept_elements_is_sent() -> None:
     before = held(table(BASE, CHAIN))
     after = replace(KEPT, elements=frozenset({"192.0.2.1", "192.0.2.2"}))

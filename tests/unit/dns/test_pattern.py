@@ -107,4 +107,4 @@ def test_no_pattern_makes_a_name_take_long() -> None:
     started = time.perf_counter()
     assert not hostile.matches((b"a" * 63,))
     assert not pattern.match_pattern("**.a.a").matches((b"a",) * 126 + (b"b",))
-    assert time.perf_counter() - started < 0.1
+    assert time.perf_counter() - started < 1.0  # backtracking would take years

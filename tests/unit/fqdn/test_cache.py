@@ -233,6 +233,13 @@ def test_an_adopted_address_that_is_learned_again_stays_with_its_name() -> None:
     assert deletes(one.collect(111, NOBODY)) == {"*.example.com.": {1}}
 
 
+def test_adopting_what_is_known_for_longer_does_not_hide_that_the_kernel_has_less() -> None:
+    one = cache()
+    one.unwritten(one.learn(WWW, [ip(1)], 100, now=0))
+    one.adopt(STAR, ip(1), expires_at=60)
+    assert puts(one.learn(WWW, [ip(1)], 50, now=1)) == {"*.example.com.": {1: 100}}
+
+
 # --- bounds --------------------------------------------------------------------------------------------
 
 
@@ -262,6 +269,15 @@ def test_names_are_bounded_and_what_no_selector_wants_goes_first() -> None:
     assert one.elements(STAR) == {ip(1): 60}
 
 
+def test_a_wanted_name_takes_its_room_from_unwanted_ones_however_new_they_are() -> None:
+    one = cache(max_names=10)
+    one.learn(WWW, [ip(1)], 60, now=0)
+    for i in range(9):
+        one.learn((b"n%d" % i, b"org"), [ip(2)], 1e9, now=1)
+    assert not one.learn(API, [ip(3)], 60, now=2).delete
+    assert set(one.elements(STAR)) == {ip(1), ip(3)}
+
+
 def test_of_wanted_names_those_in_use_go_last_and_the_newest_always_stays() -> None:
     one = cache(max_names=10)
     one.learn(WWW, [ip(1)], 60, now=0)
@@ -275,6 +291,34 @@ def test_of_wanted_names_those_in_use_go_last_and_the_newest_always_stays() -> N
     assert one.name_count <= 10
     assert ip(1) in one.elements(STAR)
     assert len(gone) + len(one.elements(STAR)) == 59
+
+
+def test_a_new_name_stays_even_where_all_the_others_are_in_use() -> None:
+    one = cache(max_names=3)
+    for last in (1, 2, 3):
+        one.learn((b"n%d" % last, b"example", b"com"), [ip(last)], 60, now=0)
+    one.collect(0, {ip(1), ip(2), ip(3)})
+    change = one.learn(WWW, [ip(9)], 60, now=1)
+    assert puts(change) == {"*.example.com.": {9: 61}}
+    assert ip(9) in one.elements(STAR)
+    assert one.name_count <= 3
+
+
+def test_a_flood_of_unwanted_names_does_not_cost_a_wanted_one() -> None:
+    one = cache(max_names=5)
+    for last in range(5):
+        one.learn((b"n%d" % last, b"example", b"com"), [ip(last)], 60, now=0)
+    for i in range(50):
+        assert not one.learn((b"n%d" % i, b"org"), [ip(99)], 1e9, now=1)
+    assert len(one.elements(STAR)) == one.name_count == 5
+
+
+def test_what_leaves_before_it_was_written_is_neither_written_nor_removed() -> None:
+    one = cache(max_addresses_per_name=2)
+    for last in (1, 2, 3):
+        one.learn(WWW, [ip(last)], 100, now=0)
+    change = one.learn(WWW, [ip(4), ip(5)], 1, now=0)
+    assert (puts(change), deletes(change)) == ({}, {"*.example.com.": {1}})
 
 
 def test_names_that_all_share_a_live_address_are_bounded_too() -> None:

@@ -206,8 +206,9 @@ def test_an_answer_to_another_question_is_ignored() -> None:
     other_name = answer(asked, A, text="ww.example.com.")
     other_case = answer(asked, A, text="Www.example.com.")
     other_type = answer(forwarded("AAAA"))
+    two_said = patched(answer(asked, A), 4, b"\0\2")
     no_question = patched(answer(asked), 4, b"\0\0")[:12]
-    for packet in (other_name, other_case, other_type, no_question):
+    for packet in (other_name, other_case, other_type, two_said, no_question):
         assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
 
 

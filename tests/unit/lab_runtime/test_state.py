@@ -121,6 +121,12 @@ def test_a_path_too_long_for_a_socket_is_refused_before_anything_is_made(
         state.folder_of("y" * 40)
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../etc", "Lab", "-a", "x" * 64])
+def test_a_name_that_could_leave_the_root_or_break_a_path_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a lab"):
+        state.folder_of(name)
+
+
 def test_the_longest_names_fit_the_default_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(state.STATE_ROOT_VARIABLE)
     folder = state.folder_of("l" * 63)

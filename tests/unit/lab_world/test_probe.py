@@ -6,8 +6,11 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import dns.rrset
@@ -68,13 +71,57 @@ def test_rows_come_in_the_order_of_the_request_and_name_what_was_asked(listening
     assert [(row.pod, row.port) for row in rows] == [("p", None), ("q", listening)]
 
 
-def test_a_server_that_says_nothing_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("body", "actual"),
+    [("host: 127.0.0.1\n", "connects"), ("host: other.example.com\n", "another name answers")],
+)
+def test_an_http_answer_must_be_for_the_name_that_was_asked(body: str, actual: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = replace(parse(f"p connects 127.0.0.1:{server.getsockname()[1]}"), scheme="http")
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall((head + body).encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        (row,) = probe.run([asked], Path("/none"), 2.0)
+        thread.join()
+    assert row.actual == actual
+
+
+def test_a_server_that_says_nothing_ends_with_the_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        wanted = parse(f"p connects 127.0.0.1:{silent.getsockname()[1]}")
-        asked = [wanted.__class__(wanted.pod, wanted.verb, wanted.name, wanted.port, "http")]
-        (row,) = probe.run(asked, Path("/none"), 0.3)
+        asked = replace(parse(f"p connects 127.0.0.1:{silent.getsockname()[1]}"), scheme="http")
+        (row,) = probe.run([asked], Path("/none"), 0.3)
     assert (row.actual, row.ok) == ("connects, then fails", False)
     assert row.elapsed_ms < 2000
+
+
+def test_addresses_are_tried_only_when_the_names_are_looked_up(
+    monkeypatch: pytest.MonkeyPatch, listening: int
+) -> None:
+    """An address may be open because a name led to it: tried at the same time, it would depend on luck."""
+    events: list[str] = []
+    looked_up, connected = socket.getaddrinfo, probe._try
+
+    def slow_lookup(*arguments: Any, **options: Any) -> Any:
+        threading.Event().wait(0.2)
+        events.append("name")
+        return looked_up("127.0.0.1", *arguments[1:], **options)
+
+    def noted_connection(target: probe.Endpoint, timeout_s: float) -> Any:
+        events.append("address")
+        return connected(target, timeout_s)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
+    monkeypatch.setattr(probe, "_try", noted_connection)
+    asked = [parse(f"p connects 127.0.0.1:{listening}"), parse("p resolves x.example.com")]
+    assert all(row.ok for row in probe.run(asked, Path("/none"), 2.0))
+    assert events == ["name", "address"]
 
 
 def test_an_unanswered_dns_query_ends_with_the_deadline(

@@ -1,9 +1,10 @@
 """From records to an answer."""
 
+from ipaddress import IPv4Address, IPv6Address
+
 import pytest
 
-from lab.spec.topology import InternetName
-from lab.world.zone import AAAA, CNAME, MAX_CHAIN, NOERROR, NXDOMAIN, A, Zone
+from lab.world.zone import AAAA, CNAME, MAX_CHAIN, NOERROR, NXDOMAIN, A, Name, Zone
 
 
 def addresses(zone: Zone, name: str, qtype: int = A) -> list[str]:
@@ -14,12 +15,12 @@ def addresses(zone: Zone, name: str, qtype: int = A) -> list[str]:
 def zone() -> Zone:
     return Zone(
         {
-            "a.example.com": InternetName(a=("192.0.2.1",)),
-            "*.example.com": InternetName(a=("192.0.2.9",), aaaa=("2001:db8::9",)),
-            "deep.a.example.com": InternetName(a=("192.0.2.3",)),
-            "loop.example.net": InternetName(cname="pool.example.net"),
-            "pool.example.net": InternetName(cname="loop.example.net"),
-            "away.example.net": InternetName(cname="nowhere.example.org"),
+            "a.example.com": Name(a=(IPv4Address("192.0.2.1"),)),
+            "*.example.com": Name(a=(IPv4Address("192.0.2.9"),), aaaa=(IPv6Address("2001:db8::9"),)),
+            "deep.a.example.com": Name(a=(IPv4Address("192.0.2.3"),)),
+            "loop.example.net": Name(cname="pool.example.net"),
+            "pool.example.net": Name(cname="loop.example.net"),
+            "away.example.net": Name(cname="nowhere.example.org"),
         }
     )
 

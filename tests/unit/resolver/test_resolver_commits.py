@@ -1,0 +1,178 @@
+"""Telling the agent, against an agent that is an async function: bursts, hangs, losses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from acns.api import fqdndata_pb2 as pb
+from acns.api.codec import Mapping
+from acns.resolver.agent import AgentLink
+from acns.resolver.commits import CALLS_AT_ONCE, Commits, Outcome
+from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.turns import Turns
+from acns.telemetry.journal import Journal
+
+MAPPING = Mapping((b"www",), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1")
+Agent = Callable[[pb.FQDNMapping], Awaitable[pb.UpdateMappingResponse]]
+
+
+class Stub:
+    """The client's stub, with deadlines as gRPC keeps them."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.running = self.most = 0
+
+    async def UpdateMappingRequest(self, request: pb.FQDNMapping, timeout: float) -> Any:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._agent(request)
+        except TimeoutError:
+            raise _error(grpc.StatusCode.DEADLINE_EXCEEDED) from None
+        finally:
+            self.running -= 1
+
+
+def _error(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), None, None)
+
+
+def commits(agent: Agent, timeout_s: float = 0.1) -> Commits:
+    metrics, journal = ResolverMetrics(), Journal("", "resolver")
+    link = AgentLink("unix:/nowhere", metrics, journal)
+    link.stub = Stub(agent)  # type: ignore[assignment]
+    link.connected.set()
+    return Commits(link, timeout_s, 10_000, metrics, journal)
+
+
+async def confirm(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+    await asyncio.sleep(0.005)
+    return pb.UpdateMappingResponse(response=pb.RESPONSE_CODE_NO_ERROR)
+
+
+async def hang(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_a_burst_that_takes_longer_than_the_bound_is_committed_to_the_last() -> None:
+    made = commits(confirm, timeout_s=0.1)
+    started = time.monotonic()
+    outcomes = Counter(await asyncio.gather(*(made.commit(MAPPING) for _ in range(1500))))
+    assert outcomes == {Outcome.COMMITTED: 1500}
+    assert time.monotonic() - started > 0.2  # longer than the bound, or this shows nothing
+    assert made._link.stub.most == CALLS_AT_ONCE  # type: ignore[union-attr]
+
+
+async def test_a_hung_agent_holds_up_a_burst_no_longer_than_about_the_bound() -> None:
+    made = commits(hang, timeout_s=0.1)
+    started = time.monotonic()
+    outcomes = Counter(await asyncio.gather(*(made.commit(MAPPING) for _ in range(500))))
+    assert outcomes == {Outcome.SLOW: 500}
+    assert time.monotonic() - started < 0.5
+    assert len(made.backlog) == 500
+
+
+async def test_a_lost_agent_lets_those_in_line_go_at_once() -> None:
+    gone = asyncio.Event()
+
+    async def dies(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        await gone.wait()
+        raise _error(grpc.StatusCode.UNAVAILABLE)
+
+    made = commits(dies, timeout_s=10)
+    waiting = [asyncio.create_task(made.commit(MAPPING)) for _ in range(100)]
+    await asyncio.sleep(0)
+    gone.set()
+    async with asyncio.timeout(2):
+        assert Counter(await asyncio.gather(*waiting)) == {Outcome.LOST: 100}
+
+
+async def test_nothing_is_waited_for_without_a_connection() -> None:
+    made = commits(hang, timeout_s=10)
+    made._link.stub = None
+    async with asyncio.timeout(1):
+        assert await made.commit(MAPPING) is Outcome.LOST
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL]
+)
+async def test_an_error_of_the_agent_is_a_refusal_and_is_not_told_again(code: grpc.StatusCode) -> None:
+    async def refuse(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        raise _error(code)
+
+    made = commits(refuse)
+    assert await made.commit(MAPPING) is Outcome.REFUSED
+    assert len(made.backlog) == 0
+
+
+async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
+    told: list[str] = []
+
+    async def record(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        told.append(request.fqdn)
+        return await confirm(request)
+
+    made = commits(record)
+    for number in range(3):
+        made.keep(Mapping((b"n%d" % number,), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1"))
+    replay = asyncio.create_task(made.run())
+    async with asyncio.timeout(2):
+        while len(made.backlog):
+            await asyncio.sleep(0.001)
+    replay.cancel()
+    assert told == ["n0.", "n1.", "n2."]
+
+
+# --- turns -----------------------------------------------------------------------------------------------
+
+
+async def test_turns_are_taken_in_order() -> None:
+    turns, order = Turns(1, patience_s=10), []
+
+    async def work(number: int) -> None:
+        assert await turns.take()
+        order.append(number)
+        await asyncio.sleep(0)
+        turns.give()
+
+    await asyncio.gather(*(work(number) for number in range(20)))
+    assert order == list(range(20))
+
+
+async def test_who_waited_too_long_is_sent_away_when_a_turn_comes() -> None:
+    turns = Turns(1, patience_s=-1)
+    assert await turns.take()
+    late = asyncio.create_task(turns.take())
+    await asyncio.sleep(0)
+    turns.give()
+    assert not await late
+    assert await turns.take()  # the turn was not lost with the one sent away
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_one_who_leaves_the_line_takes_no_turn_along(granted: bool) -> None:
+    turns = Turns(1, patience_s=10)
+    assert await turns.take()
+    leaving = asyncio.create_task(turns.take())
+    await asyncio.sleep(0)
+    if granted:
+        turns.give()
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    if not granted:
+        turns.give()
+    async with asyncio.timeout(1):
+        assert await turns.take()
