@@ -58,10 +58,15 @@ def _chain(name: str, hook: str, priority: int, texts: list[tuple[str, str]]) ->
 
 def _ipv6() -> list[tuple[str, str]]:
     v6 = f"meta nfproto ipv6 iifname @{V6_BLOCKED}"
+    discovery = f"{v6} icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }}"
     return [
+        # Not beyond the link: a router forwards such a message like any other, whatever it carries.
+        (f"{discovery} ip6 daddr {{ fe80::/10, ff02::/16 }} accept", ""),
+        (f"{discovery} fib daddr type local accept", ""),
+        # To answer a claimed source would send the packet on to it, quoted.
+        (f"{v6} fib saddr . iif oif missing counter name ipv6 drop", "spoofed source"),
         # A reset ends a client's attempt at once; it waits a second after admin-prohibited.
         (f"{v6} meta l4proto tcp counter name ipv6 reject with tcp reset", "IPv4 only"),
-        (f"{v6} icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept", ""),
         (f"{v6} counter name ipv6 reject with icmpv6 admin-prohibited", "IPv4 only"),
     ]
 

@@ -45,6 +45,15 @@ class NumberRegistry:
             self._numbers[key] = self._fresh()
         return self._numbers[key]
 
+    def adopt(self, known: Mapping[str, int]) -> None:
+        """Numbers found in use elsewhere (the kernel): taken over where they contradict nothing known."""
+        taken = set(self._numbers.values())
+        for key, number in known.items():
+            if key not in self._numbers and number not in taken:
+                self._numbers[key] = number
+                taken.add(number)
+        self._next = max(self._next, *(number + 1 for number in known.values()), self.first)
+
     def keep_only(self, keys: Iterable[str]) -> None:
         """Mark all others as forgotten: their numbers stay theirs until the range is used up."""
         live = set(keys)

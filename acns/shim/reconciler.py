@@ -118,6 +118,9 @@ class Reconciler:
         before, selectors = self.learned.in_kernel, policy.fqdn_selectors()
         self.learned.cache.set_selectors(selectors)
         if self.outcome is None:
+            self.ledger.grants.adopt(
+                inventory.grants
+            )  # live connections carry them, whatever became of the ledger
             adopted = self.learned.adopt(selectors, inventory.sets)
             log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
         try:

@@ -1,8 +1,8 @@
-"""/etc/resolv.conf, /etc/hosts and /etc/nsswitch.conf of a pod.
+"""/etc/resolv.conf and /etc/hosts of a pod, as the kubelet writes them.
 
-The first two are as the kubelet writes them. ndots:5 with the search list has consequences that people
-meet as "DNS problems", and a lab must show them. Measured for a name with fewer than five dots, here
-`api.example.com`, when an FQDN policy has the search-list name REFUSED:
+ndots:5 with the search list has consequences that people meet as "DNS problems", and a lab must show them.
+Measured for a name with fewer than five dots, here `api.example.com`, when an FQDN policy has the
+search-list name REFUSED:
 
 * glibc 2.36 (getaddrinfo, curl, Debian's busybox): asks `api.example.com.default.svc.cluster.local`, is
   refused, asks it once more, skips the rest of the search list and asks `api.example.com` as it stands. It
@@ -46,8 +46,3 @@ def hosts(pod: Pod, address: IPv4Address) -> str:
         "fe00::2\tip6-allrouters\n"
         f"{address}\t{pod.name}\n"
     )
-
-
-def nsswitch_conf() -> str:
-    """Hosts from the file, then DNS: systemd-resolved would answer by the machine's own socket instead."""
-    return "passwd: files\ngroup: files\nhosts: files dns\n"

@@ -47,6 +47,18 @@ def test_no_number_left_is_said_clearly() -> None:
         registry.number("b")
 
 
+def test_numbers_found_in_the_kernel_are_taken_over_and_never_given_to_others() -> None:
+    registry = NumberRegistry("grants", 1, 9, {"a": 1})
+    registry.adopt({"b": 5, "c": 1})
+    assert [registry.number(key) for key in ("a", "b", "c", "d")] == [1, 5, 6, 7]
+
+
+def test_nothing_found_changes_nothing() -> None:
+    registry = NumberRegistry("grants", 1, 9)
+    registry.adopt({})
+    assert registry.number("a") == 1
+
+
 def test_numbers_known_from_before_are_kept_and_not_given_again() -> None:
     registry = NumberRegistry("grants", 1, 9, {"a": 4})
     assert (registry.number("a"), registry.number("b")) == (4, 5)

@@ -138,8 +138,9 @@ class NetNS:
         return self.run("sh", "-c", script, env=env)
 
     def socket(self, family: int, kind: int, *options: tuple[int, int, int]) -> socket.socket:
-        """A socket of the namespace, closed with the namespace."""
-        made: socket.socket = self.do(socket.socket, family, kind)
+        """A socket of the namespace, closed with the namespace; raw ones speak TCP."""
+        protocol = socket.IPPROTO_TCP if kind == socket.SOCK_RAW else 0
+        made: socket.socket = self.do(socket.socket, family, kind, protocol)
         made.settimeout(DEADLINE_S)
         for option in options:
             made.setsockopt(*option)

@@ -160,6 +160,19 @@ def test_answers_of_connections_opened_to_the_pod_pass(world: Any) -> None:
         world.talk(client, peer)
 
 
+def test_segments_that_belong_to_no_connection_reach_a_restricted_pod_only_from_its_node(
+    world: Any, until: Any
+) -> None:
+    reset = bytes.fromhex("1f90 1f91 00000001 00000000 5004 0000 0000 0000")
+    world.apply(world.allow(model.World()))
+    before = world.a.tcp_segments_received()
+    for where in (world.internet, world.node):
+        where.socket(socket.AF_INET, socket.SOCK_RAW).sendto(reset, (POD_A, 0))
+    until(lambda: world.counter("invalid") and world.a.tcp_segments_received() > before, "both were seen")
+    assert world.a.tcp_segments_received() == before + 1
+    assert world.counter("invalid") == 1
+
+
 def test_icmp_errors_of_an_allowed_connection_come_back(world: Any) -> None:
     world.apply(world.allow(world.cidr("203.0.113.0/24"), 9, "UDP"))
     client = world.udp(world.a, POD_A)

@@ -32,7 +32,7 @@ PATIENCE_S = 5.0
 
 @contextmanager
 def repeating(step: Callable[[], None], every_s: float) -> Iterator[None]:
-    """`step` again and again in a thread until the block ends; what it raises, the end of the block raises."""
+    """`step` again and again in a thread until the block ends, which raises what it raised."""
     ended = threading.Event()
     failures: list[BaseException] = []
 
@@ -63,6 +63,7 @@ class Download:
 
     def __init__(self, pod: PodHandle, host: str, size_bytes: int = 64 << 20) -> None:
         url = f"https://{host}/download?bytes={size_bytes}"
+        self.size_bytes = size_bytes
         self.received_bytes = 0
         self._hurry = threading.Event()
         self._curl = pod.popen(

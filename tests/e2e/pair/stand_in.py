@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 from lab.runtime.handles import ProcessHandle
@@ -40,10 +41,19 @@ def stand_in(lab: Lab, node: str, agent: str, program: Path) -> Iterator[None]:
 
 def is_ready(process: ProcessHandle) -> bool:
     """Whether whatever runs in the agent's place says that it is ready."""
+    return _readyz(process) == HTTPStatus.OK
+
+
+def answers_http(process: ProcessHandle) -> bool:
+    """Whether anything runs in the agent's place, ready or not."""
+    return _readyz(process) is not None
+
+
+def _readyz(process: ProcessHandle) -> int | None:
     try:
-        return process.http_get("/readyz").status == 200
+        return process.http_get("/readyz").status
     except OSError:
-        return False
+        return None
 
 
 def wait_joined(lab: Lab, node: str) -> None:

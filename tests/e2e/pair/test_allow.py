@@ -221,9 +221,7 @@ def learn(stage: Stage, new_name: tuple[str, list[str]], transport: str = "udp")
     """`batch` asks for the name."""
     name, addresses = new_name
     message = wire.query(wire.mixed_case(name, stage.rng), ident=stage.id16())
-    ask = stage.batch.ask_tcp if transport == "tcp" else stage.batch.ask
-    asked = ask(stage.cluster_ip, message)
-    answer = asked[0] if isinstance(asked, list) else asked
+    answer = stage.batch.ask_over(transport, stage.cluster_ip, message)
     assert sorted(wire.addresses(answer)) == sorted(addresses)
 
 

@@ -96,10 +96,12 @@ def mixed_case(name: str, rng: random.Random) -> str:
 # --- DNS messages -----------------------------------------------------------------------------------------
 
 
-def query(name: str | list[bytes], qtype: int | str = "A", *, ident: int, **header: int) -> bytes:
+def query(name: str | list[bytes], qtype: int | str = "A", *, ident: int) -> bytes:
     """A DNS query; a list of labels goes on the wire as it is, dots and all."""
-    qname = name if isinstance(name, str) else labels_wire(name)
-    return bytes(DNS(id=ident, rd=1, qd=DNSQR(qname=qname, qtype=qtype), **header))
+    if isinstance(name, str):
+        return bytes(DNS(id=ident, rd=1, qd=DNSQR(qname=name, qtype=qtype)))
+    nameless = bytes(DNS(id=ident, rd=1, qd=DNSQR(qname=".", qtype=qtype)))
+    return nameless[:QUESTION] + labels_wire(name) + nameless[QUESTION + 1 :]
 
 
 def labels_wire(labels: list[bytes]) -> bytes:
@@ -173,13 +175,18 @@ def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S)
 
 def from_(address: str) -> Wanted:
     """Packets whose source is this address."""
-    layer = IP if ip_address(address).version == 4 else IPv6
+    layer = _network(address)
     return lambda packet: layer in packet and packet[layer].src == address
 
 
-def to_(*addresses: str) -> Wanted:
-    """IPv4 packets to one of these addresses."""
-    return lambda packet: IP in packet and packet[IP].dst in addresses
+def to(address: str) -> Wanted:
+    """Packets whose destination is this address."""
+    layer = _network(address)
+    return lambda packet: layer in packet and packet[layer].dst == address
+
+
+def _network(address: str) -> type[Packet]:
+    return IP if ip_address(address).version == 4 else IPv6
 
 
 def holding(needle: str | bytes) -> Wanted:
@@ -272,12 +279,12 @@ class Wire:
     def answer(self, port: int, timeout_s: float = DEADLINE_S) -> Packet:
         """The first datagram to a port of this pod."""
         return wait_for(
-            self.tap, lambda packet: is_udp_to(port)(packet) and packet[IP].dst == self.address, timeout_s
+            self.tap, lambda packet: to(self.address)(packet) and is_udp_to(port)(packet), timeout_s
         )
 
     def answers(self, port: int) -> list[Packet]:
         """All datagrams to a port of this pod so far."""
-        return seen(self.tap, lambda packet: is_udp_to(port)(packet) and packet[IP].dst == self.address)
+        return seen(self.tap, lambda packet: to(self.address)(packet) and is_udp_to(port)(packet))
 
     def ask(self, server: str, message: bytes, *, sport: int = 0) -> bytes:
         """A DNS message over UDP, and what comes back for it."""
@@ -286,9 +293,8 @@ class Wire:
     def syn(self, server: str, port: int, *, source: str = "") -> int:
         """Send a SYN from a random port; its sequence number, by which it is known at every tap."""
         sequence = self.rng.getrandbits(32)
-        v4 = ip_address(server).version == 4
-        network = IP if v4 else IPv6
-        source = source or (self.address if v4 else self.address_v6)
+        network = _network(server)
+        source = source or (self.address if network is IP else self.address_v6)
         sport = self.rng.randrange(20_000, 60_000)
         self.send(network(src=source, dst=server) / TCP(sport=sport, dport=port, flags="S", seq=sequence))
         return sequence
@@ -309,6 +315,10 @@ class Wire:
                 connection.sendall(framed(message))
                 answers.append(read_framed(connection))
             return answers
+
+    def ask_over(self, transport: str, server: str, message: bytes) -> bytes:
+        """One DNS message over `udp` or `tcp`, and what comes back."""
+        return self.ask_tcp(server, message)[0] if transport == "tcp" else self.ask(server, message)
 
     def fence(self) -> None:
         """Returns when the node is done with all that was sent before: a later query has been answered.

@@ -215,7 +215,8 @@ class ScriptedAgent(rpc.FQDNDataServicer):
         sent = 0
         while context.is_active():
             with self._changed:
-                self._changed.wait_for(lambda seen=sent: self._version > seen, timeout=0.1)  # type: ignore[misc]
+                if self._version == sent:
+                    self._changed.wait(timeout=0.1)
                 state, version = self._latest, self._version
             if version == sent or not context.is_active():
                 continue

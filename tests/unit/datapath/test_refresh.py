@@ -1,4 +1,4 @@
-"""How an element is refreshed: by adding it again, or (before Linux 6.12) by taking it out and in, in one batch."""
+"""How an element is refreshed: added again or, before Linux 6.12, taken out and in within one batch."""
 
 from __future__ import annotations
 

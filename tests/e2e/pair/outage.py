@@ -1,0 +1,232 @@
+"""The story of an outage: the shim dies and comes back, then the resolver, then both at once.
+
+All the while a pod without a policy asks and connects, a long download runs through a connection of an
+enforced pod, and the kernel's learned sets are read again and again. What is seen is written down; judging is
+left to the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from acns.dns import pattern
+from lab.capture.tap import Tap
+from lab.runtime.handles import NodeHandle
+from lab.runtime.lab import Lab
+from lab.spec.topology import InternetName
+
+from . import probes, wire
+from .companions import Download, KernelWatch, Steady
+from .probes import Answer, Sides
+from .stand_in import answers_http, wait_joined
+from .wire import Wire, tapped, until
+
+ZONE = "storage.example.net"
+"""`batch` may ask for what is directly below, and connect to it on PORT."""
+SELECTOR = pattern.match_pattern(f"*.{ZONE}")
+PORT = 443
+TTL_S = 300
+DOWNLOAD_FROM = "api.example.com"
+LEGACY_NAME, LEGACY_SERVER = "evil.example.org", ("198.51.100.99", 80)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it happens: `batch`, watched on both sides of its node, and the cluster's DNS pod."""
+
+    lab: Lab
+    sides: Sides
+    dns_pod: Tap
+    names: dict[str, str]
+    """Names of ZONE that nobody has asked for yet, each with an address of its own."""
+    stranger: str
+    """An address of the Internet that no answer ever told."""
+
+    @property
+    def node(self) -> NodeHandle:
+        return self.lab.node("node1")
+
+    def take(self) -> tuple[str, str]:
+        """A new name and its address."""
+        return self.names.popitem()
+
+    def learn(self) -> str:
+        """Ask for a new name; its address."""
+        name, address = self.take()
+        assert self.sides.ask(name) == Answer(wire.NOERROR, (address,))
+        return address
+
+    def open(self, *addresses: str, known: str) -> set[str]:
+        """Those of the addresses, and of the stranger's, that a SYN gets through to."""
+        return self.sides.let_out([*addresses, self.stranger], PORT, known=known)
+
+    def wait_open(self, address: str, *, known: str) -> None:
+        until(lambda: self.sides.let_out([address], PORT, known=known), f"{address} is open")
+
+    def upstream_queries(self, name: str) -> int:
+        """How often the Internet was asked for a name."""
+        return sum(entry["name"] == f"{name}." for entry in self.lab.internet.queries())
+
+    def leaks(self, known: str) -> list[str]:
+        """What became of a query over UDP and of one over TCP; empty when they failed closed."""
+        cable = self.sides.wire
+        label = wire.fresh_label(cable.rng)
+        message = wire.query(f"{label}.{ZONE}", ident=cable.rng.getrandbits(16))
+        port = cable.udp(cable.cluster_dns, message)
+        sequence = cable.syn(cable.cluster_dns, wire.DNS_PORT)
+        self.open(known=known)  # a fence: what was sent before has been judged
+        reached = [
+            *wire.seen(self.dns_pod, wire.holding(label)),
+            *wire.seen(self.dns_pod, wire.is_syn(sequence)),
+        ]
+        return [packet.summary() for packet in (*reached, *cable.answers(port))]
+
+    def wait_download_flows(self) -> None:
+        """Wait until data of the download come to its pod."""
+        with tapped(self.lab.pod("frontend")) as tap:
+            until(
+                lambda: any(one.payload_bytes and one.source_port == PORT for one in probes.segments_in(tap)),
+                "the download goes on",
+            )
+
+    def wait_well(self) -> None:
+        """Wait until both agents are ready and have met."""
+        self.node.shim.wait_ready()
+        self.node.resolver.wait_ready()
+        wait_joined(self.lab, self.node.name)
+
+
+@contextmanager
+def places(lab: Lab) -> Iterator[Place]:
+    """The place, with names enough."""
+    rng = wire.seeded()
+    names = {f"{wire.fresh_label(rng)}.{ZONE}": wire.fresh_address(rng) for _ in range(16)}
+    records = {name: InternetName(a=(IPv4Address(address),), ttl_s=TTL_S) for name, address in names.items()}
+    _, stranger = names.popitem()
+    with (
+        wire.more_names(lab, records),
+        Sides.of(lab, "batch", rng) as sides,
+        tapped(lab.pod("kube-dns")) as dns_pod,
+    ):
+        yield Place(lab, sides, dns_pod, names, stranger)
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutShim:
+    allowed: Answer
+    """To the fresh name, asked for the first time."""
+    fresh: str
+    """The fresh name's address."""
+    denied: Answer
+    denied_upstream: int
+    """Packets about the denied name at the DNS pod."""
+    open: set[str]
+    open_afterwards: set[str]
+    asked_upstream: int
+    """Queries for the fresh name that the Internet saw, the return included."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutResolver:
+    leaks: list[str]
+    dig: int
+    """dig's exit code; 9: no server answered."""
+    open: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutBoth:
+    leaks: list[str]
+    open: set[str]
+    leaks_without_policy: list[str]
+    """When the resolver was back and the shim was not."""
+    last: str
+    """The address of a name that was asked for when both were back."""
+    open_afterwards: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """`known` was learned before anything happened; `stranger` never."""
+
+    known: str
+    stranger: str
+    without_shim: WithoutShim
+    without_resolver: WithoutResolver
+    without_both: WithoutBoth
+    legacy: Steady
+    watch: KernelWatch
+    download: Download
+
+
+@contextmanager
+def told(place: Place) -> Iterator[Story]:
+    """The whole story; the download still runs inside the block."""
+    known = place.learn()
+    with contextlib.ExitStack() as stack:
+        cable = stack.enter_context(Wire(place.lab, "legacy", place.sides.wire.rng))
+        download = stack.enter_context(Download(place.lab.pod("frontend"), DOWNLOAD_FROM))
+        place.wait_download_flows()
+        watch = KernelWatch(place.node)
+        legacy = Steady(cable, LEGACY_NAME, LEGACY_SERVER)
+        with watch.running(), legacy.running():
+            watch.require(SELECTOR, known)
+            without_shim = _shim_dies(place, known)
+            watch.require(SELECTOR, without_shim.fresh)
+            without_resolver = _resolver_dies(place, known)
+            without_both = _both_die(place, known)
+        yield Story(
+            known, place.stranger, without_shim, without_resolver, without_both, legacy, watch, download
+        )
+
+
+def _shim_dies(place: Place, known: str) -> WithoutShim:
+    label = wire.fresh_label(place.sides.wire.rng)
+    fresh_name, fresh = place.take()
+    place.node.shim.hold()
+    denied = place.sides.ask(f"{label}.example.org")
+    # Behind it, so that whatever the denied query did is seen when this one's answer is.
+    allowed = place.sides.ask(fresh_name)
+    denied_upstream = len(wire.seen(place.dns_pod, wire.holding(label)))
+    open_ = place.open(known, fresh, known=known)
+    place.wait_download_flows()
+    place.node.shim.start()
+    place.wait_well()
+    place.wait_open(fresh, known=known)
+    open_afterwards = place.open(known, fresh, known=known)
+    asked = place.upstream_queries(fresh_name)
+    return WithoutShim(allowed, fresh, denied, denied_upstream, open_, open_afterwards, asked)
+
+
+def _resolver_dies(place: Place, known: str) -> WithoutResolver:
+    place.node.resolver.hold()
+    name, _ = place.take()
+    leaks = place.leaks(known)
+    dig = place.sides.wire.pod.run(["dig", "+tries=1", "+time=1", name]).returncode
+    open_ = place.open(known, known=known)
+    place.wait_download_flows()
+    place.node.resolver.start()
+    place.wait_well()
+    return WithoutResolver(leaks, dig, open_)
+
+
+def _both_die(place: Place, known: str) -> WithoutBoth:
+    """The resolver comes back first: without a shim it has no policy."""
+    place.node.shim.hold()
+    place.node.resolver.hold()
+    leaks, open_ = place.leaks(known), place.open(known, known=known)
+    place.wait_download_flows()
+    place.node.resolver.start()
+    until(lambda: answers_http(place.node.resolver), "the resolver runs")
+    leaks_without_policy = place.leaks(known)
+    place.node.shim.start()
+    place.wait_well()
+    last = place.learn()
+    place.wait_open(last, known=known)
+    open_afterwards = place.open(known, last, known=known)
+    place.wait_download_flows()
+    return WithoutBoth(leaks, open_, leaks_without_policy, last, open_afterwards)
