@@ -49,7 +49,8 @@ class Mappings:
         except codec.BadMessage as error:
             self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason=str(error))
             return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
-        if source not in self._endpoints:
+        endpoint = self._endpoints.get(source)
+        if endpoint is None:
             self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason="endpoint not found")
             return pb.RESPONSE_CODE_ERROR_ENDPOINT_NOT_FOUND
         if request.response_code != NOERROR or not reported:
@@ -65,7 +66,7 @@ class Mappings:
         self.journal.record(
             Event.MAPPING_COMMITTED,
             name=request.fqdn,
-            endpoint=self._endpoints[source],
+            endpoint=endpoint,
             addresses=[str(IPv4Address(address)) for address in addresses],
             ttl=ttl_s,
             sets=[selector.key for selector in change.put],

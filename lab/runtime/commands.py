@@ -74,7 +74,7 @@ def down(name: str | None) -> int:
     name = name or sole_name()
     if name is None:
         remark("no lab is there: nothing to take down")
-    elif take_down(name):
+    elif take_down(name, remark):
         remark(f"lab {name} is down: nothing of it is left")
     else:
         remark(f"there is no lab {name}: nothing to take down")

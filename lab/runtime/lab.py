@@ -77,8 +77,7 @@ class Lab:
         """
         order = _order(topology, agents or Agents())
         folder = state.folder_of(name or order.topology.name)
-        waiting = f"another command is working on lab {folder.name}: waiting for it"
-        with state.locked(folder, lambda: progress(waiting)) as lock:
+        with state.locked(folder, lambda: progress(_waiting(folder))) as lock:
             record = folder.record()
             if record and record.ready and record.digest == order.digest and record.alive():
                 return cls._mend(folder, record, order, progress)
@@ -238,12 +237,15 @@ class Lab:
         )
 
 
-def take_down(name: str) -> bool:
-    """End the lab of that name, whatever state it is in, without its topology. False when there is none."""
+def take_down(name: str, progress: Progress = control.silent) -> bool:
+    """End the lab of that name, whatever state it is in, without its topology. False when there is none.
+
+    A lab that is still being built is waited for; `progress` is told.
+    """
     folder = state.folder_of(name)
     if not folder.path.is_dir():
         return False
-    with state.locked(folder):
+    with state.locked(folder, lambda: progress(_waiting(folder))):
         was_there = any(folder.path.iterdir())
         state.remove(folder, enter.collect)
     return was_there
@@ -336,6 +338,10 @@ def _only_folder() -> LabFolder:
     if not up:
         raise LabNotFound("no lab is up", hint="invoke lab.up")
     raise LabNotFound("several labs are up: say which", hint=f"--name; {_known()}")
+
+
+def _waiting(folder: LabFolder) -> str:
+    return f"another command is working on lab {folder.name}: waiting for it"
 
 
 def _known() -> str:

@@ -82,9 +82,7 @@ def test_an_answer_is_passed_on_byte_for_byte_but_for_its_id(stage: Stage) -> No
     qname = wire.mixed_case("www.example.com", stage.rng)
     asked = DNS(id=stage.id16(), rd=1, qd=DNSQR(qname=qname), ar=DNSRROPT(rclass=1400, rdata=[cookie]))
     answer = stage.frontend.ask(stage.cluster_ip, bytes(asked))
-    (given,) = wire.seen(
-        stage.dns_pod, lambda packet: UDP in packet and packet[IP].dst in stage.node_addresses
-    )
+    (given,) = wire.seen(stage.dns_pod, wire.to_(*stage.node_addresses))
     assert answer[2:] == wire.payload(given)[2:]
     assert wire.ident(answer) == asked.id
 

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 
 import pytest
 from scapy.layers.dns import DNS
-from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.inet import IP, TCP, UDP, fragment
 from scapy.packet import Raw
 
 from lab.runtime.handles import Inside
@@ -364,7 +364,8 @@ def unharmed(stage: Stage) -> Iterator[None]:
     with living(stage):
         yield
         stage.frontend.fence()
-        assert wire.seen(stage.dns_pod, wire.to(stage.dns_address)) == []
+        to_server = wire.seen(stage.dns_pod, wire.to_(stage.dns_address))
+        assert [packet for packet in to_server if UDP in packet or packet[TCP].flags.S] == []
 
 
 def replies(stage: Stage, transport: str, messages: dict[str, bytes]) -> dict[str, list[int]]:

@@ -163,7 +163,7 @@ def test_a_client_is_refused_ipv6_with_its_first_packet(stage: Stage) -> None:
         client.settimeout(wire.DEADLINE_S)
         with pytest.raises(ConnectionRefusedError):
             client.connect((DUAL_V6, 443))
-    sent = wire.seen(stage.frontend.tap, lambda packet: wire.to(DUAL_V6)(packet) and TCP in packet)
+    sent = wire.seen(stage.frontend.tap, wire.both(wire.to_(DUAL_V6), wire.is_tcp_to(443)))
     assert [str(packet[TCP].flags) for packet in sent] == ["S"]
 
 
@@ -267,7 +267,7 @@ def test_curl_reaches_the_dual_name_over_ipv4(stage: Stage) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"host: {DUAL}\n" in done.stdout
     assert f"server: {DUAL_V4}:443\n" in done.stdout
-    assert wire.seen(stage.internet, lambda packet: wire.to(DUAL_V4)(packet) and TCP in packet)
+    assert wire.seen(stage.internet, wire.both(wire.to_(DUAL_V4), wire.is_tcp_to(443)))
     tried = wire.seen(stage.frontend.tap, lambda packet: IPv6 in packet and TCP in packet)
     assert tried == []
 

@@ -17,11 +17,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from acns.dns import pattern
 from lab.runtime.lab import Lab
 from lab.spec.topology import InternetName
 
 from . import wire
-from .companions import Download
+from .companions import Download, KernelWatch
 from .desk import Desk, policy
 from .probes import Answer, Segment, Sides, segments_in, segments_out
 from .wire import NOERROR, fresh_address, fresh_label, more_names, until
@@ -193,25 +194,27 @@ def test_an_edit_that_keeps_the_rule_cuts_nothing(room: Room) -> None:
     other, _ = room.take()
     room.desk.write("extra.yaml", policy("extra", asks=[SERVER_NAME], connects=[SERVER_NAME]))
     room.desk.wait_in_kernel(SERVER_NAME)
-    with connected(room) as made:
+    with connected(room) as made, watched(room) as watch:
         names = [other, SERVER_NAME]
         room.desk.write("extra.yaml", policy("extra", asks=names, connects=names))
         room.desk.wait_in_kernel(other)
         wait_both_ways(room, made, time.time_ns())
         assert made.download.finish() == (made.download.size_bytes, 0, "")
+    assert watch.missing == {}
 
 
-def test_a_rule_that_moves_to_another_policy_keeps_its_connections(room: Room) -> None:
+def test_a_rule_that_moves_to_another_file_is_never_gone_in_between(room: Room) -> None:
     (old_mark, _), (new_mark, _) = room.take(), room.take()
     room.desk.write("extra.yaml", policy("extra", asks=[SERVER_NAME], connects=[SERVER_NAME, old_mark]))
     room.desk.wait_in_kernel(old_mark)
-    with connected(room) as made:
+    with connected(room) as made, watched(room) as watch:
         room.desk.write("moved.yaml", policy("moved", asks=[SERVER_NAME], connects=[SERVER_NAME, new_mark]))
         room.desk.remove("extra.yaml")
         room.desk.wait_in_kernel(new_mark)
         room.desk.wait_gone(old_mark)
         wait_both_ways(room, made, time.time_ns())
         assert made.download.finish() == (made.download.size_bytes, 0, "")
+    assert watch.missing == {}
 
 
 def test_a_selector_that_appears_opens_names_already_known(room: Room) -> None:
@@ -235,6 +238,16 @@ def test_a_selector_that_goes_takes_its_addresses_with_it(room: Room) -> None:
     room.desk.wait_gone(name)
     assert address not in room.desk.node.ruleset()
     assert room.open(room.known, address) == {room.known}
+
+
+@contextmanager
+def watched(room: Room) -> Iterator[KernelWatch]:
+    """The server's address must be in its learned set all along."""
+    watch = KernelWatch(room.desk.node)
+    watch.require(pattern.match_name(SERVER_NAME), SERVER)
+    with watch.running():
+        yield watch
+    assert watch.samples > 0
 
 
 def wrong(text: str) -> str:

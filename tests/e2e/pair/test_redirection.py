@@ -301,14 +301,12 @@ def assert_same_but_for_id(forwarded: list[bytes], asked: list[bytes]) -> None:
 
 def udp_queries(tap: Tap, server: str) -> list[Packet]:
     """The datagrams to a DNS server, as they came to it."""
-    return wire.seen(tap, lambda packet: wire.is_udp_to(53)(packet) and packet[IP].dst == server)
+    return wire.seen(tap, wire.both(wire.to_(server), wire.is_udp_to(53)))
 
 
 def tcp_segments(tap: Tap, server: str) -> list[Packet]:
     """The segments to a DNS server, as they came to it."""
-    return wire.seen(
-        tap, lambda packet: TCP in packet and packet[TCP].dport == 53 and packet[IP].dst == server
-    )
+    return wire.seen(tap, wire.both(wire.to_(server), wire.is_tcp_to(53)))
 
 
 def messages_in(segments: list[Packet]) -> list[bytes]:

@@ -210,7 +210,7 @@ def test_with_its_pair_dead_a_nodes_pods_reach_what_they_knew_and_ask_in_vain(la
         scene.app_1.wire.udp(
             scene.app_1.wire.cluster_dns, query(f"{label}.example.com", ident=scene.rng.getrandbits(16))
         )
-        # Sent behind the query, on the same cable: where this one has come through, the other has been judged.
+        # Sent behind the query, on the same cable: once this one is through, the other has been judged.
         wait_for(scene.app_1.internet, is_syn(scene.app_1.wire.syn(address, HTTPS)))
         assert seen(scene.dns_pod, holding(label)) == []
 

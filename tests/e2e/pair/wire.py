@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, ip_address
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scapy.layers.dns import DNS, DNSQR
 from scapy.layers.inet import IP, TCP, UDP
@@ -179,13 +179,16 @@ def from_(address: str) -> Wanted:
     return lambda packet: layer in packet and packet[layer].src == address
 
 
-def to(address: str) -> Wanted:
-    """Packets whose destination is this address."""
-    layer = _network(address)
-    return lambda packet: layer in packet and packet[layer].dst == address
+def to_(*addresses: str) -> Wanted:
+    """Packets whose destination is one of these addresses."""
+    layers = {address: _network(address) for address in addresses}
+    return lambda packet: any(
+        layer in packet and packet[layer].dst == address for address, layer in layers.items()
+    )
 
 
-def _network(address: str) -> type[Packet]:
+def _network(address: str) -> Any:
+    """scapy's layer for addresses of this kind."""
     return IP if ip_address(address).version == 4 else IPv6
 
 
@@ -278,13 +281,11 @@ class Wire:
 
     def answer(self, port: int, timeout_s: float = DEADLINE_S) -> Packet:
         """The first datagram to a port of this pod."""
-        return wait_for(
-            self.tap, lambda packet: to(self.address)(packet) and is_udp_to(port)(packet), timeout_s
-        )
+        return wait_for(self.tap, both(to_(self.address), is_udp_to(port)), timeout_s)
 
     def answers(self, port: int) -> list[Packet]:
         """All datagrams to a port of this pod so far."""
-        return seen(self.tap, lambda packet: to(self.address)(packet) and is_udp_to(port)(packet))
+        return seen(self.tap, both(to_(self.address), is_udp_to(port)))
 
     def ask(self, server: str, message: bytes, *, sport: int = 0) -> bytes:
         """A DNS message over UDP, and what comes back for it."""

@@ -123,6 +123,24 @@ def test_upstream_connection_closed_while_idle_is_made_again(bench: Bench) -> No
         server.close()
 
 
+def test_query_sent_into_a_connection_that_the_server_is_closing_is_sent_once_more(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("a.example.com.", ident=1))
+    server = accepted(bench, listener)
+    send_framed(server, answer(receive_framed(server), "192.0.2.7"))
+    assert receive_framed(pod)[1] == 1
+    send_framed(pod, query("b.example.com.", ident=2))
+    first = receive_framed(server)
+    server.close()
+    server = accepted(bench, listener)
+    again = receive_framed(server)
+    assert again[2:] == first[2:]
+    server.close()
+    failed = receive_framed(pod)  # once more, not for ever
+    assert (failed[1], rcode(failed)) == (2, SERVFAIL)
+
+
 def test_server_that_closes_without_answering_is_servfail(bench: Bench) -> None:
     bench.serving("*.example.com")
     listener, pod = listening(bench), pod_connection(bench)

@@ -209,6 +209,7 @@ def test_query_sent_straight_to_the_resolvers_port_gets_nothing(bench: Bench) ->
     local = bench.keep(bench.world.node.udp())
     local.sendto(query("www.example.com."), ("127.0.0.1", 10053))
     assert quiet(local)
+    assert bench.resolver.metric('acns_dns_queries_total{transport="udp",verdict="direct"}') == 1
     pod = bench.pod_socket()  # and it goes on serving
     pod.sendto(query("www.example.org."), (SERVER, 53))
     assert rcode(pod.recv(4096)) == REFUSED

@@ -134,6 +134,30 @@ async def test_an_object_in_two_files_counts_once_and_is_reported(folder: Path, 
     assert [problem.path for problem in observed.problems] == [str(folder / "b.yaml")]
 
 
+async def test_objects_that_move_to_a_new_file_never_go_away_in_between(
+    folder: Path, watched: Watched
+) -> None:
+    write(folder / "old.yaml", NAMESPACE.format(name="a"))
+    write(folder / "other.yaml", NAMESPACE.format(name="b"))
+    seen = [await watched.next()]
+    write(folder / "new.yaml", NAMESPACE.format(name="a"), age_s=0)
+    (folder / "old.yaml").unlink()
+    if watched.source._scan():
+        seen.append(watched.source._observe())
+    while "new.yaml" not in watched.source._files or "old.yaml" in watched.source._files:
+        seen.append(await watched.next())
+    assert [(names(observed), observed.problems) for observed in seen] == [(["a", "b"], ())] * len(seen)
+
+
+async def test_a_file_that_is_missing_for_a_moment_takes_nothing_away(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    (folder / "a.yaml").unlink()
+    assert not watched.source._scan()
+    write(folder / "a.yaml", NAMESPACE.format(name="changed"), age_s=5)
+    assert names(await watched.next()) == ["changed"]
+
+
 async def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         await Watched(tmp_path / "nowhere", tmp_path / "memory.json").next()
