@@ -6,8 +6,11 @@ keys are errors (a misspelt limit that is silently ignored is a limit that is of
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import re
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +24,10 @@ from acns.located import did_you_mean
 Settings = TypeVar("Settings")
 
 
-def load(kind: type[Settings], path: Path) -> Settings:
-    """`path` as a `kind` (a dataclass). Raises InputError with every problem, each with its line."""
+def load(kind: type[Settings], path: Path | None) -> Settings:
+    """`path` as a `kind` (a dataclass); without one, all defaults. Raises InputError: each problem, its line."""
+    if path is None:
+        return kind()
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -40,6 +45,18 @@ def load(kind: type[Settings], path: Path) -> Settings:
     if problems:
         raise InputError(problems)
     return settings
+
+
+def describe(kind: type[Any]) -> Iterator[tuple[str, str | None, str]]:
+    """(name, default as TOML or None, meaning) of every setting, from the docstrings under the fields."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    for item, following in zip(tree.body, tree.body[1:], strict=False):
+        match item, following:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(meaning))):
+                default = defaults[name]
+                yield name, None if default is dataclasses.MISSING else _literal(default), meaning
 
 
 def render(values: dict[str, Any]) -> str:

@@ -32,11 +32,6 @@ class Flight(Protocol):
         """Nobody is left to answer to."""
 
 
-def with_id(packet: bytes, identifier: int) -> bytes:
-    """`packet` under another message ID."""
-    return identifier.to_bytes(ID_BYTES) + packet[ID_BYTES:]
-
-
 def restored(answer: bytes, query: bytes) -> bytes:
     """`answer` under the ID of `query`."""
     return query[:ID_BYTES] + answer[ID_BYTES:]

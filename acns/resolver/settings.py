@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-
-from acns import settings as files
-from acns.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +71,7 @@ class ResolverSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.listen_port <= 65_535:
             raise ValueError("listen_port must be 1 to 65535")
+        _check_peer(self.fqdndata)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 1:
@@ -86,34 +80,9 @@ class ResolverSettings:
             raise ValueError("max_in_flight must be at most 400000: there are 16 sockets with 65536 IDs each")
 
 
-def load(path: Path | None) -> ResolverSettings:
-    """The settings of `path`, the defaults without one. Raises InputError with every problem and its line."""
-    settings = files.load(ResolverSettings, path) if path else ResolverSettings()
-    _check_peer(settings.fqdndata)
-    return settings
-
-
 def _check_peer(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not (address.startswith("unix:") and len(address) > 5) and not (host and port.isdigit()):
-        raise InputError(
-            f"fqdndata = '{address}' is neither unix:PATH nor host:port",
-            hint="for example unix:/run/acns/fqdndata.sock",
+        raise ValueError(
+            f"'{address}' is neither unix:PATH nor host:port, as in unix:/run/acns/fqdndata.sock"
         )
-
-
-def describe() -> Iterator[tuple[str, str, str]]:
-    """(name, default as TOML, meaning) of every setting, from the docstrings above; for `--help`."""
-    tree = ast.parse(inspect.getsource(ResolverSettings)).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    defaults = {field.name: field.default for field in dataclasses.fields(ResolverSettings)}
-    for item, following in zip(tree.body, tree.body[1:], strict=False):
-        if (
-            isinstance(item, ast.AnnAssign)
-            and isinstance(item.target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            name = item.target.id
-            default = files.render({name: defaults[name]}).split("= ", 1)[1].strip()
-            yield name, default, str(following.value.value)

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from acns.resolver.flight import ID_BYTES, Flight, restored, with_id
+from acns.dns.message import with_id
+from acns.resolver.flight import ID_BYTES, Flight, restored
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import Server
 from acns.telemetry.metrics import Tally

@@ -19,7 +19,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from acns.resolver.flight import ID_BYTES, Flight, restored, with_id
+from acns.dns.message import with_id
+from acns.resolver.flight import ID_BYTES, Flight, restored
 from acns.resolver.intercept import MAX_MESSAGE_BYTES, RECEIVE_BUFFER_BYTES, Address
 from acns.telemetry.metrics import Tally
 

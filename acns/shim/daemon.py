@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 
 from acns.datapath import routes
-from acns.errors import EnvironmentFault
+from acns.errors import AcnsError, EnvironmentFault
 from acns.fqdn.cache import NameCache
 from acns.policy.profiles import Profile
 from acns.shim import readiness
@@ -99,13 +99,15 @@ class Daemon:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(work) for work in (self._observe(), self.reconciler.run(), self._collect())
-            ]
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
+        parts = (self._observe(), self.reconciler.run(), self._collect())
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part) for part in parts]
+                await stop.wait()
+                for task in tasks:
+                    task.cancel()
+        except* AcnsError as failures:
+            raise failures.exceptions[0] from failures
 
     async def _observe(self) -> None:
         async for observed in self.source.watch():
@@ -115,8 +117,12 @@ class Daemon:
         """Collections, each one interval after the last (Cilium: the DNS garbage collector job)."""
         while True:
             await asyncio.sleep(self.settings.fqdn_gc_interval_s)
-            async with self.kernel.lock:
-                gone = (await self.learned.collect()).delete
+            try:
+                async with self.kernel.lock:
+                    gone = (await self.learned.collect()).delete
+            except AcnsError as error:  # what is kept too long does no harm: the next one gets it
+                log.failure("collection failed", error)
+                continue
             for selector, addresses in gone.items():
                 self.journal.record(
                     Event.ADDRESS_GONE, selector=selector.key, count=len(addresses), why="expired"

@@ -57,3 +57,6 @@ class ShimSettings:
 
     log_file: str = ""
     """File for the JSON log; empty is stderr."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: this and worse."""

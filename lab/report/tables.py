@@ -159,7 +159,7 @@ def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
     resolver = f"{topology.nodes[0].name}/resolver"
     steps += [
         (f"invoke lab.check{flag}", "the whole truth table again; exit code 1 where it disagrees"),
-        (f"invoke lab.logs{flag} --follow {resolver}", "each decision as it is made"),
+        (f"invoke lab.logs{flag} --follow {resolver}", "what that agent says, as it says it"),
         (f"invoke lab.down{flag}", "leaves nothing behind"),
     ]
     return steps

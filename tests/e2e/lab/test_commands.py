@@ -1,16 +1,35 @@
-"""The commands as a person types them: `invoke lab.…`."""
+"""The commands as a person types them: `invoke lab.…`.
+
+First on a small lab without agents, then (`site`) the way of a newcomer with `quickstart`: up, look around,
+try, break, mend, down.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from invoke.parser import Parser
+
+import tasks
+from lab.report import tables
+from lab.runtime import state
 from lab.runtime.lab import Lab
+from lab.spec.load import find_topology, load_topology
+
+from .small_labs import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -95,3 +114,255 @@ def test_down_of_what_is_not_there_says_so_and_is_no_error() -> None:
     assert done.returncode == 0
     assert "there is no lab no-such-lab" in done.stderr
     assert time.monotonic() - started_s < 5
+
+
+# --- wrong input ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("lab.status", "--name", "unknown"),
+        ("lab.check", "--name", "unknown"),
+        ("lab.exec", "--name", "unknown", "a", "--", "true"),
+        ("lab.shell", "--name", "unknown", "a"),
+        ("lab.logs", "--name", "unknown", "internet/dns"),
+        ("lab.up", "--topology", "unknown"),
+        ("lab.up", "--topology", "unknown.yaml"),
+        ("lab.up", "--name", "Not A Name"),
+        ("lab.down", "--name", "../etc"),
+        ("lab.shell", "nobody"),
+        ("lab.logs", "nothing"),
+        ("lab.exec", "a"),
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_exist_is_said_with_exit_code_2(lab: Lab, command: tuple[str, ...]) -> None:
+    done = invoke(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: "), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+WRONG_TOPOLOGY = """\
+name: wrong
+nodes:
+  - name: node1
+pods:
+  - {name: app, node: node2}
+  - {name: app, node: node1, lables: {app: app}}
+services:
+  - {name: web, cluster_ip: 10.96.0.300, selector: {}, ports: []}
+policies:
+  - file: nowhere.yaml
+expect:
+  - app connect api.example.com:443
+"""
+
+
+def test_up_with_a_wrong_file_prints_every_mistake_with_its_place_and_builds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(WRONG_TOPOLOGY)
+    done = invoke("lab.up", "--topology", str(path))
+    assert (done.returncode, done.stdout) == (2, "")
+    places = re.findall(rf"{re.escape(str(path))}:(\d+):\d+: ", done.stderr)
+    assert places == ["5", "6", "8", "10", "12"], done.stderr
+    assert not state.folder_of("wrong").path.exists()
+
+
+# --- nobody reads on --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("lab.status",), ("lab.status", "--json"), ("lab.check",), ("lab.logs", "internet/web"), ("lab.list",)],
+    ids=" ".join,
+)
+def test_a_reader_that_has_seen_enough_gets_no_traceback(lab: Lab, command: tuple[str, ...]) -> None:
+    done = into_a_closed_pipe(*command)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def into_a_closed_pipe(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As `invoke … | head -1` when head is quicker."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *command],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+
+
+# --- a newcomer's way ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A state folder with nothing but the lab that `invoke lab.up` brought up there, and what it printed."""
+
+    root: Path
+    first_up: subprocess.CompletedProcess[str]
+
+    def invoke(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return invoke(*arguments, **{state.STATE_ROOT_VARIABLE: str(self.root)})
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with tempfile.TemporaryDirectory(dir="/run", prefix="acns-t") as folder:
+        root = Path(folder, "l")
+        made = Site(root, invoke("lab.up", **{state.STATE_ROOT_VARIABLE: str(root)}))
+        try:
+            yield made
+        finally:
+            made.invoke("lab.down")
+        assert not root.exists()
+
+
+def test_up_shows_progress_then_status_truth_table_and_tour(site: Site) -> None:
+    assert site.first_up.returncode == 0, site.first_up.stderr
+    assert "lab quickstart is up (" in site.first_up.stderr
+    shown = [
+        site.first_up.stdout.find(text)
+        for text in ("lab quickstart (topology quickstart)", "statements, all true\n", "\nTry:\n")
+    ]
+    assert -1 < shown[0] < shown[1] < shown[2]
+
+
+def test_a_second_up_says_that_nothing_changed_and_shows_the_tables_again(site: Site) -> None:
+    done = site.invoke("lab.up", "--json")
+    assert done.stderr == "lab quickstart is up already and as it should be: nothing changed\n"
+    assert (done.returncode, json.loads(done.stdout)["truth"]["agrees"]) == (0, True)
+
+
+def test_status_shows_who_is_enforced_and_how_the_agents_are(site: Site) -> None:
+    status = json.loads(site.invoke("lab.status", "--json").stdout)
+    assert [agent["health"] for agent in status["nodes"][0]["agents"]] == ["ready", "ready"]
+    enforced = {pod["name"]: pod["enforced"] for pod in status["pods"]}
+    assert enforced["frontend"] == enforced["batch"] == "egress"
+    assert enforced["legacy"] == enforced["web"] == "none"
+    assert all(isinstance(pod["identity"], int) for pod in status["pods"])
+
+
+def test_a_clients_own_exit_code_tells_what_the_policy_did(site: Site) -> None:
+    allowed = site.invoke("lab.exec", "frontend", "--", "curl", "-sS", "https://api.example.com/")
+    assert (allowed.returncode, "host: api.example.com" in allowed.stdout) == (0, True), allowed.stderr
+    denied = site.invoke("lab.exec", "frontend", "--", "curl", "-sS", "https://evil.example.org/")
+    assert (denied.returncode, denied.stdout) == (6, "")  # curl: could not resolve host
+
+
+def test_check_exits_1_while_a_policy_is_missing_and_up_brings_it_back(site: Site) -> None:
+    (site.root / "quickstart/nodes/node1/manifests/frontend.yaml").unlink()
+    eventually(lambda: enforced(site, "frontend") == "none", "the pod is free", 10)
+    done = site.invoke("lab.check", "--json")
+    wrong = {(row["pod"], row["name"]) for row in json.loads(done.stdout)["rows"] if not row["ok"]}
+    assert (done.returncode, ("frontend", "evil.example.org") in wrong) == (1, True)
+    assert {pod for pod, _ in wrong} == {"frontend"}
+    mended = site.invoke("lab.up")
+    assert "manifest frontend.yaml restored\n" in mended.stderr
+    assert mended.returncode == 0, mended.stdout
+
+
+def enforced(site: Site, pod: str) -> str:
+    status = json.loads(site.invoke("lab.status", "--json").stdout)
+    return str(next(one["enforced"] for one in status["pods"] if one["name"] == pod))
+
+
+def test_logs_of_an_agent_are_json_lines(site: Site) -> None:
+    lines = site.invoke("lab.logs", "node1/shim").stdout.splitlines()
+    assert "policy committed" in {json.loads(line)["event"] for line in lines}
+
+
+def test_following_a_log_shows_what_is_added_until_the_reader_goes(site: Site) -> None:
+    log = site.root / "quickstart/nodes/node1/resolver.log"
+    with subprocess.Popen(
+        [sys.executable, "-m", "invoke", "lab.logs", "--follow", "node1/resolver"],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), state.STATE_ROOT_VARIABLE: str(site.root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        assert json.loads(following.stdout.readline())["event"] == "started"
+        with log.open("a") as agent:
+            agent.write("added\n")
+        while following.stdout.readline() != "added\n":
+            pass
+        following.send_signal(signal.SIGINT)
+        assert (following.wait(10), following.stderr.read()) == (0, "")
+
+
+def test_list_shows_the_lab_its_state_and_its_topology(site: Site) -> None:
+    assert site.invoke("lab.list").stdout == "quickstart\tup\tquickstart\n"
+
+
+def test_doctor_names_each_feature_and_gives_a_verdict(site: Site) -> None:
+    done = site.invoke("lab.doctor")
+    assert done.returncode == 0, done.stdout
+    assert "nft tproxy" in done.stdout
+    assert "labs run here" in done.stdout
+
+
+def test_the_commands_of_the_tour_show_what_they_promise(site: Site) -> None:
+    curl, dig, nc = (line for line in tour_lines(site.first_up.stdout) if line.startswith("invoke lab.exec"))
+    assert "host: api.example.com" in site.invoke(*shlex.split(curl)[1:]).stdout
+    assert "status: REFUSED" in site.invoke(*shlex.split(dig)[1:]).stdout
+    assert site.invoke(*shlex.split(nc)[1:]).returncode == 1
+
+
+def tour_lines(output: str) -> list[str]:
+    """The commands that the tour offers."""
+    return re.findall(r"^  (invoke .+)$", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "mine"])
+def test_the_tours_commands_are_spelled_as_the_tasks_want_them(name: str) -> None:
+    out = io.StringIO()
+    tables.print_tour(load_topology(find_topology("quickstart")), name, out)
+    lines = tour_lines(out.getvalue())
+    assert len(lines) == 6
+    for line in lines:
+        Parser(tasks.namespace.to_contexts()).parse_argv(shlex.split(line)[1:])
+    assert [("--name mine" in line) for line in lines] == [name == "mine"] * 6
+
+
+def test_every_command_about_one_lab_takes_its_name_by_the_same_option() -> None:
+    without = {"lab.doctor", "lab.list"}
+    for context in tasks.namespace.to_contexts():
+        if context.name.startswith("lab."):
+            assert ("--name" in context.flags) == (context.name not in without), context.name
+
+
+def test_progress_that_nobody_reads_does_not_stop_up(site: Site) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", "lab.up", "--name", "quiet"],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), state.STATE_ROOT_VARIABLE: str(site.root)},
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        text=True,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (done.returncode, "statements, all true\n" in done.stdout) == (0, True)
+    assert site.invoke("lab.down", "--name", "quiet").returncode == 0
+
+
+def test_down_says_that_nothing_is_left_and_is_right(site: Site) -> None:
+    done = site.invoke("lab.down")
+    assert (done.returncode, done.stderr) == (0, "lab quickstart is down: nothing of it is left\n")
+    assert not site.root.exists()
+    again = site.invoke("lab.down")
+    assert (again.returncode, again.stderr) == (0, "no lab is there: nothing to take down\n")

@@ -6,6 +6,7 @@ cookie, which is never given twice (an inode number is, and soon).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import struct
@@ -22,6 +23,7 @@ from lab.runtime.lab import Lab
 
 _SO_NETNS_COOKIE = 71
 _COOKIE = struct.Struct("=Q")
+_NS_GET_NSTYPE = 0xB703  # ioctl_nsfs(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,21 @@ def _cookies(paths: Iterable[Path]) -> Iterator[int]:
     asked: set[int] = set()
     for path in paths:
         try:
-            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:  # its process ended meanwhile
             continue
         try:
-            # While it is open its inode number is nobody else's.
-            if (inode := os.fstat(opened).st_ino) not in asked:
+            # Another process's descriptor may have become something else meanwhile; now this one is ours, and
+            # while it is open its inode number is nobody else's.
+            if _is_network_namespace(opened) and (inode := os.fstat(opened).st_ino) not in asked:
                 asked.add(inode)
                 yield cookie(opened)
         finally:
             os.close(opened)
+
+
+def _is_network_namespace(opened: int) -> bool:
+    try:
+        return fcntl.ioctl(opened, _NS_GET_NSTYPE) == netns.CLONE_NEWNET
+    except OSError:  # no namespace at all
+        return False

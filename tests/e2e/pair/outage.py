@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from scapy.layers.inet import IP
+
 from acns.dns import pattern
 from lab.capture.tap import Tap
 from lab.runtime.handles import NodeHandle
@@ -21,7 +23,7 @@ from lab.spec.topology import InternetName
 
 from . import probes, wire
 from .companions import Download, KernelWatch, Steady
-from .probes import Answer, Sides
+from .probes import Answer, Segment, Sides, happens
 from .stand_in import answers_http, wait_joined
 from .wire import Wire, tapped, until
 
@@ -30,6 +32,7 @@ ZONE = "storage.example.net"
 SELECTOR = pattern.match_pattern(f"*.{ZONE}")
 PORT = 443
 TTL_S = 300
+PATIENCE_S = 10.0
 DOWNLOAD_FROM = "api.example.com"
 LEGACY_NAME, LEGACY_SERVER = "evil.example.org", ("198.51.100.99", 80)
 
@@ -61,15 +64,18 @@ class Place:
         return address
 
     def open(self, *addresses: str, known: str) -> set[str]:
-        """Those of the addresses, and of the stranger's, that a SYN gets through to."""
+        """Those of the addresses, of `known`'s and of the stranger's, that a SYN gets through to."""
         return self.sides.let_out([*addresses, self.stranger], PORT, known=known)
 
-    def wait_open(self, address: str, *, known: str) -> None:
-        until(lambda: self.sides.let_out([address], PORT, known=known), f"{address} is open")
+    def opens(self, address: str, *, known: str) -> bool:
+        """Whether an address opens before long."""
+        return happens(lambda: address in self.open(address, known=known), PATIENCE_S)
 
     def upstream_queries(self, name: str) -> int:
-        """How often the Internet was asked for a name."""
-        return sum(entry["name"] == f"{name}." for entry in self.lab.internet.queries())
+        """How often the DNS pod was asked for a name."""
+        label, server = name.partition(".")[0], str(self.lab.pod("kube-dns").address)
+        about = wire.seen(self.dns_pod, wire.holding(label))
+        return sum(packet[IP].dst == server and wire.is_udp_to(wire.DNS_PORT)(packet) for packet in about)
 
     def leaks(self, known: str) -> list[str]:
         """What became of a query over UDP and of one over TCP; empty when they failed closed."""
@@ -85,19 +91,20 @@ class Place:
         ]
         return [packet.summary() for packet in (*reached, *cable.answers(port))]
 
-    def wait_download_flows(self) -> None:
-        """Wait until data of the download come to its pod."""
+    def download_flows(self) -> bool:
+        """Whether data of the download come to its pod."""
         with tapped(self.lab.pod("frontend")) as tap:
-            until(
-                lambda: any(one.payload_bytes and one.source_port == PORT for one in probes.segments_in(tap)),
-                "the download goes on",
-            )
+            return happens(lambda: any(map(_is_download, probes.segments_in(tap))), PATIENCE_S)
 
     def wait_well(self) -> None:
         """Wait until both agents are ready and have met."""
         self.node.shim.wait_ready()
         self.node.resolver.wait_ready()
         wait_joined(self.lab, self.node.name)
+
+
+def _is_download(segment: Segment) -> bool:
+    return segment.source_port == PORT and segment.payload_bytes > 0
 
 
 @contextmanager

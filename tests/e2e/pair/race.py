@@ -12,6 +12,7 @@ import random
 import socket
 import statistics
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -57,7 +58,7 @@ class Verdict:
     untested: tuple[str, ...]
     """Not both SYNs were sent, or no answer was seen: nothing is proven for these."""
     dropped: tuple[str, ...]
-    """The SYN after the answer did not come out of the node at the first attempt."""
+    """The SYN after the answer did not come out of the node, at the first attempt or ever."""
     repeated: tuple[str, ...]
     """The SYN after the answer was sent more than once."""
     let_in: tuple[str, ...]
@@ -90,7 +91,7 @@ def _judge(sides: Sides, targets: list[Target], attempts: list[dict[str, Any]]) 
     sent: dict[tuple[str, int], list[Syn]] = {}
     for syn in syns(sides.wire.tap):
         sent.setdefault((syn.destination, syn.source_port), []).append(syn)
-    passed = {syn.key for syn in syns(sides.uplink)}
+    passed = Counter(syn.key for syn in syns(sides.uplink))
     answers = answers_in(sides.wire.tap)
     unanswered, untested, dropped, repeated, let_in = [], [], [], [], []
     gaps_us = []
@@ -104,11 +105,12 @@ def _judge(sides: Sides, targets: list[Target], attempts: list[dict[str, Any]]) 
             untested.append(name)
             continue
         gaps_us.append((after[0].time_ns - answers[answer].time_ns) / 1_000)
-        if after[0].key not in passed:
+        # A retransmission has the same key: all copies must have come out.
+        if passed[after[0].key] < len(after):
             dropped.append(name)
         if len(after) > 1:
             repeated.append(name)
-        if before[0].key in passed:
+        if passed[before[0].key]:
             let_in.append(name)
     lists = map(tuple, (unanswered, untested, dropped, repeated, let_in))
     return Verdict(*lists, statistics.median(gaps_us) if gaps_us else 0.0)

@@ -190,23 +190,18 @@ def test_an_address_that_another_pod_looked_up_without_policy_is_closed(stage: S
 def without_reverse_path_filter(quickstart: Lab) -> Iterator[None]:
     """The kernel's own check of sources is off, as Cilium has it on a node: what is left is ours."""
     node = quickstart.node("node1")
-    before = reverse_path_filter(node)
-    for interface in before:
-        set_reverse_path_filter(node, interface, "0")
+    listed = node.run(["sh", "-c", "grep . /proc/sys/net/ipv4/conf/*/rp_filter"]).stdout.split()
+    before = dict(line.split(":") for line in listed)
+    write_files(node, dict.fromkeys(before, "0"))
     try:
         yield
     finally:
-        for interface, value in before.items():
-            set_reverse_path_filter(node, interface, value)
+        write_files(node, before)
 
 
-def reverse_path_filter(node: Inside) -> dict[str, str]:
-    listed = node.run(["sh", "-c", "grep . /proc/sys/net/ipv4/conf/*/rp_filter"]).stdout.splitlines()
-    return {path.split("/")[6]: value for path, value in (line.split(":") for line in listed)}
-
-
-def set_reverse_path_filter(node: Inside, interface: str, value: str) -> None:
-    node.run(["sh", "-c", f"echo {value} > /proc/sys/net/ipv4/conf/{interface}/rp_filter"])
+def write_files(place: Inside, contents: dict[str, str]) -> None:
+    script = "; ".join(f"echo {value} > {path}" for path, value in contents.items())
+    assert place.run(["sh", "-c", script]).returncode == 0
 
 
 WHO: dict[str, Callable[[Stage], str]] = {

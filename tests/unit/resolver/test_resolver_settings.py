@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from acns import settings
 from acns.errors import InputError
 from acns.resolver import __main__ as command
-from acns.resolver import settings
 from acns.resolver.settings import ResolverSettings
 
 
@@ -20,7 +20,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_without_a_file_the_defaults_apply() -> None:
-    assert settings.load(None) == ResolverSettings()
+    assert settings.load(ResolverSettings, None) == ResolverSettings()
 
 
 def test_every_setting_is_explained_in_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +28,7 @@ def test_every_setting_is_explained_in_help(capsys: pytest.CaptureFixture[str]) 
         command.main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    assert {name for name, _, _ in settings.describe()} == {
+    assert {name for name, _, _ in settings.describe(ResolverSettings)} == {
         field.name for field in dataclasses.fields(ResolverSettings)
     }
     assert all(f"  {field.name} = " in text for field in dataclasses.fields(ResolverSettings))
@@ -47,7 +47,7 @@ def test_every_setting_is_explained_in_help(capsys: pytest.CaptureFixture[str]) 
 )
 def test_mistakes_are_input_errors_that_say_where(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(InputError) as caught:
-        settings.load(written(tmp_path, text))
+        settings.load(ResolverSettings, written(tmp_path, text))
     assert expected in str(caught.value)
 
 

@@ -1,0 +1,80 @@
+"""What both daemons are as commands: `--settings`, `--check`, `--help` with every setting, exit codes.
+
+Exit code 0 after SIGTERM or SIGINT; else that of the error: 2 wrong input, 3 environment, 4 our bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import textwrap
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from acns import settings as files
+from acns.errors import AcnsError, Bug
+from acns.telemetry import log as logs
+
+
+class CommonSettings(Protocol):
+    """What every daemon's settings have."""
+
+    @property
+    def log_file(self) -> str: ...
+
+    @property
+    def log_level(self) -> str: ...
+
+
+def run(
+    agent: str,
+    description: str,
+    kind: type[Any],
+    serve: Callable[[Any], Coroutine[Any, Any, None]],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run `acns-<agent>`: `kind` is its settings dataclass, `serve` runs until it is told to stop.
+
+    `serve` imports what is slow to import by itself, so that `--help` and wrong settings need not wait.
+    """
+    options = _parser(agent, description, kind).parse_args(arguments)
+    log = logs.named(f"acns.{agent}")
+    try:
+        settings: CommonSettings = files.load(kind, options.settings)
+        if options.check:
+            return 0
+        logs.configure(agent, settings.log_file, settings.log_level)
+        asyncio.run(serve(settings))
+    except AcnsError as error:
+        print(f"acns-{agent}: {error}", file=sys.stderr)
+        log.failure("ended", error)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last frame: said in full, with the code for our bugs
+        log.failure("ended by a bug, please report", error)
+        return Bug.exit_code
+    return 0
+
+
+def _parser(agent: str, description: str, kind: type[Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"acns-{agent}",
+        description=description,
+        epilog=_settings_help(kind),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    needed = any(default is None for _, default, _ in files.describe(kind))
+    parser.add_argument(
+        "--settings", type=Path, required=needed, metavar="FILE.toml", help="one setting a line"
+    )
+    parser.add_argument("--check", action="store_true", help="check the settings and leave")
+    return parser
+
+
+def _settings_help(kind: type[Any]) -> str:
+    lines = ["settings (TOML, name = default):"]
+    for name, default, meaning in files.describe(kind):
+        lines.append(f"  {name} = {default}" if default is not None else f"  {name} (must be given)")
+        lines += textwrap.wrap(meaning, 90, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
