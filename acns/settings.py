@@ -25,7 +25,7 @@ Settings = TypeVar("Settings")
 
 
 def load(kind: type[Settings], path: Path | None) -> Settings:
-    """`path` as a `kind` (a dataclass); without one, all defaults. Raises InputError: each problem, its line."""
+    """`path` as a `kind` (a dataclass); without one, all defaults. Raises InputError with all problems."""
     if path is None:
         return kind()
     try:
