@@ -32,6 +32,9 @@ MAX_SOCKET_PATH_BYTES = 107
 _LONGEST_SOCKET = "s/199-fqdndata.sock.4194304"
 """The shim adds its pid to a socket's path."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LOCK_TIMEOUT_S = 330.0
+"""Longer than anybody may take to build a lab."""
+_LOCK_POLL_S = 0.02
 _DEATH_TIMEOUT_S = 10.0
 _RECORD_FORM = "acns-lab-holder"
 
@@ -287,11 +290,25 @@ def _open_folder(path: Path) -> int:
 
 
 def _flock(descriptor: int, waiting: Callable[[], None]) -> None:
+    if _try_lock(descriptor):
+        return
+    waiting()
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(
+                f"another command has been working on this lab for {LOCK_TIMEOUT_S:g} s",
+                hint="is it stopped? end it: whatever it has made ends with it",
+            )
+        time.sleep(_LOCK_POLL_S)
+
+
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        waiting()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return False
+    return True
 
 
 def _is_same(descriptor: int, path: Path) -> bool:

@@ -132,9 +132,10 @@ class WithoutShim:
     denied_upstream: int
     """Packets about the denied name at the DNS pod."""
     open: set[str]
+    download_flows: bool
     open_afterwards: set[str]
     asked_upstream: int
-    """Queries for the fresh name that the Internet saw, the return included."""
+    """Queries for the fresh name that the DNS pod saw, the shim's return included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +144,14 @@ class WithoutResolver:
     dig: int
     """dig's exit code; 9: no server answered."""
     open: set[str]
+    download_flows: bool
 
 
 @dataclass(frozen=True, slots=True)
 class WithoutBoth:
     leaks: list[str]
     open: set[str]
+    download_flows: bool
     leaks_without_policy: list[str]
     """When the resolver was back and the shim was not."""
     last: str
@@ -177,7 +180,7 @@ def told(place: Place) -> Iterator[Story]:
     with contextlib.ExitStack() as stack:
         cable = stack.enter_context(Wire(place.lab, "legacy", place.sides.wire.rng))
         download = stack.enter_context(Download(place.lab.pod("frontend"), DOWNLOAD_FROM))
-        place.wait_download_flows()
+        assert place.download_flows()
         watch = KernelWatch(place.node)
         legacy = Steady(cable, LEGACY_NAME, LEGACY_SERVER)
         with watch.running(), legacy.running():
@@ -199,14 +202,13 @@ def _shim_dies(place: Place, known: str) -> WithoutShim:
     # Behind it, so that whatever the denied query did is seen when this one's answer is.
     allowed = place.sides.ask(fresh_name)
     denied_upstream = len(wire.seen(place.dns_pod, wire.holding(label)))
-    open_ = place.open(known, fresh, known=known)
-    place.wait_download_flows()
+    open_, flows = place.open(fresh, known=known), place.download_flows()
     place.node.shim.start()
     place.wait_well()
-    place.wait_open(fresh, known=known)
-    open_afterwards = place.open(known, fresh, known=known)
+    place.opens(fresh, known=known)
+    open_afterwards = place.open(fresh, known=known)
     asked = place.upstream_queries(fresh_name)
-    return WithoutShim(allowed, fresh, denied, denied_upstream, open_, open_afterwards, asked)
+    return WithoutShim(allowed, fresh, denied, denied_upstream, open_, flows, open_afterwards, asked)
 
 
 def _resolver_dies(place: Place, known: str) -> WithoutResolver:
@@ -214,26 +216,23 @@ def _resolver_dies(place: Place, known: str) -> WithoutResolver:
     name, _ = place.take()
     leaks = place.leaks(known)
     dig = place.sides.wire.pod.run(["dig", "+tries=1", "+time=1", name]).returncode
-    open_ = place.open(known, known=known)
-    place.wait_download_flows()
+    open_, flows = place.open(known=known), place.download_flows()
     place.node.resolver.start()
     place.wait_well()
-    return WithoutResolver(leaks, dig, open_)
+    return WithoutResolver(leaks, dig, open_, flows)
 
 
 def _both_die(place: Place, known: str) -> WithoutBoth:
     """The resolver comes back first: without a shim it has no policy."""
     place.node.shim.hold()
     place.node.resolver.hold()
-    leaks, open_ = place.leaks(known), place.open(known, known=known)
-    place.wait_download_flows()
+    leaks, open_, flows = place.leaks(known), place.open(known=known), place.download_flows()
     place.node.resolver.start()
     until(lambda: answers_http(place.node.resolver), "the resolver runs")
     leaks_without_policy = place.leaks(known)
     place.node.shim.start()
     place.wait_well()
-    last = place.learn()
-    place.wait_open(last, known=known)
-    open_afterwards = place.open(known, last, known=known)
-    place.wait_download_flows()
-    return WithoutBoth(leaks, open_, leaks_without_policy, last, open_afterwards)
+    last_name, last = place.take()
+    place.sides.ask(last_name)
+    place.opens(last, known=known)
+    return WithoutBoth(leaks, open_, flows, leaks_without_policy, last, place.open(last, known=known))

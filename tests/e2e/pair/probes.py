@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.capture.tap import Frame, Tap
+from lab.capture.tap import Frame, Tap, TapTimeout
 from lab.runtime.lab import Lab
 
 from . import wire
@@ -33,9 +33,9 @@ _SYN, _SYN_ACK = 0x02, 0x12
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the DNS said: its code, and its records' addresses."""
+    """What the DNS said: its code (None: it said nothing), and its records' addresses."""
 
-    rcode: int
+    rcode: int | None
     addresses: tuple[str, ...] = ()
 
 
@@ -85,9 +85,12 @@ class Sides:
         self.uplink.clear()
 
     def ask(self, name: str) -> Answer:
-        """Ask the cluster's DNS for A records. Fails when no answer comes."""
+        """Ask the cluster's DNS for A records."""
         message = wire.query(name, ident=self.wire.rng.getrandbits(16))
-        reply = self.wire.ask(self.wire.cluster_dns, message)
+        try:
+            reply = self.wire.ask(self.wire.cluster_dns, message)
+        except TapTimeout:
+            return Answer(None)
         return Answer(wire.rcode(reply), tuple(wire.addresses(reply)))
 
     def let_out(self, addresses: Iterable[str], port: int, *, known: str) -> set[str]:

@@ -119,6 +119,11 @@ def test_a_download_that_ran_through_all_of_it_is_whole(story: Story) -> None:
     assert story.download.finish() == (story.download.size_bytes, 0, "")
 
 
+def test_a_connection_carries_data_whichever_agent_is_dead(story: Story) -> None:
+    outages = (story.without_shim, story.without_resolver, story.without_both)
+    assert [outage.download_flows for outage in outages] == [True] * 3
+
+
 # --- the shim hangs -----------------------------------------------------------------------------------------
 
 
@@ -126,9 +131,9 @@ def test_a_hung_shim_holds_no_answer_back_for_good_and_opens_its_address_when_it
     known = place.learn()
     name, address = place.take()
     with stopped(place):
-        answer, open_ = place.sides.ask(name), place.open(known, address, known=known)
-    place.wait_open(address, known=known)
+        answer, open_ = place.sides.ask(name), place.open(address, known=known)
     assert (answer, open_) == (Answer(NOERROR, (address,)), {known})
+    assert place.opens(address, known=known)
     assert place.upstream_queries(name) == 1
 
 

@@ -52,12 +52,15 @@ class Room:
         return self.names.popitem()
 
     def open(self, *addresses: str) -> set[str]:
-        """Those of the addresses that a SYN gets through to."""
+        """Those of the addresses, and of `known`, that a SYN gets through to."""
         return self.sides.let_out(addresses, PORT, known=self.known)
+
+    def wait_open(self, address: str) -> None:
+        until(lambda: address in self.open(address), f"{address} is open")
 
     def wait_answer(self, name: str) -> None:
         """Ask for a name until the resolver has the policy that allows it, a moment after the kernel."""
-        until(lambda: self.sides.ask(name).addresses, f"{name} may be asked for")
+        until(lambda: self.sides.ask(name).rcode == NOERROR, f"{name} may be asked for")
 
     def upstream_queries(self, name: str) -> int:
         return sum(entry["name"] == f"{name}." for entry in self.desk.lab.internet.queries())
@@ -139,9 +142,9 @@ def test_a_half_written_edit_changes_nothing_until_it_is_whole(room: Room, end: 
         file.write(grants[:half])
         file.flush()
         until(room.desk.problems, "the shim finds the file half-written")
-        meanwhile = room.desk.commits(), room.open(room.known, address)
+        meanwhile = room.desk.commits(), room.open(address)
         file.write(grants[half:])
-    until(lambda: room.open(address), "the whole file applies")
+    room.wait_open(address)
     assert meanwhile == (before, {room.known})
     assert room.desk.problems() == []
 
@@ -164,7 +167,7 @@ class Connected:
 def connected(room: Room) -> Iterator[Connected]:
     """Both connections are made and carry data."""
     room.wait_answer(SERVER_NAME)
-    until(lambda: room.open(SERVER), f"{SERVER} is open")
+    room.wait_open(SERVER)
     with (
         Download(room.sides.wire.pod, SERVER_NAME, size_bytes=24 << 20) as download,
         room.sides.wire.connect(SERVER, PORT) as sender,
@@ -223,8 +226,8 @@ def test_a_selector_that_appears_opens_names_already_known(room: Room) -> None:
     room.wait_answer(name)
     before, asked = room.open(address), room.upstream_queries(name)
     room.desk.write("connects.yaml", policy("connects", connects=[name]))
-    until(lambda: room.open(address), f"{address} is open")
-    assert before == set()
+    room.wait_open(address)
+    assert before == {room.known}
     assert room.upstream_queries(name) == asked
 
 
@@ -233,11 +236,11 @@ def test_a_selector_that_goes_takes_its_addresses_with_it(room: Room) -> None:
     room.desk.write("asks.yaml", policy("asks", asks=[name]))
     room.desk.write("connects.yaml", policy("connects", connects=[name]))
     room.wait_answer(name)
-    until(lambda: room.open(address), f"{address} is open")
+    room.wait_open(address)
     room.desk.remove("connects.yaml")
     room.desk.wait_gone(name)
     assert address not in room.desk.node.ruleset()
-    assert room.open(room.known, address) == {room.known}
+    assert room.open(address) == {room.known}
 
 
 @contextmanager

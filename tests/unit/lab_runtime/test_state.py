@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from acns.errors import InputError
+from acns.errors import EnvironmentFault, InputError
 from lab.runtime import state
 from lab.runtime.state import Descriptors, HolderRecord, LabFolder
 
@@ -111,6 +111,17 @@ def test_two_commands_on_one_lab_take_turns_and_the_second_gets_a_folder_that_ex
         state.remove(folder)  # what the first leaves is not what the second waited for
     thread.join(5)
     assert second_in.is_set()
+
+
+def test_a_lab_that_another_command_never_lets_go_of_is_an_error_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "LOCK_TIMEOUT_S", 0.05)
+    folder = state.folder_of("one")
+    with state.locked(folder):
+        with pytest.raises(EnvironmentFault, match="another command"), state.locked(folder):
+            pass
+        state.remove(folder)
 
 
 def test_a_path_too_long_for_a_socket_is_refused_before_anything_is_made(
