@@ -133,8 +133,7 @@ class Tap:
                 self._new.notify_all()
 
     def _drain(self, limit: int = 1 << 30) -> None:
-        """Take frames from the kernel until it has none; the caller holds the lock (or the thread is gone).
-        """
+        """Take frames from the kernel until it has none; the caller holds the lock."""
         for _ in range(limit):
             try:
                 data, control, _, address = self._socket.recvmsg(_MAX_FRAME_BYTES, 64, socket.MSG_DONTWAIT)

@@ -49,7 +49,7 @@ class ProcessHandle:
     _request: Request
 
     def status(self) -> ProcessStatus:
-        """Its state now, asked of the process itself. `pid` counts in the lab; see `pid` for the machine's."""
+        """Its state, asked of the process now; the `pid` in it counts in the lab."""
         return ProcessStatus(**self._request("process_status", process=self.name))
 
     @property

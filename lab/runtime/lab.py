@@ -252,7 +252,7 @@ def take_down(name: str, progress: Progress = control.silent) -> bool:
 
 
 def sole_name() -> str | None:
-    """The name of the only lab with a state folder; None when there is none. Raises LabNotFound if several."""
+    """The name of the only lab that has a folder, or None. Raises LabNotFound where there are several."""
     folders = state.all_folders()
     if len(folders) > 1:
         raise LabNotFound("there are several labs: say which", hint=f"--name; {_known()}")

@@ -28,11 +28,11 @@ from .small_labs import tiny as topology
 
 UP = """
 import sys
-from lab.backends.order import NO_AGENTS
+from lab.backends.order import Agents
 from lab.runtime.lab import Lab
 from lab.spec.topology import Topology
-Lab.up(Topology.model_validate_json(sys.argv[1]), progress=lambda text: print(text, flush=True),
-agents=NO_AGENTS)
+topology = Topology.model_validate_json(sys.argv[1])
+Lab.up(topology, progress=lambda text: print(text, flush=True), agents=Agents(*sys.argv[2:]))
 """
 
 
@@ -47,8 +47,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def processes_of_labs() -> set[int]:
-    """Processes with the state root of these tests in their environment that live in another PID namespace.
-    """
+    """Processes in other PID namespaces with these tests' state root in their environment."""
     own = os.readlink("/proc/self/ns/pid")
     mark = f"{state.STATE_ROOT_VARIABLE}={state.state_root()}".encode()
     found = set()
@@ -62,9 +61,9 @@ def processes_of_labs() -> set[int]:
     return found
 
 
-def start_up(name: str) -> subprocess.Popen[str]:
+def start_up(name: str, agents: tuple[str, str] = ("", ""), **more: object) -> subprocess.Popen[str]:
     """`Lab.up` in a process of its own."""
-    argv = [sys.executable, "-c", UP, topology(name).model_dump_json()]
+    argv = [sys.executable, "-c", UP, topology(name, **more).model_dump_json(), *agents]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -172,6 +171,18 @@ def kill_up_after(name: str, lines: int) -> None:
         for _ in range(lines):
             process.stdout.readline()
         process.kill()
+
+
+def test_killing_up_in_the_middle_of_a_long_step_ends_what_it_made_at_once() -> None:
+    slow = [{"name": "n1", "shim": {"never_ready": True}}]
+    with start_up("one", agents=("fake_agent", "fake_agent"), nodes=slow) as process:
+        folder = state.folder_of("one")
+        eventually(lambda: (folder.node("n1") / "shim.log").exists(), "the agents are being waited for", 20)
+        record = folder.record()
+        assert record is not None
+        assert record.alive()
+        process.kill()
+    eventually(lambda: not record.alive(), "the holder is dead", 1)
 
 
 def pids_of(lab: Lab) -> set[int]:

@@ -1,5 +1,4 @@
-"""The lab's network is a kind cluster's: addresses, routes, reach, and nothing of it in the root namespace.
-"""
+"""The lab's network is a kind cluster's: addresses, routes, reach; nothing of it in the root namespace."""
 
 from __future__ import annotations
 

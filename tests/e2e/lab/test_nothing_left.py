@@ -58,7 +58,7 @@ class Neighbour:
             "processes": processes,
             "namespaces": traces.namespaces_of_lab(self.lab),
             "ruleset": [traces.generation(node) for node in self.lab.nodes],
-            "files": sorted(str(path) for path in self.lab.folder.path.rglob("*")),
+            "files": {path: _version(path) for path in self.lab.folder.path.rglob("*")},
         }
 
     def downloads_on(self) -> bool:
@@ -66,6 +66,14 @@ class Neighbour:
         with tapped(self.lab.pod(POD)) as cable:
             cable.wait_for(lambda frame: not frame.outgoing and len(frame.data) > 500, PATIENCE_S)
         return self.download.poll() is None
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Changes when the file is written; of what grows by itself (logs) only that it is there counts."""
+    if path.suffix in (".log", ".jsonl"):
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ class Place:
     def node(self) -> NodeHandle:
         return self.lab.node("node1")
 
+    @property
+    def dns_address(self) -> str:
+        """The address of the cluster's DNS pod."""
+        return str(self.lab.pod("kube-dns").address)
+
     def take(self) -> tuple[str, str]:
         """A new name and its address."""
         return self.names.popitem()
@@ -73,23 +78,26 @@ class Place:
 
     def upstream_queries(self, name: str) -> int:
         """How often the DNS pod was asked for a name."""
-        label, server = name.partition(".")[0], str(self.lab.pod("kube-dns").address)
-        about = wire.seen(self.dns_pod, wire.holding(label))
-        return sum(packet[IP].dst == server and wire.is_udp_to(wire.DNS_PORT)(packet) for packet in about)
+        about = wire.seen(self.dns_pod, wire.holding(name.partition(".")[0]))
+        queries = filter(wire.is_udp_to(wire.DNS_PORT), about)
+        return sum(packet[IP].dst == self.dns_address for packet in queries)
 
     def leaks(self, known: str) -> list[str]:
-        """What became of a query over UDP and of one over TCP; empty when they failed closed."""
+        """What became of queries over UDP and TCP, to the DNS Service and straight to its pod.
+
+        Empty when they failed closed: nothing reached the pod, nobody answered.
+        """
         cable = self.sides.wire
         label = wire.fresh_label(cable.rng)
         message = wire.query(f"{label}.{ZONE}", ident=cable.rng.getrandbits(16))
-        port = cable.udp(cable.cluster_dns, message)
-        sequence = cable.syn(cable.cluster_dns, wire.DNS_PORT)
+        servers = cable.cluster_dns, self.dns_address
+        ports = [cable.udp(server, message) for server in servers]
+        syns = [cable.syn(server, wire.DNS_PORT) for server in servers]
         self.open(known=known)  # a fence: what was sent before has been judged
-        reached = [
-            *wire.seen(self.dns_pod, wire.holding(label)),
-            *wire.seen(self.dns_pod, wire.is_syn(sequence)),
-        ]
-        return [packet.summary() for packet in (*reached, *cable.answers(port))]
+        found = wire.seen(self.dns_pod, wire.holding(label))
+        found += [packet for syn in syns for packet in wire.seen(self.dns_pod, wire.is_syn(syn))]
+        found += [packet for port in ports for packet in cable.answers(port)]
+        return [packet.summary() for packet in found]
 
     def download_flows(self) -> bool:
         """Whether data of the download come to its pod."""

@@ -53,6 +53,8 @@ class Names:
 class Verdict:
     """What became of one rush of names: those for which something was not as it should be."""
 
+    median_gap_us: float
+    """From the answer to the SYN, both as seen at the pod's interface."""
     unanswered: tuple[str, ...]
     """No answer, or one without the name's address."""
     untested: tuple[str, ...]
@@ -63,8 +65,6 @@ class Verdict:
     """The SYN after the answer was sent more than once."""
     let_in: tuple[str, ...]
     """A SYN from before the question came out of the node."""
-    median_gap_us: float
-    """From the answer to the SYN, both as seen at the pod's interface."""
 
 
 def rush(sides: Sides, targets: list[Target], port: int, *, in_flight: int, linger_s: float = 5.0) -> Verdict:
@@ -93,27 +93,27 @@ def _judge(sides: Sides, targets: list[Target], attempts: list[dict[str, Any]]) 
         sent.setdefault((syn.destination, syn.source_port), []).append(syn)
     passed = Counter(syn.key for syn in syns(sides.uplink))
     answers = answers_in(sides.wire.tap)
-    unanswered, untested, dropped, repeated, let_in = [], [], [], [], []
+    found: dict[str, list[str]] = {kind: [] for kind in FAULTS}
     gaps_us = []
     for (name, address), attempt in zip(targets, attempts, strict=True):
         answer = bytes.fromhex(attempt.get("answer", ""))
         if not _tells(answer, address):
-            unanswered.append(name)
+            found["unanswered"].append(name)
         before = sent.get((address, attempt.get("knock_port", 0)))
         after = sent.get((address, attempt.get("port", 0)))
         if not before or not after or answer not in answers:
-            untested.append(name)
+            found["untested"].append(name)
             continue
         gaps_us.append((after[0].time_ns - answers[answer].time_ns) / 1_000)
         # A retransmission has the same key: all copies must have come out.
         if passed[after[0].key] < len(after):
-            dropped.append(name)
+            found["dropped"].append(name)
         if len(after) > 1:
-            repeated.append(name)
+            found["repeated"].append(name)
         if passed[before[0].key]:
-            let_in.append(name)
-    lists = map(tuple, (unanswered, untested, dropped, repeated, let_in))
-    return Verdict(*lists, statistics.median(gaps_us) if gaps_us else 0.0)
+            found["let_in"].append(name)
+    faults = {kind: tuple(names) for kind, names in found.items()}
+    return Verdict(statistics.median(gaps_us or [0.0]), **faults)
 
 
 def _question(sides: Sides, name: str) -> bytes:

@@ -107,8 +107,14 @@ def test_a_dot_inside_a_label_is_not_taken_for_the_end_of_one(stage: Stage, labe
 
 def test_a_pattern_matches_one_whole_label_only(stage: Stage) -> None:
     label = wire.fresh_label(stage.rng)
-    for first in ([f"{label}.a".encode()], [label.encode(), b"a"]):
-        message = wire.query([*first, b"storage", b"example", b"net"], ident=stage.id16())
+    own = label.encode()
+    for labels in (
+        [own, b"a", b"storage", b"example", b"net"],
+        [own + b".a", b"storage", b"example", b"net"],
+        [own, b"storage.example", b"net"],
+        [own + b".storage", b"example", b"net"],
+    ):
+        message = wire.query(labels, ident=stage.id16())
         assert_refused(stage.batch.ask(stage.cluster_ip, message), message)
     assert_never_asked(stage, label)
 

@@ -71,7 +71,7 @@ def stocked(own_quickstart: Lab) -> Iterator[tuple[Sides, str, dict[str, str]]]:
     """`batch` with taps, an address it has learned, and new names."""
     rng = wire.seeded()
     known_name = f"{fresh_label(rng)}.{OWN_ZONE}"
-    names = {f"{fresh_label(rng)}.{OTHER_ZONE}": fresh_address(rng) for _ in range(12)}
+    names = {f"{fresh_label(rng)}.{OTHER_ZONE}": fresh_address(rng) for _ in range(24)}
     records = {**names, known_name: fresh_address(rng)}
     zone = {name: InternetName(a=(IPv4Address(one),), ttl_s=600) for name, one in records.items()}
     with more_names(own_quickstart, zone), Sides.of(own_quickstart, "batch", rng) as sides:
@@ -132,20 +132,22 @@ def test_another_file_applies_beside_a_wrong_one(room: Room) -> None:
 
 @pytest.mark.parametrize("end", ["- toFQ", "matchNa", "'443"])
 def test_a_half_written_edit_changes_nothing_until_it_is_whole(room: Room, end: str) -> None:
-    name, address = room.take()
-    grants = policy("grows", asks=[name], connects=[name])
-    room.desk.write("grows.yaml", policy("grows", asks=[name]))
-    room.wait_answer(name)
+    (old_name, old), (new_name, new) = room.take(), room.take()
+    room.desk.write("grows.yaml", policy("grows", asks=[old_name, new_name], connects=[old_name]))
+    room.wait_answer(old_name)
+    room.wait_answer(new_name)
+    room.wait_open(old)
     before = room.desk.commits()
-    half = grants.index(end, grants.index("- toFQDNs")) + len(end)
+    text = policy("grows", asks=[old_name, new_name], connects=[old_name, new_name])
+    half = text.index(end, text.index("- toFQDNs")) + len(end)
     with room.desk.path("grows.yaml").open("w") as file:
-        file.write(grants[:half])
+        file.write(text[:half])
         file.flush()
         until(room.desk.problems, "the shim finds the file half-written")
-        meanwhile = room.desk.commits(), room.open(address)
-        file.write(grants[half:])
-    room.wait_open(address)
-    assert meanwhile == (before, {room.known})
+        meanwhile = room.desk.commits(), room.open(old, new)
+        file.write(text[half:])
+    room.wait_open(new)
+    assert meanwhile == (before, {room.known, old})
     assert room.desk.problems() == []
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -234,7 +235,7 @@ def test_busybox_nslookup_finds_the_allowed_name_and_is_refused_the_other(fronte
 # --- fetching by name -------------------------------------------------------------------------------------
 
 
-def curl(pod: PodHandle, url: str, *switches: str, **options: object) -> CompletedProcess[str]:
+def curl(pod: PodHandle, url: str, *switches: str, **options: Any) -> CompletedProcess[str]:
     return pod.run(["curl", "-sS", "--max-time", "8", *switches, url], **options)
 
 

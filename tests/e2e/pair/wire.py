@@ -159,9 +159,9 @@ def seen(tap: Tap, wanted: Wanted) -> list[Packet]:
     return found
 
 
-def wait_for(tap: Tap, wanted: Wanted, timeout_s: float = DEADLINE_S) -> Packet:
-    """The first packet on a tap that is `wanted`; TapTimeout, which is a failed assertion, without one."""
-    return dissect(tap.wait_for(lambda frame: wanted(dissect(frame)), timeout_s))
+def wait_for(tap: Tap, wanted: Wanted, timeout_s: float = DEADLINE_S, *, after_ns: int = 0) -> Packet:
+    """The first packet on a tap, after that time, that is `wanted`; else TapTimeout, a failed assertion."""
+    return dissect(tap.wait_for(lambda frame: frame.time_ns > after_ns and wanted(dissect(frame)), timeout_s))
 
 
 def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
@@ -279,17 +279,18 @@ class Wire:
         self.send(IP(src=self.address, dst=server, ttl=ttl) / UDP(sport=sport, dport=dport) / Raw(message))
         return sport
 
-    def answer(self, port: int, timeout_s: float = DEADLINE_S) -> Packet:
-        """The first datagram to a port of this pod."""
-        return wait_for(self.tap, both(to_(self.address), is_udp_to(port)), timeout_s)
+    def answer(self, port: int, timeout_s: float = DEADLINE_S, *, after_ns: int = 0) -> Packet:
+        """The first datagram to a port of this pod, after that time."""
+        return wait_for(self.tap, both(to_(self.address), is_udp_to(port)), timeout_s, after_ns=after_ns)
 
     def answers(self, port: int) -> list[Packet]:
         """All datagrams to a port of this pod so far."""
         return seen(self.tap, both(to_(self.address), is_udp_to(port)))
 
     def ask(self, server: str, message: bytes, *, sport: int = 0) -> bytes:
-        """A DNS message over UDP, and what comes back for it."""
-        return payload(self.answer(self.udp(server, message, sport=sport)))
+        """A DNS message over UDP, and the next that comes back to its port."""
+        before_ns = max((frame.time_ns for frame in self.tap.frames()), default=0)
+        return payload(self.answer(self.udp(server, message, sport=sport), after_ns=before_ns))
 
     def syn(self, server: str, port: int, *, source: str = "") -> int:
         """Send a SYN from a random port; its sequence number, by which it is known at every tap."""

@@ -11,11 +11,12 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 SETTINGS = Path(sys.argv[sys.argv.index("--settings") + 1])
+NEVER_READY = bool(tomllib.loads(SETTINGS.read_text()).get("never_ready"))
 
 
 class Ready(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        ready = not SETTINGS.with_name(SETTINGS.name + ".unready").exists()
+        ready = not NEVER_READY and not SETTINGS.with_name(SETTINGS.name + ".unready").exists()
         body = json.dumps(
             {
                 "reasons": [] if ready else ["pod default/a has no interface yet"],

@@ -18,7 +18,7 @@ async def _release_then_commit(query: Query, mapping: Mapping, packet: bytes) ->
     await query._context.commits.commit(mapping)
 
 
-Query._commit = _release_then_commit  # type: ignore[method-assign]
+Query._commit = _release_then_commit  # type: ignore[assignment, method-assign]
 
 if __name__ == "__main__":
     sys.exit(main())

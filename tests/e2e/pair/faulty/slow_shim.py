@@ -23,7 +23,7 @@ async def _late_update(mappings: Mappings, request: pb.FQDNMapping) -> pb.Respon
     return await _update(mappings, request)
 
 
-Mappings.update = _late_update  # type: ignore[method-assign]
+Mappings.update = _late_update  # type: ignore[assignment, method-assign]
 
 if __name__ == "__main__":
     sys.exit(main())
