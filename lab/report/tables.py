@@ -75,11 +75,15 @@ def print_truth(rows: Sequence[Row], out: TextIO | None = None) -> None:
     console.print(Text(verdict, style="bold red" if wrong else "bold green"))
 
 
-def print_tour(topology: Topology, lab: str, out: TextIO | None = None) -> None:
-    """What to try next: a handful of commands that work in this lab, each with what it will show."""
+def print_tour(topology: Topology, lab: str, out: TextIO | None = None, *, program: str = "invoke") -> None:
+    """What to try next: a handful of commands that work in this lab, each with what it will show.
+
+    `program` is how the reader starts invoke: `.venv/bin/invoke` where that is not on the path.
+    """
     console = console_for(out)
     console.print(Text("\nTry:", style="bold"))
-    for line, shows in _tour(topology, lab):
+    for arguments, shows in _tour(topology, lab):
+        line = f"{program} {arguments}"
         console.print(Text.assemble("  ", (line, "cyan"), ("\n      " + shows, "dim")), soft_wrap=True)
 
 
@@ -152,15 +156,15 @@ def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
             (_exec(refused, flag, f"dig {refused.name}"), "outside the policy: REFUSED, never sent upstream")
         )
     if blocked := _first(wanted, "blocked"):
-        port = f"{blocked.name} {blocked.port}"
+        url = f"http://{blocked.name}:{blocked.port}/"
         steps.append(
-            (_exec(blocked, flag, f"busybox nc -w 2 {port}"), "the name resolves, the port is not allowed")
+            (_exec(blocked, flag, f"curl -sS --max-time 2 {url}"), "it resolves, but the port is not allowed")
         )
     resolver = f"{topology.nodes[0].name}/resolver"
     steps += [
-        (f"invoke lab.check{flag}", "the whole truth table again; exit code 1 where it disagrees"),
-        (f"invoke lab.logs{flag} --follow {resolver}", "what that agent says, as it says it"),
-        (f"invoke lab.down{flag}", "leaves nothing behind"),
+        (f"lab.check{flag}", "the whole truth table again; exit code 1 where it disagrees"),
+        (f"lab.logs{flag} --follow {resolver}", "what that agent says, as it says it"),
+        (f"lab.down{flag}", "leaves nothing behind"),
     ]
     return steps
 
@@ -172,4 +176,4 @@ def _first(wanted: Sequence[Expectation], verb: str) -> Expectation | None:
 
 
 def _exec(wanted: Expectation, flag: str, program: str) -> str:
-    return f"invoke lab.exec{flag} {wanted.pod} -- {program}"
+    return f"lab.exec{flag} {wanted.pod} -- {program}"

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TextIO
 
 from lab.errors import AcnsError, InputError
@@ -65,8 +67,15 @@ def up(topology: str, name: str | None, *, as_json: bool) -> int:
     else:
         tables.print_status(lab.status())
         tables.print_truth(rows)
-        tables.print_tour(lab.topology, lab.name)
+        tables.print_tour(lab.topology, lab.name, program=_program())
     return 0 if all(row.ok for row in rows) else 1
+
+
+def _program() -> str:
+    """How invoke was started, if by its path: the reader has to start it the same way."""
+    started = Path(sys.argv[0])
+    by_path = started.name in ("invoke", "inv") and shutil.which(started.name) != str(started)
+    return sys.argv[0] if by_path else "invoke"
 
 
 def down(name: str | None) -> int:

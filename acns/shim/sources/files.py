@@ -41,6 +41,10 @@ class Stamp:
     size: int
 
 
+UNKNOWN = Stamp(0, 0, 0)
+"""Of a file that cannot even be looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """One file as last read: the text that counts, its objects, and what is wrong with the newest text."""
@@ -115,6 +119,9 @@ class FolderSource:
                 status = path.stat()
             except FileNotFoundError:  # removed, or a dangling link, since the listing
                 continue
+            except OSError:  # a link to itself: for reading to report, and no reason to stop at
+                yield path.name, UNKNOWN
+                continue
             yield path.name, Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
 
     def _is_new(self, name: str, stamp: Stamp) -> bool:
@@ -127,7 +134,7 @@ class FolderSource:
     def _read(self, name: str, stamp: Stamp) -> Read:
         path = self.folder / name
         try:
-            text = path.read_text()
+            text = _text_of(path)
         except (OSError, UnicodeDecodeError) as error:
             return self._keep(name, stamp, [Problem(str(path), 1, 1, f"cannot be read: {error}")])
         if not text.strip():
@@ -177,3 +184,10 @@ class FolderSource:
     def _remember(self) -> None:
         texts = {name: read.good_text for name, read in self._files.items() if read.good_text is not None}
         statefile.save(self.memory, MEMORY_FORMAT, MEMORY_VERSION, texts)
+
+
+def _text_of(path: Path) -> str:
+    """Only of a regular file: a pipe would be waited for, for ever."""
+    if not path.is_file():
+        raise OSError("not a regular file")
+    return path.read_text()

@@ -185,6 +185,7 @@ class Story:
 def told(place: Place) -> Iterator[Story]:
     """The whole story; the download still runs inside the block."""
     known = place.learn()
+    assert place.opens(known, known=known)
     with contextlib.ExitStack() as stack:
         cable = stack.enter_context(Wire(place.lab, "legacy", place.sides.wire.rng))
         download = stack.enter_context(Download(place.lab.pod("frontend"), DOWNLOAD_FROM))

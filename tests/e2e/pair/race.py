@@ -67,6 +67,9 @@ class Verdict:
     """A SYN from before the question came out of the node."""
 
 
+FAULTS = ("unanswered", "untested", "dropped", "repeated", "let_in")
+
+
 def rush(sides: Sides, targets: list[Target], port: int, *, in_flight: int, linger_s: float = 5.0) -> Verdict:
     """Let the client loose on these names, so many at a time, and read the taps.
 

@@ -54,7 +54,7 @@ TOPOLOGY = Topology.model_validate(
     {
         "name": "race",
         # However slow the machine is: no answer may be released because its commit took too long.
-        "nodes": [{"name": "node1", "resolver": {"commit_timeout_ms": 5_000}}],
+        "nodes": [{"name": "node1", "resolver": {"commit_timeout_ms": 20_000}}],
         "pods": [
             {"name": "client", "node": "node1", "labels": {"app": "client"}},
             {

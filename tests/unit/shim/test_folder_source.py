@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -156,6 +156,22 @@ async def test_a_file_that_is_missing_for_a_moment_takes_nothing_away(folder: Pa
     assert not watched.source._scan()
     write(folder / "a.yaml", NAMESPACE.format(name="changed"), age_s=5)
     assert names(await watched.next()) == ["changed"]
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [link_to_itself, os.mkfifo, Path.mkdir])
+async def test_what_is_no_file_is_reported_and_the_rest_applies(
+    make: Callable[[Path], None], folder: Path, watched: Watched
+) -> None:
+    write(folder / "b.yaml", NAMESPACE.format(name="b"))
+    make(folder / "a.yaml")
+    os.utime(folder / "a.yaml", (1, 1), follow_symlinks=False)
+    observed = await watched.next()
+    assert names(observed) == ["b"]
+    assert [problem.path for problem in observed.problems] == [str(folder / "a.yaml")]
 
 
 async def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
