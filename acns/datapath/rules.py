@@ -52,8 +52,8 @@ def join(*parts: str) -> str:
 
 
 def outside(side: Side) -> str:
-    """No pod, no node of the cluster, and none of this node's own addresses."""
-    return f"ip {side.address} != @{CLUSTER} fib {side.address} type != local"
+    """No pod and no node; nor what this node takes for itself: its addresses, broadcasts."""
+    return f"ip {side.address} != @{CLUSTER} fib {side.address} type unicast"
 
 
 def peer_match(peer: Peer, set_name: str, side: Side) -> str:

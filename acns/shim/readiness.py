@@ -19,9 +19,13 @@ class Readiness:
 
     def __call__(self) -> http.Readiness:
         outcome = self.reconciler.outcome
-        details: dict[str, object] = {"policy_streams": self.service.streams}
+        details: dict[str, object] = {
+            "policy_streams": self.service.streams,
+            "policy_streams_behind": self.service.streams_behind,
+        }
         if outcome is None:
             return http.Readiness((self.reconciler.failure or "no policy committed yet",), details)
+        details["manifests"] = dict(outcome.versions)
         details["problems"] = [str(problem) for problem in outcome.problems]
         details["endpoints"] = {
             one.endpoint.key: {

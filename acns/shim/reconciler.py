@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -37,11 +38,12 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The last successful round: what is enforced, and which pods wait for their interface."""
+    """The last successful round: what is enforced, from what, and which pods wait for their interface."""
 
     policy: NodePolicy
     waiting: tuple[str, ...]
     problems: tuple[Problem, ...]
+    versions: Mapping[str, str]
 
 
 class Reconciler:
@@ -105,7 +107,7 @@ class Reconciler:
             changed = await self._commit(policy, dict(interfaces))
         self.mappings.use(policy)
         await self.publisher.publish(snapshot.policy_state(policy, self.ledger, str(uuid.uuid4())))
-        self._report(policy, set(interfaces), problems)
+        self._report(policy, set(interfaces), problems, observed.versions)
         if changed:
             took_ms = round((time.monotonic() - started) * 1000, 1)
             log.info("policy committed", endpoints=len(policy.endpoints), took_ms=took_ms)
@@ -142,7 +144,13 @@ class Reconciler:
         self.learned.in_kernel = selectors
         return bool(transaction)
 
-    def _report(self, policy: NodePolicy, wired: set[IPv4Address], problems: tuple[Problem, ...]) -> None:
+    def _report(
+        self,
+        policy: NodePolicy,
+        wired: set[IPv4Address],
+        problems: tuple[Problem, ...],
+        versions: Mapping[str, str],
+    ) -> None:
         """Remember the outcome; say what is new in the problems."""
         known = set(self.outcome.problems) if self.outcome else set()
         for problem in problems:
@@ -152,7 +160,7 @@ class Reconciler:
         if errors:
             self.journal.record(Event.POLICY_REFUSED, problems=[str(problem) for problem in errors])
         waiting = tuple(one.endpoint.key for one in policy.endpoints if one.endpoint.address not in wired)
-        self.outcome = Outcome(policy, waiting, problems)
+        self.outcome = Outcome(policy, waiting, problems, versions)
 
     def identity_of(self, endpoint: Endpoint) -> int:
         """The numeric identity of an endpoint."""

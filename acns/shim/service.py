@@ -41,14 +41,24 @@ class FQDNDataService(rpc.FQDNDataServicer):
     def __init__(self, publisher: Publisher, mappings: Mappings) -> None:
         self.publisher = publisher
         self.mappings = mappings
-        self.streams = 0
+        self._taken: dict[object, int] = {}
+
+    @property
+    def streams(self) -> int:
+        """Policy streams served now."""
+        return len(self._taken)
+
+    @property
+    def streams_behind(self) -> int:
+        """How many of them have not taken the newest snapshot yet."""
+        return sum(version != self.publisher.version for version in self._taken.values())
 
     async def StreamPolicyState(
         self, acks: AsyncIterator[pb.PolicyStateResponse], context: Any
     ) -> AsyncIterator[pb.PolicyState]:
         """Full snapshots: one at once, the next after the peer's answer and a change."""
-        version = 0
-        self.streams += 1
+        version, stream = 0, object()
+        self._taken[stream] = version
         log.info("policy stream opened", streams=self.streams)
         try:
             while True:
@@ -60,9 +70,10 @@ class FQDNDataService(rpc.FQDNDataServicer):
                 if ack.response != pb.RESPONSE_CODE_NO_ERROR:
                     name = pb.ResponseCode.Name(ack.response)
                     log.error("policy snapshot refused by peer", response=name, version=version)
+                self._taken[stream] = version
                 await asyncio.sleep(STREAM_INTERVAL_S)
         finally:
-            self.streams -= 1
+            del self._taken[stream]
             log.info("policy stream closed", streams=self.streams)
 
     async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:

@@ -175,6 +175,20 @@ class NodeHandle(Inside):
     resolver: ProcessHandle
     manifests: Path
 
+    def is_current(self) -> bool:
+        """Whether a shim that is up has read every manifest as it is now, and its resolvers have the result.
+
+        A shim that is down, or says nothing of the kind, is as current as it can be.
+        """
+        try:
+            state = self.shim.http_get("/readyz").json()
+        except (OSError, http.client.HTTPException):
+            return True
+        if "manifests" not in state:
+            return True
+        on_disk = {path.name: str(path.stat().st_mtime_ns) for path in self.manifests.glob("[!.]*.yaml")}
+        return bool(on_disk == state["manifests"] and state["policy_streams_behind"] == 0)
+
     @property
     def name(self) -> str:
         return self.plan.name

@@ -21,7 +21,7 @@ from typing import Any
 
 from lab.backends.order import Agents, Order
 from lab.backends.programs import base_environment, pod_environment
-from lab.errors import HolderGone, LabNotFound
+from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.runtime import control, enter, state, truth
 from lab.runtime.enter import Place
 from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
@@ -190,11 +190,21 @@ class Lab:
         )
 
     def wait_settled(self, timeout_s: float = _SETTLE_TIMEOUT_S) -> None:
-        """Wait until every process that is not held is ready; the first that is not in time is the error."""
+        """Wait until every process that is not held is ready, and every agent goes by the newest manifests.
+
+        What is not so in time is the error.
+        """
         deadline = time.monotonic() + timeout_s
         while unready := [one for one in self.processes() if one.state not in ("ready", "held")]:
             if time.monotonic() > deadline:
                 self.process(unready[0].name).wait_ready(timeout_s=0.1)
+            time.sleep(_POLL_S)
+        while stale := [node.name for node in self.nodes if not node.is_current()]:
+            if time.monotonic() > deadline:
+                raise ProcessFailed(
+                    f"the agents of {', '.join(stale)} still go by older manifests after {timeout_s:g} s",
+                    hint=f"invoke lab.logs {stale[0]}/shim",
+                )
             time.sleep(_POLL_S)
 
     def request(self, op: str, **arguments: Any) -> Any:

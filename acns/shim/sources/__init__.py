@@ -7,8 +7,8 @@ server's watch is to be another: the shim behind them is the same.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from acns.errors import Problem
@@ -17,10 +17,14 @@ from acns.policy.objects import Object
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All objects that count now, and everything wrong with what was offered."""
+    """All objects that count now, and everything wrong with what was offered.
+
+    `versions` says what was read: for each part of the source (a file) which version of it (its mtime, ns).
+    """
 
     objects: tuple[Object, ...]
     problems: tuple[Problem, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):

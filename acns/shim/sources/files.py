@@ -172,7 +172,8 @@ class FolderSource:
                     where = "/".join(part for part in item.ref if part)
                     text = f"{where} is in another file already; this one is left out"
                     problems.append(Problem(str(self.folder / name), 1, 1, text, "keep one of the two"))
-        return Observed(tuple(objects.values()), tuple(problems))
+        versions = {name: str(read.stamp.mtime_ns) for name, read in self._files.items()}
+        return Observed(tuple(objects.values()), tuple(problems), versions)
 
     def _recall(self) -> dict[str, str]:
         try:

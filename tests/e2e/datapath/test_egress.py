@@ -22,6 +22,7 @@ SERVER, OTHER, REMOTE_POD, NODE, POD_A, POD_B = (
     "10.244.1.3",
     "10.244.1.4",
 )
+NODE_BROADCAST = "172.18.0.255"
 API_SET = ruleset.fqdn_set_name(pattern.match_name("api.example.com"))
 
 
@@ -67,6 +68,23 @@ def test_a_name_never_opens_a_pod_or_a_node(world: Any) -> None:
     )
     for address in (REMOTE_POD, NODE, "10.244.1.1", POD_B):
         assert not world.is_connected(world.a, address, 443), address
+
+
+def test_a_name_never_opens_the_nodes_broadcast_address(world: Any, until: Any) -> None:
+    on_node = world.udp(world.node, "0.0.0.0", 7777)
+    world.apply(
+        world.allow(world.fqdn()),
+        world.allow(world.cidr("172.18.0.0/16")),
+        world.allow(model.World()),
+        learned={NODE_BROADCAST: 60},
+    )
+    sender = world.udp(world.a, POD_A)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    sender.sendto(b"x", (NODE_BROADCAST, 7777))
+    assert until(world.dropped, "the datagram is counted as dropped") == 1
+    on_node.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        on_node.recv(100)
 
 
 def test_the_node_is_reached_only_as_host(world: Any) -> None:

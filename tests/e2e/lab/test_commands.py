@@ -182,13 +182,15 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(lab: Lab, command: tupl
 
 def into_a_closed_pipe(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """As `invoke … | head -1` when head is quicker."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    env.pop("PYTHONUNBUFFERED", None)  # the last of the output is then written when the program ends
     reading, writing = os.pipe()
     os.close(reading)
     try:
         return subprocess.run(
             [sys.executable, "-m", "invoke", *command],
             cwd=REPOSITORY,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            env=env,
             stdout=writing,
             stderr=subprocess.PIPE,
             text=True,
@@ -224,7 +226,7 @@ def site() -> Iterator[Site]:
         try:
             yield made
         finally:
-            made.invoke("lab.down")
+            made.invoke("lab.down", "--name", "quickstart")
         assert not root.exists()
 
 

@@ -100,6 +100,14 @@ def test_a_new_file_is_in_the_kernel_within_a_second_or_so(room: Room) -> None:
     assert took_s < 3.0
 
 
+def test_a_lab_that_has_settled_goes_by_the_newest_manifests(room: Room) -> None:
+    name, address = room.take()
+    room.desk.lab.write_manifest("settled.yaml", policy("settled", asks=[name], connects=[name]))
+    room.desk.lab.wait_settled()
+    assert room.sides.ask(name).rcode == NOERROR, "the resolver has it"
+    assert address in room.open(address), "and so has the kernel"
+
+
 def test_a_wrong_file_changes_nothing_in_the_kernel(room: Room) -> None:
     before = room.desk.commits()
     room.desk.write("batch.yaml", wrong(room.desk.original("batch.yaml")))

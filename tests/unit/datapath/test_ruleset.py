@@ -114,7 +114,7 @@ def test_names_and_cidrs_and_world_stand_behind_the_cluster_addresses_both_ways(
         for map_name, side in (("egress", "daddr"), ("replies", "saddr")):
             (rule,) = [rule for rule in chain_of(table, map_name).rules if rule.id.startswith("r_")]
             assert f"ip {side} != @cluster_addrs" in rule.text
-            assert f"fib {side} type != local" in rule.text
+            assert f"fib {side} type unicast" in rule.text
 
 
 def test_cluster_addresses_hold_pods_and_nodes() -> None:

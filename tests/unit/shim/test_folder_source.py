@@ -73,6 +73,14 @@ async def test_the_first_observation_holds_every_manifest(folder: Path, watched:
     assert names(await watched.next()) == ["a", "b"]
 
 
+async def test_an_observation_says_which_version_of_each_file_was_read(folder: Path, watched: Watched) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    write(folder / "b.yaml", "kind: [")
+    observed = await watched.next()
+    on_disk = {path.name: str(path.stat().st_mtime_ns) for path in folder.iterdir()}
+    assert observed.versions == on_disk
+
+
 async def test_a_new_a_changed_and_a_removed_file_are_noticed(folder: Path, watched: Watched) -> None:
     write(folder / "a.yaml", NAMESPACE.format(name="a"))
     await watched.next()
