@@ -232,7 +232,7 @@ def test_a_lab_whose_maker_is_killed_when_it_is_up_stays_up_until_down(tmp_path:
         up.process.send_signal(signal.SIGKILL)
     lab = Lab.attach(NAME)
     lab.wait_settled()
-    answer = lab.pod(POD).run(["curl", "-sS", "https://api.example.com/"])
+    answer = curl(lab.pod(POD), "https://api.example.com/")
     assert "host: api.example.com" in answer.stdout, answer.stderr
     namespaces = traces.namespaces_of_lab(lab)
     assert len(namespaces) == len(lab.record.namespaces)
@@ -283,7 +283,7 @@ def test_up_over_a_lab_that_was_half_made_makes_it_whole(tmp_path: Path) -> None
         assert f"removing what an unfinished or dead lab {NAME} left" in said
         assert traces.processes_with(half.mark) == set()
         assert {one.state for one in lab.processes()} == {"ready"}
-        answer = lab.pod(POD).run(["curl", "-sS", "https://api.example.com/"])
+        answer = curl(lab.pod(POD), "https://api.example.com/")
         assert "host: api.example.com" in answer.stdout, answer.stderr
     finally:
         lab.down()
@@ -322,13 +322,17 @@ def twin(neighbour: Neighbour) -> Iterator[Lab]:
 def test_labs_with_equal_addresses_do_not_see_each_others_packets(neighbour: Neighbour, twin: Lab) -> None:
     assert twin.pod(POD).address == neighbour.lab.pod(POD).address
     with tapped(twin.pod(POD)) as cable, tapped(twin.internet) as internet, tapped(twin.nodes[0]) as uplink:
-        answer = neighbour.lab.pod("batch").run(["curl", "-sS", "https://data.storage.example.net/"])
-        assert "host: data.storage.example.net" in answer.stdout, answer.stderr
-        assert [frame for tap in (cable, internet, uplink) for frame in tap.frames()] == []
+        taps = (cable, internet, uplink)
+        answer = curl(neighbour.lab.pod(POD), "https://www.example.com/")
+        assert "host: www.example.com" in answer.stdout, answer.stderr
+        assert [len(tap.frames()) for tap in taps] == [0, 0, 0]
+        # The taps do see what is their own lab's.
+        curl(twin.pod(POD), "https://www.example.com/")
+        assert all(tap.frames() for tap in taps)
 
 
 def test_what_one_lab_learns_opens_nothing_in_the_other(neighbour: Neighbour, twin: Lab) -> None:
-    twin.pod(POD).run(["curl", "-sS", "https://api.example.com/"])
+    curl(twin.pod(POD), "https://api.example.com/")
     assert API & set(twin.nodes[0].ruleset().split()) == API
     assert API & set(neighbour.lab.nodes[0].ruleset().split()) == set()
 
@@ -337,6 +341,10 @@ def test_a_policy_taken_from_one_lab_stays_in_force_in_the_other(neighbour: Neig
     twin.remove_manifest("frontend.yaml")
     eventually(lambda: asks_freely(twin.pod(POD)), "the one is free", PATIENCE_S)
     assert not asks_freely(neighbour.lab.pod(POD))
+
+
+def curl(pod: PodHandle, url: str) -> subprocess.CompletedProcess[str]:
+    return pod.run(["curl", "-sS", url])
 
 
 def asks_freely(pod: PodHandle) -> bool:
