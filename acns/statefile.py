@@ -8,37 +8,49 @@ without it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from acns.errors import PeerError
+from acns.errors import EnvironmentFault, PeerError
 
 
 def save(path: Path, form: str, version: int, payload: Any) -> None:
-    """Write `payload` (JSON-able) so that `load` gives it back; atomic and durable."""
+    """Write `payload` (JSON-able) so that `load` gives it back; atomic and durable.
+
+    Raises EnvironmentFault where it cannot be written; what was there before is then there still.
+    """
     record = {"format": form, "version": version, "sha256": _digest(payload), "payload": payload}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        json.dump(record, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.rename(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump(record, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _unusable(path, "written", error) from error
 
 
 def load(path: Path, form: str, version: int) -> Any | None:
     """The payload; None when there is no file.
 
-    Raises PeerError when the file cannot be trusted; it has then been renamed to `NAME.damaged`.
+    Raises PeerError when the file cannot be trusted; it has then been renamed to `NAME.damaged`. Raises
+    EnvironmentFault when it cannot be read at all.
     """
     try:
         record = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except OSError as error:
+        raise _unusable(path, "read", error) from error
+    except (ValueError, RecursionError) as error:
         raise _set_aside(path, "is not JSON") from error
     if not isinstance(record, dict) or record.get("format") != form:
         raise _set_aside(path, f"is not of format {form}")
@@ -47,6 +59,11 @@ def load(path: Path, form: str, version: int) -> Any | None:
     if record.get("sha256") != _digest(record.get("payload")):
         raise _set_aside(path, "does not match its checksum")
     return record["payload"]
+
+
+def _unusable(path: Path, what: str, error: OSError) -> EnvironmentFault:
+    reason = error.strerror or str(error)
+    return EnvironmentFault(f"{path} cannot be {what}: {reason}", hint="is its folder there, its disk full?")
 
 
 def _digest(payload: Any) -> str:

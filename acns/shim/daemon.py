@@ -66,6 +66,7 @@ class Daemon:
             Profile(settings.profile),
             state_dir / "manifests.json",
             settings.settle_ms / 1000,
+            adopting=self.kernel.nft.inventory().exists,
         )
         self.service = FQDNDataService(self.publisher, self.mappings)
         self.server = Server(self.service, Path(settings.fqdndata_socket), settings.tcp_listen)

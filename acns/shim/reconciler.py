@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from acns.datapath import ruleset
-from acns.errors import AcnsError, Problem
+from acns.errors import AcnsError, InputError, Problem
 from acns.policy.cluster import Cluster
 from acns.policy.model import Endpoint, NodePolicy
 from acns.policy.resolve import problems as cluster_problems
@@ -99,6 +99,10 @@ class Reconciler:
 
     async def _round(self, observed: Observed) -> None:
         started = time.monotonic()
+        if not observed.complete:
+            raise InputError(
+                observed.problems, hint="mend them first: the rules in the kernel stay until then"
+            )
         cluster = Cluster.of(observed.objects)
         policy = resolve(cluster, self.node)
         problems = (*observed.problems, *cluster_problems(cluster))

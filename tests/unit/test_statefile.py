@@ -11,7 +11,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from acns import statefile
-from acns.errors import PeerError
+from acns.errors import EnvironmentFault, PeerError
 
 PAYLOAD = {"grants": {"egress fqdn:name:a.example.com. 6 443-443": 1}, "note": "ä"}
 
@@ -36,6 +36,23 @@ def test_another_format_or_version_is_set_aside(tmp_path: Path, form: str, versi
         statefile.load(path, "form", 1)
     assert not path.exists()
     assert path.with_name("state.json.damaged").exists()
+
+
+def test_a_file_nested_beyond_reading_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(PeerError):
+        statefile.load(path, "form", 1)
+
+
+def test_what_cannot_be_read_or_written_is_the_environments_fault(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.mkdir()
+    with pytest.raises(EnvironmentFault):
+        statefile.load(path, "form", 1)
+    with pytest.raises(EnvironmentFault):
+        statefile.save(path, "form", 1, PAYLOAD)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
 
 
 @limits(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)

@@ -20,11 +20,14 @@ class Observed:
     """All objects that count now, and everything wrong with what was offered.
 
     `versions` says what was read: for each part of the source (a file) which version of it (its mtime, ns).
+    `complete` is False while a part cannot be read that an earlier run may have read: to go by the rest alone
+    could open what is shut.
     """
 
     objects: tuple[Object, ...]
     problems: tuple[Problem, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
 
 
 class Source(Protocol):

@@ -5,6 +5,8 @@ good text is kept on disk too (`memory`), so that a restart beside a broken file
 once it has been left alone for a moment; an empty one is taken for one being written. Only removing a file
 removes its objects, and only when it stays away for that moment: a file that is replaced, under its name or
 another, takes nothing away in between. The same object in two files counts once, from the first file by name.
+Without its memory a run that takes over a kernel's rules cannot tell what a broken file used to say: it waits
+until there is none.
 
 The folder is polled: a scan of 500 files costs about a millisecond, and unlike a watch it loses nothing.
 """
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acns import statefile
-from acns.errors import InputError, PeerError, Problem
+from acns.errors import EnvironmentFault, InputError, PeerError, Problem
 from acns.policy import manifests
 from acns.policy.objects import Object
 from acns.policy.profiles import Profile
@@ -56,16 +58,24 @@ class Read:
 
 
 class FolderSource:
-    """Watches `folder`; `memory` is the state file for the last good texts."""
+    """Watches `folder`; `memory` is the state file for the last good texts.
 
-    def __init__(self, folder: Path, profile: Profile, memory: Path, settle_s: float) -> None:
+    `adopting`: the kernel enforces already what an earlier run read here.
+    """
+
+    def __init__(
+        self, folder: Path, profile: Profile, memory: Path, settle_s: float, *, adopting: bool = False
+    ) -> None:
         self.folder = folder
         self.profile = profile
         self.memory = memory
         self.settle_s = settle_s
         self._files: dict[str, Read] = {}
         self._missing_since: dict[str, float] = {}
-        self._remembered = self._recall()
+        remembered = self._recall()
+        self._remembered = remembered or {}
+        self._unsure = adopting and remembered is None
+        self._unsaved: tuple[Problem, ...] = ()
 
     async def watch(self) -> AsyncIterator[Observed]:
         """The folder's objects now, then after each change. Raises InputError when the folder is missing."""
@@ -97,9 +107,9 @@ class FolderSource:
         ]
         for name in changed:
             self._files[name] = self._read(name, present[name])
-        if gone or changed:
-            self._remember()
-        return bool(gone or changed)
+        self._unsure = self._unsure and any(read.good_text is None for read in self._files.values())
+        news = bool(gone or changed)
+        return self._save(news) or news
 
     def _gone(self, present: Set[str]) -> list[str]:
         """The files that have stayed away; those that are missing since a moment ago may be on their way."""
@@ -159,7 +169,7 @@ class FolderSource:
 
     def _observe(self) -> Observed:
         objects: dict[tuple[str, str, str], Object] = {}
-        problems: list[Problem] = []
+        problems: list[Problem] = [*self._unsaved]
         # A missing file's objects count only where no other file has them by now.
         for name, read in sorted(
             self._files.items(), key=lambda one: (one[0] in self._missing_since, one[0])
@@ -173,14 +183,29 @@ class FolderSource:
                     text = f"{where} is in another file already; this one is left out"
                     problems.append(Problem(str(self.folder / name), 1, 1, text, "keep one of the two"))
         versions = {name: str(read.stamp.mtime_ns) for name, read in self._files.items()}
-        return Observed(tuple(objects.values()), tuple(problems), versions)
+        return Observed(tuple(objects.values()), tuple(problems), versions, complete=not self._unsure)
 
-    def _recall(self) -> dict[str, str]:
+    def _recall(self) -> dict[str, str] | None:
+        """The last good texts of earlier runs; None where none are known."""
         try:
-            return dict(statefile.load(self.memory, MEMORY_FORMAT, MEMORY_VERSION) or {})
+            texts = statefile.load(self.memory, MEMORY_FORMAT, MEMORY_VERSION)
         except PeerError as error:
             log.failure("state damaged", error)
-            return {}
+            return None
+        return None if texts is None else dict(texts)
+
+    def _save(self, changed: bool) -> bool:
+        """Remember what has changed or could not be saved before; whether there is news of that."""
+        if self._unsure or not (changed or self._unsaved):
+            return False
+        before = self._unsaved
+        try:
+            self._remember()
+            self._unsaved = ()
+        except EnvironmentFault as fault:
+            # The texts count all the same; only a restart beside a broken file would miss them.
+            self._unsaved = (Problem(str(self.memory), 1, 1, fault.message, fault.hint, warning=True),)
+        return self._unsaved != before
 
     def _remember(self) -> None:
         texts = {name: read.good_text for name, read in self._files.items() if read.good_text is not None}

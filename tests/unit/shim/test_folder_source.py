@@ -40,8 +40,8 @@ def write(path: Path, text: str, *, age_s: float = 10.0) -> None:
 class Watched:
     """A source over `folder`, one observation at a time."""
 
-    def __init__(self, folder: Path, memory: Path) -> None:
-        self.source = FolderSource(folder, Profile.ACNS, memory, settle_s=0.05)
+    def __init__(self, folder: Path, memory: Path, *, adopting: bool = False) -> None:
+        self.source = FolderSource(folder, Profile.ACNS, memory, settle_s=0.05, adopting=adopting)
         self.updates: AsyncIterator[Observed] = self.source.watch()
 
     async def next(self) -> Observed:
@@ -73,7 +73,9 @@ async def test_the_first_observation_holds_every_manifest(folder: Path, watched:
     assert names(await watched.next()) == ["a", "b"]
 
 
-async def test_an_observation_says_which_version_of_each_file_was_read(folder: Path, watched: Watched) -> None:
+async def test_an_observation_says_which_version_of_each_file_was_read(
+    folder: Path, watched: Watched
+) -> None:
     write(folder / "a.yaml", NAMESPACE.format(name="a"))
     write(folder / "b.yaml", "kind: [")
     observed = await watched.next()
@@ -115,6 +117,51 @@ async def test_the_last_good_version_survives_a_restart_beside_a_broken_file(
     observed = await restarted.next()
     assert names(observed) == ["a"]
     assert len(observed.problems) == 1
+
+
+@pytest.mark.parametrize("memory", ["", "junk"])
+async def test_a_broken_file_of_which_nothing_is_remembered_is_waited_for_when_rules_are_taken_over(
+    memory: str, folder: Path, tmp_path: Path
+) -> None:
+    if memory:
+        (tmp_path / "memory.json").write_text(memory)
+    write(folder / "a.yaml", BROKEN_POLICY)
+    write(folder / "b.yaml", NAMESPACE.format(name="b"))
+    restarted = Watched(folder, tmp_path / "memory.json", adopting=True)
+    assert not (await restarted.next()).complete
+    again = Watched(folder, tmp_path / "memory.json", adopting=True)
+    assert not (await again.next()).complete
+    write(folder / "a.yaml", NAMESPACE.format(name="a"), age_s=5)
+    assert (await again.next()).complete
+    write(folder / "c.yaml", BROKEN_POLICY)
+    assert (await again.next()).complete
+
+
+@pytest.mark.parametrize("adopting", [False, True])
+async def test_a_broken_file_that_never_counted_is_not_waited_for(
+    adopting: bool, folder: Path, tmp_path: Path
+) -> None:
+    write(folder / "b.yaml", NAMESPACE.format(name="b"))
+    if adopting:
+        await Watched(folder, tmp_path / "memory.json").next()
+    write(folder / "a.yaml", BROKEN_POLICY)
+    assert (await Watched(folder, tmp_path / "memory.json", adopting=adopting).next()).complete
+
+
+async def test_a_memory_that_cannot_be_written_is_reported_and_written_when_it_can(
+    folder: Path, tmp_path: Path
+) -> None:
+    memory = tmp_path / "state" / "memory.json"
+    memory.parent.mkdir()
+    watched = Watched(folder, memory)
+    memory.parent.rmdir()
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    observed = await watched.next()
+    assert names(observed) == ["a"]
+    assert [(problem.path, problem.warning) for problem in observed.problems] == [(str(memory), True)]
+    memory.parent.mkdir()
+    assert (await watched.next()).problems == ()
+    assert memory.exists()
 
 
 async def test_an_emptied_file_is_taken_for_one_being_written(folder: Path, watched: Watched) -> None:
