@@ -40,15 +40,22 @@ def run(
     `serve` imports what is slow to import by itself, so that `--help` and wrong settings need not wait.
     """
     options = _parser(agent, description, kind).parse_args(arguments)
-    log = logs.named(f"acns.{agent}")
     try:
         settings: CommonSettings = files.load(kind, options.settings)
         if options.check:
             return 0
         logs.configure(agent, settings.log_file, settings.log_level)
-        asyncio.run(serve(settings))
     except AcnsError as error:
         print(f"acns-{agent}: {error}", file=sys.stderr)
+        return error.exit_code
+    return _served(agent, serve(settings))
+
+
+def _served(agent: str, serving: Coroutine[Any, Any, None]) -> int:
+    log = logs.named(f"acns.{agent}")
+    try:
+        asyncio.run(serving)
+    except AcnsError as error:
         log.failure("ended", error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last frame: said in full, with the code for our bugs
