@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable
 
 from acns.dns import wire
-from acns.dns.name import MalformedDNS, read_labels, to_wire
+from acns.dns.name import MAX_NAME_OCTETS, MalformedDNS, read_labels, read_segment, to_wire
 from acns.dns.wire import Header, RawRecord
 
 # Octets before the first name, number of names: where names stand in rdata. The first group may be compressed
@@ -96,27 +96,63 @@ def _concerns_aaaa(packet: bytes, record: RawRecord) -> bool:
 
 
 def _written(packet: bytes, header: Header, question_end: int, records: Iterable[RawRecord]) -> bytes:
-    writer = _Writer(header.to_wire())
-    writer.name(read_labels(packet, wire.HEADER_OCTETS)[0])
-    writer.out += packet[question_end - 4 : question_end]
+    writer = _Writer(packet, header)
+    writer.question(question_end)
     for record in records:
-        writer.record(packet, record)
+        writer.record(record)
         if len(writer.out) > wire.MAX_MESSAGE_OCTETS:
             raise MalformedDNS("longer than a message may be, once its names are written out")
     return bytes(writer.out)
 
 
+class _Names:
+    """The names of one message, spelt out. What pointers lead to is read once, however often they do."""
+
+    def __init__(self, packet: bytes) -> None:
+        self._packet = packet
+        self._known: dict[int, bytes] = {}
+
+    def read(self, offset: int) -> tuple[bytes, int]:
+        """The uncompressed name in the case it was sent in, and the offset behind it."""
+        labels, end, target = read_segment(self._packet, offset)
+        whole = to_wire(labels)
+        if target is not None:
+            whole = whole[:-1] + self._behind(target)
+            if len(whole) > MAX_NAME_OCTETS:
+                raise MalformedDNS("a name exceeds 255 octets")
+        return whole, end
+
+    def _behind(self, target: int) -> bytes:
+        found = self._known.get(target)
+        if found is None:
+            found = self._known[target] = to_wire(read_labels(self._packet, target)[0])
+        return found
+
+
 class _Writer:
     """A message under construction, and where in it each name (from any of its labels on) already stands."""
 
-    def __init__(self, header: bytes) -> None:
-        self.out = bytearray(header)
+    def __init__(self, packet: bytes, header: Header) -> None:
+        self.out = bytearray(header.to_wire())
+        self._packet = packet
+        self._names = _Names(packet)
         self._places: dict[bytes, int] = {}
 
-    def name(self, labels: list[bytes], *, compressed: bool = True) -> None:
-        whole = to_wire(labels)
+    def question(self, end: int) -> None:
+        self._name(self._names.read(wire.HEADER_OCTETS)[0])
+        self.out += self._packet[end - 4 : end]
+
+    def record(self, record: RawRecord) -> None:
+        self._name(self._names.read(record.owner)[0])
+        tail = len(self.out)
+        self.out += wire.record_tail(record.type, record.rclass, record.ttl_s, b"")
+        rdata = len(self.out)
+        self._rdata(record)
+        struct.pack_into("!H", self.out, tail + 8, len(self.out) - rdata)
+
+    def _name(self, whole: bytes, *, compressed: bool = True) -> None:
         position = 0
-        for label in labels:
+        while length := whole[position]:
             rest = whole[position:]
             place = self._places.get(rest)
             if place is not None and compressed:
@@ -124,31 +160,23 @@ class _Writer:
                 return
             if place is None and len(self.out) < _FIRST_UNREACHABLE:
                 self._places[rest] = len(self.out)
-            self.out += rest[: len(label) + 1]
-            position += len(label) + 1
+            self.out += rest[: length + 1]
+            position += length + 1
         self.out.append(0)
 
-    def record(self, packet: bytes, record: RawRecord) -> None:
-        self.name(read_labels(packet, record.owner)[0])
-        tail = len(self.out)
-        self.out += wire.record_tail(record.type, record.rclass, record.ttl_s, b"")
-        rdata = len(self.out)
-        self._rdata(packet, record)
-        struct.pack_into("!H", self.out, tail + 8, len(self.out) - rdata)
-
-    def _rdata(self, packet: bytes, record: RawRecord) -> None:
+    def _rdata(self, record: RawRecord) -> None:
         compressed = record.type in _COMPRESSIBLE
         before, count = _COMPRESSIBLE.get(record.type) or _DECOMPRESSIBLE.get(record.type, (0, 0))
         offset = record.start + before
         if record.type == wire.TYPE_NAPTR:
-            offset, count = _behind_strings(packet, record), 1
-        self.out += packet[record.start : offset]
+            offset, count = _behind_strings(self._packet, record), 1
+        self.out += self._packet[record.start : offset]
         for _ in range(count):
-            labels, offset = read_labels(packet, offset)
+            name, offset = self._names.read(offset)
             if offset > record.end:
                 raise MalformedDNS("a name runs past its record")
-            self.name(labels, compressed=compressed)
-        self.out += packet[offset : record.end]
+            self._name(name, compressed=compressed)
+        self.out += self._packet[offset : record.end]
 
 
 def _behind_strings(packet: bytes, record: RawRecord) -> int:

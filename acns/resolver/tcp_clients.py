@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Final
 
 from acns.resolver.budget import Budget
 from acns.resolver.flight import Flight
@@ -20,6 +21,8 @@ from acns.resolver.metrics import TCP, ResolverMetrics
 from acns.resolver.query import Asked, Reply
 from acns.resolver.settings import ResolverSettings
 from acns.resolver.tcp_upstream import TCPUpstream
+
+BURST: Final = 16  # queries taken from one connection before others get their turn
 
 Receiver = Callable[[Asked, Callable[[Flight], None], Reply], None]
 
@@ -66,6 +69,7 @@ class TCPClient(asyncio.Protocol):
         self._held = False  # the upstream does not drain
         self._stuck = False  # the pod does not read
         self._ended = False  # the pod has closed its half
+        self._due = False  # `_work` is to be called soon
         self._active_at = self._loop.time()
         self._upstream: TCPUpstream | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -131,19 +135,35 @@ class TCPClient(asyncio.Protocol):
 
     def _work(self) -> None:
         """Take queries while there is room; read on, wait or close as that leaves it."""
+        self._due = False
         if self.transport.is_closing() or not self._source:
             return
-        while not self._full and (packet := self._frames.take()) is not None:
-            self._active_at = self._loop.time()
-            self._in_flight += 1
-            asked = Asked(packet, self._source, self._server, TCP)
-            self._clients.receive(asked, self._forward, self._reply)
-        if self._full:
+        more = self._take()
+        if more:
+            self._work_soon()
+        if more or self._full:
             self.transport.pause_reading()
         elif self._ended and not self._in_flight:
             self.transport.close()
         elif not self._ended:
             self.transport.resume_reading()
+
+    def _take(self) -> bool:
+        """A burst of queries, each ended or on its way when this returns; whether there may be more."""
+        for _ in range(BURST):
+            if self._full or (packet := self._frames.take()) is None:
+                return False
+            self._active_at = self._loop.time()
+            self._in_flight += 1
+            asked = Asked(packet, self._source, self._server, TCP)
+            self._clients.receive(asked, self._forward, self._reply)
+        return True
+
+    def _work_soon(self) -> None:
+        """Once, however many ask for it: a pod can send 100,000 frames in one piece."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._work)
 
     def _forward(self, flight: Flight) -> None:
         if self._upstream is None:
@@ -154,14 +174,14 @@ class TCPClient(asyncio.Protocol):
         self._upstream.send(flight)
 
     def _reply(self, packet: bytes | None) -> None:
-        """One query is done. Called within `_work` too, for what needs no upstream."""
+        """One query is done. Called within `_take` too, for what needs no upstream."""
         self._in_flight -= 1
         if self.transport.is_closing():
             return
         self._active_at = self._loop.time()
         if packet is not None:
             self.transport.write(framed(packet))
-        self._loop.call_soon(self._work)
+        self._work_soon()
 
     def _hold(self, hold: bool) -> None:
         self._held = hold

@@ -95,7 +95,8 @@ class Reconciler:
             except AcnsError as error:
                 self.failure = str(error)
                 log.failure("policy not committed", error)
-                asyncio.get_running_loop().call_later(RETRY_S, self._wake.set)
+                if not isinstance(error, InputError):  # input that was mended is observed
+                    asyncio.get_running_loop().call_later(RETRY_S, self._wake.set)
 
     async def _round(self, observed: Observed) -> None:
         started = time.monotonic()
@@ -103,9 +104,8 @@ class Reconciler:
             raise InputError(
                 observed.problems, hint="mend them first: the rules in the kernel stay until then"
             )
-        cluster = Cluster.of(observed.objects)
-        policy = resolve(cluster, self.node)
-        problems = (*observed.problems, *cluster_problems(cluster))
+        # In a thread: it may take longer than an answer waits for its commit.
+        policy, problems = await asyncio.to_thread(self._resolved, observed)
         interfaces = self.kernel.interfaces(one.endpoint.address for one in policy.endpoints)
         async with self.kernel.lock:
             changed = await self._commit(policy, dict(interfaces))
@@ -116,6 +116,10 @@ class Reconciler:
             took_ms = round((time.monotonic() - started) * 1000, 1)
             log.info("policy committed", endpoints=len(policy.endpoints), took_ms=took_ms)
             self.journal.record(Event.POLICY_COMMITTED, endpoints=len(policy.endpoints), took_ms=took_ms)
+
+    def _resolved(self, observed: Observed) -> tuple[NodePolicy, tuple[Problem, ...]]:
+        cluster = Cluster.of(observed.objects)
+        return resolve(cluster, self.node), (*observed.problems, *cluster_problems(cluster))
 
     async def _commit(self, policy: NodePolicy, interfaces: dict[IPv4Address, str]) -> bool:
         """Bring the kernel to `policy`; whether anything had to change. The caller holds the lock."""

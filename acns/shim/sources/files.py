@@ -85,11 +85,12 @@ class FolderSource:
             )
         while self._unsettled():
             await asyncio.sleep(self.settle_s / 2)
-        self._scan()
+        # In a thread: YAML takes a second per few thousand objects, and mappings must not wait for it.
+        await asyncio.to_thread(self._scan)
         yield self._observe()
         while True:
             await asyncio.sleep(POLL_S)
-            if self._scan():
+            if await asyncio.to_thread(self._scan):
                 yield self._observe()
 
     def _scan(self) -> bool:
