@@ -39,10 +39,10 @@ class ResolverMetrics:
         )
         self.tcp_refused = Tally(
             "acns_dns_tcp_refused",
-            "TCP connections closed at once, by reason.",
+            "TCP connections closed at once, or at what cannot be a query, by reason.",
             ("reason",),
             registry=registry,
-            known=(("limit",), ("direct",)),
+            known=(("limit",), ("direct",), ("garbage",)),
         )
         self.tcp_timeouts = Tally(
             "acns_dns_tcp_timeouts", "TCP connections closed for idling.", ("reason",), registry=registry

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from acns.dns import wire
 from acns.resolver.budget import Budget
 from acns.resolver.flight import Flight
 from acns.resolver.framing import Frames, framed
@@ -157,6 +158,10 @@ class TCPClient(asyncio.Protocol):
             self._in_flight += 1
             asked = Asked(packet, self._source, self._server, TCP)
             self._clients.receive(asked, self._forward, self._reply)
+            if not _may_be_query(packet):
+                self._clients.metrics.tcp_refused.add("garbage")
+                self.transport.abort()
+                return False
         return True
 
     def _work_soon(self) -> None:
@@ -202,3 +207,8 @@ class TCPClient(asyncio.Protocol):
         else:
             self._clients.metrics.tcp_timeouts.add("stuck" if self._stuck else "idle")
             self.transport.abort() if self._stuck else self.transport.close()
+
+
+def _may_be_query(packet: bytes) -> bool:
+    """A stream with anything else in it is out of step, or is to keep us busy: frames can be two octets."""
+    return len(packet) >= wire.HEADER_OCTETS and not packet[2] & wire.QR >> 8
