@@ -21,50 +21,50 @@ from invoke.tasks import task
         "json": "print status and truth table as one JSON object",
     }
 )
-def up(context: Context, topology: str = "quickstart", name: str = "", json: bool = False) -> None:
+def up(context: Context, topology: str = "quickstart", name: str | None = None, json: bool = False) -> None:
     """Bring a lab up (or mend it), and show that it does what its topology expects."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.up(topology, name or None, as_json=json))
+        sys.exit(commands.up(topology, name, as_json=json))
 
 
 @task(help={"name": "which lab, where there are several"})
-def down(context: Context, name: str = "") -> None:
+def down(context: Context, name: str | None = None) -> None:
     """End a lab; nothing of it is left."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.down(name or None))
+        sys.exit(commands.down(name))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
-def status(context: Context, name: str = "", json: bool = False) -> None:
+def status(context: Context, name: str | None = None, json: bool = False) -> None:
     """Nodes, agents, pods, Services of a running lab."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.status(name or None, as_json=json))
+        sys.exit(commands.status(name, as_json=json))
 
 
 @task(name="exec", help={"pod": "a pod, a node, or `internet`", "name": "which lab, where there are several"})
-def execute(context: Context, pod: str, name: str = "") -> None:
+def execute(context: Context, pod: str, name: str | None = None) -> None:
     """Run a command in a pod: `invoke lab.exec frontend -- dig api.example.com`."""
     from lab.runtime import commands
 
     # Not `context.remainder`: that is one string, its quoting lost.
     argv = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     with commands.explained_errors():
-        sys.exit(commands.execute(pod, name or None, argv))
+        sys.exit(commands.execute(pod, name, argv))
 
 
 @task(help={"pod": "a pod, a node, or `internet`", "name": "which lab, where there are several"})
-def shell(context: Context, pod: str, name: str = "") -> None:
+def shell(context: Context, pod: str, name: str | None = None) -> None:
     """A shell in a pod."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.shell(pod, name or None))
+        sys.exit(commands.shell(pod, name))
 
 
 @task(
@@ -74,21 +74,21 @@ def shell(context: Context, pod: str, name: str = "") -> None:
         "name": "which lab, where there are several",
     }
 )
-def logs(context: Context, agent: str, follow: bool = False, name: str = "") -> None:
+def logs(context: Context, agent: str, follow: bool = False, name: str | None = None) -> None:
     """The log of an agent (or of any process of the lab)."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.logs(agent, name or None, follow=follow))
+        sys.exit(commands.logs(agent, name, follow=follow))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
-def check(context: Context, name: str = "", json: bool = False) -> None:
+def check(context: Context, name: str | None = None, json: bool = False) -> None:
     """The truth table: expected and actual; exit code 1 where they disagree."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.check(name or None, as_json=json))
+        sys.exit(commands.check(name, as_json=json))
 
 
 @task(help={"json": "print JSON"})

@@ -55,7 +55,7 @@ def _machine() -> dict[str, str]:
 
 def _dead_labs() -> set[str]:
     """Folders of labs whose holder has ended; a living lab shows by its processes."""
-    folders = state.all_folders()
+    folders = state.all_folders() if ROOT else []  # others may not look into root's
     return {one.name for one in folders if (record := one.record()) and not record.alive()}
 
 

@@ -32,6 +32,8 @@ def print_status(status: Status, out: TextIO | None = None) -> None:
     """Nodes with their agents, pods with identity and enforcement, Services."""
     console = console_for(out)
     console.print(Text(f"lab {status.lab} (topology {status.topology})", style="bold"))
+    if status.state_dir:
+        console.print(Text(f"manifests: {status.state_dir}/nodes/NODE/manifests"), soft_wrap=True)
     nodes = table(console, "node", "address", "agent", "health", "pid", "detail")
     for node in status.nodes:
         for agent in node.agents:
@@ -48,6 +50,8 @@ def print_status(status: Status, out: TextIO | None = None) -> None:
         for name, address in status.services:
             services.add_row(name, address)
         console.print(services)
+    for problem in status.problems:
+        console.print(Text(problem, style="red"), soft_wrap=True)
 
 
 def print_truth(rows: Sequence[Row], out: TextIO | None = None) -> None:

@@ -13,12 +13,13 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
-from lab.errors import AcnsError, InputError
+from lab.errors import AcnsError, Bug, InputError
 from lab.report import doctor as doctor_report
 from lab.report import tables
 from lab.runtime import terminal
@@ -52,6 +53,10 @@ def explained_errors() -> Iterator[None]:
             raise
         remark(f"error: {error}")
         raise SystemExit(error.exit_code) from None
+    except Exception as error:  # noqa: BLE001 - an exit code of 1 would say that a check failed
+        traceback.print_exc()
+        remark(f"error: this is a bug of the lab's: {type(error).__name__}: {error}")
+        raise SystemExit(Bug.exit_code) from None
     except KeyboardInterrupt:
         remark("interrupted")
         raise SystemExit(130) from None
@@ -80,7 +85,7 @@ def _program() -> str:
 
 def down(name: str | None) -> int:
     """Take a lab down, whatever state it is in."""
-    name = name or sole_name()
+    name = sole_name() if name is None else name
     if name is None:
         remark("no lab is there: nothing to take down")
     elif take_down(name, remark):

@@ -76,7 +76,7 @@ class Lab:
         unless given.
         """
         order = _order(topology, agents or Agents())
-        folder = state.folder_of(name or order.topology.name)
+        folder = state.folder_of(order.topology.name if name is None else name)
         with state.locked(folder, lambda: progress(_waiting(folder))) as lock:
             record = folder.record()
             if record and record.ready and record.digest == order.digest and record.alive():
@@ -87,8 +87,8 @@ class Lab:
     @classmethod
     def attach(cls, name: str | None = None) -> Lab:
         """The running lab of that name; without one, the only lab there is. Raises LabNotFound."""
-        folder = state.folder_of(name) if name else _only_folder()
-        record = folder.record() if folder.path.is_dir() else None
+        folder = _only_folder() if name is None else state.folder_of(name)
+        record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():
             raise LabNotFound(
                 f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {_known()}"
@@ -253,7 +253,7 @@ def take_down(name: str, progress: Progress = control.silent) -> bool:
     A lab that is still being built is waited for; `progress` is told.
     """
     folder = state.folder_of(name)
-    if not folder.path.is_dir():
+    if not folder.exists():
         return False
     with state.locked(folder, lambda: progress(_waiting(folder))):
         was_there = any(folder.path.iterdir())

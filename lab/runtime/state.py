@@ -96,6 +96,13 @@ class LabFolder:
     def name(self) -> str:
         return self.path.name
 
+    def exists(self) -> bool:
+        """Whether there is such a folder. Raises EnvironmentFault where we may not look."""
+        try:
+            return self.path.is_dir()
+        except PermissionError as error:
+            raise _not_ours(self.path, error) from error
+
     @property
     def control_socket(self) -> Path:
         return self.path / "s" / "control.sock"
@@ -159,7 +166,7 @@ class LabFolder:
 
 
 def state_root() -> Path:
-    return Path(os.environ.get(STATE_ROOT_VARIABLE) or DEFAULT_STATE_ROOT)
+    return Path(os.environ.get(STATE_ROOT_VARIABLE) or DEFAULT_STATE_ROOT).absolute()
 
 
 def folder_of(lab: str) -> LabFolder:
@@ -184,6 +191,8 @@ def all_folders() -> list[LabFolder]:
         return [LabFolder(path) for path in sorted(state_root().iterdir()) if path.is_dir()]
     except FileNotFoundError:
         return []
+    except PermissionError as error:
+        raise _not_ours(state_root(), error) from error
 
 
 @contextlib.contextmanager
@@ -283,10 +292,14 @@ def _open_folder(path: Path) -> int:
             if time.monotonic() > deadline:
                 raise
         except OSError as error:
-            raise EnvironmentFault(
-                f"cannot use {path}: {error.strerror}",
-                hint=f"run as root, or set {STATE_ROOT_VARIABLE} to a folder of yours",
-            ) from error
+            raise _not_ours(path, error) from error
+
+
+def _not_ours(path: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"cannot use {path}: {error.strerror}",
+        hint=f"run as root, or set {STATE_ROOT_VARIABLE} to a folder of yours",
+    )
 
 
 def _flock(descriptor: int, waiting: Callable[[], None]) -> None:

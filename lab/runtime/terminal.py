@@ -27,8 +27,7 @@ def execute(inside: Inside, argv: Sequence[str]) -> int:
         print(f"{argv[0]}: cannot be executed", file=sys.stderr)
         return 126
     with _keyboard_left_to_the_command():
-        code = process.wait()
-    return 128 - code if code < 0 else code
+        return _as_shells_say(process.wait())
 
 
 def shell(inside: Inside, name: str) -> int:
@@ -40,7 +39,12 @@ def shell(inside: Inside, name: str) -> int:
     environment = {_PROMPT: rf"{name}:\w# ", "TERM": os.environ.get("TERM", "dumb")}
     process = inside.popen([path, *options, "-i"], env=environment)
     with _keyboard_left_to_the_command():
-        return process.wait()
+        return _as_shells_say(process.wait())
+
+
+def _as_shells_say(code: int) -> int:
+    """128 and the signal's number for a command that a signal ended."""
+    return 128 - code if code < 0 else code
 
 
 @contextlib.contextmanager

@@ -54,10 +54,11 @@ def status(lab: Lab) -> Status:
         NodeStatus(node.name, node.address, tuple(_agents(lab, node.name, processes)))
         for node in addressing.nodes
     )
-    endpoints = {node.name: _endpoints(lab, node.name) for node in addressing.nodes}
-    pods = tuple(_pod(pod, lab, endpoints[pod.node], processes) for pod in topology.pods)
+    said = {node.name: _said_by_shim(lab, node.name) for node in addressing.nodes}
+    pods = tuple(_pod(pod, lab, said[pod.node].get("endpoints", {}), processes) for pod in topology.pods)
     services = tuple((f"{one.namespace}/{one.name}", _ports(one)) for one in topology.services)
-    return Status(lab.name, topology.name, nodes, pods, services, str(lab.folder.path))
+    problems = tuple(problem for one in said.values() for problem in one.get("problems", ()))
+    return Status(lab.name, topology.name, nodes, pods, services, str(lab.folder.path), problems)
 
 
 def _start_probe(
@@ -81,12 +82,11 @@ def _agents(lab: Lab, node: str, processes: Mapping[str, ProcessStatus]) -> Iter
             yield AgentStatus(agent, _HEALTH[one.state], lab.process(one.name).pid, one.detail)
 
 
-def _endpoints(lab: Lab, node: str) -> Mapping[str, Any]:
-    """What the node's shim says of its pods, by `namespace/name`; empty when it cannot be asked."""
+def _said_by_shim(lab: Lab, node: str) -> Mapping[str, Any]:
+    """What the node's shim says of its pods (`endpoints`) and manifests; empty when it cannot be asked."""
     try:
-        details = lab.node(node).shim.http_get("/readyz").json()
-        return dict(details["endpoints"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return dict(lab.node(node).shim.http_get("/readyz").json())
+    except (OSError, http.client.HTTPException, ValueError):
         return {}
 
 

@@ -8,6 +8,7 @@ of a file after its structural mistakes are cut out, so that one typo does not h
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +53,9 @@ def find_topology(name_or_path: str) -> Path:
     """
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError):  # a name too long, a folder that we may not enter
+            if path.is_file():
+                return path
         raise InputError(f"there is no topology file '{name_or_path}'")
     shipped = {path.stem: path for path in shipped_topologies()}
     if name_or_path in shipped:

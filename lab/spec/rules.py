@@ -25,6 +25,9 @@ OBJECT_FILES = frozenset(
 )
 """The files that the lab writes itself; a policy's file may not take their names."""
 
+_TAKEN_BY_THE_LAB = ("internet", "pod")
+"""`internet/dns` and `pod/default/web` are processes; a node's are `NODE/shim` and `NODE/resolver`."""
+
 Where = tuple[str | int, ...]
 
 
@@ -41,6 +44,9 @@ def check(topology: Topology, document: Document, folder: Path) -> Iterator[Prob
 def _nodes(topology: Topology, document: Document) -> Iterator[Problem]:
     if document.value.get("nodes") == []:
         yield document.problem(("nodes",), "a lab needs at least one node")
+    for index, node in enumerate(topology.nodes):
+        if node.name in _TAKEN_BY_THE_LAB:
+            yield document.problem(("nodes", index, "name"), f"a node cannot be called '{node.name}' here")
     if len(topology.nodes) > MAX_NODES:
         yield document.problem(("nodes",), f"{len(topology.nodes)} nodes; a lab has room for {MAX_NODES}")
     yield from _twice(
@@ -189,11 +195,17 @@ def _policy_problem(policy: Manifest, folder: Path) -> str:
         return "give either 'file' or 'inline'"
     if policy.file is None:
         return ""
-    path = (folder / policy.file).resolve()
+    try:
+        path = (folder / policy.file).resolve()
+        is_file = path.is_file()
+    except (OSError, ValueError) as error:  # too long, a NUL, a folder that we may not enter
+        return f"the policy file cannot be read: {error}"
     if not path.is_relative_to(folder):
         return f"'{policy.file}' is outside the topology's folder"
-    if not path.is_file():
-        known = (str(near.relative_to(folder)) for near in folder.glob("**/*.yaml"))
+    if not is_file:
+        # Not deeper: the topology may lie at the root of something huge.
+        near = (*folder.glob("*.yaml"), *folder.glob("*/*.yaml"))
+        known = (str(one.relative_to(folder)) for one in near if one.is_file())
         hint = did_you_mean(policy.file, known) if folder.exists() else ""
         return f"there is no file '{policy.file}' beside the topology" + (f" ({hint})" if hint else "")
     if path.suffix not in (".yaml", ".yml", ".json") or path.name in OBJECT_FILES:

@@ -53,3 +53,5 @@ class Status:
     services: tuple[tuple[str, str], ...] = ()
     """(`namespace/name`, `10.96.0.10:53/udp, …`)"""
     state_dir: str = ""
+    problems: tuple[str, ...] = ()
+    """What the shims have to say against manifests, each with file:line:col."""

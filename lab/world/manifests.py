@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from acns import located
+from acns.errors import InputError
 from lab.spec.plan import Addressing, NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Pod, Service, ServicePort, Topology, WebProgram
 from lab.world.services import Backends, backends, namespaces, target_port
@@ -30,14 +32,15 @@ def manifest_files(topology: Topology, addressing: Addressing) -> dict[str, str]
     """File name → YAML text for a shim's manifests folder, policies included; the same on every node."""
     planned = zip(topology.pods, addressing.pods, strict=True)
     services = backends(topology, addressing)
-    return {
+    objects = {
         "namespaces.yaml": _text(_namespace(name) for name in namespaces(topology)),
         "nodes.yaml": _text(_node(node) for node in addressing.nodes),
         "pods.yaml": _text(_pod(pod, plan, addressing.node(pod.node)) for pod, plan in planned),
         "services.yaml": _text(_service(service) for service in topology.services),
         "endpointslices.yaml": _text(_slice(item) for item in services),
-        **policy_files(topology),
     }
+    # The shim reports an empty file as a mistake, and of a person's it may be one.
+    return {name: text for name, text in objects.items() if text} | policy_files(topology)
 
 
 def policy_files(topology: Topology) -> dict[str, str]:
@@ -45,10 +48,19 @@ def policy_files(topology: Topology) -> dict[str, str]:
     files = {}
     for index, policy in enumerate(topology.policies, start=1):
         if policy.file is not None:
-            files[Path(policy.file).name] = Path(policy.file).read_text(encoding="utf-8")
+            files[Path(policy.file).name] = _policy_text(Path(policy.file))
         elif policy.inline is not None:
             files[f"inline-{index}.yaml"] = policy.inline
     return files
+
+
+def _policy_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > located.MAX_TEXT_BYTES:
+            raise InputError(f"{path}: is larger than {located.MAX_TEXT_BYTES >> 20} MiB")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def _text(manifests: Iterable[Manifest]) -> str:
