@@ -57,6 +57,36 @@ def test_policy_files_become_absolute(tmp_path: Path) -> None:
     assert load_topology(tmp_path / "t.yaml").policies[0].file == str(tmp_path / "p.yaml")
 
 
+@pytest.mark.parametrize("file", [r"a\0b.yaml", "x" * 5000 + ".yaml", ""])
+def test_a_policy_file_with_an_impossible_name_is_a_problem_at_its_place(tmp_path: Path, file: str) -> None:
+    (tmp_path / "t.yaml").write_text(MINIMAL + f'policies: [{{file: "{file}"}}]\n')
+    with pytest.raises(InputError, match=r"t\.yaml:4:12: "):
+        load_topology(tmp_path / "t.yaml")
+
+
+def test_a_policy_file_that_is_no_text_is_the_operators_mistake(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "t.yaml").write_text(MINIMAL + "policies: [{file: p.yaml}]\n")
+    with pytest.raises(InputError, match=r"p\.yaml: cannot be read"):
+        manifests.policy_files(load_topology(tmp_path / "t.yaml"))
+
+
+@pytest.mark.parametrize("name", ["internet", "pod"])
+def test_a_node_may_not_have_a_name_under_which_the_lab_runs_other_processes(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "t.yaml").write_text(f"name: tiny\nnodes: [{{name: {name}}}]\n")
+    with pytest.raises(InputError, match="cannot be called"):
+        load_topology(tmp_path / "t.yaml")
+
+
+def test_kinds_without_an_object_have_no_file(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(MINIMAL)
+    tiny = load_topology(tmp_path / "t.yaml")
+    files = manifests.manifest_files(tiny, Addressing.of(tiny))
+    assert set(files) == {"namespaces.yaml", "nodes.yaml", "pods.yaml"}
+
+
 def test_a_policy_file_may_not_lie_outside_the_topologys_folder(tmp_path: Path) -> None:
     (tmp_path / "secret.yaml").write_text("kind: x\n")
     home = tmp_path / "home"

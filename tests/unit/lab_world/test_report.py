@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from dataclasses import dataclass
@@ -89,6 +90,13 @@ def test_the_status_names_agents_that_are_not_ready_and_pods_under_policy() -> N
     assert ["frontend", "node1", "10.244.0.2", "idle", "258", "egress", "enforced"] in lines
     assert ["legacy", "node1", "10.244.0.4", "idle", "259", "not", "enforced"] in lines
     assert ["kube-system/kube-dns", "node1", "10.244.0.53", "idle", "?", "unknown"] in lines
+
+
+def test_the_status_says_what_is_wrong_with_manifests() -> None:
+    out = io.StringIO()
+    problem = "manifests/default.yaml:9:11: unknown field 'toFQDN'"
+    tables.print_status(dataclasses.replace(STATUS, problems=(problem,)), out)
+    assert problem in out.getvalue().splitlines()
 
 
 def test_the_json_forms_have_a_version_and_the_verdict() -> None:

@@ -1,0 +1,39 @@
+"""How a command ends: its exit code says whose fault it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.errors import EnvironmentFault, InputError
+from lab.runtime import commands, state
+
+
+def _denied(path: Path) -> Iterator[Path]:
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(InputError("x"), 2), (EnvironmentFault("x"), 3), (KeyError("x"), 4)]
+)
+def test_the_exit_code_says_whose_fault_it_was(error: Exception, code: int) -> None:
+    with pytest.raises(SystemExit) as ended, commands.explained_errors():
+        raise error
+    assert ended.value.code == code
+
+
+def test_labs_that_we_may_not_look_into_are_an_environment_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(state.STATE_ROOT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(Path, "iterdir", _denied)
+    with pytest.raises(EnvironmentFault, match="Permission denied"):
+        state.all_folders()
+
+
+def test_an_empty_name_is_not_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(state.STATE_ROOT_VARIABLE, str(tmp_path))
+    with pytest.raises(InputError):
+        commands.down("")
