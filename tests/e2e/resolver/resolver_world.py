@@ -77,7 +77,9 @@ class Namespace:
     """A network namespace that lives as long as its sleeping process."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(["unshare", "--net", "sleep", "1000"])
+        # It ends with us even where we are killed: nobody is left to stop it then.
+        until_our_end = ("setpriv", "--pdeathsig", "KILL", "sleep", "1000")
+        self.process = subprocess.Popen(["unshare", "--net", *until_our_end])
         own = os.stat("/proc/self/ns/net").st_ino
         until(lambda: os.stat(f"/proc/{self.process.pid}/ns/net").st_ino != own, "namespace")
         self.command = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net"]
