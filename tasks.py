@@ -8,10 +8,39 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.tasks import task
+from invoke.parser import Argument
+from invoke.tasks import Task, task
+
+
+class ManyWords(Task[None]):
+    """A task that takes any number of words, as `words`: to invoke each task has a fixed number of them."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """As many words as are on the command line; one at least, unless help is asked for."""
+        arguments = super().get_arguments(ignore_unknown_help)
+        flags = [one for one in arguments if one.name != "words"]
+        count = max("--help" not in sys.argv, len(self._typed(flags)))
+        return [*(Argument(f"word{number or ''}", positional=True) for number in range(count)), *flags]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        words = [kwargs.pop(key) for key in list(kwargs) if key.startswith("word")]
+        super().__call__(*args, words=words, **kwargs)
+
+    def _typed(self, flags: list[Argument]) -> list[str]:
+        """What stands behind the task's name, without flags and their values."""
+        named = [place for place, word in enumerate(sys.argv) if word.rpartition(".")[2] == self.name]
+        names = [name for one in flags if one.takes_value for name in one.names]
+        takes_value = {f"-{name}" if len(name) == 1 else f"--{name}" for name in names}
+        words, skipped = [], False
+        for word in sys.argv[named[0] + 1 :] if named else []:
+            if not (skipped or word.startswith("-")):
+                words.append(word)
+            skipped = word in takes_value
+        return words
 
 
 @task(
@@ -82,6 +111,36 @@ def logs(context: Context, agent: str, follow: bool = False, name: str | None = 
         sys.exit(commands.logs(agent, name, follow=follow))
 
 
+@task(
+    help={
+        "follow": "go on with what comes",
+        "pod": "flows from or to this pod",
+        "verdict": "DROPPED, FORWARDED, ERROR",
+        "fqdn": "flows about this name or to its addresses; '*' stands for any text",
+        "last": "only the last so many",
+        "json": "JSON lines, as `hubble observe -o json` prints them",
+        "name": "which lab, where there are several",
+    }
+)
+def observe(
+    context: Context,
+    follow: bool = False,
+    pod: str | None = None,
+    verdict: str | None = None,
+    fqdn: str | None = None,
+    last: str | None = None,
+    json: bool = False,
+    name: str | None = None,
+) -> None:
+    """Packets and DNS queries of the pods: what became of them, and which policy decided."""
+    from lab.runtime import commands
+    from lab.runtime import observe as observing
+
+    with commands.explained_errors():
+        typed = observing.Typed(pod=pod, verdict=verdict, fqdn=fqdn, last=last, follow=follow, json=json)
+        sys.exit(observing.run(name, typed))
+
+
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
 def check(context: Context, name: str | None = None, json: bool = False) -> None:
     """The truth table: expected and actual; exit code 1 where they disagree."""
@@ -109,6 +168,132 @@ def list_labs(context: Context, json: bool = False) -> None:
         sys.exit(commands.list_all(as_json=json))
 
 
+@task(
+    name="policy",
+    help={
+        "json": "print JSON, with the quantiles of all samples",
+        "quick": "a small cluster and few repetitions",
+        "only": "parts: load, increments, mappings, memory, datapath, curve (with commas between)",
+        "seed": "of the generated cluster",
+    },
+)
+def bench_policy(
+    context: Context, json: bool = False, quick: bool = False, only: str = "", seed: int = 1
+) -> None:
+    """What enforcing a large cluster's policies costs here: time, memory, packets."""
+    from lab.bench import policy
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(policy.run(as_json=json, quick=quick, only=only, seed=seed))
+
+
+_ABOUT = {
+    "topology": "not of a running lab: name of a shipped topology, or a file",
+    "manifests": "not of a running lab: a file or folder of manifests; may be repeated",
+    "profile": "acns (default) or cilium; for files",
+    "enforcement": "default, always or never; for files",
+    "name": "which lab, where there are several",
+    "json": "print JSON",
+}
+
+
+@task(
+    klass=ManyWords,
+    iterable=["manifests"],
+    help={
+        "words": "POD DEST[:PORT[/PROTO]]: a pod, an address, a name, `service NAME`, host, world",
+        "dns": "not a connection, but a query for this name",
+        "server": "of whom the pod asks it: IP[:PORT] (default: the cluster's DNS)",
+        "expect": "allowed or denied: exit code 1 when it is not",
+        **_ABOUT,
+    },
+)
+def explain(
+    context: Context,
+    words: list[str],
+    manifests: list[str],
+    dns: str | None = None,
+    server: str | None = None,
+    expect: str | None = None,
+    topology: str | None = None,
+    profile: str | None = None,
+    enforcement: str | None = None,
+    name: str | None = None,
+    json: bool = False,
+) -> None:
+    """May POD connect to DEST, and why: rules, names, learned addresses; in a lab the kernel is asked too."""
+    from lab.policy_tools import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        about = commands.About(
+            topology=topology, manifests=manifests, profile=profile, enforcement=enforcement, name=name
+        )
+        sys.exit(commands.run_explain(words, about, dns=dns, server=server, expect=expect, as_json=json))
+
+
+@task(
+    iterable=["port", "manifests"],
+    help={"port": "only this traffic: 443, 53/udp, icmp; may be repeated", "live": "a running lab", **_ABOUT},
+)
+def matrix(
+    context: Context,
+    port: list[str],
+    manifests: list[str],
+    live: bool = False,
+    topology: str | None = None,
+    profile: str | None = None,
+    enforcement: str | None = None,
+    name: str | None = None,
+    json: bool = False,
+) -> None:
+    """Pods × destinations as a truth table; in a lab each cell is tried on the kernel too."""
+    from lab.policy_tools import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        about = commands.About(
+            topology=topology,
+            manifests=manifests,
+            live=live,
+            name=name,
+            profile=profile,
+            enforcement=enforcement,
+        )
+        sys.exit(commands.run_matrix(about, port, as_json=json))
+
+
+@task(
+    klass=ManyWords,
+    help={
+        "words": "files, and folders of files",
+        "profile": "acns (default) or cilium",
+        "strict": "warnings count as errors",
+        "json": "print JSON",
+    },
+)
+def validate(
+    context: Context, words: list[str], profile: str | None = None, strict: bool = False, json: bool = False
+) -> None:
+    """Everything wrong or doubtful in policy files; exit code 1 with errors. No lab, no root."""
+    from lab.policy_tools import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(commands.validate(words, profile=profile, strict=strict, as_json=json))
+
+
+@task(help={"kind": "CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy or NetworkPolicy"})
+def schema(context: Context, kind: str = "CiliumNetworkPolicy") -> None:
+    """The JSON schema of a kind of policy, for editors."""
+    from lab.policy_tools import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(commands.schema(kind))
+
+
 @task(name="all", help={"arguments": "more arguments for pytest, in one string"})
 def everything(context: Context, arguments: str = "") -> None:
     """Every test (those with network namespaces need root)."""
@@ -125,6 +310,8 @@ def lint(context: Context) -> None:
 
 namespace = Collection()
 namespace.add_collection(
-    Collection("lab", up, down, status, execute, shell, logs, check, doctor, list_labs), name="lab"
+    Collection("lab", up, down, status, execute, shell, logs, observe, check, doctor, list_labs), name="lab"
 )
+namespace.add_collection(Collection("bench", bench_policy), name="bench")
+namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")
 namespace.add_collection(Collection("test", everything, lint), name="test")

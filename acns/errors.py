@@ -26,7 +26,10 @@ class AcnsError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong (or doubtful) in a file: where, what, and what to do. Line and column from 1."""
+    """One thing wrong (or doubtful) in a file: where, what, and what to do. Line and column from 1.
+
+    `code` names the kind of a warning that the file's author may silence (`# acns:ignore CODE`).
+    """
 
     path: str
     line: int
@@ -34,11 +37,13 @@ class Problem:
     message: str
     hint: str = ""
     warning: bool = False
+    code: str = ""
 
     def __str__(self) -> str:
         kind = "warning: " if self.warning else ""
         hint = f" ({self.hint})" if self.hint else ""
-        return f"{self.path}:{self.line}:{self.column}: {kind}{self.message}{hint}"
+        code = f" [{self.code}]" if self.code else ""
+        return f"{self.path}:{self.line}:{self.column}: {kind}{self.message}{hint}{code}"
 
 
 class InputError(AcnsError):

@@ -3,7 +3,7 @@
 A state file is JSON `{"format", "version", "sha256", "payload"}`, mode 0600, written to a temporary name,
 synced and renamed, so that a reader sees the old one or the new one. A file that is torn, altered or of
 another version is never half-used: it is set aside as `NAME.damaged` and reported, and the caller starts
-without it.
+without it. (For state that grows bit by bit there is `statelog`.)
 """
 
 from __future__ import annotations
@@ -24,18 +24,7 @@ def save(path: Path, form: str, version: int, payload: Any) -> None:
     Raises EnvironmentFault where it cannot be written; what was there before is then there still.
     """
     record = {"format": form, "version": version, "sha256": _digest(payload), "payload": payload}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(record, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.rename(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise _unusable(path, "written", error) from error
+    replace(path, json.dumps(record).encode())
 
 
 def load(path: Path, form: str, version: int) -> Any | None:
@@ -49,7 +38,7 @@ def load(path: Path, form: str, version: int) -> Any | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unusable(path, "read", error) from error
+        raise unusable(path, "read", error) from error
     except (ValueError, RecursionError) as error:
         raise _set_aside(path, "is not JSON") from error
     if not isinstance(record, dict) or record.get("format") != form:
@@ -61,9 +50,31 @@ def load(path: Path, form: str, version: int) -> Any | None:
     return record["payload"]
 
 
-def _unusable(path: Path, what: str, error: OSError) -> EnvironmentFault:
+def replace(path: Path, content: bytes) -> None:
+    """Make `content` what the file holds: atomic and durable, mode 0600. Raises EnvironmentFault."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise unusable(path, "written", error) from error
+
+
+def unusable(path: Path, what: str, error: OSError) -> EnvironmentFault:
+    """The file cannot be `what` (read, written)."""
     reason = error.strerror or str(error)
     return EnvironmentFault(f"{path} cannot be {what}: {reason}", hint="is its folder there, its disk full?")
+
+
+def damaged_name(path: Path) -> Path:
+    """Where what cannot be trusted is set aside."""
+    return path.with_name(path.name + ".damaged")
 
 
 def _digest(payload: Any) -> str:
@@ -71,6 +82,6 @@ def _digest(payload: Any) -> str:
 
 
 def _set_aside(path: Path, reason: str) -> PeerError:
-    aside = path.with_name(path.name + ".damaged")
+    aside = damaged_name(path)
     path.rename(aside)
     return PeerError(f"{path} {reason}", hint=f"set aside as {aside.name}; starting without it")

@@ -1,188 +1,172 @@
-"""The chains that an endpoint's packets are dispatched to: what it may send, what may come back, what is
-redirected.
+"""The chains that judge an endpoint's packets, one for each way, and the links that lead there.
 
-Life of a connection. The rule that lets a connection out writes its *grant* (a number for peer × ports) into
-`ct mark`. Afterwards, both ways, a packet passes when
+Life of a connection. The rule that lets a connection in or out writes its *grant* (a number for peer ×
+traffic) into its half of `ct mark`. Afterwards, both ways, a packet passes unless a rule denies it, when
 
 * its connection's grant is alive in the chain: so a connection outlives the TTL of the name that opened it;
   or
-* a rule allows it *now*, read forwards or (for what comes back) backwards, which renews the grant: so it
-  survives a rule's replacement by another that covers it, even when only the server is sending.
+* a rule allows it *now*, read forwards or (for answers) backwards, which renews the grant: so it survives a
+  rule's replacement by another that covers it, even when only the other end is sending.
 
-Otherwise it is dropped, in both directions with the same commit: taking a rule away cuts its connections at
-once and deletes no conntrack entry (TCP would be picked up again from mid-stream, as a connection of the
-server's). Connections to pods and nodes have no such memory: their addresses change hands, so each packet is
-judged anew, and a grant only lets their ICMP errors through.
+Otherwise it is dropped, in both directions with the same commit: taking a rule away, or adding one that
+denies, cuts connections at once and deletes no conntrack entry (TCP would be picked up again from mid-stream,
+as a connection of the other end's). Connections with pods and nodes have no such memory: their addresses
+change hands, so each packet is judged anew, and a grant only lets their ICMP errors through. ICMP errors
+are judged by their connection alone, as Cilium does: the router that sends one is nobody's peer.
 
 Chains with rules of policy are immutable and named after their text: endpoints with equal rules share one.
-Between the dispatch and them stands a chain of one rule, `goto`, of the endpoint's own. A packet sees
-*rules* of one generation, but looks into sets and maps as they are at that instant: a map that is pointed to
-another chain in the commit that makes the chain leads packets into a chain still empty to them (measured:
-they pass). So the map's element stays, and the rule behind it is what a change of policy replaces.
+Between the dispatch and them stands a link chain of the endpoint's own. A packet sees *rules* of one
+generation, but looks into sets and maps as they are at that instant: a map that is pointed to another chain
+in the commit that makes the chain leads packets into a chain still empty to them (measured: they pass). So
+every endpoint has its links from its first day on, restricted or not; the elements that lead there stay, and
+the rules in them are what a change of policy replaces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from acns.datapath import constants, names, rules
+from acns.datapath import drops, names, rules
+from acns.datapath.atoms import Atom
+from acns.datapath.drops import DenyResponse, fixed
 from acns.datapath.model import ChainSpec, Rule
-from acns.datapath.rules import Side
-from acns.policy.model import FQDN, CIDRs, DNSServers, Everything, Host, Origin, Peer, Ports, World
+from acns.datapath.redirects import Redirect
+from acns.datapath.rules import Way
+from acns.policy.model import FQDN, CIDRs, Direction, Everything, World
 
-_REMEMBERED_OUTSIDE = (FQDN, CIDRs, World)
-_REMEMBERED = (Everything, Host)
+MIDSTREAM, INVALID = "midstream", "invalid"
 
+_REMEMBERED = (FQDN, CIDRs, World, Everything)
+_FEW = 4
 
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """One peer on one range of ports, whoever allows it; the unit of grants and of counters."""
-
-    id: str
-    peer: Peer
-    set_name: str
-    ports: Ports | None
-    grant: int
-    origins: tuple[Origin, ...]
-
-    @property
-    def text(self) -> str:
-        return f"{self.peer.key} {ports_text(self.ports)}"
-
-    @property
-    def note(self) -> str:
-        """The grant first: who lost the registry of grants reads it back from the kernel's comments."""
-        return f"{self.grant} {self.text}"
+OPENED_BEFORE = (
+    "meta l4proto tcp ct direction original ct state new tcp flags & (fin | syn | rst | ack) != syn "
+    f"goto x_{MIDSTREAM}"
+)
+"""Else a connection that was cut comes back as its other end's own, once its conntrack entry is gone."""
+_UNKNOWN = f"ct state invalid,untracked goto x_{INVALID}"
 
 
 @dataclass(frozen=True, slots=True)
-class Redirect:
-    """One `rules.dns` block's servers."""
+class Live:
+    """The chains that accept what has one of a policy's grants: of connections that are remembered, of
+    others. None: there are no such grants."""
 
-    id: str
-    servers: DNSServers
-    exact_set: str
-    network_set: str
-    origins: tuple[Origin, ...]
+    remembered: ChainSpec | None
+    others: ChainSpec | None
 
-
-def ports_text(ports: Ports | None) -> str:
-    """`443/TCP`, `8000-8100/ANY`, or `all traffic`."""
-    if ports is None:
-        return "all traffic"
-    if ports.first == 0:
-        return f"every port/{ports.protocol.value}"
-    span = str(ports.first) if ports.last <= ports.first else f"{ports.first}-{ports.last}"
-    return f"{span}/{ports.protocol.value}"
+    @property
+    def chains(self) -> list[ChainSpec]:
+        return [chain for chain in (self.remembered, self.others) if chain]
 
 
-def egress_chain(atoms: Iterable[Atom]) -> ChainSpec:
-    """What the endpoint sends, after Service translation."""
-    ordered = sorted(atoms, key=lambda atom: atom.id)
-    opened_to_the_pod = _rule("ct direction reply ct state established,related accept")
-    allowed = [
-        Rule(
-            atom.id,
-            rules.join(
-                _match(atom, Side.OUT), f"counter name {atom.id}", rules.set_grant(atom.grant), "accept"
-            ),
-            atom.note,
-        )
-        for atom in ordered
-    ]
-    body = [opened_to_the_pod, *_remembered(ordered, Side.OUT), _self(), *allowed]
-    return _closed("eg", body, "")
+def live_chains(direction: Direction, allows: Collection[Atom]) -> Live:
+    """Both ways of a direction use them."""
+    granted = [atom for atom in allows if atom.grant]
+    remembered = [atom.grant for atom in granted if isinstance(atom.saying.peer, _REMEMBERED)]
+    others = [atom.grant for atom in granted if not isinstance(atom.saying.peer, _REMEMBERED)]
+    return Live(_live_chain(direction, remembered), _live_chain(direction, others))
 
 
-def replies_chain(atoms: Iterable[Atom]) -> ChainSpec:
-    """What comes back to the endpoint; connections opened to it are not egress's to judge."""
-    ordered = sorted(atoms, key=lambda atom: atom.id)
+def policy_chain(
+    way: Way, live: Live, allows: Iterable[Atom], denies: Iterable[Atom], answer: DenyResponse
+) -> ChainSpec:
+    """One way's judgement."""
     body = [
-        _rule("ct state invalid counter name invalid drop"),
-        # Else a connection that was cut comes back as the server's own once its conntrack entry is gone.
-        _rule(
-            "meta l4proto tcp ct direction original ct state new tcp flags & (fin | syn | rst | ack) != syn "
-            "counter name midstream drop"
+        *_node_traffic(way),
+        fixed(f"ip saddr . ip daddr @{rules.SELF} accept", "a pod reaches itself"),
+        *(fixed(f"meta l4proto icmp ct state related jump {chain.name}") for chain in live.chains),
+        *(atom.rules[way] for atom in _ordered(denies, way)),
+        *_remembered(live, way),
+        *(atom.rules[way] for atom in _ordered(allows, way)),
+        *([] if way.is_reply else [fixed(_UNKNOWN)]),
+    ]
+    name = drops.named(way.value, [*body, *drops.answer(way, answer)])
+    counts = Rule(name, f"counter name {name}", "not allowed")
+    return ChainSpec(name, (*body, counts, drops.log(name), *drops.answer(way, answer), fixed("drop")))
+
+
+def redirect_chain(redirects: Iterable[Redirect], denies: Iterable[Atom]) -> ChainSpec:
+    """The DNS queries that go to the resolver; not those that a deny is about: the egress chain drops them.
+
+    Exact servers that are denied are not in the policy; which ones of a network are is seen here.
+    """
+    ordered = sorted(redirects, key=lambda redirect: redirect.id)
+    spared = denies if any(redirect.servers.networks for redirect in ordered) else ()
+    body = [
+        *(
+            fixed(f"{_before_translation(atom)} return", "denied")
+            for atom in _ordered(spared, Way.EGRESS)
+            if rules.carries_queries(atom.saying.traffic)
         ),
-        _rule("ct direction original accept"),
-        *_remembered(ordered, Side.BACK),
-        _self(),
-        *[
+        *(
             Rule(
-                atom.id,
-                rules.join(
-                    "ct direction reply ct state established",
-                    _match(atom, Side.BACK),
-                    rules.set_grant(atom.grant),
-                    "accept",
-                ),
-                atom.note,
+                redirect.id, rules.join(match, f"counter name {redirect.id}", rules.to_proxy()), redirect.text
             )
-            for atom in ordered
-        ],
+            for redirect in ordered
+            for match in redirect.matches
+        ),
     ]
-    return _closed("in", body, "ct direction reply")
+    return ChainSpec(drops.named("rd", body), tuple(body))
 
 
-def redirect_chain(redirects: Iterable[Redirect]) -> ChainSpec:
-    """The DNS queries that go to the resolver."""
-    body = [
-        Rule(
-            redirect.id,
-            rules.join(match, f"counter name {redirect.id}", rules.to_proxy()),
-            f"dns {redirect.servers.key}",
-        )
-        for redirect in sorted(redirects, key=lambda redirect: redirect.id)
-        for match in rules.servers_matches(redirect.servers, redirect.exact_set, redirect.network_set)
-    ]
-    return ChainSpec(_name("rd", body), tuple(body))
+def from_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:
+    """What an endpoint sends; `ingress` judges its answers. None: not enforced."""
+    if ingress:
+        body = [fixed(f"ct direction reply goto {ingress.name}"), fixed(OPENED_BEFORE)]
+    else:
+        body = [fixed("ct direction reply accept")] if egress else []
+    return _link("f", key, [*body, fixed(f"goto {egress.name}" if egress else "accept")])
 
 
-def endpoint_chain(prefix: str, key: str, target: ChainSpec) -> ChainSpec:
-    """The endpoint's own link between a map's element (`key`) and the chain that it shares with others."""
-    text = f"goto {target.name}"
-    return ChainSpec(f"{prefix}_{names.digest(key)}", (Rule(f"g_{names.digest(text)}", text),))
+def to_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:
+    """What comes to an endpoint; `egress` judges the answers that it gets. None: not enforced."""
+    if egress:
+        body = [fixed(f"ct direction reply goto {egress.name}"), fixed(OPENED_BEFORE)]
+    else:
+        body = [fixed("ct direction reply accept")] if ingress else []
+    if egress and not ingress:
+        body.append(fixed(_UNKNOWN))
+    return _link("t", key, [*body, fixed(f"goto {ingress.name}" if ingress else "accept")])
 
 
-def _match(atom: Atom, side: Side) -> str:
-    return rules.join(rules.peer_match(atom.peer, atom.set_name, side), rules.ports_match(atom.ports, side))
+def dns_link(key: str, redirects: ChainSpec | None) -> ChainSpec:
+    """The queries of an endpoint."""
+    return _link("d", key, [fixed(f"goto {redirects.name}")] if redirects else [])
 
 
-def _remembered(atoms: list[Atom], side: Side) -> list[Rule]:
-    everyone = [atom.grant for atom in atoms]
-    outside = [atom.grant for atom in atoms if isinstance(atom.peer, _REMEMBERED_OUTSIDE)]
-    others = [atom.grant for atom in atoms if isinstance(atom.peer, _REMEMBERED)]
-    # A pod or node that took over an address meanwhile is not what the name or CIDR opened.
-    no_cluster = f"ip {side.address} != @{rules.CLUSTER}"
-    texts = []
-    if outside:
-        texts.append(f"ct state established {rules.has_grant(outside)} {no_cluster} accept")
-    if others:
-        texts.append(f"ct state established {rules.has_grant(others)} accept")
-    if everyone:
-        texts.append(f"ct state related {rules.has_grant(everyone)} accept")
-    return [_rule(text) for text in texts]
+def _link(prefix: str, key: str, body: list[Rule]) -> ChainSpec:
+    return ChainSpec(f"{prefix}_{names.digest(key)}", tuple(body))
 
 
-def _self() -> Rule:
-    return _rule(f"ip saddr . ip daddr @{rules.SELF} accept", "a pod reaches itself")
+def _ordered(atoms: Iterable[Atom], way: Way) -> list[Atom]:
+    return sorted((atom for atom in atoms if way in atom.rules), key=lambda atom: atom.id)
 
 
-def _rule(text: str, note: str = "") -> Rule:
-    return Rule(f"k_{names.digest(text)}", text, note)
+def _node_traffic(way: Way) -> list[Rule]:
+    """What a node opens to its own pods is not judged: its output chain never sends it here, answers come."""
+    return [fixed("fib daddr type local accept", "its own node's")] if way is Way.INGRESS_REPLY else []
 
 
-def _closed(prefix: str, body: list[Rule], match: str) -> ChainSpec:
-    name = _name(prefix, body)
-    text = rules.join(
-        match,
-        f"counter name {name}",
-        f'log prefix "{constants.LOG_PREFIX}{name} " group {constants.NFLOG_GROUP}',
-        "drop",
-    )
-    return ChainSpec(name, (*body, Rule(name, text, "not allowed")))
+def _live_chain(direction: Direction, grants: list[int]) -> ChainSpec | None:
+    """A few comparisons are faster than a set, and much cheaper to make."""
+    if not grants:
+        return None
+    groups = [[grant] for grant in sorted(grants)] if len(grants) <= _FEW else [grants]
+    body = [fixed(f"{rules.has_grant(direction, group)} accept") for group in groups]
+    return ChainSpec(drops.named("lv", body), tuple(body))
 
 
-def _name(prefix: str, body: list[Rule]) -> str:
-    return f"{prefix}_{names.digest(*[part for rule in body for part in (rule.id, rule.text)])}"
+def _remembered(live: Live, way: Way) -> list[Rule]:
+    """A pod or node that took over an address meanwhile is not what the name or CIDR opened."""
+    if not live.remembered:
+        return []
+    return [fixed(f"ct state established {rules.no_cluster(way)} jump {live.remembered.name}")]
+
+
+def _before_translation(atom: Atom) -> str:
+    saying = atom.saying
+    peer = rules.peer_match(saying.peer, atom.set.name if atom.set else "", Way.EGRESS)
+    outside = rules.no_service() if isinstance(saying.peer, CIDRs | World) else ""
+    return rules.join(peer, outside, rules.traffic_match(saying.traffic, Way.EGRESS) or "")

@@ -27,6 +27,10 @@ INGRESS_GRANT_MASK = 0xFFFF_0000
 
 NFLOG_GROUP = 100
 LOG_PREFIX = "acns:"
+LOG_LIMIT = "20/second burst 40 packets"
+"""Per id that drops: a look at what is denied, not a record of all of it."""
+ANSWER_LIMIT = "50/second burst 50 packets"
+"""Per id that drops; the kernel has a limit per destination besides (icmp_ratelimit)."""
 
 COMMENT_BYTES = 128
 """NFTNL_UDATA_COMMENT_MAXLEN: libnftables refuses longer comments."""

@@ -39,10 +39,6 @@ class NoSuchSet(PeerError):
     """A batch named a set (or a table) that the kernel does not have: the ruleset has moved on."""
 
 
-class GenerationChanged(PeerError):
-    """The ruleset changed since the generation that the batch carries: read again and retry."""
-
-
 class Elements:
     """A netlink socket in the namespace of the calling thread. `address` is 4 raw bytes everywhere."""
 
@@ -56,11 +52,11 @@ class Elements:
         """Whether this kernel moves an expiry when an element is added again (Linux 6.12)."""
         return self._re_adding
 
-    def put(self, wanted: Mapping[str, Mapping[bytes, float]], *, generation: int | None = None) -> None:
+    def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
         """Add or refresh: set name → address → timeout_s from now. All in one commit, returned after the ack.
 
         The caller keeps the maximum: what is written here is what the kernel has, also when it is less.
-        Raises NoSuchSet (nothing is written), GenerationChanged, EnvironmentFault.
+        Raises NoSuchSet (nothing is written), EnvironmentFault.
         """
         messages = [
             message
@@ -68,9 +64,9 @@ class Elements:
             for chunk in _chunks(timeouts_s.items())
             for message in self._put_messages(set_name, chunk)
         ]
-        self._commit(messages, "adding set elements", generation)
+        self._commit(messages, "adding set elements")
 
-    def delete(self, unwanted: Mapping[str, Iterable[bytes]], *, generation: int | None = None) -> None:
+    def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         """Remove; an address that is not there (any more) is no error."""
         messages = []
         for set_name, addresses in unwanted.items():
@@ -79,7 +75,7 @@ class Elements:
                 keys = _list(constants.TABLE, set_name, [(address, math.inf) for address, _ in chunk])
                 messages.append(Message(nfnetlink.NEWSETELEM, packed, netlink.NLM_F_CREATE))
                 messages.append(Message(nfnetlink.DELSETELEM, keys))
-        self._commit(messages, "removing set elements", generation)
+        self._commit(messages, "removing set elements")
 
     def read(self, set_name: str) -> dict[bytes, float]:
         """Address → seconds left (inf without timeout). Raises NoSuchSet."""
@@ -101,15 +97,15 @@ class Elements:
         keys = _list(constants.TABLE, set_name, [(address, math.inf) for address, _ in chunk])
         return [add, Message(nfnetlink.DELSETELEM, keys), add]
 
-    def _commit(self, messages: list[Message], what: str, generation: int | None) -> None:
+    def _commit(self, messages: list[Message], what: str) -> None:
         if not messages:
             return None
         for attempt in itertools.count(1):
             try:
-                return self._socket.batch(messages, what, generation=generation)
+                return self._socket.batch(messages, what)
             except netlink.Lost:
                 # Every batch of ours may be repeated: it says what shall be, not what to change.
-                if attempt == _TRIES_WHEN_LOST or generation is not None:
+                if attempt == _TRIES_WHEN_LOST:
                     raise
             except Refused as refused:
                 raise _explained(refused) from refused
@@ -120,8 +116,6 @@ def _explained(refused: Refused) -> Exception:
     match refused.number:
         case errno.ENOENT:
             return NoSuchSet(str(refused), hint="the ruleset was replaced: compile again")
-        case errno.ERESTART:
-            return GenerationChanged(str(refused))
         case errno.EPERM:
             return EnvironmentFault(str(refused), hint="needs CAP_NET_ADMIN in this network namespace")
         case errno.ENOMEM | errno.ENFILE | errno.ENOSPC:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
-from acns.datapath import constants, names, netlink, nfnetlink, rules
+from acns.datapath import constants, grants, names, netlink, nfnetlink, rules
 from acns.datapath.model import Inventory
 from acns.datapath.netlink import Attributes
 from acns.datapath.nfnetlink import NetfilterSocket
@@ -65,7 +65,9 @@ def read_inventory(socket: NetfilterSocket) -> Inventory:
             words[0]: int(words[1])
             for found in found_rules.values()
             for words in found
-            if words[0].startswith("r_") and len(words) > 1 and words[1].isdecimal()
+            if words[0].startswith(tuple(grants.PREFIXES.values()))
+            and len(words) > 1
+            and words[1].isdecimal()
         },
     )
 

@@ -7,11 +7,11 @@ of the rule's text: so an inventory needs only comments to tell whether a chain 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
-from acns.policy.model import Origin
+from acns.policy.model import Direction, Origin
 
 
 class Content(Enum):
@@ -55,26 +55,39 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
-    """A chain; `hook` is empty for the ones that maps dispatch to (content-addressed, immutable)."""
+    """A chain; `hook` is empty for the ones that maps and other chains lead to."""
 
     name: str
     rules: tuple[Rule, ...]
     hook: str = ""
+    ids: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(rule.id for rule in self.rules))
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an id in the kernel stands for: the selector or peer, where policies say so, whom it serves."""
+    """What an id in the kernel stands for: the selector or peer, where policies say so, whom it serves.
+
+    `direction` is that of the policies; None for what belongs to none. `deny`: the id of a rule that denies.
+    """
 
     kind: str  # "rule" | "set" | "chain" | "counter"
     text: str
     origins: tuple[Origin, ...] = ()
     endpoints: tuple[str, ...] = ()
+    direction: Direction | None = None
+    deny: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """The whole table, as values. Compare two with `==` to see whether anything changed."""
+    """The whole table, as values. Compare two with `==` to see whether anything changed.
+
+    Sets stand in the order in which the kernel should get them: it looks for them by their names from the
+    first on, each time a rule that uses one is added.
+    """
 
     counters: frozenset[str]
     sets: Mapping[str, SetSpec]
@@ -85,15 +98,29 @@ class Ruleset:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the kernel's table holds now: elements of all but the learned sets; ids and grants of rules."""
+    """What the kernel's table holds now: elements of the plain sets (learned and interval ones are left
+    unread), ids of rules by chain. `grants`: of rules that give one, for whoever lost the registries; empty
+    in an inventory that was not read from the kernel."""
 
     exists: bool = False
-    counters: frozenset[str] = frozenset()
-    sets: frozenset[str] = frozenset()
+    counters: Set[str] = frozenset()
+    sets: Set[str] = frozenset()
     set_elements: Mapping[str, frozenset[str]] = field(default_factory=dict)
     map_elements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     chain_rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    grants: Mapping[str, int] = field(default_factory=dict)
+    grants: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, ruleset: Ruleset) -> Inventory:
+        """What the kernel holds once this ruleset is committed."""
+        return cls(
+            exists=True,
+            counters=ruleset.counters,
+            sets=ruleset.sets.keys(),
+            set_elements={name: one.elements for name, one in ruleset.sets.items() if not one.flags},
+            map_elements={name: one.elements for name, one in ruleset.maps.items()},
+            chain_rules={name: chain.ids for name, chain in ruleset.chains.items()},
+        )
 
 
 EMPTY = Inventory()

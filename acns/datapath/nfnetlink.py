@@ -15,16 +15,17 @@ from acns.datapath.netlink import Attributes, NetlinkSocket, Refused
 
 # linux/netfilter/nf_tables.h
 NEWTABLE, DELTABLE = 0, 2
-GETCHAIN, GETRULE = 4, 7
-NEWSET, GETSET = 9, 10
+NEWCHAIN, GETCHAIN, DELCHAIN = 3, 4, 5
+NEWRULE, GETRULE, DELRULE = 6, 7, 8
+NEWSET, GETSET, DELSET = 9, 10, 11
 NEWSETELEM, GETSETELEM, DELSETELEM = 12, 13, 14
-GETGEN, GETOBJ = 16, 19
+GETGEN = 16
+NEWOBJ, GETOBJ, DELOBJ = 18, 19, 20
 
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _ELEMENT_KEY = 1
 
 _BATCH_BEGIN, _BATCH_END = 16, 17
-_BATCH_GENERATION = 1
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _NFPROTO_INET = 1
 _GENERIC_BYTES = 4  # struct nfgenmsg
@@ -46,14 +47,11 @@ class NetfilterSocket(NetlinkSocket):
     def __init__(self) -> None:
         super().__init__(netlink.NETFILTER)
 
-    def batch(self, messages: Sequence[Message], what: str, *, generation: int | None = None) -> None:
+    def batch(self, messages: Sequence[Message], what: str) -> None:
         """Commit all or none; returns after the kernel's acknowledgement. Raises Refused or Lost."""
         numbers = [self.next_sequence() for _ in range(len(messages) + 2)]
-        genid = (
-            b"" if generation is None else netlink.attribute(_BATCH_GENERATION, struct.pack(">I", generation))
-        )
         request = netlink.NLM_F_REQUEST
-        parts = [netlink.packed(_BATCH_BEGIN, request, numbers[0], _generic(0, _SUBSYSTEM) + genid)]
+        parts = [netlink.packed(_BATCH_BEGIN, request, numbers[0], _generic(0, _SUBSYSTEM))]
         for message, number in zip(messages, numbers[1:-1], strict=True):
             last = netlink.NLM_F_ACK if number == numbers[-2] else 0
             body = _generic(_NFPROTO_INET) + message.attributes
@@ -103,8 +101,7 @@ class NetfilterSocket(NetlinkSocket):
             if kind != netlink.ERROR or not first <= sequence <= last:
                 continue
             refused = refused or netlink.error_number(body)
-            # A batch turned away as a whole (wrong generation, no privilege) is answered on its first
-            # message.
+            # A batch turned away as a whole (no privilege) is answered on its first message.
             if sequence in (first, last):
                 break
         if refused:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import nftables
 
-from acns.datapath import constants
+from acns.datapath import commands, constants
 from acns.datapath.inventory import read_counters, read_inventory
 from acns.datapath.model import Inventory
+from acns.datapath.netlink import Refused
 from acns.datapath.nfnetlink import NetfilterSocket
 from acns.datapath.transaction import COMMIT
 from acns.errors import Bug, EnvironmentFault
@@ -36,7 +37,7 @@ class Nft:
         """Commit a transaction ("" is none). Raises EnvironmentFault or Bug with nft's words and caret."""
         for commit in text.split(f"{COMMIT}\n"):
             if commit:
-                self._run(commit)
+                self._commit(commit)
 
     def inventory(self) -> Inventory:
         """What our table holds; `exists` is False if there is none."""
@@ -45,6 +46,14 @@ class Nft:
     def counters(self) -> dict[str, tuple[int, int]]:
         """Counter → packets, bytes: one per rule id and closed chain, and the fixed ones (`spoofed`, …)."""
         return read_counters(self._socket)
+
+    def generation(self) -> int:
+        """The generation of this namespace's rulesets: grows by one with each commit, anybody's.
+
+        Whoever counts its own commits knows from it, in microseconds, whether others have committed: a
+        transaction is one, and one more for each of its `COMMIT` lines; a write of elements is one.
+        """
+        return self._socket.generation()
 
     def list(self) -> str:
         """The table as nft prints it; "" if there is none."""
@@ -57,6 +66,16 @@ class Nft:
     def close(self) -> None:
         """Close the socket; the context goes with the object."""
         self._socket.close()
+
+    def _commit(self, text: str) -> None:
+        messages = commands.messages(text)
+        if messages is None:
+            self._run(text)
+            return
+        try:
+            self._socket.batch(messages, "committing a ruleset")
+        except Refused:
+            self._run(text)  # nothing was committed; nft says where it is wrong
 
     def _run(self, text: str) -> str:
         code, output, error = self._context.cmd(text)

@@ -12,7 +12,6 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -21,8 +20,8 @@ from acns.datapath.netlink import Attributes, NetlinkSocket, Refused
 from acns.errors import EnvironmentFault, Problem
 
 _GETLINK = 18
-_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
-_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
+_NEWROUTE, _GETROUTE = 24, 26
+_NEWRULE, _GETRULE = 32, 34
 _IFLA_NAME = 3
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
@@ -32,7 +31,7 @@ _PROTOCOL_STATIC = 4
 _TABLE_MAIN = 254
 _ACTION_TO_TABLE = 1
 _LOOPBACK_INDEX = 1  # in every network namespace
-_GROUP_LINK, _GROUP_IPV4_ROUTE = 0x1, 0x40
+_GROUP_LINK, _GROUP_IPV4_ROUTE, _GROUP_IPV4_RULE = 0x1, 0x40, 0x80
 
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg; struct fib_rule_hdr is laid out alike
 _LINK_BYTES = 16  # struct ifinfomsg
@@ -45,20 +44,23 @@ class Routes:
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(netlink.ROUTE)
-        self._watch = NetlinkSocket(netlink.ROUTE, groups=_GROUP_LINK | _GROUP_IPV4_ROUTE)
+        self._watch = NetlinkSocket(netlink.ROUTE, groups=_GROUP_LINK | _GROUP_IPV4_ROUTE | _GROUP_IPV4_RULE)
         self._watch.socket.setblocking(False)
 
-    def interfaces(self, addresses: Iterable[IPv4Address]) -> dict[IPv4Address, str]:
-        """The interface of each local pod that has one: its own /32 route, directly connected."""
-        wanted = {address.packed: address for address in addresses}
+    def interfaces(self) -> dict[IPv4Address, str]:
+        """Every address with a /32 route of its own straight onto a link, and that link: the local pods'."""
         names = self._link_names()
-        found = {}
-        for route in self._dump(_GETROUTE):
-            index = _direct_interface(*route)
-            address = wanted.get(route[1].get(_RTA_DST, b""))
-            if address is not None and index in names:
-                found[address] = names[index]
-        return found
+        direct = {
+            values.get(_RTA_DST, b""): _direct_interface(header, values)
+            for header, values in self._dump(_GETROUTE)
+        }
+        return {IPv4Address(address): names[index] for address, index in direct.items() if index in names}
+
+    def uplinks(self) -> frozenset[str]:
+        """The links over which whole networks are reached: other nodes, the world. No pod is behind them."""
+        names = self._link_names()
+        indexes = (_network_interface(header, values) for header, values in self._dump(_GETROUTE))
+        return frozenset(names[index] for index in indexes if index in names)
 
     def ensure_proxy_route(self) -> bool:
         """`ip rule` on the mark and `local default dev lo` in its table; True if anything was missing."""
@@ -73,19 +75,12 @@ class Routes:
             missing = True
         return missing
 
-    def remove_proxy_route(self) -> None:
-        """Take both away; missing ones are no error."""
-        while any(_is_proxy_rule(*rule) for rule in self._dump(_GETRULE)):
-            self._change(_DELRULE, 0, _proxy_rule(), "removing the rule")
-        if any(_is_proxy_route(*route) for route in self._dump(_GETROUTE)):
-            self._change(_DELROUTE, 0, _proxy_route(), "removing the local route")
-
     def fileno(self) -> int:
-        """Readable when routes or links changed: for `loop.add_reader`; then call `drain()`."""
+        """Readable when routes, rules or links changed: for `loop.add_reader`; then call `drain()`."""
         return self._watch.socket.fileno()
 
     def drain(self) -> bool:
-        """Read all pending notices; True if routes or links may have changed (also after an overrun)."""
+        """Read all pending notices; True if something may have changed (also after an overrun)."""
         changed = False
         while True:
             try:
@@ -104,12 +99,7 @@ class Routes:
 
     def _link_names(self) -> dict[int, str]:
         bodies = self._socket.dump(_GETLINK, bytes(_LINK_BYTES), "reading links")
-        return {
-            struct.unpack_from("=i", body, 4)[0]: netlink.name(
-                netlink.attributes(body[_LINK_BYTES:])[_IFLA_NAME]
-            )
-            for body in bodies
-        }
+        return {struct.unpack_from("=i", body, 4)[0]: _name_of_link(body) for body in bodies}
 
     def _dump(self, kind: int) -> list[tuple[tuple[int, ...], Attributes]]:
         request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -120,7 +110,7 @@ class Routes:
         try:
             self._socket.request(kind, flags, body, what)
         except Refused as refused:
-            if refused.number in (errno.EEXIST, errno.ENOENT, errno.ESRCH):
+            if refused.number == errno.EEXIST:
                 return  # somebody else was as quick: it is as it should be
             raise EnvironmentFault(
                 f"{what} for redirected queries: {refused}",
@@ -158,6 +148,12 @@ def _is_one(path: Path) -> bool:
         return False
 
 
+def _name_of_link(body: bytes) -> str:
+    """The name stands first in what the kernel says of a link; the rest is long."""
+    attributes = netlink.walk(body[_LINK_BYTES:])
+    return next(netlink.name(value) for kind, value in attributes if kind == _IFLA_NAME)
+
+
 def _number(values: Attributes, kind: int) -> int:
     return int.from_bytes(values.get(kind, b""), sys.byteorder)
 
@@ -168,6 +164,13 @@ def _direct_interface(header: tuple[int, ...], values: Attributes) -> int:
     # The kernel takes no gateway in a route of these scopes.
     direct = scope in (_SCOPE_LINK, _SCOPE_HOST) and kind == _RTN_UNICAST
     return _number(values, _RTA_OIF) if direct and prefix_length == 32 and table == _TABLE_MAIN else 0
+
+
+def _network_interface(header: tuple[int, ...], values: Attributes) -> int:
+    """The link of a route to more than one address; 0 for other routes."""
+    _, prefix_length, _, _, table, _, _, kind, _ = header
+    is_network = kind == _RTN_UNICAST and prefix_length < 32 and table == _TABLE_MAIN
+    return _number(values, _RTA_OIF) if is_network else 0
 
 
 def _is_proxy_rule(header: tuple[int, ...], values: Attributes) -> bool:

@@ -7,7 +7,7 @@ packets already on their way, so no element that leads to a chain is ever change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from acns.datapath import constants, names
 from acns.datapath.model import ChainSpec, Content, Inventory, Ruleset, SetSpec
@@ -39,28 +39,32 @@ def _prepared(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     The kernel fills them only after the rules of the same commit are in force (measured: packets in between
     match nothing, and connections that both policies allow lose some).
     """
-    new = [_new_set(spec) for name, spec in sorted(ruleset.sets.items()) if _is_new_interval(inventory, spec)]
-    if new and inventory.exists:
-        yield from (*new, COMMIT)
-
-
-def _is_new_interval(inventory: Inventory, spec: SetSpec) -> bool:
-    return spec.content is Content.FIXED and spec.name not in inventory.sets
+    if inventory.exists:
+        new = [_new_set(spec) for spec in _new_sets(inventory, ruleset) if spec.content is Content.FIXED]
+        if new:
+            yield from (*new, COMMIT)
 
 
 def _new_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     for name in sorted(ruleset.counters - inventory.counters):
         yield f"add counter {_TABLE} {name}"
-    for name, spec in sorted(ruleset.sets.items()):
-        if name not in inventory.sets and not (inventory.exists and _is_new_interval(inventory, spec)):
+    for spec in _new_sets(inventory, ruleset):
+        if not (inventory.exists and spec.content is Content.FIXED):
             yield _new_set(spec)
-    for name, one in sorted(ruleset.maps.items()):
+    for name, one in ruleset.maps.items():
         if name not in inventory.map_elements:
             yield f"add map {_TABLE} {name} {{ type {one.type}; }}"
-    for name, chain in sorted(ruleset.chains.items()):
-        if name not in inventory.chain_rules:
-            hook = f" {{ {chain.hook} }}" if chain.hook else ""
-            yield f"add chain {_TABLE} {name}{hook}"
+    for name in _new(ruleset.chains, inventory.chain_rules):
+        hook = ruleset.chains[name].hook
+        yield f"add chain {_TABLE} {name}" + (f" {{ {hook} }}" if hook else "")
+
+
+def _new_sets(inventory: Inventory, ruleset: Ruleset) -> list[SetSpec]:
+    return [ruleset.sets[name] for name in _new(ruleset.sets, inventory.sets)]
+
+
+def _new(wanted: Iterable[str], found: Container[str]) -> list[str]:
+    return [name for name in wanted if name not in found]
 
 
 def _new_set(spec: SetSpec) -> str:
@@ -82,9 +86,9 @@ def _with_timeouts(timeouts_s: Mapping[str, float]) -> list[str]:
 
 
 def _rules(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
-    for name, chain in sorted(ruleset.chains.items()):
-        found = inventory.chain_rules.get(name)
-        if found == tuple(rule.id for rule in chain.rules):
+    for name, chain in ruleset.chains.items():
+        found = inventory.chain_rules.get(name, ())
+        if found is chain.ids or found == chain.ids:
             continue
         if found:
             yield f"flush chain {_TABLE} {name}"
@@ -97,8 +101,10 @@ def _chain_rules(chain: ChainSpec) -> Iterator[str]:
 
 
 def _dispatch(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
-    for name, one in sorted(ruleset.maps.items()):
+    for name, one in ruleset.maps.items():
         found = inventory.map_elements.get(name, {})
+        if found == one.elements:
+            continue
         gone = [key for key, chain in found.items() if one.elements.get(key) != chain]
         new = [key for key, chain in one.elements.items() if found.get(key) != chain]
         yield from _change("delete", name, gone)
@@ -106,10 +112,12 @@ def _dispatch(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
 
 
 def _elements(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
-    for name, spec in sorted(ruleset.sets.items()):
+    for name, spec in ruleset.sets.items():
         if spec.content is not Content.KEPT or name not in inventory.sets:
             continue
         found = inventory.set_elements.get(name, frozenset())
+        if found is spec.elements:
+            continue
         yield from _change("delete", name, found - spec.elements)
         yield from _change("add", name, spec.elements - found)
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from acns.dns.name import Name
@@ -31,7 +31,7 @@ from acns.dns.pattern import FQDNSelector
 from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
 
-__all__ = ["Change", "NameCache"]
+__all__ = ["Change", "Known", "NameCache"]
 
 _Found = tuple[FQDNSelector, bytes]
 _BURST = (
@@ -40,9 +40,24 @@ _BURST = (
 _EVICT_TO = 0.9  # of a bound on everything, so that the work of finding victims is spread over many
 
 
+class Known(NamedTuple):
+    """One address, for those who look on. `name` None: found in the kernel at the start, with its selector.
+
+    `selectors`: those that it is open for. `asked_by`: who was last told it, as the answer's learner said.
+    """
+
+    name: Name | None
+    address: bytes
+    selectors: tuple[FQDNSelector, ...]
+    learned_at: float
+    expires_at: float
+    asked_by: str
+
+
 class _Lease(NamedTuple):
     expires_at: float
     learned_at: float
+    asked_by: str = ""
 
 
 @dataclass(slots=True)
@@ -114,9 +129,21 @@ class NameCache:
         entry = self._names.get(name)
         return {address: lease.expires_at for address, lease in entry.leases.items()} if entry else {}
 
+    def known(self) -> Iterator[Known]:
+        """Everything, names first."""
+        of_names = ((name, entry) for name, entry in self._names.items())
+        found = ((None, entry) for entry in self._found.values())
+        for name, entry in chain[tuple[Name | None, _Entry]](of_names, found):
+            for address, lease in entry.leases.items():
+                yield Known(
+                    name, address, entry.selectors, lease.learned_at, lease.expires_at, lease.asked_by
+                )
+
     # --- events --------------------------------------------------------------------------------------
 
-    def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, now: float) -> Change:
+    def learn(
+        self, name: Name, addresses: Iterable[bytes], ttl_s: float, now: float, asked_by: str = ""
+    ) -> Change:
         """An answer said this. Addresses that may never be learned, IPv6 ones too, are left out."""
         learnable = [address for address in addresses if is_learnable_address(address)]
         if learnable:
@@ -126,7 +153,7 @@ class NameCache:
             self._names.move_to_end(name)
             expires_at = now + max(ttl_s, self._min_ttl_s)
             for address in islice(learnable, self._max_addresses_per_name):
-                self._lease(entry, address, _Lease(expires_at, now))
+                self._lease(entry, address, _Lease(expires_at, now, asked_by))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
                 self._trim(entry)
             self._stay_bounded(name, entry)
@@ -179,7 +206,7 @@ class NameCache:
             for selector in entry.selectors:
                 self._elements.hold(selector, address, lease.expires_at)
         else:
-            lease = _Lease(max(known.expires_at, lease.expires_at), lease.learned_at)
+            lease = lease._replace(expires_at=max(known.expires_at, lease.expires_at))
             for selector in entry.selectors:
                 self._elements.extend(selector, address, lease.expires_at)
         entry.leases[address] = lease

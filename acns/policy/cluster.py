@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from acns.policy.objects import EndpointSlice, Namespace, Node, Object, Pod, Policy, Ref, Service
+from acns.policy.objects import CIDRGroup, EndpointSlice, Namespace, Node, Object, Pod, Policy, Ref, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Cluster:
     pods: tuple[Pod, ...] = ()
     services: tuple[Service, ...] = ()
     slices: tuple[EndpointSlice, ...] = ()
+    cidr_groups: tuple[CIDRGroup, ...] = ()
     policies: tuple[Policy, ...] = ()
 
     @classmethod
@@ -34,10 +35,12 @@ class Cluster:
             pods=tuple(each for each in ordered if isinstance(each, Pod)),
             services=tuple(each for each in ordered if isinstance(each, Service)),
             slices=tuple(each for each in ordered if isinstance(each, EndpointSlice)),
+            cidr_groups=tuple(each for each in ordered if isinstance(each, CIDRGroup)),
             policies=tuple(each for each in ordered if isinstance(each, Policy)),
         )
 
     def objects(self) -> tuple[Object, ...]:
         return (
-            *self.namespaces, *self.nodes, *self.pods, *self.services, *self.slices, *self.policies,
+            *self.namespaces, *self.nodes, *self.pods, *self.services, *self.slices, *self.cidr_groups,
+            *self.policies,
         )  # fmt: skip

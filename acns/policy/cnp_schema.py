@@ -1,295 +1,219 @@
 """The structure of CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2), as pydantic models.
 
-Fields carry Cilium's own names. All that Cilium knows is known here: what is not enforced yet, or cannot be,
-is refused with the reason, and only what Cilium does not know either is an "unknown field". Checked here is
-each value by itself; `cnp` checks what values mean together.
+Fields carry Cilium's own names. All that Cilium knows is known here: what cannot be enforced is refused with
+the reason, and only what Cilium does not know either is an "unknown field". Checked here is each value by
+itself; `cnp` checks what values mean together.
 """
 
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Network, IPv6Network, NetmaskValueError, ip_network
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, Field
 
-from acns.dns import pattern
-from acns.located import did_you_mean
-from acns.policy import selectors
-from acns.policy.selectors import Operator
-from acns.policy.structure import Lenient, Strict, refuse, refused
+from acns.policy.cidrs import CIDRText
+from acns.policy.cnp_traffic_schema import ICMPRule, NameSelector, PortDenyRule, PortRule
+from acns.policy.cnp_values import EntityName
+from acns.policy.metadata_schema import NamespaceName, ObjectName, PolicyMetadata
+from acns.policy.selector_schema import KubernetesSelector, LabelSelector
+from acns.policy.structure import Refused, Strict, check_one_of, one_of, refuse
 
-MAX_PORTS = 40  # pkg/policy/api/rule_validation.go, maxPorts
-
-
-_LATER = "is not supported yet"
-_Ingress = Annotated[
-    Any, refused(f"ingress policy {_LATER}: only egress is enforced", "move it to a policy of its own")
+_Requires = Annotated[
+    Any, Refused("refused: Cilium has deprecated it", "say it in the selectors of the rules themselves")
 ]
-_L7 = Annotated[Any, refused("L7 rules other than DNS are refused: nothing here enforces them")]
-_TLS = Annotated[Any, refused("TLS interception is refused: nothing here enforces it")]
+_Nodes = Annotated[
+    Any, Refused("refused: it needs Cilium's node labels", "name the entities host and remote-node")
+]
+_Groups = Annotated[Any, Refused("refused: it asks a cloud provider's API", "list the CIDRs")]
+_Authentication = Annotated[Any, Refused("mutual authentication is refused: nothing here enforces it")]
 
 
-# --- values ---------------------------------------------------------------------------------------------
+# --- peers --------------------------------------------------------------------------------------------------
 
 
-def _label_key(text: str) -> str:
-    try:
-        key = selectors.parse_key(text)
-    except ValueError as error:
-        refuse(str(error))
-    if key.source == selectors.RESERVED:
-        refuse(f"the label '{text}' {_LATER}", "name the entity in toEntities")
-    return text
+class CIDRRule(Strict):
+    """An entry of `toCIDRSet` and `fromCIDRSet`."""
 
+    model_config = one_of("cidr", "cidrGroupRef", "cidrGroupSelector")
 
-def _match_name(text: str) -> str:
-    try:
-        pattern.match_name(text)
-    except ValueError as error:
-        refuse(str(error))
-    return text
-
-
-def _match_pattern(text: str) -> str:
-    try:
-        pattern.match_pattern(text)
-    except ValueError as error:
-        refuse(str(error))
-    return text
-
-
-def parse_cidr(text: str) -> IPv4Network | IPv6Network:
-    """A CIDR or a single address; bits beyond the prefix are cut off, as Cilium does. Raises ValueError."""
-    if "/" in text and not text.rpartition("/")[2].isdecimal():
-        raise ValueError(text)  # ip_network takes netmasks (10.0.0.0/255.0.0.0), Cilium does not
-    return ip_network(text, strict=False)
-
-
-def _cidr(text: str) -> str:
-    try:
-        parse_cidr(text)
-    except (AddressValueError, NetmaskValueError, ValueError):
-        refuse(f"'{text}' is neither a CIDR nor an IP address", "write it as in 203.0.113.0/24")
-    return text
-
-
-ENTITIES = ("all", "cluster", "host", "none", "remote-node", "world")
-_REFUSED_ENTITIES = (
-    "health", "ingress", "init", "kube-apiserver", "unmanaged", "world-ipv4", "world-ipv6",
-)  # fmt: skip
-
-
-def _entity(name: str) -> str:
-    if name in _REFUSED_ENTITIES:
-        refuse(f"the entity '{name}' {_LATER}", f"known here: {', '.join(ENTITIES)}")
-    if name not in ENTITIES:
-        refuse(f"unknown entity '{name}'", did_you_mean(name, ENTITIES))
-    return name
-
-
-def _operator(name: str) -> str:
-    if name not in tuple(Operator):
-        refuse(f"unknown operator '{name}'", did_you_mean(name, tuple(Operator)))
-    return name
-
-
-_PROTOCOLS = ("ANY", "SCTP", "TCP", "UDP")
-_REFUSED_PROTOCOLS = ("ICMP", "ICMPv6", "IGMP", "VRRP")
-
-
-def _protocol(name: str) -> str:
-    if name in _REFUSED_PROTOCOLS:
-        refuse(f"protocol {name} in toPorts {_LATER}", f"known here: {', '.join(_PROTOCOLS)}")
-    if name not in _PROTOCOLS:
-        hint = f"did you mean '{name.upper()}'?" if name.upper() in _PROTOCOLS else ""
-        refuse(f"unknown protocol '{name}'", hint or did_you_mean(name, _PROTOCOLS))
-    return name
-
-
-def _port(text: str) -> str:
-    if re.fullmatch(r"[0-9]+", text):
-        if int(text) > 65_535:
-            refuse(f"port {text} is out of range", "0 (any port) to 65535")
-    elif re.fullmatch(r"(?=.*[A-Za-z])[-A-Za-z0-9]{1,63}", text):
-        refuse(f"the named port '{text}' {_LATER}", "write its number")
-    else:
-        refuse(f"'{text}' is not a port", 'write its number in quotes, as in "53"')
-    return text
-
-
-def _end_port(value: Any) -> Any:
-    return (
-        value
-        if value in (None, 0)
-        else refuse(f"endPort (a range of ports) {_LATER}", "list the ports one by one")
-    )
-
-
-LabelKey = Annotated[str, AfterValidator(_label_key)]
-CIDRText = Annotated[str, AfterValidator(_cidr)]
-MatchName = Annotated[str, AfterValidator(_match_name)]
-MatchPattern = Annotated[str, AfterValidator(_match_pattern)]
-
-
-# --- selectors --------------------------------------------------------------------------------------------
-
-
-class MatchExpression(Strict):
-    """One entry of `matchExpressions`."""
-
-    key: LabelKey
-    operator: Annotated[str, AfterValidator(_operator)]
-    values: list[str] | None = None
+    cidr: CIDRText | None = None
+    """A network outside the cluster."""
+    cidrGroupRef: ObjectName | None = None
+    """The name of a CiliumCIDRGroup."""
+    cidrGroupSelector: KubernetesSelector | None = None
+    """CiliumCIDRGroups by their labels."""
+    except_: Annotated[list[CIDRText] | None, Field(alias="except")] = None
+    """Networks that are not meant; inside `cidr`, where that is given."""
 
     @pydantic.model_validator(mode="after")
-    def _values_fit(self) -> MatchExpression:
-        takes_values = self.operator in (Operator.IN, Operator.NOT_IN)
-        if takes_values and not self.values:
-            refuse(f"operator {self.operator} needs values")
-        if not takes_values and self.values:
-            refuse(f"operator {self.operator} takes no values")
+    def _exactly_one(self) -> CIDRRule:
+        check_one_of(self, "cidr", "cidrGroupRef", "cidrGroupSelector")
         return self
 
 
-class LabelSelector(Strict):
-    """Pods by their labels; empty: all of them."""
+class ServiceName(Strict):
+    """A Service by name."""
 
-    matchLabels: dict[LabelKey, str] | None = None
-    matchExpressions: list[MatchExpression] | None = None
+    serviceName: ObjectName
+    """The Service's name."""
+    namespace: NamespaceName | None = None
+    """Where absent: the Services of that name in every namespace."""
 
 
-# --- ports and DNS ----------------------------------------------------------------------------------------
+class ServiceSelector(Strict):
+    """Services by their labels."""
+
+    selector: LabelSelector
+    """On the labels of the Services themselves; sources such as k8s: are ignored."""
+    namespace: NamespaceName | None = None
+    """Where absent: every namespace."""
 
 
-class DNSRule(Strict):
-    """An entry of `rules.dns`, and of `toFQDNs`: exactly one of the two."""
+class ServiceRef(Strict):
+    """An entry of `toServices`."""
 
-    matchName: MatchName | None = None
-    matchPattern: MatchPattern | None = None
+    model_config = one_of("k8sService", "k8sServiceSelector")
+
+    k8sService: ServiceName | None = None
+    k8sServiceSelector: ServiceSelector | None = None
 
     @pydantic.model_validator(mode="after")
-    def _exactly_one(self) -> DNSRule:
-        if (self.matchName is None) == (self.matchPattern is None):
-            refuse("give either matchName or matchPattern, and one of them only")
+    def _exactly_one(self) -> ServiceRef:
+        check_one_of(self, "k8sService", "k8sServiceSelector")
         return self
 
-    def selector(self) -> pattern.FQDNSelector:
-        if self.matchName is not None:
-            return pattern.match_name(self.matchName)
-        return pattern.match_pattern(self.matchPattern or "")
 
-
-class L7Rules(Strict):
-    """`rules` of a port: DNS is what is enforced."""
-
-    dns: list[DNSRule] | None = None
-    http: _L7 = None
-    kafka: _L7 = None
-    l7proto: _L7 = None
-    l7: _L7 = None
-
-
-class Port(Strict):
-    """An entry of `ports`. The port is text in Cilium: it may be a name."""
-
-    port: Annotated[str, AfterValidator(_port)]
-    protocol: Annotated[str, AfterValidator(_protocol)] | None = None
-    endPort: Annotated[Any, BeforeValidator(_end_port)] = None
-
-
-class PortRule(Strict):
-    """An entry of `toPorts`."""
-
-    ports: list[Port] | None = None
-    rules: L7Rules | None = None
-    terminatingTLS: _TLS = None
-    originatingTLS: _TLS = None
-    serverNames: Annotated[Any, refused("serverNames (TLS SNI) is refused: nothing here enforces it")] = None
-    listener: Annotated[Any, refused("listeners (Envoy) are refused: nothing here enforces them")] = None
-
-
-# --- rules ------------------------------------------------------------------------------------------------
-
-
-class EgressRule(Strict):
-    """An entry of `egress`."""
+class EgressPeers(Strict):
+    """What `egress` and `egressDeny` share. One kind of peer per rule."""
 
     toEndpoints: list[LabelSelector] | None = None
+    """Pods. In a namespaced policy a selector without a namespace label means the policy's own namespace."""
     toCIDR: list[CIDRText] | None = None
-    toEntities: list[Annotated[str, AfterValidator(_entity)]] | None = None
-    toFQDNs: list[DNSRule] | None = None
+    """Networks outside the cluster: they select neither pods nor nodes."""
+    toCIDRSet: list[CIDRRule] | None = None
+    """Networks outside the cluster, with exceptions, or by CiliumCIDRGroup."""
+    toEntities: list[EntityName] | None = None
+    """Classes of peers. world: outside the cluster; host: the pod's own node; cluster: all of the cluster."""
+    icmps: list[ICMPRule] | None = None
+    """ICMP types; not together with toPorts."""
+    toRequires: _Requires = None
+    toNodes: _Nodes = None
+    toGroups: _Groups = None
+
+
+class EgressRule(EgressPeers):
+    """An entry of `egress`; {} allows nothing."""
+
+    toServices: list[ServiceRef] | None = None
+    """The backends of Services."""
+    toFQDNs: list[NameSelector] | None = None
+    """Addresses outside the cluster, learned from the DNS answers for these names."""
     toPorts: list[PortRule] | None = None
-    toCIDRSet: Annotated[Any, refused(f"toCIDRSet {_LATER}", "list the CIDRs in toCIDR")] = None
+    """Where absent: all ports and protocols of the peers. Without peers: these ports of any destination."""
+    authentication: _Authentication = None
+
+
+class EgressDenyRule(EgressPeers):
+    """An entry of `egressDeny`; {} denies nothing."""
+
+    toPorts: list[PortDenyRule] | None = None
+    """Where absent: all ports and protocols of the peers. Without peers: these ports of any destination."""
     toServices: Annotated[
-        Any, refused(f"toServices {_LATER}", "select the Service's pods by toEndpoints")
+        Any,
+        Refused("toServices is refused in egressDeny: Cilium expands it in egress only", "use toEndpoints"),
     ] = None
-    toRequires: Annotated[Any, refused("toRequires is refused: Cilium has deprecated it")] = None
-    toNodes: Annotated[
-        Any, refused("toNodes is refused: it needs Cilium's node labels", "toEntities: [host, remote-node]")
+    toFQDNs: Annotated[
+        Any, Refused("egressDeny takes no toFQDNs, as in Cilium", "allow only the names that are meant")
     ] = None
-    toGroups: Annotated[Any, refused("toGroups is refused: it asks a cloud provider's API")] = None
-    icmps: Annotated[Any, refused(f"icmps {_LATER}")] = None
-    authentication: Annotated[Any, refused("mutual authentication is refused: nothing here enforces it")] = (
-        None
-    )
+
+
+class IngressPeers(Strict):
+    """What `ingress` and `ingressDeny` share. One kind of peer per rule."""
+
+    fromEndpoints: list[LabelSelector] | None = None
+    """Pods. In a namespaced policy a selector without a namespace label means the policy's own namespace."""
+    fromCIDR: list[CIDRText] | None = None
+    """Networks outside the cluster: they select neither pods nor nodes."""
+    fromCIDRSet: list[CIDRRule] | None = None
+    """Networks outside the cluster, with exceptions, or by CiliumCIDRGroup."""
+    fromEntities: list[EntityName] | None = None
+    """Classes of peers. world: outside the cluster; remote-node: other nodes; cluster: all of the cluster."""
+    icmps: list[ICMPRule] | None = None
+    """ICMP types; not together with toPorts."""
+    fromRequires: _Requires = None
+    fromNodes: _Nodes = None
+    fromGroups: _Groups = None
+
+
+class IngressRule(IngressPeers):
+    """An entry of `ingress`; {} allows nothing."""
+
+    toPorts: list[PortRule] | None = None
+    """The pod's own ports. Where absent: all ports and protocols. Without peers: from anywhere."""
+    authentication: _Authentication = None
+
+
+class IngressDenyRule(IngressPeers):
+    """An entry of `ingressDeny`; {} denies nothing."""
+
+    toPorts: list[PortDenyRule] | None = None
+    """The pod's own ports. Where absent: all ports and protocols. Without peers: from anywhere."""
+
+
+AnyRule = EgressRule | EgressDenyRule | IngressRule | IngressDenyRule
+
+
+# --- the policy ---------------------------------------------------------------------------------------------
 
 
 class DefaultDeny(Strict):
-    """`enableDefaultDeny`."""
+    """Whether the selected pods deny what no rule allows; true where a direction has rules."""
 
     egress: bool | None = None
+    """false: these rules alone do not make the pods deny other egress."""
     ingress: bool | None = None
+    """false: these rules alone do not make the pods deny other ingress."""
+
+
+def _log_value(text: str) -> str:
+    if not re.fullmatch(r"[ -~]{0,32}", text):
+        refuse("at most 32 printable characters")
+    return text
 
 
 class Log(Strict):
-    value: str | None = None
+    """Kept in flow logs by Cilium; it decides nothing."""
 
-
-def _absent_if_empty(value: Any) -> Any:
-    """An empty section counts as absent (Rule.Sanitize looks at lengths)."""
-    return None if value == [] else value
+    value: Annotated[str, AfterValidator(_log_value)] | None = None
+    """At most 32 printable characters."""
 
 
 class Spec(Strict):
-    """`spec`, or an entry of `specs`."""
+    """`spec`, or an entry of `specs`: which pods, what they may open, and what may be opened to them."""
+
+    model_config = pydantic.ConfigDict(json_schema_extra={"required": ["endpointSelector"]})
 
     endpointSelector: LabelSelector | None = None
+    """The pods that the rules are about; {} is every pod (of the policy's namespace, if it has one)."""
     egress: list[EgressRule] | None = None
+    """What the pods may open. [{}] denies everything; an empty list counts as absent."""
+    egressDeny: list[EgressDenyRule] | None = None
+    """What the pods may not open, whatever else allows it."""
+    ingress: list[IngressRule] | None = None
+    """What may be opened to the pods. [{}] denies everything; an empty list counts as absent."""
+    ingressDeny: list[IngressDenyRule] | None = None
+    """What may not be opened to the pods, whatever else allows it."""
     enableDefaultDeny: DefaultDeny | None = None
     description: str | None = None
+    """Words for whoever reads the policy."""
     labels: Any = None
+    """Cilium's names for the rule; they decide nothing."""
     log: Log | None = None
     nodeSelector: Annotated[
-        Any, refused("host policies (nodeSelector) are refused: rules apply to pods only")
+        Any, Refused("host policies (nodeSelector) are refused: rules apply to pods only")
     ] = None
-    ingress: Annotated[_Ingress, BeforeValidator(_absent_if_empty)] = None
-    ingressDeny: Annotated[_Ingress, BeforeValidator(_absent_if_empty)] = None
-    egressDeny: Annotated[
-        Any,
-        refused(f"egressDeny {_LATER}", "leave out what is not to be allowed: policies deny by default"),
-        BeforeValidator(_absent_if_empty),
-    ] = None
-
-
-def _object_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", text):
-        refuse(f"'{text}' is not a name", "small letters, digits, '-' and '.', 253 characters at most")
-    return text
-
-
-def _namespace_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
-        refuse(f"'{text}' is not a namespace", "small letters, digits and '-', 63 characters at most")
-    return text
-
-
-class Metadata(Lenient):
-    """Of `metadata` only the names count; the API server adds a good deal more."""
-
-    name: Annotated[str, AfterValidator(_object_name)]
-    namespace: Annotated[str, AfterValidator(_namespace_name)] | None = None
 
 
 class PolicyObject(Strict):
@@ -297,7 +221,9 @@ class PolicyObject(Strict):
 
     apiVersion: str | None = None
     kind: str | None = None
-    metadata: Metadata
+    metadata: PolicyMetadata
     spec: Spec | None = None
     specs: list[Spec] | None = None
+    """Several of what `spec` is one of."""
     status: Any = None
+    """The agent's; it decides nothing."""

@@ -1,164 +1,201 @@
-"""Who is at which address: the index of a cluster that resolving asks.
+"""Who is at which address: the index of a cluster that resolving asks, kept up to date from one cluster to
+the next.
 
-Built once per cluster. It knows the endpoints (pods that own an address) with their labels, the nodes'
-addresses, and the *fronts*: a Service's ClusterIP and port with the backends behind it. Addresses of finished
-and of hostNetwork pods are nobody's own and select nothing; of two pods that claim the same address the first
-by name counts, and `doubles` has the other.
+It knows the endpoints (pods that own an address) with their labels, the nodes' addresses and the Services. An
+address that several live pods claim has all of them; addresses of finished and of hostNetwork pods are
+nobody's own. A node is also at the first address of each of its pod CIDRs, its pods' gateway (as host-local
+IPAM gives it out), unless a pod has that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from acns.policy.anchors import Pair, anchors_of, pairs_of
+from acns.policy.changes import Change, Moves, between
 from acns.policy.cluster import Cluster
-from acns.policy.model import Endpoint, identity_key
-from acns.policy.objects import EndpointSlice, Pod, Service, Spec
+from acns.policy.model import Endpoint
+from acns.policy.objects import NamedPort, Namespace, Node, Pod
 from acns.policy.selectors import Labels, Selector, pod_labels
-
-PROTOCOL_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+from acns.policy.services import PROTOCOL_NUMBERS, Services
 
 HOST_IDENTITY = "reserved:host"
 REMOTE_NODE_IDENTITY = "reserved:remote-node"
 WORLD_IDENTITY = "reserved:world"
 
-Backend = tuple[IPv4Address, int]  # address, port
-FrontKey = tuple[IPv4Address, int, int]  # address, protocol number, port
+_LONGEST_POD_CIDR = 30  # a shorter range has no address to spare for a gateway
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A pod that owns its address, with its labels."""
+    """A pod that owns (or claims) its address: what policy sees of it."""
 
-    pod: Pod
-    address: IPv4Address
-    labels: Labels
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint(self.pod.namespace, self.pod.name, self.address, self.labels.texts)
-
-
-@dataclass(frozen=True, slots=True)
-class Front:
-    """One port of a Service as pods see it, before translation. Backends count whether ready or not: what a
-    policy means must not change with every readiness probe."""
-
-    service: str
-    address: IPv4Address
-    protocol: int
-    port: int
-    backends: frozenset[Backend]
+    endpoint: Endpoint
+    node_name: str
+    named_ports: tuple[NamedPort, ...]
+    labels: Labels = field(compare=False)  # the endpoint's, arranged for look-ups
+    identity: str = field(compare=False)
 
     @property
-    def key(self) -> FrontKey:
-        return (self.address, self.protocol, self.port)
+    def key(self) -> str:
+        return self.endpoint.key
 
 
 class Directory:
-    """The index. Nothing in it changes after it is made; selections are remembered."""
+    """The index. `residents`: address → who claims it, by name; mostly one."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.residents: dict[IPv4Address, Resident] = {}
-        self.doubles: list[tuple[Pod, Pod]] = []
-        namespace_labels = _namespace_labels(cluster)
-        for pod in cluster.pods:
-            self._add_pod(pod, namespace_labels.get(pod.namespace, {}))
-        self.nodes = _node_addresses(cluster)
-        self.fronts = {front.key: front for front in _fronts(cluster)}
-        self.node_addresses = frozenset().union(*self.nodes.values())
-        self.cluster_addresses = self.node_addresses.union(self.residents)
-        self.service_addresses = frozenset(
-            address for service in cluster.services for address in service.cluster_ips
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = Cluster()
+        self.residents: dict[IPv4Address, tuple[Resident, ...]] = {}
+        self.nodes: dict[str, frozenset[IPv4Address]] = {}
+        self.node_addresses: frozenset[IPv4Address] = frozenset()
+        self.cluster_addresses: frozenset[IPv4Address] = frozenset()
+        self.services = Services()
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._gateways: frozenset[IPv4Address] = frozenset()
+        self._carriers: dict[Pair, set[IPv4Address]] = {}
+        if cluster is not None:
+            self.update(cluster)
+
+    def update(self, cluster: Cluster) -> Moves:
+        """Take over a newer cluster."""
+        old, self.cluster = self.cluster, cluster
+        pods = between(old.pods, cluster.pods)
+        renamed = self._relabel(between(old.namespaces, cluster.namespaces))
+        come = [*pods.come, *(pod for pod in cluster.pods if pod.namespace in renamed)]
+        before = self._resettle(pods.gone, come)
+        nodes = self._settle_nodes(between(old.nodes, cluster.nodes), pods, before.keys())
+        if nodes or any(bool(was) != (address in self.residents) for address, was in before.items()):
+            self.cluster_addresses = self.node_addresses.union(self.residents)
+        services, slices = between(old.services, cluster.services), between(old.slices, cluster.slices)
+        seen = [each for address, was in before.items() for each in (*was, *self.residents.get(address, ()))]
+        return Moves(
+            addresses=frozenset(before),
+            port_names=frozenset(port.name for each in seen for port in each.named_ports),
+            backends=self.services.update(services, slices),
+            nodes=nodes,
+            services=bool(services or slices),
+            cidr_groups=bool(between(old.cidr_groups, cluster.cidr_groups)),
+            policies=between(old.policies, cluster.policies),
         )
-        self._specs: dict[Selector, list[tuple[int, Spec]]] = {}
-        for number, spec in enumerate(spec for policy in cluster.policies for spec in policy.specs):
-            self._specs.setdefault(spec.subject, []).append((number, spec))
-        self._selected: dict[Selector, frozenset[IPv4Address]] = {}
 
-    def _add_pod(self, pod: Pod, namespace_labels: Mapping[str, str]) -> None:
-        if not pod.is_endpoint or pod.pod_ip is None:
-            return
-        if first := self.residents.get(pod.pod_ip):
-            self.doubles.append((pod, first.pod))
-            return
-        # The API server gives this label to every namespace.
-        inherited = {"kubernetes.io/metadata.name": pod.namespace, **namespace_labels}
-        labels = pod_labels(pod.labels, pod.namespace, pod.service_account, inherited)
-        self.residents[pod.pod_ip] = Resident(pod, pod.pod_ip, labels)
+    def everybody(self) -> Iterator[Resident]:
+        """All residents, claimants of one address each for itself."""
+        return (each for claimants in self.residents.values() for each in claimants)
 
-    def on_node(self, node_name: str) -> list[Resident]:
-        """The endpoints of a node, sorted by key."""
-        local = (each for each in self.residents.values() if each.pod.node_name == node_name)
-        return sorted(local, key=lambda resident: resident.pod.key)
-
-    def selected(self, selector: Selector) -> frozenset[IPv4Address]:
-        """The addresses of all pods, on any node, that `selector` matches."""
-        if selector not in self._selected:
-            self._selected[selector] = frozenset(
-                address for address, resident in self.residents.items() if selector.matches(resident.labels)
-            )
-        return self._selected[selector]
-
-    def specs_for(self, resident: Resident) -> list[Spec]:
-        """What applies to an endpoint, in the order of policies. Many policies share few selectors."""
-        numbered = [
-            each
-            for subject, specs in self._specs.items()
-            if subject.matches(resident.labels)
-            for each in specs
-        ]
-        return [spec for _, spec in sorted(numbered, key=lambda each: each[0])]
+    def candidates(self, selector: Selector) -> Collection[IPv4Address]:
+        """The addresses of all pods that `selector` may match."""
+        anchors = anchors_of(selector)
+        if anchors is None:
+            return self.residents.keys()
+        return set[IPv4Address]().union(*(self._carriers.get(pair, ()) for pair in anchors))
 
     def addresses_of(self, node_name: str) -> frozenset[IPv4Address]:
         """A node's own addresses."""
         return self.nodes.get(node_name, frozenset())
 
     def identity_at(self, address: IPv4Address, node_name: str) -> str:
-        """The identity key of who is at `address`, as `node_name` sees it."""
-        if resident := self.residents.get(address):
-            return identity_key(resident.labels.texts)
+        """The identity key of who is at `address`, as `node_name` sees it; of several the first by name."""
+        if claimants := self.residents.get(address):
+            return claimants[0].identity
         if address in self.addresses_of(node_name):
             return HOST_IDENTITY
         return REMOTE_NODE_IDENTITY if address in self.node_addresses else WORLD_IDENTITY
 
+    # --- pods ------------------------------------------------------------------------------------------
 
-def _namespace_labels(cluster: Cluster) -> dict[str, Mapping[str, str]]:
-    return {namespace.name: namespace.labels for namespace in cluster.namespaces}
+    def _relabel(self, namespaces: Change[Namespace]) -> set[str]:
+        """The names of the namespaces whose labels are others now."""
+        touched = {each.name: self._namespaces.get(each.name, {}) for each in namespaces.objects}
+        for gone in namespaces.gone:
+            self._namespaces.pop(gone.name, None)
+        for come in namespaces.come:
+            self._namespaces[come.name] = come.labels
+        return {name for name, labels in touched.items() if self._namespaces.get(name, {}) != labels}
+
+    def _resettle(self, gone: Iterable[Pod], come: Iterable[Pod]) -> dict[IPv4Address, tuple[Resident, ...]]:
+        """Move pods out and in; returns who was where it is not as before. Residents that are as they were
+        stay the same objects."""
+        before: dict[IPv4Address, tuple[Resident, ...]] = {}
+        for pod in gone:
+            if address := _own_address(pod):
+                before.setdefault(address, self.residents.get(address, ()))
+                self._settle(address, self._others(address, pod))
+        for pod in come:
+            if address := _own_address(pod):
+                before.setdefault(address, self.residents.get(address, ()))
+                resident = self._resident(pod, address)
+                self._settle(
+                    address, sorted([*self._others(address, pod), resident], key=lambda one: one.key)
+                )
+        same = [address for address, was in before.items() if self.residents.get(address, ()) == was]
+        for address in same:
+            self._settle(address, before.pop(address))
+        for address, was in before.items():
+            self._carry(address, was, self.residents.get(address, ()))
+        return before
+
+    def _carry(self, address: IPv4Address, old: Iterable[Resident], new: Iterable[Resident]) -> None:
+        """Keep the index of labels."""
+        were = frozenset(pair for each in old for pair in pairs_of(each.labels))
+        are = frozenset(pair for each in new for pair in pairs_of(each.labels))
+        for pair in were - are:
+            self._carriers[pair].discard(address)
+            if not self._carriers[pair]:
+                del self._carriers[pair]
+        for pair in are - were:
+            self._carriers.setdefault(pair, set()).add(address)
+
+    def _others(self, address: IPv4Address, pod: Pod) -> list[Resident]:
+        return [each for each in self.residents.get(address, ()) if each.key != pod.key]
+
+    def _settle(self, address: IPv4Address, claimants: Iterable[Resident]) -> None:
+        if found := tuple(claimants):
+            self.residents[address] = found
+        else:
+            self.residents.pop(address, None)
+
+    def _resident(self, pod: Pod, address: IPv4Address) -> Resident:
+        # The API server gives this label to every namespace.
+        inherited = {"kubernetes.io/metadata.name": pod.namespace, **self._namespaces.get(pod.namespace, {})}
+        labels = pod_labels(pod.labels, pod.namespace, pod.service_account, inherited)
+        endpoint = Endpoint(pod.namespace, pod.name, address, labels.texts)
+        ports = tuple(port for port in pod.named_ports if port.protocol in PROTOCOL_NUMBERS)
+        return Resident(endpoint, pod.node_name, ports, labels, endpoint.identity)
+
+    # --- nodes -----------------------------------------------------------------------------------------
+
+    def _settle_nodes(self, nodes: Change[Node], pods: Change[Pod], moved: Iterable[IPv4Address]) -> bool:
+        """Whether some node has other addresses than before."""
+        on_host = any(pod.host_network for pod in pods.objects)
+        if not nodes and not on_host and self._gateways.isdisjoint(moved):
+            return False
+        gateways = dict(_gateways(self.cluster.nodes))
+        self._gateways = frozenset().union(*gateways.values())
+        found = _node_addresses(self.cluster)
+        for name, addresses in gateways.items():
+            found[name] |= addresses - self.residents.keys()
+        old, self.nodes = self.nodes, {name: frozenset(addresses) for name, addresses in found.items()}
+        self.node_addresses = frozenset().union(*self.nodes.values())
+        return self.nodes != old
 
 
-def _node_addresses(cluster: Cluster) -> dict[str, frozenset[IPv4Address]]:
+def _own_address(pod: Pod) -> IPv4Address | None:
+    return pod.pod_ip if pod.is_endpoint else None
+
+
+def _node_addresses(cluster: Cluster) -> dict[str, set[IPv4Address]]:
     """Per node what its object says, and the address that its hostNetwork pods show."""
     found = {node.name: set(node.addresses) for node in cluster.nodes}
     for pod in cluster.pods:
         if pod.host_network and pod.pod_ip is not None and pod.node_name:
             found.setdefault(pod.node_name, set()).add(pod.pod_ip)
-    return {name: frozenset(addresses) for name, addresses in found.items()}
+    return found
 
 
-def _fronts(cluster: Cluster) -> Iterator[Front]:
-    slices: dict[tuple[str, str], list[EndpointSlice]] = {}
-    for each in cluster.slices:
-        slices.setdefault((each.namespace, each.service), []).append(each)
-    for service in cluster.services:
-        yield from _fronts_of(service, slices.get((service.namespace, service.name), []))
-
-
-def _fronts_of(service: Service, slices: list[EndpointSlice]) -> Iterator[Front]:
-    for port in service.ports:
-        number = PROTOCOL_NUMBERS.get(port.protocol)
-        if number is None:
-            continue
-        backends = frozenset(
-            (address, target.port)
-            for each in slices
-            for target in each.ports
-            # Slices repeat the name of the Service's port; an unnamed one is the only one.
-            if (target.name, target.protocol) == (port.name, port.protocol)
-            for endpoint in each.endpoints
-            for address in endpoint.addresses
-        )
-        for address in service.cluster_ips:
-            yield Front(service.key, address, number, port.port, backends)
+def _gateways(nodes: Iterable[Node]) -> Iterator[tuple[str, frozenset[IPv4Address]]]:
+    for node in nodes:
+        cidrs = (cidr for cidr in node.pod_cidrs if cidr.prefixlen <= _LONGEST_POD_CIDR)
+        yield node.name, frozenset(cidr[1] for cidr in cidrs)

@@ -14,7 +14,8 @@ from pydantic import AfterValidator
 
 from acns.errors import Problem
 from acns.located import Document, Path
-from acns.policy import profiles
+from acns.policy import cidrs, profiles
+from acns.policy.cidrs import CIDRText
 from acns.policy.objects import (
     EndpointSlice,
     NamedPort,
@@ -63,7 +64,13 @@ class _NodeStatus(Lenient):
     addresses: list[_NodeAddress] | None = None
 
 
+class _NodeSpec(Lenient):
+    podCIDR: CIDRText | None = None
+    podCIDRs: list[CIDRText] | None = None
+
+
 class _Node(AnyObject):
+    spec: _NodeSpec | None = None
     status: _NodeStatus | None = None
 
 
@@ -151,8 +158,10 @@ def read_node(document: Document, where: Path) -> tuple[Node | None, list[Proble
     if model is None:
         return None, problems
     texts = [each.address for each in _list((model.status or _NodeStatus()).addresses)]
-    meta = model.metadata
-    return Node(meta.name, _ipv4(texts), meta.labels or {}, place(document, where)), []
+    meta, spec = model.metadata, model.spec or _NodeSpec()
+    # podCIDR is the first of podCIDRs, where an old object has only that.
+    pod_cidrs = cidrs.ipv4(_list(spec.podCIDRs) or ([spec.podCIDR] if spec.podCIDR else []))
+    return Node(meta.name, _ipv4(texts), meta.labels or {}, pod_cidrs, place(document, where)), []
 
 
 def read_pod(document: Document, where: Path, profile: Profile) -> tuple[Pod | None, list[Problem]]:
@@ -199,9 +208,14 @@ def read_service(document: Document, where: Path, profile: Profile) -> tuple[Ser
         for port in _list(spec.ports)
     )
     return Service(
-        meta.namespace or "default", meta.name, _ipv4(texts), tuple(ports), spec.selector or {},
-        place(document, where),
-    ), []  # fmt: skip
+        namespace=meta.namespace or "default",
+        name=meta.name,
+        cluster_ips=_ipv4(texts),
+        ports=tuple(ports),
+        selector=spec.selector or {},
+        labels=meta.labels or {},
+        place=place(document, where),
+    ), []
 
 
 def read_endpoint_slice(document: Document, where: Path) -> tuple[EndpointSlice | None, list[Problem]]:

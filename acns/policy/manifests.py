@@ -2,37 +2,41 @@
 
 One wrong object costs nothing but itself: the others of the text still count, and everything wrong is
 reported at once. What bears on policy and is not supported is an error; workloads and configuration, which
-bear on it only through the Pods they make, are passed over with a warning.
+bear on it only through the Pods they make, are passed over with a warning. Warnings that a comment silences
+(`ignores`) are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from acns import located
 from acns.errors import InputError, Problem
 from acns.located import Document, Path, did_you_mean
-from acns.policy import cnp, kubernetes
-from acns.policy.objects import Object, Ref
+from acns.policy import cidrgroup, cnp, ignores, kubernetes, networkpolicy
+from acns.policy.codes import Code
+from acns.policy.ignores import Comments
+from acns.policy.objects import Object, Policy, Ref
 from acns.policy.profiles import Profile
 
 API_VERSIONS = {
-    "Namespace": "v1",
-    "Node": "v1",
-    "Pod": "v1",
-    "Service": "v1",
-    "EndpointSlice": "discovery.k8s.io/v1",
-    "CiliumNetworkPolicy": "cilium.io/v2",
-    "CiliumClusterwideNetworkPolicy": "cilium.io/v2",
+    "Namespace": ("v1",),
+    "Node": ("v1",),
+    "Pod": ("v1",),
+    "Service": ("v1",),
+    "EndpointSlice": ("discovery.k8s.io/v1",),
+    "NetworkPolicy": ("networking.k8s.io/v1",),
+    "CiliumNetworkPolicy": ("cilium.io/v2",),
+    "CiliumClusterwideNetworkPolicy": ("cilium.io/v2",),
+    "CiliumCIDRGroup": ("cilium.io/v2", "cilium.io/v2alpha1"),
 }
+WITHOUT_NAMESPACE = ("Namespace", "Node", "CiliumClusterwideNetworkPolicy", "CiliumCIDRGroup")
 
 REFUSED_KINDS = {
-    "NetworkPolicy": "Kubernetes NetworkPolicy is not supported yet: say it as a CiliumNetworkPolicy",
     "AdminNetworkPolicy": "AdminNetworkPolicy is not supported: Cilium enforces none either",
     "BaselineAdminNetworkPolicy": "BaselineAdminNetworkPolicy is not supported: Cilium enforces none either",
-    "CiliumCIDRGroup": "CiliumCIDRGroup is not supported yet: write its CIDRs into the policy",
     "CiliumLocalRedirectPolicy": "node-local DNS is not supported: its packets do not pass the redirection",
     "CiliumEgressGatewayPolicy": "egress gateways are not supported",
     "CiliumEnvoyConfig": "Envoy is not part of this data path",
@@ -70,17 +74,20 @@ def parse(text: str, path: str, profile: Profile) -> Parsed:
         documents = located.load(text, path)
     except InputError as error:
         return Parsed((), tuple(error.problems))
-    reader = _Reader(profile)
+    comments = ignores.read(text, path)
+    reader = _Reader(profile, comments)
     for document in documents:
         reader.read(document, (), document.value, "", "")
-    return Parsed(tuple(reader.objects.values()), tuple(sorted(set(reader.problems))), tuple(reader.refused))
+    problems = sorted({each for each in reader.problems if not comments.silence(each)})
+    return Parsed(tuple(reader.objects.values()), tuple(problems), tuple(reader.refused))
 
 
 class _Reader:
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, comments: Comments) -> None:
         self.profile = profile
+        self.comments = comments
         self.objects: dict[Ref, Object] = {}
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = list(comments.problems)
         self.refused: list[Ref] = []
 
     def read(self, document: Document, where: Path, value: Any, kind: str, api_version: str) -> None:
@@ -133,7 +140,17 @@ class _Reader:
                 return kubernetes.read_service(document, where, self.profile)
             case "EndpointSlice":
                 return kubernetes.read_endpoint_slice(document, where)
-        return cnp.read_policy(document, where, kind, self.profile)
+            case "CiliumCIDRGroup":
+                return cidrgroup.read_cidr_group(document, where)
+            case "NetworkPolicy":
+                policy, problems = networkpolicy.read_network_policy(document, where)
+            case _:
+                policy, problems = cnp.read_policy(document, where, kind, self.profile)
+        return self._with_ignored(policy) if policy else None, problems
+
+    def _with_ignored(self, policy: Policy) -> Policy:
+        kept = tuple(each for each in policy.problems if not self.comments.silence(each))
+        return replace(policy, problems=kept, ignored=self.comments.at(policy.place.line))
 
     def _refuse(self, kind: str, value: dict[str, Any]) -> None:
         metadata = value.get("metadata")
@@ -142,7 +159,7 @@ class _Reader:
             and isinstance(metadata, dict)
             and isinstance(name := metadata.get("name"), str)
         ):
-            scoped = kind not in ("Namespace", "Node", "CiliumClusterwideNetworkPolicy")
+            scoped = kind not in WITHOUT_NAMESPACE
             namespace = str(metadata.get("namespace") or "default") if scoped else ""
             self.refused.append((kind, namespace, name))
 
@@ -151,12 +168,14 @@ def _kind_problem(document: Document, where: Path, kind: str, api_version: Any) 
     at = (*where, "kind")
     if kind in PASSED_OVER_KINDS:
         hint = "policy looks at Pods, Services, EndpointSlices, Nodes and Namespaces"
-        return document.problem(at, f"{kind} is passed over", hint=hint, warning=True)
+        message = f"{kind} is passed over"
+        return document.problem(at, message, hint=hint, warning=True, code=Code.KIND_PASSED_OVER)
     if reason := REFUSED_KINDS.get(kind):
         return document.problem(at, reason)
     if kind not in API_VERSIONS:
         return document.problem(at, f"unknown kind '{kind}'", hint=did_you_mean(kind, API_VERSIONS))
-    if api_version != API_VERSIONS[kind]:
+    if api_version not in API_VERSIONS[kind]:
         message = f"{kind} of apiVersion '{api_version}' is not supported"
-        return document.problem((*where, "apiVersion"), message, hint=f"known here: {API_VERSIONS[kind]}")
+        hint = f"known here: {', '.join(API_VERSIONS[kind])}"
+        return document.problem((*where, "apiVersion"), message, hint=hint)
     return None

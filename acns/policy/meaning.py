@@ -1,126 +1,182 @@
-"""What a label set may do on one node: every policy that selects it, its rules added up.
+"""What a label set may do, and what may be done to it: every policy that selects it, its rules added up.
 
-Endpoints with the same labels have the same meaning, computed once; so have the parts of a rule, whoever it
-applies to. What cannot be expanded is left out, on the side of denying, and kept in `mixed`.
+Endpoints with the same labels (and the same named ports) have the same meaning, made once. It is made again
+when a policy that selects it comes or goes, when one of its rules comes to something else, or when somebody
+moved who may be one of its DNS servers; where the same came of it, it is the same object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from acns.policy.directory import Directory, Resident
-from acns.policy.model import Allow, DNSAllow, DNSServers, EndpointPolicy, Everything, Origin, Peer
-from acns.policy.objects import EgressRule, PortBlock, Spec
-from acns.policy.peers import exact_ports, peers_of
-from acns.policy.servers import Mixed, PortSet, View, opened_by, servers_of
+from acns.policy.changes import Moves
+from acns.policy.directory import Resident
+from acns.policy.model import Addresses, Direction, DirectionPolicy, DNSAllow, Enforcement, Everything, Match
+from acns.policy.objects import NamedPort, Rule, Spec
+from acns.policy.redirects import Expansions, Redirects, redirects
+from acns.policy.rules import Resolved, Rules
+from acns.policy.specs import Edit, Specs
+from acns.policy.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a label set may do: an `EndpointPolicy` without the endpoint."""
+    """An `EndpointPolicy` without the endpoint. `dns` and what it was made from stand in `redirects`;
+    `groups`: the keys of all groups that its matches name."""
 
-    enforced: bool
-    allows: tuple[Allow, ...] = ()
-    dns: tuple[DNSAllow, ...] = ()
+    egress: DirectionPolicy
+    ingress: DirectionPolicy
+    redirects: Redirects = field(default_factory=Redirects)
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def dns(self) -> tuple[DNSAllow, ...]:
+        return self.redirects.dns
+
+
+UNRESTRICTED = Meaning(DirectionPolicy(), DirectionPolicy())
+CLOSED = Meaning(DirectionPolicy(enforced=True), DirectionPolicy(enforced=True))
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The meaning of a pod's labels and ports, and what it was made from. `selected` False: other policies
+    may apply by now; `fresh` False: something else may have come of it."""
+
+    resident: Resident
+    specs: tuple[Spec, ...] = ()
+    rules: frozenset[int] = frozenset()
+    meaning: Meaning = field(default_factory=lambda: replace(UNRESTRICTED))  # told apart by identity
+    selected: bool = False
+    fresh: bool = False
+
+
+_Key = tuple[frozenset[str], tuple[NamedPort, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Atom:
-    """One `toPorts` entry (or, without any, the whole rule) with its peers."""
+class _Applied:
+    """A rule that applies, with its spec and what it comes to."""
 
-    peers: tuple[Peer, ...]
-    block: PortBlock | None
-    default_deny: bool
-    origin: Origin
-
-
-Expansion = tuple[DNSServers | None, tuple[Mixed, ...]]
+    spec: Spec
+    rule: Rule
+    resolved: Resolved
 
 
-class NodeResolver:
-    """Resolves for one node. `mixed` collects the Services that a rule could not be expanded to."""
+class Meanings:
+    """The meanings in use on a node."""
 
-    def __init__(self, directory: Directory, node_name: str) -> None:
-        self.view = View(directory, node_name)
-        self.mixed: dict[tuple[Origin, Mixed], None] = {}
-        self._meanings: dict[frozenset[str], Meaning] = {}
-        self._atoms: dict[Origin, tuple[Atom, ...]] = {}
-        self._expansions: dict[tuple[tuple[str, ...], PortSet], Expansion] = {}
+    def __init__(self, view: View, specs: Specs, enforcement: Enforcement) -> None:
+        self._specs = specs
+        self._enforcement = enforcement
+        self._rules = Rules(view)
+        self._expansions = Expansions(view)
+        self._view = view
+        self._kept: dict[_Key, _Kept] = {}
+        self._lost = 0  # rules that came to something else, or are no more: their groups may be nobody's
 
-    def endpoints(self) -> Iterator[EndpointPolicy]:
-        for resident in self.view.directory.on_node(self.view.node_name):
-            meaning = self.meaning(resident)
-            yield EndpointPolicy(resident.endpoint, meaning.enforced, meaning.allows, meaning.dns)
+    def of(self, claimants: Sequence[Resident]) -> Meaning:
+        """What the policies say of the node's pod at an address. Of two with one address nobody can tell
+        which of them sends: neither may."""
+        resident, *others = claimants
+        if others:
+            return UNRESTRICTED if self._enforcement is Enforcement.NEVER else CLOSED
+        return self._up_to_date(resident).meaning
 
-    def meaning(self, resident: Resident) -> Meaning:
-        labels = resident.labels.texts
-        if labels not in self._meanings:
-            self._meanings[labels] = self._resolve(resident)
-        return self._meanings[labels]
+    def specs_for(self, resident: Resident) -> tuple[Spec, ...]:
+        """The specs that apply to a pod, in the order of policies."""
+        return self._up_to_date(resident).specs
 
-    def _resolve(self, resident: Resident) -> Meaning:
-        specs = self.view.directory.specs_for(resident)
-        atoms = [atom for spec in specs for rule in spec.egress for atom in self.atoms(rule, spec)]
-        dns = tuple(self._dns(atoms))
-        denies = any(spec.default_deny for spec in specs)
-        if not denies and not dns:
-            return Meaning(enforced=False)
-        allows = [allow for atom in atoms for allow in _allows(atom)]
-        if not denies:
-            # Nothing is denied, yet queries are to be seen: everything else passes (Cilium inserts the same).
-            allows.append(Allow(Everything(), None, atoms[0].origin))
-        return Meaning(True, tuple(allows), dns)
-
-    def atoms(self, rule: EgressRule, spec: Spec) -> tuple[Atom, ...]:
-        """The rule's parts, resolved once for all endpoints of the node."""
-        if rule.origin not in self._atoms:
-            peers = peers_of(rule, self.view.directory, self.view.node_name)
-            blocks: Iterable[PortBlock | None] = (None,) if rule.ports is None else rule.ports
-            self._atoms[rule.origin] = tuple(
-                Atom(peers, block, spec.default_deny, rule.origin) for block in blocks
+    def update(self, moves: Moves, edit: Edit) -> bool:
+        """Policies, or what they speak of, have changed (the view knows already). Whether something else may
+        have come of it for some pod."""
+        self._rules.forget(edit.gone)
+        rules, targets = self._rules.update(moves), self._expansions.update(moves)
+        self._lost += len(edit.gone) + len(rules)
+        touched = self._view.touched
+        for kept in self._kept.values():
+            made_from = kept.meaning.redirects
+            kept.selected = not any(subject.matches(kept.resident.labels) for subject in edit.subjects)
+            kept.fresh = (
+                kept.selected
+                and rules.isdisjoint(kept.rules)
+                and targets.isdisjoint(made_from.targets)
+                and touched.isdisjoint(made_from.groups)
             )
-        return self._atoms[rule.origin]
+        return not all(kept.fresh for kept in self._kept.values())
 
-    # --- DNS ------------------------------------------------------------------------------------------------
+    def keep_only(self, meanings: Iterable[Meaning]) -> None:
+        """Forget all others. These have been asked for since the last update."""
+        live = set(map(id, meanings))
+        for key in [key for key, kept in self._kept.items() if id(kept.meaning) not in live]:
+            del self._kept[key]
+        made_from = (kept.meaning.redirects.targets for kept in self._kept.values())
+        self._expansions.keep_only(frozenset[str]().union(*made_from))
+        if self._lost > len(self._rules):  # looking through all rules is worth it now and then
+            self._lost = 0
+            self._view.keep_only(self._rules.groups())
 
-    def _dns(self, atoms: Iterable[Atom]) -> Iterator[DNSAllow]:
-        redirecting = [allow for atom in atoms for allow in self._redirecting(atom)]
-        yield from redirecting
-        servers = {allow.servers.key: allow.servers for allow in redirecting}
-        for atom in atoms:
-            if atom.block is None or atom.block.dns is not None:
-                continue
-            ports = exact_ports(atom.block.ports)
-            for redirected in servers.values():
-                if opened := opened_by(atom.peers, ports, redirected, self.view):
-                    yield DNSAllow(opened, names=None, redirects=False, origin=atom.origin)
+    def _up_to_date(self, resident: Resident) -> _Kept:
+        key = (resident.endpoint.labels, resident.named_ports)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _Kept(resident)
+        if not kept.selected:
+            never = self._enforcement is Enforcement.NEVER
+            kept.specs = () if never else tuple(self._specs.applying_to(resident.labels))
+        if not kept.fresh:
+            self._make(kept)
+        kept.selected = kept.fresh = True
+        return kept
 
-    def _redirecting(self, atom: Atom) -> Iterator[DNSAllow]:
-        if atom.block is None or atom.block.dns is None:
-            return
-        # A policy that denies nothing by default does not deny names either (l4_filter.go adds `*`).
-        names = atom.block.dns if atom.default_deny else None
-        servers, mixed = self._servers_of(atom.peers, exact_ports(atom.block.ports))
-        self.mixed.update(((atom.origin, each), None) for each in mixed)
-        if servers:
-            yield DNSAllow(servers, names, redirects=True, origin=atom.origin)
+    def _make(self, kept: _Kept) -> None:
+        ports = kept.resident.named_ports
+        applied = [
+            _Applied(spec, rule, self._rules.resolved(rule, ports))
+            for spec in kept.specs
+            for rule in spec.rules
+        ]
+        egress, ingress = (self._direction(applied, each) for each in (Direction.EGRESS, Direction.INGRESS))
+        meaning = Meaning(egress, ingress, self._redirects(applied, egress), _groups(egress, ingress))
+        kept.meaning = _renewed(kept.meaning, meaning)
+        kept.rules = frozenset(id(each.rule) for each in applied)
 
-    def _servers_of(self, peers: tuple[Peer, ...], ports: PortSet) -> Expansion:
-        """Most rules name the same few servers."""
-        key = (tuple(peer.key for peer in peers), ports)
-        if key not in self._expansions:
-            mixed: list[Mixed] = []
-            servers = servers_of(peers, ports, self.view, mixed.append)
-            self._expansions[key] = servers, tuple(mixed)
-        return self._expansions[key]
+    def _direction(self, applied: Sequence[_Applied], direction: Direction) -> DirectionPolicy:
+        mine = [each for each in applied if each.rule.direction is direction]
+        if not mine:
+            return DirectionPolicy(enforced=self._enforcement is Enforcement.ALWAYS)
+        allows = [match for each in mine if not each.rule.deny for match in each.resolved.matches]
+        denies = [match for each in mine if each.rule.deny for match in each.resolved.matches]
+        if not self._denies_by_default(mine, direction):
+            # Nothing is denied but what is named, yet denies and redirection must act (as Cilium's wildcard
+            # rule, computePolicyEnforcementAndRules).
+            allows.append(Match(Everything(), None, mine[0].rule.origin))
+        return DirectionPolicy(True, tuple(allows), tuple(denies))
+
+    def _denies_by_default(self, applied: Iterable[_Applied], direction: Direction) -> bool:
+        always = self._enforcement is Enforcement.ALWAYS
+        return always or any(direction in each.spec.default_deny for each in applied)
+
+    def _redirects(self, applied: Sequence[_Applied], egress: DirectionPolicy) -> Redirects:
+        mine = [each for each in applied if each.rule.direction is Direction.EGRESS]
+        allows = [each.resolved for each in mine if not each.rule.deny]
+        names_count = self._denies_by_default(mine, Direction.EGRESS)
+        return redirects(allows, egress.denies, names_count, self._expansions)
 
 
-def _allows(atom: Atom) -> Iterator[Allow]:
-    """L3/L4: a `rules.dns` block permits nothing but the queries the resolver lets pass."""
-    if atom.block is not None and atom.block.dns is not None:
-        return
-    ports = (None,) if atom.block is None else atom.block.ports
-    for peer in atom.peers:
-        for each in ports:
-            yield Allow(peer, each, atom.origin)
+def _renewed(old: Meaning, new: Meaning) -> Meaning:
+    """The new one, with the old one's parts where they are equal."""
+    if new == old:
+        return old
+    return replace(
+        new,
+        egress=old.egress if old.egress == new.egress else new.egress,
+        ingress=old.ingress if old.ingress == new.ingress else new.ingress,
+        redirects=old.redirects if old.redirects == new.redirects else new.redirects,
+    )
+
+
+def _groups(*directions: DirectionPolicy) -> frozenset[str]:
+    matches = (match for each in directions for match in (*each.allows, *each.denies))
+    return frozenset(match.peer.key for match in matches if isinstance(match.peer, Addresses))

@@ -9,11 +9,31 @@ here: identities, endpoint ids and grants are numbered by `numbers.NumberRegistr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 
 from acns.dns.pattern import FQDNSelector
+
+
+class Enforcement(StrEnum):
+    """Cilium's policy enforcement modes (`enable-policy`).
+
+    default: a direction of an endpoint is enforced once a policy with that section selects it; always: every
+    direction of every endpoint is; never: none is.
+    """
+
+    DEFAULT = "default"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Direction(StrEnum):
+    """Seen from the endpoint: what it opens, or what is opened to it."""
+
+    EGRESS = "egress"
+    INGRESS = "ingress"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -21,11 +41,12 @@ class Origin:
     """Where a rule was written: `policy` is `namespace/name` (clusterwide: `name`), `rule` counts from 0."""
 
     policy: str
-    section: str  # "egress", "ingress", …
+    section: str  # "egress", "ingressDeny", "specs[1].egress", …
     rule: int
     path: str
     line: int
     column: int
+    kind: str = "CiliumNetworkPolicy"
 
     def __str__(self) -> str:
         return f"{self.policy} {self.section}[{self.rule}] ({self.path}:{self.line}:{self.column})"
@@ -53,12 +74,23 @@ class Ports:
     last: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ICMP:
+    """One IPv4 entry of `icmps`."""
+
+    type: int
+
+
+Traffic = Ports | ICMP | None
+"""The L4 side of a rule; None is all traffic, whatever its protocol."""
+
+
 # --- the L3 side of a rule -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """Any destination: `toPorts` without a peer, `toEntities: [all]`."""
+    """Any peer: `toPorts` without a peer, `toEntities: [all]`."""
 
     key: str = "everything"
 
@@ -79,7 +111,8 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class CIDRs:
-    """`toCIDR`: selects no pod and no node, even where their addresses lie inside."""
+    """`toCIDR`, `toCIDRSet` (without what `except` names): selects no pod and no node, even where their
+    addresses lie inside."""
 
     key: str
     networks: tuple[IPv4Network, ...]
@@ -98,22 +131,33 @@ class FQDN:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Pods or nodes that a selector or an entity names, as their addresses now; `key` is its text."""
+    """Pods or nodes that a selector or an entity names; `key` is its text. Who they are at the moment stands
+    in `NodePolicy.groups`: a pod that comes or goes changes a group and no rule."""
 
     key: str
-    addresses: frozenset[IPv4Address]
 
 
 Peer = Everything | World | Host | CIDRs | FQDN | Addresses
 
 
 @dataclass(frozen=True, slots=True)
-class Allow:
-    """One atom of an egress policy: this peer, on these ports (None: all traffic, whatever protocol)."""
+class Match:
+    """One atom of a rule: this peer, with this traffic."""
 
     peer: Peer
-    ports: Ports | None
+    traffic: Traffic
     origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionPolicy:
+    """What policy says of one direction of an endpoint. Not `enforced`: the lists are empty and nothing is
+    filtered. Enforced: what a deny matches is dropped, else what an allow matches passes, else it is dropped.
+    """
+
+    enforced: bool = False
+    allows: tuple[Match, ...] = ()
+    denies: tuple[Match, ...] = ()
 
 
 # --- DNS -----------------------------------------------------------------------------------------------
@@ -189,11 +233,11 @@ def identity_key(labels: frozenset[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPolicy:
-    """What one endpoint may do. With `egress_enforced` False the lists are empty and nothing is filtered."""
+    """What one endpoint may do, and what may be done to it. `dns` belongs to egress."""
 
     endpoint: Endpoint
-    egress_enforced: bool
-    allows: tuple[Allow, ...] = ()
+    egress: DirectionPolicy = DirectionPolicy()
+    ingress: DirectionPolicy = DirectionPolicy()
     dns: tuple[DNSAllow, ...] = ()
 
 
@@ -201,9 +245,9 @@ class EndpointPolicy:
 class NodePolicy:
     """Everything one node's agents need.
 
-    `endpoints`: local ones, sorted by key, enforced or not. `cluster_addresses`: pods and nodes, all nodes:
-    no FQDN or CIDR rule ever opens them, and they are never learned. `service_addresses`: ClusterIPs, never
-    learned either. `node_addresses`: this node's.
+    `endpoints`: local ones, sorted by key, enforced or not. `groups`: for each `Addresses.key` in use, who it
+    is now. `cluster_addresses`: pods and nodes, all nodes: no FQDN or CIDR rule ever opens them, and they are
+    never learned. `service_addresses`: ClusterIPs, never learned either. `node_addresses`: this node's.
     """
 
     node: str
@@ -211,12 +255,13 @@ class NodePolicy:
     cluster_addresses: frozenset[IPv4Address]
     service_addresses: frozenset[IPv4Address]
     node_addresses: frozenset[IPv4Address]
+    groups: Mapping[str, frozenset[IPv4Address]] = field(default_factory=dict)
 
     def fqdn_selectors(self) -> frozenset[FQDNSelector]:
         """Every `toFQDNs` selector in use on the node."""
         return frozenset(
             allow.peer.selector
             for policy in self.endpoints
-            for allow in policy.allows
+            for allow in policy.egress.allows
             if isinstance(allow.peer, FQDN)
         )

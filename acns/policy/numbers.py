@@ -1,13 +1,13 @@
 """Numbers that stay: identities, endpoint ids, grants.
 
 The kernel (`ct mark`) and the peers (FQDNData) want small numbers where we have texts. A registry gives each
-text the lowest number never used, remembers it across restarts (the shim saves `known()`), and reuses a
+text the lowest number never used, remembers it across restarts (the shim saves `news()`), and reuses a
 forgotten number only when the range is used up, longest-forgotten first: a live connection may still have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from acns.errors import EnvironmentFault
 
@@ -37,12 +37,13 @@ class NumberRegistry:
         self._numbers = dict(known or {})
         self._next = max(self._numbers.values(), default=first - 1) + 1
         self._forgotten: dict[str, None] = {}
+        self._news: dict[str, int] = {}
 
     def number(self, key: str) -> int:
         """The number of `key`, a new one if it has none. Raises EnvironmentFault when none is left."""
         self._forgotten.pop(key, None)
         if key not in self._numbers:
-            self._numbers[key] = self._fresh()
+            self._numbers[key] = self._news[key] = self._fresh()
         return self._numbers[key]
 
     def adopt(self, known: Mapping[str, int]) -> None:
@@ -50,20 +51,24 @@ class NumberRegistry:
         taken = set(self._numbers.values())
         for key, number in known.items():
             if key not in self._numbers and number not in taken:
-                self._numbers[key] = number
+                self._numbers[key] = self._news[key] = number
                 taken.add(number)
         self._next = max(self._next, *(number + 1 for number in known.values()), self.first)
 
     def keep_only(self, keys: Iterable[str]) -> None:
         """Mark all others as forgotten: their numbers stay theirs until the range is used up."""
-        live = set(keys)
-        for key in self._numbers:
-            if key not in live:
-                self._forgotten.setdefault(key)
+        live = keys if isinstance(keys, Set) else set(keys)
+        self._forgotten.update(dict.fromkeys(sorted(self._numbers.keys() - live - self._forgotten.keys())))
 
     def known(self) -> dict[str, int]:
         """Everything to save for the next start."""
         return dict(self._numbers)
+
+    def news(self) -> dict[str, int]:
+        """What has been given since the last call. A number here that another text had is that one's no
+        more."""
+        news, self._news = self._news, {}
+        return news
 
     def _fresh(self) -> int:
         if self._next <= self.last:

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
-from acns.policy.model import Origin, Ports
+from acns.policy.model import Direction, Origin, Protocol
 from acns.policy.selectors import Selector
 
 Ref = tuple[str, str, str]  # kind, namespace ("" where the kind has none), name
@@ -41,11 +41,13 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`addresses`: its IPv4 addresses of every type (InternalIP, ExternalIP)."""
+    """`addresses`: its IPv4 addresses of every type (InternalIP, ExternalIP). `pod_cidrs`: where its pods'
+    addresses come from (`spec.podCIDRs`)."""
 
     name: str
     addresses: tuple[IPv4Address, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    pod_cidrs: tuple[IPv4Network, ...] = ()
     place: Place = field(default=Place(), compare=False)
 
     @property
@@ -111,6 +113,7 @@ class Service:
     cluster_ips: tuple[IPv4Address, ...] = ()
     ports: tuple[ServicePort, ...] = ()
     selector: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     place: Place = field(default=Place(), compare=False)
 
     @property
@@ -154,66 +157,131 @@ class EndpointSlice:
         return ("EndpointSlice", self.namespace, self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class CIDRGroup:
+    """A CiliumCIDRGroup: a named list of CIDRs; its IPv4 ones."""
+
+    name: str
+    networks: tuple[IPv4Network, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    place: Place = field(default=Place(), compare=False)
+
+    @property
+    def ref(self) -> Ref:
+        return ("CiliumCIDRGroup", "", self.name)
+
+
 # --- policies: as written, checked, not yet resolved against a cluster --------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class ToEndpoints:
-    """One entry of `toEndpoints`, its namespace scope already in the selector."""
+class SelectedEndpoints:
+    """One entry of `toEndpoints`/`fromEndpoints`, its namespace scope already in the selector."""
 
     selector: Selector
 
 
 @dataclass(frozen=True, slots=True)
-class ToCIDR:
-    """The IPv4 entries of one rule's `toCIDR`."""
+class CIDRBlocks:
+    """The IPv4 entries of one rule's `toCIDR`/`fromCIDR`, or one of its `toCIDRSet`: `networks` without what
+    lies in `excepted`."""
 
     networks: tuple[IPv4Network, ...]
+    excepted: tuple[IPv4Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class ToEntity:
+class CIDRGroupPeer:
+    """A `toCIDRSet` entry that names a CiliumCIDRGroup (`name`) or selects some by their labels
+    (`selector`)."""
+
+    name: str = ""
+    selector: Selector | None = None
+    excepted: tuple[IPv4Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One entry of `toEntities`/`fromEntities`."""
+
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class ToFQDN:
+class SelectedFQDN:
+    """One entry of `toFQDNs`."""
+
     selector: FQDNSelector
 
 
-Destination = ToEndpoints | ToCIDR | ToEntity | ToFQDN
+@dataclass(frozen=True, slots=True)
+class SelectedServices:
+    """One entry of `toServices`: by `name` in `namespace`, or by `selector` on the Services' labels, in
+    `namespace` or, where that is "", in all of them."""
+
+    namespace: str
+    name: str = ""
+    selector: Selector | None = None
+
+
+PeerSpec = SelectedEndpoints | CIDRBlocks | CIDRGroupPeer | Entity | SelectedFQDN | SelectedServices
+
+
+@dataclass(frozen=True, slots=True)
+class PortSpec:
+    """One entry of `ports`: an inclusive range (first 0: every port), or a named port, which each pod
+    resolves for itself."""
+
+    protocol: Protocol
+    first: int = 0
+    last: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PortBlock:
     """One entry of `toPorts`. `dns` None: no `rules.dns`, a plain L4 rule."""
 
-    ports: tuple[Ports, ...]
+    ports: tuple[PortSpec, ...]
     dns: tuple[FQDNSelector, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class EgressRule:
-    """One entry of `egress`. `peers` None: none is given; (): given, but selects nothing. Same for `ports`
-    (`toPorts`). With neither, the rule allows nothing (`egress: [{}]`)."""
+class Rule:
+    """One entry of a section. `peers` None: none is given; (): given, but selects nothing. Same for `ports`
+    (`toPorts`). `icmps`: the IPv4 types, None where the field is absent; exclusive with `ports`."""
 
     origin: Origin
-    peers: tuple[Destination, ...] | None = None
+    direction: Direction
+    deny: bool = False
+    peers: tuple[PeerSpec, ...] | None = None
     ports: tuple[PortBlock, ...] | None = None
+    icmps: tuple[int, ...] | None = None
+
+    @property
+    def selects_nothing(self) -> bool:
+        """With neither a peer nor traffic a rule matches nothing (`egress: [{}]`)."""
+        return self.peers is None and self.ports is None and self.icmps is None
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """`subject` selects the pods, scope included; `default_deny` False: `enableDefaultDeny` opts out."""
+    """`subject` selects the pods, scope included. `default_deny`: the directions in which it makes them deny
+    what no rule allows (a section that is present does, unless `enableDefaultDeny` says otherwise)."""
 
     subject: Selector
-    egress: tuple[EgressRule, ...]
-    default_deny: bool = True
+    rules: tuple[Rule, ...]
+    default_deny: frozenset[Direction] = frozenset(Direction)
+
+    def of(self, direction: Direction) -> tuple[Rule, ...]:
+        """The rules of one direction, allows and denies."""
+        return tuple(rule for rule in self.rules if rule.direction is direction)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A CiliumNetworkPolicy, or a CiliumClusterwideNetworkPolicy (`namespace` None), and its warnings."""
+    """A CiliumNetworkPolicy, a NetworkPolicy, or a CiliumClusterwideNetworkPolicy (`namespace` None), and its
+    warnings. `ignored`: the codes of warnings that its text silences, by line (0: all of it)."""
 
     kind: str
     namespace: str | None
@@ -221,6 +289,7 @@ class Policy:
     specs: tuple[Spec, ...]
     problems: tuple[Problem, ...] = field(default=(), compare=False)
     place: Place = field(default=Place(), compare=False)
+    ignored: Mapping[int, frozenset[str]] = field(default_factory=dict, compare=False)
 
     @property
     def ref(self) -> Ref:
@@ -231,4 +300,4 @@ class Policy:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-Object = Namespace | Node | Pod | Service | EndpointSlice | Policy
+Object = Namespace | Node | Pod | Service | EndpointSlice | CIDRGroup | Policy

@@ -1,81 +1,112 @@
-"""What a rule's destinations come to on one node, and which addresses they cover."""
+"""What a rule's peers come to on one node.
+
+Pods and nodes come as named groups, defined in the `View`. CIDRs come without what `except` takes out; their
+key spells their contents, so the same text is always the same networks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network
 
-from acns.policy.directory import Directory
-from acns.policy.model import FQDN, Addresses, CIDRs, Everything, Host, Peer, Ports, World
-from acns.policy.objects import Destination, EgressRule, ToCIDR, ToEndpoints, ToEntity, ToFQDN
+from acns.policy import groups
+from acns.policy.model import FQDN, CIDRs, Everything, Host, Peer, World
+from acns.policy.networks import without
+from acns.policy.objects import (
+    CIDRBlocks,
+    CIDRGroup,
+    CIDRGroupPeer,
+    Entity,
+    PeerSpec,
+    Rule,
+    SelectedEndpoints,
+    SelectedFQDN,
+    SelectedServices,
+    Service,
+)
+from acns.policy.selectors import K8S, Key, Labels, Operator, Requirement, Selector
+from acns.policy.view import View
 
 
-def peers_of(rule: EgressRule, directory: Directory, node_name: str) -> tuple[Peer, ...]:
-    """The L3 side of a rule. `toPorts` without a peer means any destination, neither of them nothing."""
+def peers_of(rule: Rule, view: View) -> tuple[Peer, ...]:
+    """The L3 side of a rule. Traffic without a peer means any peer, neither of them nothing."""
     if rule.peers is None:
-        return (Everything(),) if rule.ports is not None else ()
-    found = [peer for each in rule.peers for peer in _peers(each, directory, node_name)]
+        return () if rule.selects_nothing else (Everything(),)
+    found = (peer for each in rule.peers for peer in peers(each, view))
     return tuple({peer.key: peer for peer in found}.values())
 
 
-def _peers(destination: Destination, directory: Directory, node_name: str) -> Iterator[Peer]:
-    match destination:
-        case ToEndpoints(selector):
-            yield Addresses(f"endpoints:{selector.key}", directory.selected(selector))
-        case ToCIDR(networks):
-            if networks:  # all of them IPv6: the rule selects nothing
-                unique = tuple(sorted(set(networks)))
-                yield CIDRs("cidr:" + ",".join(map(str, unique)), unique)
-        case ToFQDN(selector):
+def peers(spec: PeerSpec, view: View) -> Iterator[Peer]:
+    """What one entry comes to; nothing where it selects nothing."""
+    match spec:
+        case SelectedEndpoints(selector):
+            yield view.define(f"endpoints:{selector.key}", groups.Pods(selector))
+        case CIDRBlocks(networks, excepted):
+            yield from _cidrs(networks, excepted)
+        case CIDRGroupPeer():
+            found = cidr_groups(spec, view.directory.cluster.cidr_groups)
+            yield from _cidrs([network for each in found for network in each.networks], spec.excepted)
+        case SelectedFQDN(selector):
             yield FQDN(selector)
-        case ToEntity(name):
-            yield from _entity(name, directory, node_name)
+        case Entity(name):
+            yield from _entity(name, view)
+        case SelectedServices():
+            for service in services(spec, view):
+                yield from _service(service, view)
 
 
-def _entity(name: str, directory: Directory, node_name: str) -> Iterator[Peer]:
+def services(spec: SelectedServices, view: View) -> list[Service]:
+    """The Services that an entry of `toServices` names."""
+    index = view.directory.services
+    if spec.selector is not None:
+        return index.selected(spec.selector, spec.namespace)
+    return index.named(spec.name, spec.namespace)
+
+
+def cidr_groups(spec: CIDRGroupPeer, known: Iterable[CIDRGroup]) -> list[CIDRGroup]:
+    """The groups that a `toCIDRSet` entry names or selects."""
+    if spec.selector is None:
+        return [each for each in known if each.name == spec.name]
+    return [
+        each
+        for each in known
+        if spec.selector.matches(Labels.of((K8S, name, value) for name, value in each.labels.items()))
+    ]
+
+
+def _cidrs(networks: Iterable[IPv4Network], excepted: tuple[IPv4Network, ...]) -> Iterator[Peer]:
+    left = without(tuple(networks), excepted)
+    if left:  # all of them IPv6, or taken out: nothing is selected
+        yield CIDRs("cidr:" + ",".join(map(str, left)), left)
+
+
+def _entity(name: str, view: View) -> Iterator[Peer]:
     match name:
         case "all":
             yield Everything()
-        case "world":
+        case "world" | "world-ipv4":
             yield World()
         case "host":
             yield Host()
         case "remote-node":
-            others = directory.node_addresses - directory.addresses_of(node_name)
-            yield Addresses("entity:remote-node", others)
+            yield view.define("entity:remote-node", groups.RemoteNodes())
         case "cluster":
             # host is part of cluster; as a peer of its own it also covers addresses Kubernetes does not know.
-            yield Addresses("entity:cluster", directory.cluster_addresses)
+            yield view.define("entity:cluster", groups.Cluster())
             yield Host()
+        case "kube-apiserver":
+            yield view.define("entity:kube-apiserver", groups.APIServers())
 
 
-def covers(peers: Iterable[Peer], address: IPv4Address, directory: Directory, node_name: str) -> bool:
-    """Whether one of `peers` selects who is at `address`. What a name resolves to is not known here."""
-    return any(_covers(peer, address, directory, node_name) for peer in peers)
-
-
-def _covers(peer: Peer, address: IPv4Address, directory: Directory, node_name: str) -> bool:
-    match peer:
-        case Everything():
-            return True
-        case World():
-            return address not in directory.cluster_addresses
-        case Host():
-            return address in directory.addresses_of(node_name)
-        case CIDRs():
-            outside = address not in directory.cluster_addresses
-            return outside and any(address in network for network in peer.networks)
-        case Addresses():
-            return address in peer.addresses
-    return False
-
-
-def exact_ports(ports: Iterable[Ports]) -> frozenset[tuple[int, int]]:
-    """The (protocol number, port) pairs of TCP and UDP that are written out as one port number."""
-    return frozenset(
-        (number, each.first)
-        for each in ports
-        if each.first == each.last != 0
-        for number in each.protocol.numbers()
-        if number in (6, 17)
-    )
+def _service(service: Service, view: View) -> Iterator[Peer]:
+    """As Cilium translates `toServices`: the Service's selector says which pods, and where it has none, its
+    slices' addresses are CIDRs (so they mean no pod)."""
+    if service.selector:
+        wanted = (
+            Requirement(Key(K8S, name), Operator.IN, (value,)) for name, value in service.selector.items()
+        )
+        selector = Selector.of(wanted).within(service.namespace)
+        yield view.define(f"service:{service.key}", groups.Pods(selector))
+    else:
+        addresses = view.directory.services.endpoints(service.namespace, service.name)
+        yield from _cidrs([IPv4Network(address) for address in addresses], ())

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network
 from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
 from acns.located import Document, Path
+from acns.policy.codes import Code
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 
@@ -26,14 +27,16 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong (or doubtful) with a value, not yet at a place."""
+    """What is wrong with a value, or with a `code` doubtful, not yet at a place."""
 
     message: str
     hint: str = ""
-    warning: bool = False
+    code: Code | None = None
 
     def problem(self, document: Document, where: Path) -> Problem:
-        return document.problem(where, self.message, hint=self.hint, warning=self.warning)
+        return document.problem(
+            where, self.message, hint=self.hint, warning=self.code is not None, code=self.code or ""
+        )
 
 
 def dns_name(profile: Profile, selector: FQDNSelector) -> Finding | None:
@@ -45,7 +48,7 @@ def dns_name(profile: Profile, selector: FQDNSelector) -> Finding | None:
         )
     if profile is Profile.ACNS and is_service_name(selector):
         return _service_name(selector)
-    return None
+    return _trailing_wildcards(selector, "the pod may ask for", "so data can leave over DNS")
 
 
 def fqdn_peer(profile: Profile, selector: FQDNSelector) -> Finding | None:
@@ -54,16 +57,35 @@ def fqdn_peer(profile: Profile, selector: FQDNSelector) -> Finding | None:
         return Finding(
             "this toFQDNs matches every name: whatever a pod looks up becomes reachable",
             "list the names; to allow all of the outside say toEntities: [world]",
-            warning=True,
+            Code.MATCH_ALL_FQDN,
         )
     if not is_service_name(selector):
-        return None
+        return _trailing_wildcards(selector, "the pod may reach", "wherever its owner lets it point")
     if profile is Profile.ACNS:
         return _service_name(selector)
     return Finding(
         f"'{selector.text}' names a Service of the cluster: such addresses are never learned",
         "select the Service's pods by toEndpoints",
-        warning=True,
+        Code.SERVICE_NAME_FQDN,
+    )
+
+
+def _trailing_wildcards(selector: FQDNSelector, grants: str, so: str) -> Finding | None:
+    """The published workaround for musl's search lists has patterns such as `*.example.com.*.*`."""
+    text = selector.text.removesuffix(".")
+    labels = text.split(".")
+    trailing = next((n for n, label in enumerate(reversed(labels)) if label.strip("*")), len(labels))
+    if not trailing or selector.is_match_all:
+        return None
+    own = ".".join(label.replace("**", "*").replace("*", "secret") for label in labels[:-trailing])
+    foreign = ".".join(["x"] * (trailing - 2) + ["attacker", "com"][-trailing:])
+    message = f"'{text}' ends in wildcard labels: {grants} '{f'{own}.{foreign}'.lstrip('.')}', {so}"
+    if own and trailing > 1:
+        message += f"; and it takes exactly {trailing} labels more: '{own}.local' is missed"
+    return Finding(
+        message,
+        "end it in a domain of yours; against search lists set ndots: 1 or ask with a trailing dot",
+        Code.TRAILING_WILDCARD_LABELS,
     )
 
 

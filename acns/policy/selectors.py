@@ -34,6 +34,10 @@ class Key:
         return f"{self.source}:{self.name}"
 
 
+NAMESPACE = Key(K8S, NAMESPACE_KEY)
+"""The key under which Cilium limits a selector to a namespace."""
+
+
 class Operator(StrEnum):
     """The operators of `matchExpressions`."""
 
@@ -60,6 +64,11 @@ class Requirement:
             case Operator.IN if len(self.values) == 1:
                 return f"{self.key}={self.values[0]}"
         return f"{self.key} {self.operator} ({','.join(self.values)})"
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether it fails where the key is absent."""
+        return self.operator in (Operator.IN, Operator.EXISTS)
 
     def holds(self, labels: Labels) -> bool:
         """NotIn and DoesNotExist hold where the key is absent, as in Kubernetes."""
@@ -106,16 +115,13 @@ class Selector:
             each for each in self.requirements if each.key.name == NAMESPACE_KEY and not each.holds(labels)
         )
 
+    def reserved(self) -> Iterator[Requirement]:
+        """The requirements on Cilium's own labels (`reserved:host`), which no pod carries."""
+        return (each for each in self.requirements if each.key.source == RESERVED)
+
     def within(self, namespace: str) -> Selector:
-        """The same, limited to pods of `namespace`; another namespace named with source `k8s:` gives way
-        (Cilium overwrites that entry of matchLabels)."""
-        scope = Requirement(Key(K8S, NAMESPACE_KEY), Operator.IN, (namespace,))
-        kept = (
-            each
-            for each in self.requirements
-            if not (each.key == scope.key and each.operator is Operator.IN and len(each.values) == 1)
-        )
-        return Selector.of((*kept, scope))
+        """The same, limited to pods of `namespace`."""
+        return Selector.of((*self.requirements, Requirement(NAMESPACE, Operator.IN, (namespace,))))
 
     def matches(self, labels: Labels) -> bool:
         return all(each.holds(labels) for each in self.requirements)
@@ -153,12 +159,24 @@ def parse_key(text: str) -> Key:
         source, name = ANY, text
     if source not in SOURCES:
         raise ValueError(f"unknown label source '{source}:' (known here: {', '.join(SOURCES)})")
-    if not _KEY.fullmatch(name):
+    if not is_label_key(name):
         raise ValueError(f"'{name}' is not a label key")
     return Key(source, name)
 
 
-_KEY = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?")
+def is_label_key(text: str) -> bool:
+    """Whether Kubernetes takes it for the key of a label: `[DNS name/]name`."""
+    prefix, slash, name = text.rpartition("/")
+    return _NAME.fullmatch(name) is not None and (not slash or _PREFIX.fullmatch(prefix) is not None)
+
+
+def is_label_value(text: str) -> bool:
+    """Whether Kubernetes takes it for the value of a label; the empty text is one."""
+    return not text or _NAME.fullmatch(text) is not None
+
+
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_PREFIX = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 # Cilium's default label filter (pkg/labelsfilter): labels that tell pods of one workload apart, or that
 # Kubernetes sets for its own use, are no part of an identity.

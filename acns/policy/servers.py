@@ -8,24 +8,35 @@ fails this is left out (its queries are then denied, never let through unseen) a
 A plain L4 rule for one of these servers opens every name on it (Cilium keeps rules per port and selector: a
 selector without DNS rules allows all). That holds for the same port number only: a rule without ports, for
 port 0 or for a range is another, less specific entry, and the redirection goes first.
+
+The resolver knows a server by identity and port. So names that a rule lets be asked of one pod (at its named
+port, or through a Service with another port) may be asked of all pods with equal labels that are redirected
+at that port, as with Cilium's own identities.
+
+A deny goes before all of this: a server that is denied is no server, so its packets are not redirected but
+dropped by the egress chain. Networks keep what a deny takes from them: there the redirection asks the denies
+itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
-from acns.policy.directory import Directory, Front
-from acns.policy.model import Addresses, CIDRs, DNSServers, Everything, Host, Peer, ServerAddress, World
-from acns.policy.peers import covers
+from acns.policy.model import Addresses, CIDRs, DNSServers, Everything, Host, Match, ServerAddress, World
+from acns.policy.networks import without
+from acns.policy.rules import Target, Targets, key_of
+from acns.policy.services import Backend, Front
+from acns.policy.traffic import includes, packet, text
+from acns.policy.view import View
 
 PortSet = frozenset[tuple[int, int]]  # protocol number, port
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Mixed:
     """A Service that cannot stand for its backends, and why."""
 
@@ -36,64 +47,81 @@ class Mixed:
 Report = Callable[[Mixed], None]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """A cluster as one node sees it."""
-
-    directory: Directory
-    node_name: str
-
-    def covers(self, peers: Iterable[Peer], address: IPv4Address) -> bool:
-        return covers(peers, address, self.directory, self.node_name)
-
-    def identity(self, address: IPv4Address) -> str:
-        return self.directory.identity_at(address, self.node_name)
-
-
-def servers_of(peers: Sequence[Peer], ports: PortSet, view: View, report: Report) -> DNSServers | None:
-    """The servers that `peers` name, at `ports`; None where no server is there (yet)."""
-    if any(isinstance(peer, Everything) for peer in peers):
-        return _any_server(peers, ports, view, report)
-    exact = {*_direct(peers, ports, view), *_translated(peers, ports, view, report)}
-    networks = tuple(collapse_addresses(_networks(peers)))
+def servers_of(targets: Targets, view: View, report: Report) -> DNSServers | None:
+    """The servers at `targets`; None where no server is there (yet)."""
+    exact = frozenset({*_direct(targets, view), *_translated(targets, view, report)})
+    ports = _network_ports(targets)
+    anywhere = any(isinstance(target.peer, Everything) for target in targets)
+    if anywhere:
+        networks = without((ANYWHERE,), _misleading(ports, exact, view))
+    else:
+        networks = tuple(collapse_addresses(_networks(targets)))
     if not exact and not networks:
         return None
-    key = f"{_peers_text(peers)}@{_text(ports)}"
-    return DNSServers(key, frozenset(exact), networks, ports if networks else frozenset())
+    return DNSServers(key_of(targets), exact, networks, ports, outside_only=not anywhere)
 
 
-def _any_server(peers: Sequence[Peer], ports: PortSet, view: View, report: Report) -> DNSServers:
-    """Any destination. A ClusterIP is no server by itself: its backend's port decides, and may be another."""
-    exact = frozenset(_translated(peers, ports, view, report))
-    good = {(server.address, server.protocol, server.port) for server in exact}
-    fronts = view.directory.fronts.values()
-    wrong = {
-        front.address
-        for front in fronts
-        if (front.protocol, front.port) in ports and front.backends and front.key not in good
-    }
-    key = f"{Everything().key}@{_text(ports)}"
-    return DNSServers(key, exact, _without([ANYWHERE], wrong), ports, outside_only=False)
+def without_denied(
+    servers: DNSServers, denies: Sequence[Match], view: View, report: Report
+) -> DNSServers | None:
+    """What is left of `servers` for an endpoint with these denies; None where nothing is."""
+    hits = {server: list(_hits(server, denies, view)) for server in servers.exact}
+    gone = {server for server, found in hits.items() if any(found)}
+    if not gone:
+        return servers
+    for server in sorted(gone):
+        if not all(hits[server]):
+            front = view.directory.services.fronts[server.address, server.protocol, server.port]
+            report(Mixed(front.service, "only some of its backends are denied"))
+    exact, networks = servers.exact - gone, servers.networks
+    if not servers.outside_only:  # a ClusterIP would be redirected there although its backends are denied
+        denied = {IPv4Network(each.address) for each in gone if (each.protocol, each.port) in servers.ports}
+        networks = without(networks, tuple(sorted(denied)))
+    if not exact and not networks:
+        return None
+    why = {f"{each.peer.key} {text(each.traffic)}" for found in hits.values() for each in found if each}
+    key = f"{servers.key} but {', '.join(sorted(why))}"
+    return replace(servers, key=key, exact=exact, networks=networks)
 
 
-def _direct(peers: Iterable[Peer], ports: PortSet, view: View) -> Iterator[ServerAddress]:
-    for peer in peers:
-        addresses: frozenset[IPv4Address] = frozenset()
-        if isinstance(peer, Addresses):
-            addresses = peer.addresses
-        elif isinstance(peer, Host):
-            addresses = view.directory.addresses_of(view.node_name)
-        for address in addresses:
-            for protocol, port in ports:
-                yield ServerAddress(address, protocol, port, view.identity(address))
+def opened_by(targets: Targets, redirected: DNSServers, view: View) -> DNSServers | None:
+    """The part of `redirected` on which a plain rule for `targets` opens every name."""
+    exact = frozenset(server for server in redirected.exact if _opens(targets, server, view))
+    if not redirected.outside_only:
+        exact |= _inside(targets, redirected.ports, view)
+    ports = redirected.ports & _network_ports(targets)
+    networks, outside_only = _common_networks(targets, redirected) if ports else ((), True)
+    if not exact and not networks:
+        return None
+    key = f"open:{key_of(targets)}&{redirected.key}"
+    return DNSServers(key, exact, networks, ports if networks else frozenset(), outside_only)
 
 
-def _translated(peers: Sequence[Peer], ports: PortSet, view: View, report: Report) -> Iterator[ServerAddress]:
-    for front in view.directory.fronts.values():
-        if not any(_selected(front, backend, peers, ports, view) for backend in front.backends):
-            continue
+# --- pods, nodes, and the Services before them ------------------------------------------------------------
+
+
+def _direct(targets: Targets, view: View) -> Iterator[ServerAddress]:
+    for target in targets:
+        for address in _addresses(target, view):
+            yield ServerAddress(address, target.protocol, target.port, view.identity(address))
+
+
+def _addresses(target: Target, view: View) -> frozenset[IPv4Address]:
+    match target.peer:
+        case Addresses(key):
+            return view.members(key)
+        case Host():
+            return view.directory.addresses_of(view.node_name)
+    return frozenset()
+
+
+def _translated(targets: Targets, view: View, report: Report) -> Iterator[ServerAddress]:
+    for front in _fronts(targets, view):
+        selected = [_selected(front.protocol, backend, targets, view) for backend in front.backends]
         identities = {view.identity(address) for address, _ in front.backends}
-        if not all(_selected(front, backend, peers, ports, view) for backend in front.backends):
+        if not any(selected):
+            continue
+        if not all(selected):
             report(Mixed(front.service, "only some of its backends are selected"))
         elif len(identities) > 1:
             report(Mixed(front.service, "its backends have different labels, so different identities"))
@@ -101,79 +129,87 @@ def _translated(peers: Sequence[Peer], ports: PortSet, view: View, report: Repor
             yield ServerAddress(front.address, front.protocol, front.port, identities.pop())
 
 
-def _selected(
-    front: Front, backend: tuple[IPv4Address, int], peers: Iterable[Peer], ports: PortSet, view: View
-) -> bool:
+def _fronts(targets: Targets, view: View) -> Iterable[Front]:
+    """Those that can have a selected backend."""
+    services = view.directory.services
+    if any(is_wide(target) for target in targets):
+        return services.fronts.values()
+    addresses = frozenset[IPv4Address]().union(*(_addresses(target, view) for target in targets))
+    found = (front for address in addresses & services.before.keys() for front in services.before[address])
+    return {front.key: front for front in found}.values()
+
+
+def _selected(protocol: int, backend: Backend, targets: Targets, view: View) -> bool:
     address, port = backend
-    return (front.protocol, port) in ports and view.covers(peers, address)
+    return any(
+        (target.protocol, target.port) == (protocol, port) and view.covers(target.peer, address)
+        for target in targets
+    )
 
 
-def _networks(peers: Iterable[Peer]) -> Iterator[IPv4Network]:
-    for peer in peers:
-        if isinstance(peer, CIDRs):
-            yield from peer.networks
-        elif isinstance(peer, World):
-            yield ANYWHERE
+def _backends(server: ServerAddress, view: View) -> Iterable[Backend]:
+    """Who answers there: a Service's backends, or the server itself."""
+    front = view.directory.services.fronts.get((server.address, server.protocol, server.port))
+    return front.backends if front else ((server.address, server.port),)
 
 
-def opened_by(peers: Sequence[Peer], ports: PortSet, redirected: DNSServers, view: View) -> DNSServers | None:
-    """The part of `redirected` on which a plain rule for `peers` and `ports` opens every name."""
-    exact = frozenset(server for server in redirected.exact if _opens(peers, ports, server, view))
-    common = redirected.ports & ports
-    networks: tuple[IPv4Network, ...] = ()
-    outside_only = True
-    if common and redirected.networks:
-        networks, outside_only = _common_networks(peers, redirected)
-        if not redirected.outside_only and outside_only:
-            exact |= _inside(peers, common, view)
-    if not exact and not networks:
-        return None
-    key = f"open:{_peers_text(peers)}@{_text(ports)}&{redirected.key}"
-    return DNSServers(key, exact, networks, common if networks else frozenset(), outside_only)
+def _hits(server: ServerAddress, denies: Sequence[Match], view: View) -> Iterator[Match | None]:
+    """For each of its backends a deny that hits it."""
+    for address, port in _backends(server, view):
+        asked = packet(server.protocol, port)
+        hits = (each for each in denies if includes(each.traffic, asked) and view.covers(each.peer, address))
+        yield next(hits, None)
 
 
-def _inside(peers: Iterable[Peer], ports: PortSet, view: View) -> frozenset[ServerAddress]:
+def _opens(targets: Targets, server: ServerAddress, view: View) -> bool:
+    return all(_selected(server.protocol, each, targets, view) for each in _backends(server, view))
+
+
+def _inside(targets: Targets, ports: PortSet, view: View) -> frozenset[ServerAddress]:
     """The pods, nodes and Services that a plain rule names, where any server at all is redirected."""
-    part = servers_of([peer for peer in peers if not isinstance(peer, CIDRs | World)], ports, view, _silent)
+    inner = (each for each in targets if not is_wide(each) and (each.protocol, each.port) in ports)
+    part = servers_of(tuple(inner), view, _silent)
     return part.exact if part else frozenset()
 
 
-def _opens(peers: Sequence[Peer], ports: PortSet, server: ServerAddress, view: View) -> bool:
-    front = view.directory.fronts.get((server.address, server.protocol, server.port))
-    if front is None:
-        return (server.protocol, server.port) in ports and view.covers(peers, server.address)
-    return all(_selected(front, backend, peers, ports, view) for backend in front.backends)
+# --- networks -------------------------------------------------------------------------------------------
 
 
-def _common_networks(peers: Iterable[Peer], redirected: DNSServers) -> tuple[tuple[IPv4Network, ...], bool]:
-    if any(isinstance(peer, Everything) for peer in peers):
+def is_wide(target: Target) -> bool:
+    """Whether it means addresses, whoever has them."""
+    return isinstance(target.peer, Everything | World | CIDRs)
+
+
+def _networks(targets: Targets) -> Iterator[IPv4Network]:
+    for target in targets:
+        if isinstance(target.peer, CIDRs):
+            yield from target.peer.networks
+        elif isinstance(target.peer, World):
+            yield ANYWHERE
+
+
+def _network_ports(targets: Targets) -> PortSet:
+    """All peers of a rule have the same ports by number, so this holds for each of its networks."""
+    return frozenset((target.protocol, target.port) for target in targets if is_wide(target))
+
+
+def _misleading(ports: PortSet, good: Iterable[ServerAddress], view: View) -> tuple[IPv4Network, ...]:
+    """ClusterIPs that are no servers at these ports, though they have them: their backends' ports decide."""
+    servers = {(server.address, server.protocol, server.port) for server in good}
+    fronts = view.directory.services.fronts.values()
+    wrong = (front for front in fronts if (front.protocol, front.port) in ports and front.backends)
+    return tuple(sorted({IPv4Network(each.address) for each in wrong if each.key not in servers}))
+
+
+def _common_networks(targets: Targets, redirected: DNSServers) -> tuple[tuple[IPv4Network, ...], bool]:
+    if any(isinstance(target.peer, Everything) for target in targets):
         return redirected.networks, redirected.outside_only
-    wanted = list(_networks(peers))
+    wanted = set(_networks(targets))
     pairs = ((ours, theirs) for ours in redirected.networks for theirs in wanted if ours.overlaps(theirs))
     # Of two overlapping networks one contains the other.
     common = [ours if ours.prefixlen >= theirs.prefixlen else theirs for ours, theirs in pairs]
     return tuple(collapse_addresses(common)), True
 
 
-def _without(networks: Iterable[IPv4Network], addresses: Iterable[IPv4Address]) -> tuple[IPv4Network, ...]:
-    left = list(networks)
-    for address in sorted(addresses):
-        single = IPv4Network(address)
-        left = [
-            part
-            for network in left
-            for part in (network.address_exclude(single) if single.subnet_of(network) else (network,))
-        ]
-    return tuple(sorted(left))
-
-
 def _silent(_: Mixed) -> None:
     """The rule that redirects reports; a rule that only opens names need not."""
-
-
-def _peers_text(peers: Iterable[Peer]) -> str:
-    return "|".join(sorted(peer.key for peer in peers))
-
-
-def _text(ports: PortSet) -> str:
-    return ",".join(f"{port}/{protocol}" for protocol, port in sorted(ports))

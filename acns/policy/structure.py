@@ -2,7 +2,7 @@
 
 `acns.located.validate` raises on the first model that fails; here problems are collected instead (a manifest
 has more than one object), and pydantic's words are put into an operator's. Values that a model refuses on
-purpose carry their own hint: `refuse` and `refused`.
+purpose carry their own hint: `refuse` and `Refused`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,45 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeVar
 
 import pydantic
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from acns.errors import Problem
-from acns.located import Document, Path, did_you_mean, fields_at
+from acns.located import Document, Path, did_you_mean, field_names, model_at
+from acns.policy.codes import Code
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
-class Lenient(pydantic.BaseModel):
+class _Model(pydantic.BaseModel):
+    """The text under a field says what it is for: editors show it (`schema`)."""
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Lenient(_Model):
     """Fields of no interest pass unseen: real objects have many."""
 
-    model_config = pydantic.ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(extra="ignore")
 
 
-class Strict(pydantic.BaseModel):
+class Strict(_Model):
     """Unknown fields are errors: a misspelt restriction that is ignored is a hole."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+def one_of(*names: str) -> pydantic.ConfigDict:
+    """For editors: of these fields just one. The model's validator checks it (`check_one_of`)."""
+    return pydantic.ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
+
+
+def check_one_of(model: pydantic.BaseModel, *names: str) -> None:
+    if sum(getattr(model, name) is not None for name in names) != 1:
+        words = f"{', '.join(names[:-1])} and {names[-1]}"
+        refuse(f"give one of {words}, and one of them only")
 
 
 def refuse(message: str, hint: str = "") -> NoReturn:
@@ -37,13 +58,23 @@ def refuse(message: str, hint: str = "") -> NoReturn:
     raise PydanticCustomError("refused", "{text}", {"text": message, "hint": hint})
 
 
-def refused(reason: str, hint: str = "") -> pydantic.BeforeValidator:
-    """For a field that exists in Cilium and is not enforced here. null means absent, as in Kubernetes."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Marks a field that exists in Cilium and is not enforced here. null means absent, as in Kubernetes."""
 
-    def check(value: Any) -> Any:
-        return value if value is None else refuse(reason, hint)
+    reason: str
+    hint: str = ""
 
-    return pydantic.BeforeValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any) -> Any:
+        return value if value is None else refuse(self.reason, self.hint)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"not": {}, "description": f"{self.reason} ({self.hint})" if self.hint else self.reason}
 
 
 def check(model: type[Model], document: Document, where: Path = ()) -> tuple[Model | None, list[Problem]]:
@@ -68,8 +99,12 @@ class Report:
     def error(self, at: Path, message: str, hint: str = "") -> None:
         self.add(self.document.problem(at, message, hint=hint))
 
-    def warn(self, at: Path, message: str, hint: str = "") -> None:
-        self.add(self.document.problem(at, message, hint=hint, warning=True))
+    def warn(self, code: Code, at: Path, message: str, hint: str = "") -> None:
+        self.add(self.document.problem(at, message, hint=hint, warning=True, code=code))
+
+    @property
+    def has_errors(self) -> bool:
+        return any(not problem.warning for problem in self.problems)
 
     def value(self, at: Path) -> Any:
         """The plain value at `at`."""
@@ -102,13 +137,17 @@ def _problem(
     full: Path = (*where, *loc)
     match detail["type"]:
         case "extra_forbidden":
-            hint = did_you_mean(str(loc[-1]), fields_at(model, loc[:-1]))
+            hint = did_you_mean(str(loc[-1]), field_names(model_at(model, loc[:-1]), but=_is_refused))
             return document.problem(full, f"unknown field '{loc[-1]}'", hint=hint)
         case "missing":
             return document.problem(full[:-1], f"'{loc[-1]}' is missing")
     context = detail.get("ctx", {})
     message, hint = _WORDS.get(detail["type"], (detail["msg"].removeprefix("Value error, "), ""))
     return document.problem(full, f"{field_text(loc)}: {message}", hint=str(context.get("hint", hint)))
+
+
+def _is_refused(field: FieldInfo) -> bool:
+    return any(isinstance(each, Refused) for each in field.metadata)
 
 
 _MAPPING: Final = ("must be a mapping (key: value)", "")

@@ -94,5 +94,6 @@ class Proxy:
             name=name,
             type=qtype,
             verdict="drop" if isinstance(verdict, gate.Drop) else "reply",
+            rcode=verdict.packet[3] & 0xF if isinstance(verdict, gate.Reply) else None,
             reason=verdict.reason.value,
         )

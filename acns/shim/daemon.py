@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 from acns.datapath import routes
+from acns.datapath.compiler import Compiler
 from acns.errors import AcnsError, EnvironmentFault
 from acns.fqdn.cache import NameCache
+from acns.policy.model import Enforcement
 from acns.policy.profiles import Profile
-from acns.shim import readiness
+from acns.policy.resolve import Resolver
+from acns.policy.resolve import problems as cluster_problems
+from acns.shim import heap, readiness, views
+from acns.shim.enforcer import Enforcer
+from acns.shim.findings import Findings
+from acns.shim.flowlog import FlowLog
 from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
 from acns.shim.ledger import Ledger
 from acns.shim.mappings import Mappings
+from acns.shim.planner import Planner
 from acns.shim.publisher import Publisher
-from acns.shim.reconciler import Reconciler
+from acns.shim.reconciler import Parts, Reconciler
 from acns.shim.service import FQDNDataService, Server
 from acns.shim.settings import ShimSettings
+from acns.shim.snapshot import Snapshots
 from acns.shim.sources.files import FolderSource
 from acns.telemetry import log as logs
 from acns.telemetry import metrics
@@ -30,6 +40,9 @@ from acns.telemetry.http import HealthServer
 from acns.telemetry.journal import Event, Journal
 
 log = logs.named(__name__)
+
+SWITCH_S = 0.001
+"""A thread that computes lets answers in after a millisecond; Python's five would be felt in each of them."""
 
 
 class Daemon:
@@ -41,69 +54,63 @@ class Daemon:
         self.settings = settings
         self.journal = Journal(settings.journal_file, "shim")
         self.kernel = Kernel()
-        self.learned = Learned(
-            NameCache(
-                max_addresses_per_name=settings.max_addresses_per_name, idle_grace_s=settings.idle_grace_s
-            ),
-            self.kernel,
-            margin_s=settings.fqdn_gc_interval_s + settings.agent_down_grace_s,
-        )
-        self.mappings = Mappings(self.learned, self.journal, settings.min_ttl_s)
-        self.publisher = Publisher()
-        ledger = Ledger(state_dir / "ledger.json")
-        self.reconciler = Reconciler(
-            settings.node,
-            settings.proxy_port,
-            self.kernel,
-            self.learned,
-            ledger,
-            self.mappings,
-            self.publisher,
-            self.journal,
-        )
+        self.learned = _learned(settings, self.kernel)
+        self.parts = _parts(settings, state_dir, self.kernel, self.learned, self.journal)
+        self.reconciler = Reconciler(self.parts)
         self.source = FolderSource(
             Path(settings.manifests),
             Profile(settings.profile),
-            state_dir / "manifests.json",
+            state_dir / "manifests.log",
             settings.settle_ms / 1000,
             adopting=self.kernel.nft.inventory().exists,
         )
-        self.service = FQDNDataService(self.publisher, self.mappings)
-        self.server = Server(self.service, Path(settings.fqdndata_socket), settings.tcp_listen)
+        service = FQDNDataService(self.parts.publisher, self.parts.mappings)
+        self.server = Server(service, Path(settings.fqdndata_socket), settings.tcp_listen)
         registry = metrics.new_registry()
-        readiness.register(registry, self.learned, self.reconciler, self.service)
-        state = readiness.Readiness(self.reconciler, self.service)
-        self.health = HealthServer(settings.http_socket, registry, state)
+        readiness.register(registry, self.learned, self.reconciler, service)
+        state = readiness.Readiness(self.reconciler, service)
+        self.health = HealthServer(settings.http_socket, registry, state, views.of(self.learned))
 
     async def run(self) -> None:
         for problem in routes.sysctl_problems():
             if not problem.warning:
                 raise EnvironmentFault(str(problem))
             log.warning("sysctl", problem=str(problem))
+        heap.prepare()
+        sys.setswitchinterval(SWITCH_S)
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.kernel.routes.fileno(), self._on_routes)
+        loop.add_reader(self.kernel.wiring.fileno(), self._on_routes)
         self.journal.start()
+        self.parts.flows.start()
         await self.health.start()
         await self.server.start()
         self.journal.record(Event.SERVICE_STARTED)
         try:
             await self._serve()
         finally:
-            loop.remove_reader(self.kernel.routes.fileno())
+            loop.remove_reader(self.kernel.wiring.fileno())
             await self.server.stop()
             await self.health.stop()
             self.journal.record(Event.SERVICE_STOPPED)
             self.journal.close()
+            self.parts.flows.close()
+            self.parts.ledger.close()
             self.kernel.close()
 
     async def _serve(self) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        parts = (self._observe(), self.reconciler.run(), self._collect())
+        work = (
+            self._observe(),
+            self.reconciler.run(),
+            self.reconciler.watch_kernel(),
+            self.parts.findings.run(),
+            self._collect(),
+        )
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(part) for part in parts]
+                tasks = [group.create_task(part) for part in work]
                 await stop.wait()
                 for task in tasks:
                     task.cancel()
@@ -128,7 +135,37 @@ class Daemon:
                 self.journal.record(
                     Event.ADDRESS_GONE, selector=selector.key, count=len(addresses), why="expired"
                 )
+            heap.settle()
 
     def _on_routes(self) -> None:
-        if self.kernel.routes.drain():
-            self.reconciler.routes_changed()
+        if self.kernel.wiring.has_changed():
+            self.reconciler.wake()
+
+
+def _learned(settings: ShimSettings, kernel: Kernel) -> Learned:
+    cache = NameCache(
+        max_addresses_per_name=settings.max_addresses_per_name, idle_grace_s=settings.idle_grace_s
+    )
+    return Learned(cache, kernel, margin_s=settings.fqdn_gc_interval_s + settings.agent_down_grace_s)
+
+
+def _parts(
+    settings: ShimSettings, state_dir: Path, kernel: Kernel, learned: Learned, journal: Journal
+) -> Parts:
+    """What a round has to do with."""
+    ledger = Ledger(state_dir / "ledger.log")
+    snapshots = Snapshots(ledger)
+    flows = FlowLog(settings.flow_log_file, settings.flow_log, settings.node, ledger)
+    compiler = Compiler(ledger.grants, proxy_port=settings.proxy_port, deny_response=settings.deny_response)
+    return Parts(
+        kernel=kernel,
+        planner=Planner(Resolver(settings.node, Enforcement(settings.enforcement)), compiler),
+        enforcer=Enforcer(kernel, learned, ledger, snapshots, journal),
+        mappings=Mappings(learned, flows, journal, settings.min_ttl_s),
+        snapshots=snapshots,
+        publisher=Publisher(),
+        findings=Findings(journal, cluster_problems),
+        flows=flows,
+        ledger=ledger,
+        journal=journal,
+    )

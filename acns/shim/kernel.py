@@ -1,8 +1,12 @@
 """The kernel as the shim uses it: transactions, elements, interfaces, live connections.
 
-The slow calls (libnftables, conntrack dumps) run on one thread of their own; the element batches, tens of
-microseconds, run where they are called. `lock` is held by whoever changes the cache and the kernel together,
-so that the two never disagree about what was written.
+What our table holds is remembered: reading it back takes longer than changing it. nftables counts commits,
+anybody's, in its generation; every commit of ours is counted along. As long as both counts agree nobody else
+has changed anything; when they do not, the table is read again.
+
+The slow calls (libnftables, dumps) run on one thread of their own; the element batches, tens of microseconds,
+run where they are called. `lock` is held by whoever changes the cache and the kernel together, so that the
+two never disagree about what was written.
 """
 
 from __future__ import annotations
@@ -10,14 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address
 from typing import TypeVar
 
 from acns.datapath import conntrack
 from acns.datapath.elements import Elements
-from acns.datapath.model import Inventory
+from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.nft import Nft
-from acns.datapath.routes import Routes
+from acns.datapath.transaction import COMMIT
+from acns.shim.wiring import Wiring
 
 Result = TypeVar("Result")
 
@@ -28,29 +32,63 @@ class Kernel:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.nft = Nft()
-        self.elements = Elements()
-        self.routes = Routes()
+        self.wiring = Wiring()
+        self._elements = Elements()
+        self._held: Inventory | None = None
+        self._generation = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
 
-    async def inventory(self) -> Inventory:
-        return await self._run(self.nft.inventory)
+    # --- our table: the caller holds the lock -----------------------------------------------------------
 
-    async def apply(self, transaction: str) -> None:
-        """One nft transaction, all or nothing. Raises EnvironmentFault or Bug with nft's own words."""
+    def is_as_left(self) -> bool:
+        """Whether nobody else has committed anything since the table was last read."""
+        return self._held is not None and self._elements.generation() == self._generation
+
+    async def inventory(self) -> Inventory:
+        """What the table holds; the same object as the last commit left unless it had to be read again."""
+        if self._held is None or not self.is_as_left():
+            # First the number: what somebody commits during the reading shows at the next look.
+            self._generation = self._elements.generation()
+            self._held = await self._run(self.nft.inventory)
+        return self._held
+
+    async def commit(self, transaction: str, ruleset: Ruleset) -> Inventory:
+        """One transaction, all or nothing, after which the table is what `ruleset` says: returned as read.
+
+        Raises EnvironmentFault or Bug with nft's own words.
+        """
+        self._held = None
         await self._run(lambda: self.nft.apply(transaction))
+        self._generation += transaction.count(f"{COMMIT}\n") + 1
+        self._held = Inventory.of(ruleset)
+        return self._held
+
+    def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
+        """Add or refresh elements: set name → address → timeout_s. As `Elements.put`; none empty."""
+        self._elements.put(wanted)
+        self._generation += 1
+
+    def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
+        """Remove elements, as `Elements.delete`; no set without any."""
+        self._elements.delete(unwanted)
+        self._generation += 1
+
+    def elements(self, set_name: str) -> dict[bytes, float]:
+        """Address → seconds left."""
+        return self._elements.read(set_name)
+
+    # --- the rest ---------------------------------------------------------------------------------------
 
     async def live_destinations(self) -> set[bytes]:
         """The IPv4 addresses (4 raw bytes) that live connections go to."""
         return await self._run(conntrack.live_destinations)
 
-    def interfaces(self, addresses: Iterable[IPv4Address]) -> Mapping[IPv4Address, str]:
-        return self.routes.interfaces(addresses)
-
     def close(self) -> None:
+        """Close everything; the table, the rule and the route stay."""
         self._thread.shutdown()
         self.nft.close()
-        self.elements.close()
-        self.routes.close()
+        self._elements.close()
+        self.wiring.close()
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -10,7 +10,7 @@ Callers hold `kernel.lock`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from ipaddress import IPv4Address
 
 from acns.datapath.sets import fqdn_set_name
@@ -35,9 +35,9 @@ class Learned:
         self.clock = clock
         self.in_kernel: frozenset[FQDNSelector] = frozenset()
 
-    def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float) -> Change:
+    def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them."""
-        change = self.cache.learn(name, addresses, ttl_s, self.clock())
+        change = self.cache.learn(name, addresses, ttl_s, self.clock(), asked_by)
         self.write(change)
         return change
 
@@ -48,17 +48,21 @@ class Learned:
         self.write(change)
         return change
 
-    def adopt(self, selectors: Iterable[FQDNSelector], present: frozenset[str]) -> int:
+    def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str]) -> int:
         """Take over what the kernel has learned in these selectors' sets; how many addresses."""
         count = 0
         now = self.clock()
         for selector in selectors:
             if fqdn_set_name(selector) not in present:
                 continue
-            for address, left_s in self.kernel.elements.read(fqdn_set_name(selector)).items():
+            for address, left_s in self.kernel.elements(fqdn_set_name(selector)).items():
                 self.cache.adopt(selector, address, now + left_s - self.margin_s)
                 count += 1
         return count
+
+    def lost(self, present: Set[str]) -> None:
+        """The kernel has only these sets: the others are to be made again, with what is known."""
+        self.in_kernel = frozenset(one for one in self.in_kernel if fqdn_set_name(one) in present)
 
     def timeouts(self, selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, dict[IPv4Address, float]]:
         """Element timeouts, in seconds from now, for sets that are about to be made."""
@@ -87,7 +91,7 @@ class Learned:
             if selector in self.in_kernel
         }
         if unwanted:
-            self.kernel.elements.delete(unwanted)
+            self.kernel.delete(unwanted)
 
     def _put(self, elements: Elements) -> None:
         now = self.clock()
@@ -99,7 +103,7 @@ class Learned:
             if addresses and selector in self.in_kernel
         }
         if wanted:
-            self.kernel.elements.put(wanted)
+            self.kernel.put(wanted)
 
     def _timeout_s(self, expires_at: float, now: float) -> float:
         return max(expires_at - now, 0.0) + self.margin_s

@@ -3,6 +3,10 @@
 `ct mark`s, identities and endpoint ids outlive the shim in the kernel and in the resolver, so the registries
 are saved before a ruleset that uses them is committed. Beside them lies what each short id in `nft list
 ruleset` and in a drop's log prefix stands for: selector, policy, rule and file:line.
+
+Only what is new is written, as one line of a log; a crash after that and before the commit leaves numbers
+that nobody uses, which is no harm. Nothing is synced before a commit: what a power loss takes from the disk
+it takes from the kernel too. Ids that are used no more stay readable until the log is rewritten.
 """
 
 from __future__ import annotations
@@ -11,59 +15,103 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from acns import statefile
+from acns.datapath.grants import Grants
 from acns.datapath.model import Description
-from acns.errors import PeerError
 from acns.policy import numbers
+from acns.policy.numbers import NumberRegistry
+from acns.statelog import StateLog
 from acns.telemetry import log as logs
 
 log = logs.named(__name__)
 
-FORMAT, VERSION = "acns-ledger", 1
+FORMAT, VERSION = "acns-ledger", 2
+
+Numbers = dict[str, dict[str, int]]
+"""Kind of registry → text → number."""
 
 
 class Ledger:
     """Registries for identities, CIDR identities, endpoints and grants, and the table of ids."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._saved = saved = self._load()
-        known: Mapping[str, dict[str, int]] = saved.get("numbers", {})
+        self._log = StateLog(path, FORMAT, VERSION)
+        opened = self._log.open()
+        if opened.damage:
+            log.failure("state damaged", opened.damage)
+        known = _latest(opened.values)
+        self._registries: list[NumberRegistry] = []
 
-        def registry(kind: str, span: tuple[int, int]) -> numbers.NumberRegistry:
-            return numbers.NumberRegistry(kind, *span, known.get(kind))
+        def registry(kind: str, span: tuple[int, int]) -> NumberRegistry:
+            self._registries.append(NumberRegistry(kind, *span, known.get(kind)))
+            return self._registries[-1]
 
         self.identities = registry("identities", numbers.IDENTITY_RANGE)
         self.cidrs = registry("CIDR identities", numbers.CIDR_IDENTITY_RANGE)
         self.endpoints = registry("endpoints", numbers.ENDPOINT_RANGE)
-        self.grants = registry("grants", numbers.GRANT_RANGE)
+        self.grants = Grants(
+            egress=registry("egress grants", numbers.GRANT_RANGE),
+            ingress=registry("ingress grants", numbers.GRANT_RANGE),
+        )
+        self._described: Mapping[str, Description] | None = None
 
     def save(self, descriptions: Mapping[str, Description]) -> None:
-        """Write everything, with the new table of ids; nothing is written when nothing changed."""
-        payload = {
-            "numbers": self._numbers(),
-            "ids": {name: _described(description) for name, description in descriptions.items()},
-        }
-        if payload != self._saved:
-            statefile.save(self.path, FORMAT, VERSION, payload)
-            self._saved = payload
+        """Write what is new: numbers, and ids. Everything, the first time after a start, when only the
+        numbers are known. Raises EnvironmentFault."""
+        if self._described is None or self._log.must_be_rewritten:
+            self._rewrite(descriptions)
+        else:
+            self._append(descriptions, self._described)
+        self._described = descriptions
 
-    def _load(self) -> dict[str, Any]:
-        try:
-            return dict(statefile.load(self.path, FORMAT, VERSION) or {})
-        except PeerError as error:
-            log.failure("state damaged", error)
-            return {}
+    @property
+    def has_grown(self) -> bool:
+        """Whether `compact` is worth its time."""
+        return self._log.has_grown
 
-    def _numbers(self) -> dict[str, dict[str, int]]:
-        registries = (self.identities, self.cidrs, self.endpoints, self.grants)
-        return {registry.kind: registry.known() for registry in registries}
+    def compact(self) -> None:
+        """Write everything anew, without what is used no more. Raises EnvironmentFault."""
+        self._rewrite(self._described or {})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._log.close()
+
+    def _append(self, descriptions: Mapping[str, Description], before: Mapping[str, Description]) -> None:
+        given = {one.kind: news for one in self._registries if (news := one.news())}
+        # `is` first: descriptions are kept, and there are thousands of them.
+        changed = {id_: one for id_, one in descriptions.items() if before.get(id_) is not one}
+        new = {id_: _described(one) for id_, one in changed.items() if not _says(before.get(id_), one)}
+        if given or new:
+            self._log.append({"numbers": given, "ids": new})
+
+    def _rewrite(self, descriptions: Mapping[str, Description]) -> None:
+        known = {one.kind: one.known() for one in self._registries}
+        ids = {id_: _described(one) for id_, one in descriptions.items()}
+        self._log.rewrite([{"numbers": known, "ids": ids}])
+        for one in self._registries:
+            one.news()
+
+
+def _latest(values: tuple[Any, ...]) -> Numbers:
+    """The numbers of all lines; where a number was given again, the last text has it."""
+    texts: dict[str, dict[int, str]] = {}
+    for value in values:
+        for kind, given in value["numbers"].items():
+            texts.setdefault(kind, {}).update({number: text for text, number in given.items()})
+    return {kind: {text: number for number, text in known.items()} for kind, known in texts.items()}
 
 
 def _described(description: Description) -> dict[str, Any]:
+    """What an id stands for. Whom it serves is left out: that changes with every pod."""
     return {
         "kind": description.kind,
         "text": description.text,
         "origins": [str(origin) for origin in description.origins],
-        "endpoints": list(description.endpoints),
     }
+
+
+def _says(before: Description | None, now: Description) -> bool:
+    """Whether the one is written as the other."""
+    if before is None:
+        return False
+    return (before.kind, before.text, before.origins) == (now.kind, now.text, now.origins)

@@ -7,14 +7,16 @@ peers also report each query, without addresses, and failed answers: these are a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
+from acns.dns.name import Name
 from acns.errors import AcnsError
 from acns.fqdn.addresses import is_learnable_address
 from acns.policy.model import NodePolicy
+from acns.shim.flowlog import FlowLog
 from acns.shim.learned import Learned
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
@@ -25,11 +27,30 @@ NOERROR = 0
 MAX_TTL_S = 7 * 86_400  # RFC 8767 section 4: a longer TTL is capped
 
 
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What a peer reports, checked. `addresses`: those that may be learned, raw."""
+
+    name: Name
+    endpoint: str
+    addresses: tuple[bytes, ...]
+    ttl_s: int
+
+
+class _Refusal(Exception):
+    """The report is not taken; the code for the peer, the reason for the journal."""
+
+    def __init__(self, code: pb.ResponseCode.ValueType, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 class Mappings:
     """Answers `UpdateMappingRequest`. `policy`: what the kernel enforces; None before the first."""
 
-    def __init__(self, learned: Learned, journal: Journal, min_ttl_s: int) -> None:
+    def __init__(self, learned: Learned, flows: FlowLog, journal: Journal, min_ttl_s: int) -> None:
         self.learned = learned
+        self.flows = flows
         self.journal = journal
         self.min_ttl_s = min_ttl_s
         self.policy: NodePolicy | None = None
@@ -43,45 +64,55 @@ class Mappings:
     async def update(self, request: pb.FQDNMapping) -> pb.ResponseCode.ValueType:
         """The response code; NO_ERROR only when every address that counts is in the kernel."""
         try:
+            report = self._checked(request)
+        except _Refusal as refusal:
+            self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason=str(refusal))
+            return refusal.code
+        if report is None:
+            return pb.RESPONSE_CODE_NO_ERROR
+        return await self._commit(report, request.fqdn)
+
+    def _checked(self, request: pb.FQDNMapping) -> _Report | None:
+        """None where there is nothing to learn. Raises _Refusal."""
+        try:
             name = codec.name_from_wire(request.fqdn)
             source = codec.address_from_wire(request.source_ip, "source_ip")
             reported = [codec.address_from_wire(value, "record_ip") for value in request.record_ip]
         except codec.BadMessage as error:
-            self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason=str(error))
-            return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+            raise _Refusal(pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT, str(error)) from error
         endpoint = self._endpoints.get(source)
         if endpoint is None:
-            self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason="endpoint not found")
-            return pb.RESPONSE_CODE_ERROR_ENDPOINT_NOT_FOUND
+            raise _Refusal(pb.RESPONSE_CODE_ERROR_ENDPOINT_NOT_FOUND, "endpoint not found")
         if request.response_code != NOERROR or not reported:
-            return pb.RESPONSE_CODE_NO_ERROR
-        addresses = tuple(self._learnable(codec.ipv4_only(reported)))
-        ttl_s = min(max(request.ttl, self.min_ttl_s), MAX_TTL_S)
+            return None
+        addresses = tuple(filter(self._is_learnable, codec.ipv4_only(reported)))
+        return _Report(name, endpoint, addresses, min(max(request.ttl, self.min_ttl_s), MAX_TTL_S))
+
+    async def _commit(self, report: _Report, fqdn: str) -> pb.ResponseCode.ValueType:
         try:
             async with self.learned.kernel.lock:
-                change = self.learned.learn(name, addresses, ttl_s)
+                change = self.learned.learn(report.name, report.addresses, report.ttl_s, report.endpoint)
         except AcnsError as error:
-            log.failure("mapping not committed", error, name=request.fqdn)
+            log.failure("mapping not committed", error, name=fqdn)
             return pb.RESPONSE_CODE_SERVER_FAILURE
+        self.flows.learned(report.name, report.addresses, report.ttl_s)
         self.journal.record(
             Event.MAPPING_COMMITTED,
-            name=request.fqdn,
-            endpoint=endpoint,
-            addresses=[str(IPv4Address(address)) for address in addresses],
-            ttl=ttl_s,
+            name=fqdn,
+            endpoint=report.endpoint,
+            addresses=[str(IPv4Address(address)) for address in report.addresses],
+            ttl=report.ttl_s,
             sets=[selector.key for selector in change.put],
         )
         return pb.RESPONSE_CODE_NO_ERROR
 
-    def _learnable(self, addresses: Iterable[bytes]) -> Iterable[bytes]:
-        if self.policy is None:
-            return
-        for address in addresses:
-            inside = IPv4Address(address)
-            if (
-                is_learnable_address(address)
-                and inside not in self.policy.cluster_addresses
-                and inside not in self.policy.node_addresses
-                and inside not in self.policy.service_addresses
-            ):
-                yield address
+    def _is_learnable(self, address: bytes) -> bool:
+        """Whether names may open it: neither special, nor a pod's, a node's, a Service's."""
+        if self.policy is None or not is_learnable_address(address):
+            return False
+        inside = IPv4Address(address)
+        return (
+            inside not in self.policy.cluster_addresses
+            and inside not in self.policy.node_addresses
+            and inside not in self.policy.service_addresses
+        )

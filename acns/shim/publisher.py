@@ -7,6 +7,7 @@ backlog of old ones.
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 from acns.api import fqdndata_pb2 as pb
 
@@ -20,9 +21,11 @@ class Publisher:
         self._changed = asyncio.Condition()
 
     async def publish(self, state: pb.PolicyState) -> None:
-        """Make `state` the newest, unless it says the same as the one before (request ids aside)."""
-        if self.version and _same(self._state, state):
+        """Make `state` the newest, under a new request id, unless it says the same as the one before."""
+        state.request_id = self._state.request_id
+        if self.version and state == self._state:
             return
+        state.request_id = str(uuid.uuid4())
         async with self._changed:
             self._state = state
             self.version += 1
@@ -33,10 +36,3 @@ class Publisher:
         async with self._changed:
             await self._changed.wait_for(lambda: self.version > version)
             return self.version, self._state
-
-
-def _same(one: pb.PolicyState, other: pb.PolicyState) -> bool:
-    copy = pb.PolicyState()
-    copy.CopyFrom(other)
-    copy.request_id = one.request_id
-    return copy == one

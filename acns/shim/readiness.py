@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from prometheus_client import CollectorRegistry
 
+from acns.policy.model import EndpointPolicy
 from acns.shim.learned import Learned
-from acns.shim.reconciler import Reconciler
+from acns.shim.reconciler import Outcome, Reconciler
 from acns.shim.service import FQDNDataService
+from acns.shim.snapshot import identity_number
 from acns.telemetry import http, metrics
 
 
@@ -25,27 +29,45 @@ class Readiness:
         }
         if outcome is None:
             return http.Readiness((self.reconciler.failure or "no policy committed yet",), details)
+        findings = self.reconciler.parts.findings
         details["manifests"] = dict(outcome.versions)
-        details["problems"] = [str(problem) for problem in outcome.problems]
-        details["endpoints"] = {
-            one.endpoint.key: {
-                "address": str(one.endpoint.address),
-                "identity": self.reconciler.identity_of(one.endpoint),
-                "enforced": one.egress_enforced,
-            }
-            for one in outcome.policy.endpoints
-        }
+        details["problems"] = [str(problem) for problem in findings.problems]
+        details["problems_pending"] = findings.pending
+        details["endpoints"] = dict(self._endpoints(outcome))
         reasons = [f"pod {key} has no interface yet" for key in outcome.waiting]
         if self.reconciler.failure:
             reasons.append(self.reconciler.failure)
         return http.Readiness(tuple(reasons), details)
 
+    def _endpoints(self, outcome: Outcome) -> Iterator[tuple[str, Mapping[str, object]]]:
+        for one in outcome.policy.endpoints:
+            yield (
+                one.endpoint.key,
+                {
+                    "address": str(one.endpoint.address),
+                    "identity": identity_number(one.endpoint.identity, self.reconciler.parts.ledger),
+                    "enforced": enforced(one),
+                },
+            )
+
+
+def enforced(policy: EndpointPolicy) -> str:
+    """The directions that are enforced: `none`, `egress`, `ingress` or `both`."""
+    match policy.egress.enforced, policy.ingress.enforced:
+        case True, True:
+            return "both"
+        case True, False:
+            return "egress"
+        case False, True:
+            return "ingress"
+    return "none"
+
 
 def register(
     registry: CollectorRegistry, learned: Learned, reconciler: Reconciler, service: FQDNDataService
 ) -> None:
-    """Gauges under Cilium's names where the meaning is Cilium's."""
-    cache = learned.cache
+    """Gauges and counts, under Cilium's names where the meaning is Cilium's."""
+    cache, enforcer = learned.cache, reconciler.parts.enforcer
 
     def endpoints() -> float:
         return float(len(reconciler.outcome.policy.endpoints)) if reconciler.outcome else 0.0
@@ -60,5 +82,10 @@ def register(
         ("cilium_fqdn_selectors", "FQDN selectors in use.", lambda: float(len(learned.in_kernel))),
         ("acns_endpoints", "Pods of this node.", endpoints),
         ("acns_policy_streams", "Policy streams served now.", lambda: float(service.streams)),
+        (
+            "acns_kernel_drifts",
+            "Changes of the table by somebody else, undone.",
+            lambda: float(enforcer.drifts),
+        ),
     ):
         metrics.Reading(name, documentation, read, registry=registry)

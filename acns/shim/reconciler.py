@@ -1,39 +1,40 @@
 """From Kubernetes objects to the kernel and the policy stream: the shim's one loop.
 
-Each round takes the newest objects, resolves them for this node, compiles the ruleset, saves the numbers it
-uses, commits the difference in one transaction and only then publishes the snapshot: a name that the resolver
-lets through already has its set. A round that fails changes nothing and is tried again. The first round after
-a start adopts what the kernel has: learned addresses and their remaining time stay.
+Each round takes the newest objects, plans what they mean for this node, brings the kernel there and only then
+publishes the snapshot: a name that the resolver lets through already has its set. A round that fails changes
+nothing and is tried again. What is not needed for that comes after it: the snapshot's making, the look for
+problems between objects, tidying the ledger.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
-from acns.datapath import ruleset
-from acns.errors import AcnsError, InputError, Problem
-from acns.policy.cluster import Cluster
-from acns.policy.model import Endpoint, NodePolicy
-from acns.policy.resolve import problems as cluster_problems
-from acns.policy.resolve import resolve
-from acns.shim import snapshot
+from acns.errors import AcnsError, InputError
+from acns.policy.model import NodePolicy
+from acns.shim import heap
+from acns.shim.enforcer import Enforcer
+from acns.shim.findings import Findings
+from acns.shim.flowlog import FlowLog
 from acns.shim.kernel import Kernel
-from acns.shim.learned import Learned
 from acns.shim.ledger import Ledger
 from acns.shim.mappings import Mappings
+from acns.shim.planner import Plan, Planner
 from acns.shim.publisher import Publisher
+from acns.shim.snapshot import Snapshots
 from acns.shim.sources import Observed
+from acns.shim.stopwatch import Stopwatch
+from acns.shim.wiring import Links
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
 
 log = logs.named(__name__)
 
 RETRY_S = 1.0
+WATCH_S = 1.0
+"""How often a look is taken whether somebody else changes the kernel: tens of microseconds each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,44 +43,47 @@ class Outcome:
 
     policy: NodePolicy
     waiting: tuple[str, ...]
-    problems: tuple[Problem, ...]
     versions: Mapping[str, str]
 
 
-class Reconciler:
-    """Call `observe` and `routes_changed` from anywhere in the loop; `run` does the work."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Whom a round has to do with, in the order of their turns."""
 
-    def __init__(
-        self,
-        node: str,
-        proxy_port: int,
-        kernel: Kernel,
-        learned: Learned,
-        ledger: Ledger,
-        mappings: Mappings,
-        publisher: Publisher,
-        journal: Journal,
-    ) -> None:
-        self.node = node
-        self.proxy_port = proxy_port
-        self.kernel = kernel
-        self.learned = learned
-        self.ledger = ledger
-        self.mappings = mappings
-        self.publisher = publisher
-        self.journal = journal
+    kernel: Kernel
+    planner: Planner
+    enforcer: Enforcer
+    mappings: Mappings
+    snapshots: Snapshots
+    publisher: Publisher
+    findings: Findings
+    flows: FlowLog
+    ledger: Ledger
+    journal: Journal
+
+
+class Reconciler:
+    """Call `observe` and `wake` from anywhere in the loop; `run` and `watch_kernel` do the work."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
         self.outcome: Outcome | None = None
         self.failure: str = ""
         self._observed: Observed | None = None
+        self._done: tuple[Observed, Links] | None = None
         self._wake = asyncio.Event()
+        self._watch = Stopwatch()
 
     def observe(self, observed: Observed) -> None:
         """New objects: the next round uses them."""
         self._observed = observed
-        self._wake.set()
+        self.parts.findings.take(observed.problems)
+        self.wake()
 
-    def routes_changed(self) -> None:
-        """A pod's interface may have come or gone."""
+    def wake(self) -> None:
+        """A pod's interface may have come or gone, or the kernel's rules have been changed."""
+        if not self._wake.is_set():
+            self._watch = Stopwatch()
         self._wake.set()
 
     async def run(self) -> None:
@@ -90,86 +94,74 @@ class Reconciler:
             if self._observed is None:
                 continue
             try:
-                await self._round(self._observed)
+                await self._round(self._observed, self._watch)
                 self.failure = ""
             except AcnsError as error:
                 self.failure = str(error)
                 log.failure("policy not committed", error)
                 if not isinstance(error, InputError):  # input that was mended is observed
-                    asyncio.get_running_loop().call_later(RETRY_S, self._wake.set)
+                    asyncio.get_running_loop().call_later(RETRY_S, self.wake)
 
-    async def _round(self, observed: Observed) -> None:
-        started = time.monotonic()
+    async def watch_kernel(self) -> None:
+        """Notice what somebody else commits, for ever: it may have been our table."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            async with self.parts.kernel.lock:
+                touched = self.outcome is not None and not self.parts.kernel.is_as_left()
+            if touched:
+                self.wake()
+
+    async def _round(self, observed: Observed, watch: Stopwatch) -> None:
         if not observed.complete:
             raise InputError(
                 observed.problems, hint="mend them first: the rules in the kernel stay until then"
             )
-        # In a thread: it may take longer than an answer waits for its commit.
-        policy, problems = await asyncio.to_thread(self._resolved, observed)
-        interfaces = self.kernel.interfaces(one.endpoint.address for one in policy.endpoints)
-        async with self.kernel.lock:
-            changed = await self._commit(policy, dict(interfaces))
-        self.mappings.use(policy)
-        await self.publisher.publish(snapshot.policy_state(policy, self.ledger, str(uuid.uuid4())))
-        self._report(policy, set(interfaces), problems, observed.versions)
+        watch.lap("loop")
+        links = self.parts.kernel.wiring.links()
+        watch.lap("links")
+        if self._is_done(observed, links):
+            return
+        first = self.outcome is None
+        if first:
+            await self.parts.enforcer.adopt_grants()
+        plan = await asyncio.to_thread(self.parts.planner.plan, observed.objects, links, watch)
+        changed = await self.parts.enforcer.enforce(plan, watch)
+        took_ms = watch.took_ms
+        await self._hand_over(plan, links)
+        watch.lap("publish")
+        self.outcome = _outcome(plan, links, observed)
+        self._done = observed, links
         if changed:
-            took_ms = round((time.monotonic() - started) * 1000, 1)
-            log.info("policy committed", endpoints=len(policy.endpoints), took_ms=took_ms)
-            self.journal.record(Event.POLICY_COMMITTED, endpoints=len(policy.endpoints), took_ms=took_ms)
+            self._report(plan, took_ms, watch)
+        await self._tidy_up(plan, first)
 
-    def _resolved(self, observed: Observed) -> tuple[NodePolicy, tuple[Problem, ...]]:
-        cluster = Cluster.of(observed.objects)
-        return resolve(cluster, self.node), (*observed.problems, *cluster_problems(cluster))
+    async def _hand_over(self, plan: Plan, links: Links) -> None:
+        """Tell everybody who goes by it what the kernel enforces now."""
+        self.parts.mappings.use(plan.policy)
+        self.parts.flows.use(plan, links.interfaces)
+        await self.parts.publisher.publish(self.parts.snapshots.state())
 
-    async def _commit(self, policy: NodePolicy, interfaces: dict[IPv4Address, str]) -> bool:
-        """Bring the kernel to `policy`; whether anything had to change. The caller holds the lock."""
-        inventory = await self.kernel.inventory()
-        self.kernel.routes.ensure_proxy_route()
-        before, selectors = self.learned.in_kernel, policy.fqdn_selectors()
-        self.learned.cache.set_selectors(selectors)
-        if self.outcome is None:
-            self.ledger.grants.adopt(
-                inventory.grants
-            )  # live connections carry them, whatever became of the ledger
-            adopted = self.learned.adopt(selectors, inventory.sets)
-            log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
-        try:
-            wanted = ruleset.compile_ruleset(
-                policy,
-                interfaces,
-                self.ledger.grants,
-                self.learned.timeouts(selectors - before),
-                proxy_port=self.proxy_port,
-            )
-            snapshot.policy_state(policy, self.ledger, "")  # numbers it needs are taken before they are saved
-            self.ledger.save(ruleset.describe(wanted))
-            transaction = ruleset.transaction(inventory, wanted)
-            if transaction:
-                await self.kernel.apply(transaction)
-        except BaseException:
-            self.learned.write(self.learned.cache.set_selectors(before))
-            raise
-        self.learned.in_kernel = selectors
-        return bool(transaction)
+    def _is_done(self, observed: Observed, links: Links) -> bool:
+        """Whether the last round came to its end with the same input, and the kernel still has it."""
+        if self._done is None or self._done[0] is not observed or self._done[1] is not links:
+            return False
+        return self.parts.kernel.is_as_left()
 
-    def _report(
-        self,
-        policy: NodePolicy,
-        wired: set[IPv4Address],
-        problems: tuple[Problem, ...],
-        versions: Mapping[str, str],
-    ) -> None:
-        """Remember the outcome; say what is new in the problems."""
-        known = set(self.outcome.problems) if self.outcome else set()
-        for problem in problems:
-            if problem not in known:
-                (log.warning if problem.warning else log.error)("manifest problem", problem=str(problem))
-        errors = [problem for problem in problems if not problem.warning and problem not in known]
-        if errors:
-            self.journal.record(Event.POLICY_REFUSED, problems=[str(problem) for problem in errors])
-        waiting = tuple(one.endpoint.key for one in policy.endpoints if one.endpoint.address not in wired)
-        self.outcome = Outcome(policy, waiting, problems, versions)
+    def _report(self, plan: Plan, took_ms: float, watch: Stopwatch) -> None:
+        fields = {"endpoints": len(plan.policy.endpoints), "took_ms": took_ms, "laps_ms": watch.laps_ms}
+        log.info("policy committed", **fields)
+        self.parts.journal.record(Event.POLICY_COMMITTED, **fields)
 
-    def identity_of(self, endpoint: Endpoint) -> int:
-        """The numeric identity of an endpoint."""
-        return snapshot.identity_number(endpoint.identity, self.ledger)
+    async def _tidy_up(self, plan: Plan, first: bool) -> None:
+        """What nobody waits for."""
+        self.parts.findings.look_at(plan.cluster)
+        if self.parts.ledger.has_grown:
+            await asyncio.to_thread(self.parts.ledger.compact)
+        if first:
+            heap.settle()
+
+
+def _outcome(plan: Plan, links: Links, observed: Observed) -> Outcome:
+    endpoints = (one.endpoint for one in plan.policy.endpoints)
+    waiting = tuple(one.key for one in endpoints if one.address not in links.interfaces)
+    return Outcome(plan.policy, waiting, observed.versions)

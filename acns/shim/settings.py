@@ -31,6 +31,12 @@ class ShimSettings:
     profile: Literal["acns", "cilium"] = "acns"
     """What policies may say: what ACNS accepts, or all of Cilium's language that can be enforced here."""
 
+    enforcement: Literal["default", "always", "never"] = "default"
+    """Directions of pods that are enforced: those that policies select, all, none (Cilium: enable-policy)."""
+
+    deny_response: Literal["none", "icmp"] = "none"
+    """What answers a denied packet: nothing, or ICMP admin-prohibited (Cilium: policy-deny-response)."""
+
     proxy_port: int = 10053
     """Port on 127.0.0.1 where the resolver takes redirected DNS."""
 
@@ -54,6 +60,12 @@ class ShimSettings:
 
     journal_file: str = ""
     """File for the decision journal, JSON lines; empty is off."""
+
+    flow_log_file: str = ""
+    """File for the flow log, JSON lines; empty is off."""
+
+    flow_log: Literal["drops", "all"] = "drops"
+    """What the flow log has: packets that were denied, or new connections too."""
 
     log_file: str = ""
     """File for the JSON log; empty is stderr."""

@@ -5,11 +5,15 @@ streamed prefix around it, else world (2). So every server address is streamed a
 ClusterIP under the identity of the pods behind it, and a CIDR under an identity of its own. Since the longest
 prefix alone counts there, a rule for a wide CIDR also lists the identities of the narrower ones inside it, as
 Cilium's label-based CIDR identities do.
+
+A snapshot is put together from one part per endpoint. Parts of endpoints that have not changed are kept, and
+with each new part its numbers are taken: so after `prepare` the ledger has all that the snapshot will use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from acns.api import codec
@@ -22,39 +26,119 @@ WORLD = numbers.RESERVED_IDENTITIES["reserved:world"]
 ANY_SERVER = 0  # what Cilium sends for a rule without server selection
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 
-Prefixes = dict[int, set[IPv4Network]]
+Networks = frozenset[IPv4Network]
 
 
-def policy_state(node: NodePolicy, ledger: Ledger, request_id: str) -> pb.PolicyState:
-    """The full snapshot for `node`. Numbers that are new are taken from `ledger`."""
-    gated = [policy for policy in node.endpoints if policy.dns]
-    networks = {network for policy in gated for network in _networks(policy)} - {EVERYWHERE}
-    prefixes = _prefixes(gated, networks, ledger)
-    return pb.PolicyState(
-        request_id=request_id,
-        egress_l7_dns_policy=[
-            pb.DNSPolicy(
-                source_endpoint_id=ledger.endpoints.number(policy.endpoint.key),
-                dns_pattern=sorted(selector.text for selector in allow.names or ()),
-                dns_servers=[
-                    pb.DNSServer(
-                        dns_server_identity=identity, dns_server_port=port, dns_server_proto=protocol
-                    )
-                    for identity, port, protocol in sorted(set(_servers(allow, networks, ledger)))
-                ],
-            )
-            for policy in gated
-            for allow in policy.dns
-        ],
-        identity_to_endpoint_mapping=_endpoints(node, ledger),
-        identity_to_prefix_mapping=[
-            pb.IdentityToPrefixMapping(
-                identity=identity,
-                prefix=[codec.prefix_to_wire(network) for network in sorted(prefixes[identity])],
-            )
-            for identity in sorted(prefixes)
-        ],
-    )
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One endpoint's share of the snapshot."""
+
+    policy: EndpointPolicy
+    rules: bytes
+    """A serialised PolicyState with its rules alone: messages are joined by joining their bytes."""
+    id: int
+    identity: int
+    servers: frozenset[tuple[int, IPv4Network]]
+    """Identity and /32 of the exact servers."""
+    networks: Networks
+    """The CIDRs among its servers; what the rules list of those also depends on all others'."""
+
+
+class Snapshots:
+    """Makes the snapshots of one node; numbers that are new are taken from `ledger`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._parts: dict[str, _Part] = {}
+        self._networks: Networks = frozenset()
+
+    def prepare(self, node: NodePolicy) -> None:
+        """Take over a policy: afterwards all its numbers are in the ledger, and `state` is about it."""
+        known = {
+            one.endpoint.key: part
+            for one in node.endpoints
+            if (part := self._parts.get(one.endpoint.key)) and part.policy is one
+        }
+        changed = [one for one in node.endpoints if one.endpoint.key not in known]
+        networks = Networks().union(*(part.networks for part in known.values()), *map(_networks, changed))
+        if networks != self._networks:
+            self._networks = networks
+            known = {key: part for key, part in known.items() if not part.networks}
+        self._parts = {
+            one.endpoint.key: known.get(one.endpoint.key) or self._part(one) for one in node.endpoints
+        }
+
+    def state(self) -> pb.PolicyState:
+        """The full snapshot, without a request id."""
+        state = pb.PolicyState.FromString(b"".join(part.rules for part in self._parts.values()))
+        state.identity_to_endpoint_mapping.extend(self._endpoints())
+        state.identity_to_prefix_mapping.extend(self._prefixes())
+        return state
+
+    def _part(self, policy: EndpointPolicy) -> _Part:
+        endpoint_id = self._ledger.endpoints.number(policy.endpoint.key)
+        rules = pb.PolicyState(egress_l7_dns_policy=[self._rule(endpoint_id, allow) for allow in policy.dns])
+        servers = (server for allow in policy.dns for server in allow.servers.exact)
+        return _Part(
+            policy,
+            rules.SerializeToString(),
+            endpoint_id,
+            identity_number(policy.endpoint.identity, self._ledger),
+            frozenset(
+                (identity_number(server.identity, self._ledger), IPv4Network(server.address))
+                for server in servers
+            ),
+            _networks(policy),
+        )
+
+    def _rule(self, endpoint_id: int, allow: DNSAllow) -> pb.DNSPolicy:
+        return pb.DNSPolicy(
+            source_endpoint_id=endpoint_id,
+            dns_pattern=sorted(selector.text for selector in allow.names or ()),
+            dns_servers=[
+                pb.DNSServer(dns_server_identity=identity, dns_server_port=port, dns_server_proto=protocol)
+                for identity, port, protocol in sorted(set(self._servers(allow)))
+            ],
+        )
+
+    def _servers(self, allow: DNSAllow) -> Iterator[tuple[int, int, int]]:
+        """(identity, port, protocol number) of every server the rule names."""
+        for server in allow.servers.exact:
+            yield identity_number(server.identity, self._ledger), server.port, server.protocol
+        for network in allow.servers.networks:
+            for identity in self._network_identities(network, allow.servers.outside_only):
+                for protocol, port in allow.servers.ports:
+                    yield identity, port, protocol
+
+    def _network_identities(self, network: IPv4Network, outside_only: bool) -> Iterator[int]:
+        if not outside_only:
+            yield ANY_SERVER
+            return
+        if network == EVERYWHERE:
+            yield WORLD
+        for inner in sorted(self._networks):
+            if inner.subnet_of(network):
+                yield self._ledger.cidrs.number(str(inner))
+
+    def _endpoints(self) -> Iterator[pb.IdentityToEndpointMapping]:
+        by_identity: dict[int, list[pb.EndpointInfo]] = {}
+        for part in self._parts.values():
+            info = pb.EndpointInfo(id=part.id, ip=[part.policy.endpoint.address.packed])
+            by_identity.setdefault(part.identity, []).append(info)
+        for identity in sorted(by_identity):
+            yield pb.IdentityToEndpointMapping(identity=identity, endpoint_info=by_identity[identity])
+
+    def _prefixes(self) -> Iterator[pb.IdentityToPrefixMapping]:
+        prefixes: dict[int, set[IPv4Network]] = {}
+        for identity, network in frozenset[tuple[int, IPv4Network]]().union(
+            *(part.servers for part in self._parts.values())
+        ):
+            prefixes.setdefault(identity, set()).add(network)
+        for network in self._networks:
+            prefixes.setdefault(self._ledger.cidrs.number(str(network)), set()).add(network)
+        for identity in sorted(prefixes):
+            wire = [codec.prefix_to_wire(network) for network in sorted(prefixes[identity])]
+            yield pb.IdentityToPrefixMapping(identity=identity, prefix=wire)
 
 
 def identity_number(key: str, ledger: Ledger) -> int:
@@ -62,53 +146,7 @@ def identity_number(key: str, ledger: Ledger) -> int:
     return numbers.RESERVED_IDENTITIES.get(key) or ledger.identities.number(key)
 
 
-def _networks(policy: EndpointPolicy) -> Iterator[IPv4Network]:
-    for allow in policy.dns:
-        yield from allow.servers.networks
-
-
-def _prefixes(gated: list[EndpointPolicy], networks: set[IPv4Network], ledger: Ledger) -> Prefixes:
-    prefixes: Prefixes = {}
-    for policy in gated:
-        for allow in policy.dns:
-            for server in allow.servers.exact:
-                identity = identity_number(server.identity, ledger)
-                prefixes.setdefault(identity, set()).add(IPv4Network(server.address))
-    for network in networks:
-        prefixes.setdefault(ledger.cidrs.number(str(network)), set()).add(network)
-    return prefixes
-
-
-def _servers(allow: DNSAllow, networks: set[IPv4Network], ledger: Ledger) -> Iterator[tuple[int, int, int]]:
-    """(identity, port, protocol number) of every server the rule names."""
-    for server in allow.servers.exact:
-        yield identity_number(server.identity, ledger), server.port, server.protocol
-    for network in allow.servers.networks:
-        for identity in _network_identities(network, allow.servers.outside_only, networks, ledger):
-            for protocol, port in allow.servers.ports:
-                yield identity, port, protocol
-
-
-def _network_identities(
-    network: IPv4Network, outside_only: bool, networks: set[IPv4Network], ledger: Ledger
-) -> Iterator[int]:
-    if not outside_only:
-        yield ANY_SERVER
-        return
-    if network == EVERYWHERE:
-        yield WORLD
-    for inner in sorted(networks):
-        if inner.subnet_of(network):
-            yield ledger.cidrs.number(str(inner))
-
-
-def _endpoints(node: NodePolicy, ledger: Ledger) -> list[pb.IdentityToEndpointMapping]:
-    by_identity: dict[int, list[pb.EndpointInfo]] = {}
-    for policy in node.endpoints:
-        endpoint = policy.endpoint
-        info = pb.EndpointInfo(id=ledger.endpoints.number(endpoint.key), ip=[endpoint.address.packed])
-        by_identity.setdefault(identity_number(endpoint.identity, ledger), []).append(info)
-    return [
-        pb.IdentityToEndpointMapping(identity=identity, endpoint_info=by_identity[identity])
-        for identity in sorted(by_identity)
-    ]
+def _networks(policy: EndpointPolicy) -> Networks:
+    return frozenset(
+        network for allow in policy.dns for network in allow.servers.networks if network != EVERYWHERE
+    )

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics` of an agent, on a unix socket or on a port.
+"""`/healthz`, `/readyz` and `/metrics` of an agent (and views of its own), on a unix socket or on a port.
 
 Health means the event loop turns (the answer itself proves it); readiness is the agent's own judgement, with
 the reasons where it is not ready, as JSON; 503 then. Asked rarely, it may compute its answer when asked.
@@ -32,7 +32,15 @@ class Readiness:
 class HealthServer:
     """Serves one agent's state at `address`: a path (or `unix:PATH`), `host:port`, or empty for off."""
 
-    def __init__(self, address: str, registry: CollectorRegistry, readiness: Callable[[], Readiness]) -> None:
+    def __init__(
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        readiness: Callable[[], Readiness],
+        views: Mapping[str, Callable[[], object]] | None = None,
+    ) -> None:
+        """`views`: more to look at, as JSON: path → what is computed when it is asked for."""
+        self._views = dict(views or {})
         self._address = address
         self._registry = registry
         self._readiness = readiness
@@ -64,6 +72,8 @@ class HealthServer:
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
+        for path in self._views:
+            application.router.add_get(path, self._view)
         return application
 
     def _site(self, runner: web.AppRunner) -> web.BaseSite:
@@ -81,6 +91,9 @@ class HealthServer:
         state = self._readiness()
         body = {"ready": state.ready, "reasons": list(state.reasons), **state.details}
         return web.json_response(body, status=200 if state.ready else 503)
+
+    async def _view(self, request: web.Request) -> web.Response:
+        return web.json_response(self._views[request.path]())
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(

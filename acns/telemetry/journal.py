@@ -2,24 +2,24 @@
 
 One vocabulary for both agents. `record` is a queue append and never waits: a thread writes the lines. When
 the disk is slower than the decisions the newest are dropped and counted, and a `journal.dropped` line says
-how many; a query never waits for its record. The file is bounded: past `max_bytes` it becomes `NAME.1`.
+how many; a query never waits for its record. The file is bounded.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from acns.errors import EnvironmentFault
 from acns.telemetry import log as logs
+from acns.telemetry.bounded_file import MAX_BYTES, BoundedFile
 
 _BATCH: Final = 512
 
@@ -29,7 +29,7 @@ log = logs.named(__name__)
 class Event(StrEnum):
     """Everything that may appear under `event`; beside each, its fields."""
 
-    DNS_QUERY = "dns.query"  # endpoint, source, server, transport, name, type, verdict, reason
+    DNS_QUERY = "dns.query"  # endpoint, source, server, transport, name, type, verdict, rcode, reason
     DNS_ANSWER = "dns.answer"  # endpoint, source, server, transport, name, rcode, addresses, ttl, outcome
     DNS_IGNORED = "dns.ignored"  # server, transport, reason: an answer that does not count
     MAPPING_SENT = "mapping.sent"  # name, addresses, ttl, endpoint, outcome, took_ms
@@ -39,8 +39,9 @@ class Event(StrEnum):
     MAPPING_REFUSED = "mapping.refused"  # name, reason
     ADDRESS_GONE = "address.gone"  # selector, address, why
     POLICY_SNAPSHOT = "policy.snapshot"  # request_id, endpoints, rules, outcome
-    POLICY_COMMITTED = "policy.committed"  # endpoints, rules, took_ms: the kernel has it
-    POLICY_REFUSED = "policy.refused"  # file, problems
+    POLICY_COMMITTED = "policy.committed"  # endpoints, took_ms, laps_ms: the kernel has it
+    POLICY_REFUSED = "policy.refused"  # problems
+    KERNEL_DRIFT = "kernel.drift"  # changes, first: somebody else's, undone
     AGENT_CONNECTED = "agent.connected"  # peer
     AGENT_LOST = "agent.lost"  # peer, reason
     SERVICE_STARTED = "service.started"
@@ -57,15 +58,14 @@ class Journal:
         agent: str,
         *,
         limit: int = 16_384,
-        max_bytes: int = 64 << 20,
+        max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.on = bool(path)
         self.dropped = 0
-        self._path = Path(path)
+        self._file = BoundedFile(Path(path), "journal_file", max_bytes)
         self._agent = agent
         self._limit = limit
-        self._max_bytes = max_bytes
         self._clock = clock
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
@@ -73,7 +73,7 @@ class Journal:
 
     def start(self) -> None:
         if self.on:
-            self._stream = self._open()
+            self._file.open()
             self._thread.start()
 
     def record(self, event: Event, /, **fields: object) -> None:
@@ -101,13 +101,13 @@ class Journal:
             if self.dropped != self._reported:
                 batch.append(self._dropped_line())
             try:
-                self._append("".join(json.dumps(line, default=str) + "\n" for line in batch))
+                self._file.append("".join(json.dumps(line, default=str) + "\n" for line in batch))
             except (OSError, ValueError) as error:
                 self.dropped += len(batch)
                 self.on = False
-                log.failure("journal stopped", EnvironmentFault(str(error)), file=str(self._path))
+                log.failure("journal stopped", EnvironmentFault(str(error)), file=str(self._file.path))
                 return
-        self._stream.close()
+        self._file.close()
 
     def _batch(self) -> tuple[list[dict[str, Any]], bool]:
         """The lines that are there, at least one unless the end has come; and whether to go on."""
@@ -124,20 +124,3 @@ class Journal:
     def _dropped_line(self) -> dict[str, Any]:
         count, self._reported = self.dropped - self._reported, self.dropped
         return {"ts": self._clock(), "agent": self._agent, "event": Event.JOURNAL_DROPPED, "count": count}
-
-    def _append(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
-        if self._stream.tell() > self._max_bytes:
-            self._stream.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._stream = self._open()
-
-    def _open(self) -> TextIO:
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"cannot write the journal {self._path}: {error.strerror}", hint="see journal_file"
-            ) from error
-        return os.fdopen(descriptor, "a", encoding="utf-8")

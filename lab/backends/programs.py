@@ -129,11 +129,14 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
         "state_dir": str(home / "shim-state"),
         "fqdndata_socket": str(fqdndata),
         "http_socket": str(site.folder.socket(plan.index, "shim")),
+        "flow_log_file": str(home / "flows.jsonl"),
+        "flow_log": "all",
         **node.shim,
     }
     resolver = {
         "fqdndata": f"unix:{fqdndata}",
         "http_socket": str(site.folder.socket(plan.index, "resolver")),
+        "journal_file": str(home / "resolver-journal.jsonl"),
         **node.resolver,
     }
     modules = site.order.agents

@@ -25,6 +25,13 @@ from lab.spec.topology import Topology
 
 FORMAT_VERSION = 1
 PIPE_WIDTH = 400
+_ENFORCED = {
+    None: "unknown",
+    "none": "not enforced",
+    "egress": "egress enforced",
+    "ingress": "ingress enforced",
+    "both": "egress and ingress enforced",
+}
 _HEALTH_STYLES = {"ready": "green", "starting": "yellow", "not ready": "red", "stopped": "red"}
 
 
@@ -136,7 +143,7 @@ def _agent_cells(agent: AgentStatus) -> tuple[str | Text, ...]:
 
 def _pod_cells(pod: PodStatus) -> tuple[str | Text, ...]:
     name = pod.name if pod.namespace == "default" else f"{pod.namespace}/{pod.name}"
-    enforced = {None: "unknown", "none": "not enforced"}.get(pod.enforced, f"{pod.enforced} enforced")
+    enforced = _ENFORCED[pod.enforced]
     return name, pod.node, str(pod.address), pod.program, str(pod.identity or "?"), enforced
 
 

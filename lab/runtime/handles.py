@@ -176,7 +176,7 @@ class NodeHandle(Inside):
     manifests: Path
 
     def is_current(self) -> bool:
-        """Whether a shim that is up has read every manifest as it is now, and its resolvers have the result.
+        """Whether a shim that is up has read and judged every manifest, and its resolvers have the result.
 
         A shim that is down, or says nothing of the kind, is as current as it can be.
         """
@@ -187,7 +187,8 @@ class NodeHandle(Inside):
         if "manifests" not in state:
             return True
         on_disk = {path.name: str(path.stat().st_mtime_ns) for path in self.manifests.glob("[!.]*.yaml")}
-        return bool(on_disk == state["manifests"] and state["policy_streams_behind"] == 0)
+        pending = state["policy_streams_behind"] or state["problems_pending"]
+        return bool(on_disk == state["manifests"] and not pending)
 
     @property
     def name(self) -> str:

@@ -103,16 +103,10 @@ def _pod(
         address=plan.address,
         address_v6=plan.address_v6,
         identity=endpoint["identity"] if endpoint else None,
-        enforced=_enforced(endpoint),
+        enforced=endpoint["enforced"] if endpoint else None,
         program=f"{pod.program.kind} ({running.state})" if pod.program and running else "idle",
         interface=plan.node_interface,
     )
-
-
-def _enforced(endpoint: Mapping[str, Any] | None) -> str | None:
-    if endpoint is None:
-        return None
-    return "egress" if endpoint["enforced"] else "none"
 
 
 def _ports(service: Service) -> str:

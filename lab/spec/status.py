@@ -30,7 +30,7 @@ class NodeStatus:
 class PodStatus:
     """`identity` and `enforced` are what the node's shim says; None when it cannot be asked.
 
-    `enforced` names the directions under default deny, e.g. `egress`, `egress+ingress`, or `none`.
+    `enforced` names the directions in which policy is enforced: `none`, `egress`, `ingress` or `both`.
     """
 
     name: str

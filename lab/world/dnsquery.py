@@ -30,14 +30,14 @@ class Reply:
         return f"{self.rcode}: {', '.join(self.types) or 'no records'}"
 
 
-def ask(server: str, name: str, record_type: str, timeout_s: float) -> Reply:
+def ask(server: str, name: str, record_type: str, timeout_s: float, *, port: int | None = None) -> Reply:
     """The reply of `server`. Raises TimeoutError without one, ConnectionRefusedError where nobody listens."""
     query_id = os.urandom(2)
     question = _wire_name(name) + struct.pack("!HH", TYPES[record_type], 1)
     query = query_id + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as opened:
-        opened.connect((server, PORT))
+        opened.connect((server, port or PORT))
         opened.send(query)
         while (left_s := deadline - time.monotonic()) > 0:
             opened.settimeout(left_s)

@@ -7,9 +7,11 @@ kind node.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -22,14 +24,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from acns.datapath import ruleset
+from acns.datapath import base, constants, ruleset
 from acns.datapath.elements import Elements
+from acns.datapath.grants import PREFIXES
 from acns.datapath.nft import Nft
 from acns.datapath.routes import Routes
+from acns.datapath.ruleset import Grants, Ruleset
 from acns.dns import pattern
 from acns.dns.pattern import FQDNSelector
 from acns.policy import model
-from acns.policy.numbers import GRANT_RANGE, NumberRegistry
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -38,7 +41,11 @@ DEADLINE_S = 10.0
 POD_A, POD_B, NODE = "10.244.1.3", "10.244.1.4", "172.18.0.2"
 SERVER, OTHER_SERVER, REMOTE_POD = "203.0.113.7", "203.0.113.8", "10.244.0.3"
 CLUSTER_IP, HAIRPIN_IP = "10.96.0.10", "10.96.0.77"
+POD_A6, POD_B6, INTERNET6, NODE6 = "fd00:10:244:1::a", "fd00:10:244:1::b", "2001:db8::7", "fd00:10:244:1::1"
 API = pattern.match_name("api.example.com")
+
+ORIGIN = model.Origin("ns/policy", "egress", 0, "policy.yaml", 7, 3)
+FREE = model.DirectionPolicy()
 
 LOOPBACK = "ip link set lo up"
 
@@ -51,13 +58,13 @@ ip link add veth-b type veth peer name eth0 netns $POD_B
 ip link add eth0 type veth peer name eth0 netns $INTERNET
 for pod in a b; do
     ip addr add 10.244.1.1/32 dev veth-$pod
-    ip -6 addr add fd00:10:244:1::1/128 dev veth-$pod nodad
+    ip -6 addr add {NODE6}/128 dev veth-$pod nodad
     ip link set veth-$pod up
 done
 ip route add {POD_A} dev veth-a scope host
 ip route add {POD_B} dev veth-b scope host
-ip -6 route add fd00:10:244:1::a dev veth-a
-ip -6 route add fd00:10:244:1::b dev veth-b
+ip -6 route add {POD_A6} dev veth-a
+ip -6 route add {POD_B6} dev veth-b
 ip addr add {NODE}/24 dev eth0
 ip -6 addr add fd00:18::2/64 dev eth0 nodad
 ip link set eth0 up
@@ -98,7 +105,7 @@ ip addr add 172.18.0.1/24 dev eth0
 ip -6 addr add fd00:18::1/64 dev eth0 nodad
 ip link set eth0 up
 for address in {SERVER} {OTHER_SERVER} {REMOTE_POD}; do ip addr add $address/32 dev lo; done
-ip -6 addr add 2001:db8::7/128 dev lo nodad
+ip -6 addr add {INTERNET6}/128 dev lo nodad
 ip route add 10.244.1.0/24 via {NODE}
 ip -6 route add fd00:10:244:1::/64 via fd00:18::2
 """
@@ -137,11 +144,14 @@ class NetNS:
         """A script in the namespace."""
         return self.run("sh", "-c", script, env=env)
 
-    def socket(self, family: int, kind: int, *options: tuple[int, int, int]) -> socket.socket:
-        """A socket of the namespace, closed with the namespace; raw ones speak TCP."""
-        protocol = socket.IPPROTO_TCP if kind == socket.SOCK_RAW else 0
+    def socket(
+        self, family: int, kind: int, *options: tuple[int, int, int], protocol: int = 0
+    ) -> socket.socket:
+        """A socket of the namespace, closed with the namespace."""
         made: socket.socket = self.do(socket.socket, family, kind, protocol)
         made.settimeout(DEADLINE_S)
+        if kind == socket.SOCK_STREAM:  # gone when closed, also what it accepts: no retries into later tests
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))
         for option in options:
             made.setsockopt(*option)
         self._sockets.append(made)
@@ -153,9 +163,16 @@ class NetNS:
 
     def tcp_segments_received(self) -> int:
         """TCP segments that reached this namespace's stack."""
+        return self._statistic("Tcp", "InSegs")
+
+    def icmp_received(self) -> int:
+        """ICMP messages that reached this namespace's stack."""
+        return self._statistic("Icmp", "InMsgs")
+
+    def _statistic(self, protocol: str, name: str) -> int:
         lines = self.read("/proc/thread-self/net/snmp").splitlines()
-        names, values = (line.split() for line in lines if line.startswith("Tcp:"))
-        return int(values[names.index("InSegs")])
+        names, values = (line.split() for line in lines if line.startswith(f"{protocol}:"))
+        return int(values[names.index(name)])
 
     def close_sockets(self) -> None:
         """Close what the tests opened."""
@@ -187,15 +204,18 @@ class World:
     internet: NetNS
     nft: Nft
     routes: Routes
-    grants: NumberRegistry = field(default_factory=lambda: NumberRegistry("grants", *GRANT_RANGE))
-    ruleset: ruleset.Ruleset | None = None
+    grants: Grants = field(default_factory=Grants.fresh)
+    groups: dict[str, frozenset[IPv4Address]] = field(default_factory=dict)
+    ruleset: Ruleset | None = None
 
     # --- policy ------------------------------------------------------------------------------------------
 
-    def allow(self, peer: model.Peer, port: int | None = None, protocol: str = "TCP") -> model.Allow:
-        """One atom."""
-        ports = None if port is None else model.Ports(model.Protocol(protocol), port, port)
-        return model.Allow(peer, ports, model.Origin("ns/policy", "egress", 0, "policy.yaml", 7, 3))
+    def allow(self, peer: model.Peer, port: int | None = None, protocol: str = "TCP") -> model.Match:
+        """One atom of an allow (or deny) rule."""
+        return self.match(peer, None if port is None else model.Ports(model.Protocol(protocol), port, port))
+
+    def match(self, peer: model.Peer, traffic: model.Traffic) -> model.Match:
+        return model.Match(peer, traffic, ORIGIN)
 
     def fqdn(self, selector: FQDNSelector = API) -> model.FQDN:
         return model.FQDN(selector)
@@ -204,12 +224,12 @@ class World:
         return model.CIDRs("cidr:" + ",".join(networks), tuple(map(IPv4Network, networks)))
 
     def pods(self, key: str, *addresses: str) -> model.Addresses:
-        return model.Addresses(key, frozenset(map(IPv4Address, addresses)))
+        """A selector, and the pods that it selects from now on."""
+        self.groups[key] = frozenset(map(IPv4Address, addresses))
+        return model.Addresses(key)
 
     def dns(self, servers: model.DNSServers) -> model.DNSAllow:
-        return model.DNSAllow(
-            servers, None, True, model.Origin("ns/policy", "egress", 1, "policy.yaml", 9, 3)
-        )
+        return model.DNSAllow(servers, None, True, ORIGIN)
 
     def kube_dns(self) -> model.DNSServers:
         exact = {(address, protocol) for address in (CLUSTER_IP, REMOTE_POD) for protocol in (6, 17)}
@@ -220,31 +240,56 @@ class World:
             ),
         )
 
-    def policy(self, *allows: model.Allow, dns: tuple[model.DNSAllow, ...] = ()) -> model.NodePolicy:
-        """Pod a restricted to this, pod b free."""
+    def only(self, *allows: model.Match, deny: tuple[model.Match, ...] = ()) -> model.DirectionPolicy:
+        """A direction that is enforced."""
+        return model.DirectionPolicy(True, allows, deny)
+
+    def policy(
+        self,
+        *,
+        a: model.DirectionPolicy = FREE,
+        to_a: model.DirectionPolicy = FREE,
+        b: model.DirectionPolicy = FREE,
+        to_b: model.DirectionPolicy = FREE,
+        dns: tuple[model.DNSAllow, ...] = (),
+    ) -> model.NodePolicy:
+        """Egress of pod a, ingress to it, and the same for pod b."""
         pod_a = model.Endpoint("ns", "a", IPv4Address(POD_A), frozenset())
         pod_b = model.Endpoint("ns", "b", IPv4Address(POD_B), frozenset())
         return model.NodePolicy(
             node="node",
-            endpoints=(model.EndpointPolicy(pod_a, True, allows, dns), model.EndpointPolicy(pod_b, False)),
+            endpoints=(model.EndpointPolicy(pod_a, a, to_a, dns), model.EndpointPolicy(pod_b, b, to_b)),
             cluster_addresses=frozenset(map(IPv4Address, (POD_A, POD_B, REMOTE_POD, NODE))),
             service_addresses=frozenset(map(IPv4Address, (CLUSTER_IP, HAIRPIN_IP))),
             node_addresses=frozenset({IPv4Address(NODE)}),
+            groups=dict(self.groups),
         )
 
     def apply(
         self,
-        *allows: model.Allow,
+        *allows: model.Match,
+        deny: tuple[model.Match, ...] = (),
         dns: tuple[model.DNSAllow, ...] = (),
         learned: Mapping[str, float] | None = None,
         interfaces: Mapping[IPv4Address, str] | None = None,
     ) -> str:
-        """Restrict pod a to these; the transaction's text."""
-        node = self.policy(*allows, dns=dns)
-        if interfaces is None:
-            interfaces = self.routes.interfaces(policy.endpoint.address for policy in node.endpoints)
+        """Restrict pod a's egress to these, and nothing else; the transaction's text."""
+        return self.enforce(
+            self.policy(a=self.only(*allows, deny=deny), dns=dns), learned=learned, interfaces=interfaces
+        )
+
+    def enforce(
+        self,
+        node: model.NodePolicy,
+        *,
+        learned: Mapping[str, float] | None = None,
+        interfaces: Mapping[IPv4Address, str] | None = None,
+        **options: Any,
+    ) -> str:
+        """Bring the kernel to this policy; the transaction's text."""
         timeouts = {IPv4Address(address): timeout_s for address, timeout_s in (learned or {}).items()}
-        self.ruleset = ruleset.compile_ruleset(node, interfaces, self.grants, {API: timeouts})
+        places = self.routes.interfaces() if interfaces is None else interfaces
+        self.ruleset = ruleset.compile_ruleset(node, places, self.grants, {API: timeouts}, **options)
         text = ruleset.transaction(self.nft.inventory(), self.ruleset)
         self.nft.apply(text)
         return text
@@ -252,15 +297,41 @@ class World:
     def elements(self, **options: bool) -> Elements:
         return self.node.do(Elements, **options)
 
+    def remove_proxy_route(self) -> None:
+        """Take away what `Routes.ensure_proxy_route` makes."""
+        self.node.run("ip", "rule", "del", "pref", str(constants.RULE_PREF), check=False)
+        self.node.run("ip", "route", "flush", "table", str(constants.ROUTE_TABLE), check=False)
+
     def counter(self, name: str) -> int:
         """Packets of a named counter."""
         return self.nft.counters()[name][0]
 
-    def dropped(self, direction: str = "eg") -> int:
-        """Packets that the closing rules of pod a's chains dropped (`eg`: sent, `in`: coming back)."""
-        return sum(
-            packets for name, (packets, _) in self.nft.counters().items() if name.startswith(f"{direction}_")
-        )
+    def dropped(self, *prefixes: str) -> int:
+        """Packets dropped by counters of these kinds: `eg`, `er`, `in`, `ir` are what no rule allows (sent
+        by a pod, answers to it, sent to a pod, its answers), `de` and `di` what a rule denies."""
+        wanted = tuple(f"{prefix}_" for prefix in prefixes or ("eg",))
+        return sum(packets for name, (packets, _) in self.nft.counters().items() if name.startswith(wanted))
+
+    def drops(self) -> int:
+        """IPv4 packets dropped, for whatever reason of ours. (IPv6 is never silent: links announce
+        themselves.)"""
+        reasons = [counter for counter in base.COUNTERS if counter != "ipv6"]
+        return self.dropped("eg", "er", "in", "ir", "de", "di") + sum(map(self.counter, reasons))
+
+    def rule(self, text: str, *, deny: bool = False) -> str:
+        """The id of the rule that says this, in the policy last applied."""
+        assert self.ruleset is not None
+        described = self.ruleset.descriptions.items()
+        (found,) = [id_ for id_, one in described if (one.kind, one.text, one.deny) == ("rule", text, deny)]
+        return found
+
+    def rule_of(self, direction: model.Direction) -> str:
+        """The id of the only rule that allows something in that direction."""
+        assert self.ruleset is not None
+        (found,) = [name for name in self.ruleset.counters if name.startswith(PREFIXES[direction])]
+        return found
+
+    until = staticmethod(poll)
 
     # --- traffic -----------------------------------------------------------------------------------------
 
@@ -275,6 +346,16 @@ class World:
         made.bind((address, port))
         return made
 
+    def udp6(self, where: NetNS, port: int = 0) -> socket.socket:
+        made = where.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        made.bind((self.address6(where), port))
+        return made
+
+    def address6(self, where: NetNS) -> str:
+        """The address that others reach it at."""
+        ends = ((self.a, POD_A6), (self.b, POD_B6), (self.internet, INTERNET6), (self.node, NODE6))
+        return next(address for one, address in ends if one is where)
+
     def connect(self, where: NetNS, address: str, port: int) -> socket.socket:
         """A connection that must come about."""
         client = where.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -288,9 +369,36 @@ class World:
         server.sendall(b"pong")
         assert client.recv(100) == b"pong"
 
+    @contextlib.contextmanager
+    def download(self, server: socket.socket, client: socket.socket) -> Iterator[None]:
+        """The server sends without end and the client reads all it gets; the client itself sends nothing."""
+        stop = threading.Event()
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                while not stop.is_set():
+                    server.sendall(b"x" * 4096)
+
+        def read() -> None:
+            with contextlib.suppress(OSError):
+                while not stop.is_set() and client.recv(65536):
+                    pass
+
+        threads = [threading.Thread(target=send), threading.Thread(target=read)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for one in (server, client):
+                one.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join(10)
+
     def is_connected(self, where: NetNS, address: str, port: int) -> bool:
         """Whether a connection comes about, or the kernel on the node counts its SYN as dropped."""
-        before = self.dropped()
+        before = self.dropped("eg", "in", "de", "di")
         client = where.socket(socket.AF_INET, socket.SOCK_STREAM)
         client.setblocking(False)
         client.connect_ex((address, port))
@@ -298,9 +406,12 @@ class World:
         def outcome() -> str:
             if client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0 and _has_peer(client):
                 return "connected"
-            return "dropped" if self.dropped() > before else ""
+            return "dropped" if self.dropped("eg", "in", "de", "di") > before else ""
 
-        return poll(outcome, f"{address}:{port} connected or dropped") == "connected"
+        connected = poll(outcome, f"{address}:{port} connected or dropped") == "connected"
+        if not connected:
+            client.close()  # it would go on trying
+        return connected
 
 
 def _has_peer(client: socket.socket) -> bool:
@@ -323,8 +434,8 @@ def four_namespaces() -> Iterator[dict[str, NetNS]]:
     try:
         node, a, b, internet = spaces.values()
         node.shell(NODE_SETUP, POD_A=str(a.tid), POD_B=str(b.tid), INTERNET=str(internet.tid))
-        a.shell(POD_SETUP, ADDRESS=POD_A, ADDRESS6="fd00:10:244:1::a")
-        b.shell(POD_SETUP, ADDRESS=POD_B, ADDRESS6="fd00:10:244:1::b")
+        a.shell(POD_SETUP, ADDRESS=POD_A, ADDRESS6=POD_A6)
+        b.shell(POD_SETUP, ADDRESS=POD_B, ADDRESS6=POD_B6)
         internet.shell(INTERNET_SETUP)
         yield spaces
     finally:
@@ -347,18 +458,28 @@ def world(four_namespaces: dict[str, NetNS]) -> Iterator[World]:
         for space in four_namespaces.values():
             space.close_sockets()
         nft.remove()
-        routes.remove_proxy_route()
+        made.remove_proxy_route()
         node.run("conntrack", "-F", check=False)
         nft.close()
         routes.close()
 
 
-@pytest.fixture
-def alone() -> Iterator[NetNS]:
-    """An empty namespace."""
+def _empty() -> Iterator[NetNS]:
     space = NetNS()
     try:
         space.shell(LOOPBACK)
         yield space
     finally:
         space.close()
+
+
+@pytest.fixture
+def alone() -> Iterator[NetNS]:
+    """An empty namespace."""
+    yield from _empty()
+
+
+@pytest.fixture
+def another() -> Iterator[NetNS]:
+    """One more."""
+    yield from _empty()

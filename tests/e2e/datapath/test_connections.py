@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -18,34 +19,6 @@ pytestmark = pytest.mark.root
 
 SERVER, OTHER, POD_A = "203.0.113.7", "203.0.113.8", "10.244.1.3"
 API_SET = ruleset.fqdn_set_name(pattern.match_name("api.example.com"))
-
-
-@contextlib.contextmanager
-def download(server: socket.socket, client: socket.socket) -> Iterator[None]:
-    """The server sends without end and the client reads all it gets; the client itself sends nothing."""
-    stop = threading.Event()
-
-    def send() -> None:
-        with contextlib.suppress(OSError):
-            while not stop.is_set():
-                server.sendall(b"x" * 4096)
-
-    def read() -> None:
-        with contextlib.suppress(OSError):
-            while not stop.is_set() and client.recv(65536):
-                pass
-
-    threads = [threading.Thread(target=send), threading.Thread(target=read)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for one in (server, client):
-            one.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(10)
 
 
 def connected(world: Any) -> tuple[socket.socket, socket.socket]:
@@ -77,7 +50,7 @@ def test_an_expired_element_closes_for_new_connections_only(world: Any, until: A
 
 def test_an_edit_that_keeps_the_rule_keeps_connection_counter_and_addresses(world: Any) -> None:
     client, peer = connected(world)
-    (rule,) = [name for name in world.nft.counters() if name.startswith("r_")]
+    (rule,) = [name for name in world.nft.counters() if name.startswith("re_")]
     assert world.counter(rule) > 0
     world.elements().delete({API_SET: [socket.inet_aton(SERVER)]})
     world.elements().put({API_SET: {socket.inet_aton(OTHER): 500}})
@@ -90,24 +63,24 @@ def test_an_edit_that_keeps_the_rule_keeps_connection_counter_and_addresses(worl
 
 def test_taking_the_rule_away_cuts_a_running_transfer_both_ways(world: Any, until: Any) -> None:
     client, peer = connected(world)
-    with download(peer, client):
+    with world.download(peer, client):
         start = world.a.tcp_segments_received()
         until(lambda: world.a.tcp_segments_received() > start + 20, "the transfer runs")
         world.apply(world.allow(model.Host(), 22))
-        until(lambda: world.dropped("in"), "the server's segments are dropped")
+        until(lambda: world.dropped("er"), "the server's segments are dropped")
         arrived, answered = world.a.tcp_segments_received(), world.internet.tcp_segments_received()
         client.send(b"can you hear me?")
-        dropped = world.dropped("in")
-        until(lambda: world.dropped("eg") and world.dropped("in") > dropped, "both ways dropped")
+        dropped = world.dropped("er")
+        until(lambda: world.dropped("eg") and world.dropped("er") > dropped, "both ways dropped")
         assert world.a.tcp_segments_received() == arrived
         assert world.internet.tcp_segments_received() == answered
 
 
 def test_a_cut_connection_does_not_come_back_when_conntrack_forgets_it(world: Any, until: Any) -> None:
     client, peer = connected(world)
-    with download(peer, client):
+    with world.download(peer, client):
         world.apply(world.allow(model.Host(), 22))
-        until(lambda: world.dropped("in"), "the server's segments are dropped")
+        until(lambda: world.dropped("er"), "the server's segments are dropped")
         world.node.run("conntrack", "-F")
         arrived = world.a.tcp_segments_received()
         until(lambda: world.counter("midstream") > 1, "picked up from mid-stream, and dropped")
@@ -128,15 +101,29 @@ def test_a_rule_that_covers_the_old_one_keeps_even_a_connection_that_only_receiv
     world: Any, until: Any, replacement: str
 ) -> None:
     client, peer = connected(world)
-    with download(peer, client):
+    with world.download(peer, client):
         if replacement == "a wider rule":
             world.apply(world.allow(world.cidr("203.0.113.0/24")))
         else:
             world.apply(world.allow(world.fqdn()), learned={})
-        assert world.dropped("in") == 0
+        assert world.dropped("er") == 0
         start = world.a.tcp_segments_received()
         until(lambda: world.a.tcp_segments_received() > start + 100, "the transfer goes on")
-        assert world.dropped("in") == 0
+        assert world.dropped("er") == 0
+
+
+@pytest.mark.parametrize("peer", ["a name", "a CIDR", "the world"])
+def test_a_pod_that_takes_over_an_address_does_not_inherit_its_connections(
+    world: Any, until: Any, peer: str
+) -> None:
+    client, _ = connected(world)
+    peers = {"a name": world.fqdn(), "a CIDR": world.cidr("203.0.113.0/24"), "the world": model.World()}
+    policy = world.policy(a=world.only(world.allow(peers[peer], 443)))
+    world.enforce(policy)
+    assert world.drops() == 0
+    world.enforce(replace(policy, cluster_addresses=policy.cluster_addresses | {IPv4Address(SERVER)}))
+    client.send(b"?")
+    until(world.dropped, "cut")
 
 
 def test_a_connection_from_before_the_policy_is_judged_by_it(world: Any, until: Any) -> None:
@@ -212,6 +199,5 @@ def test_live_destinations_are_those_of_granted_connections(world: Any, until: A
     world.connect(world.internet, POD_A, 8080)
     inbound.accept()
     assert world.node.do(conntrack.live_destinations) == {socket.inet_aton(SERVER)}
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()  # by reset
     until(lambda: not world.node.do(conntrack.live_destinations), "ended, though remembered", deadline_s=5)

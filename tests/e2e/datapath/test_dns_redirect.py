@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from acns.policy import model
 
 pytestmark = pytest.mark.root
 
-CLUSTER_IP, REMOTE_POD, POD_A, SERVER = "10.96.0.10", "10.244.0.3", "10.244.1.3", "203.0.113.7"
+CLUSTER_IP, REMOTE_POD, POD_A = "10.96.0.10", "10.244.0.3", "10.244.1.3"
+SERVER, OTHER_SERVER = "203.0.113.7", "203.0.113.8"
 
 IP_TRANSPARENT, IP_RECVORIGDSTADDR, SO_MARK = 19, 20, 36
 TRANSPARENT = (socket.SOL_IP, IP_TRANSPARENT, 1)
@@ -79,7 +81,7 @@ def test_without_a_resolver_queries_reach_nobody(world: Any, server: str, routed
     backend_tcp = world.listen(world.internet, REMOTE_POD, 53)
     world.apply(world.allow(model.Everything()), dns=(world.dns(world.kube_dns()),))
     if not routed:
-        world.routes.remove_proxy_route()
+        world.remove_proxy_route()
     world.udp(world.a, POD_A).sendto(b"?", (server, 53))
     tcp = world.a.socket(socket.AF_INET, socket.SOCK_STREAM)
     tcp.settimeout(0.2)
@@ -93,7 +95,7 @@ def test_without_the_routing_rule_queries_reach_nobody(world: Any) -> None:
     backend = world.udp(world.internet, REMOTE_POD, 53)
     world.apply(world.allow(model.Everything()), dns=(world.dns(world.kube_dns()),))
     resolver = udp_resolver(world)
-    world.routes.remove_proxy_route()
+    world.remove_proxy_route()
     world.udp(world.a, POD_A).sendto(b"?", (REMOTE_POD, 53))
     (redirected,) = [name for name in world.nft.counters() if name.startswith("q_")]
     assert world.counter(redirected) == 1
@@ -118,8 +120,6 @@ def test_other_servers_ports_and_pods_are_not_redirected(world: Any) -> None:
 
 
 def test_a_network_of_servers_means_no_pod_and_no_service(world: Any) -> None:
-    from ipaddress import IPv4Network
-
     anywhere = model.DNSServers(
         "cidr", networks=(IPv4Network("0.0.0.0/0"),), ports=frozenset({(17, 53), (6, 5353)})
     )
@@ -133,6 +133,30 @@ def test_a_network_of_servers_means_no_pod_and_no_service(world: Any) -> None:
         assert backend.recv(100) == b"inside"
     client.sendto(b"tcp only", (SERVER, 5353))
     assert_silent(resolver)
+
+
+def test_a_denied_server_of_a_network_is_neither_redirected_nor_reached(world: Any, until: Any) -> None:
+    anywhere = model.DNSServers("cidr", networks=(IPv4Network("0.0.0.0/0"),), ports=frozenset({(17, 53)}))
+    other = world.udp(world.internet, OTHER_SERVER, 53)
+    allow, deny = world.allow(model.World()), world.allow(world.cidr(f"{OTHER_SERVER}/32"), 53, "ANY")
+    world.apply(allow, deny=(deny,), dns=(world.dns(anywhere),))
+    resolver, client = udp_resolver(world), world.udp(world.a, POD_A)
+    client.sendto(b"denied", (OTHER_SERVER, 53))
+    until(lambda: world.dropped("de") == 1, "dropped by the deny")
+    client.sendto(b"allowed", (SERVER, 53))
+    assert receive(resolver)[0] == b"allowed"
+    assert_silent(resolver, other)
+
+
+def test_a_deny_of_networks_means_no_service(world: Any) -> None:
+    """Before translation a ClusterIP looks like any address; it is a pod, which no CIDR selects."""
+    everything = model.DNSServers(
+        "everything", networks=(IPv4Network("0.0.0.0/0"),), ports=frozenset({(17, 53)}), outside_only=False
+    )
+    world.apply(deny=(world.allow(world.cidr("0.0.0.0/0")),), dns=(world.dns(everything),))
+    resolver, client = udp_resolver(world), world.udp(world.a, POD_A)
+    client.sendto(b"a pod, in truth", (CLUSTER_IP, 53))
+    assert receive(resolver)[2] == (CLUSTER_IP, 53)
 
 
 def assert_silent(*listeners: socket.socket) -> None:

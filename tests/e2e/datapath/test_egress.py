@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from acns.datapath import ruleset
+from acns.datapath.ruleset import Grants
 from acns.dns import pattern
+from acns.errors import Bug
 from acns.policy import model
 
 pytestmark = pytest.mark.root
@@ -138,6 +141,49 @@ def test_a_restricted_pod_without_known_interface_is_shut(world: Any) -> None:
     assert world.is_connected(world.a, SERVER, 443)
 
 
+@pytest.mark.parametrize("where", ["world", "node"])
+def test_a_restricted_pod_without_known_interface_is_answered_by_nobody(
+    world: Any, until: Any, where: str
+) -> None:
+    target, address = (world.internet, SERVER) if where == "world" else (world.node, NODE)
+    server, client = world.udp(target, address, 5000), world.udp(world.a, POD_A)
+    allow = world.allow(model.Everything())
+    world.apply(allow)
+    client.sendto(b"?", (address, 5000))
+    _, source = server.recvfrom(10)
+    world.apply(allow, interfaces={})
+    with contextlib.suppress(PermissionError):  # what the node itself is told of a drop
+        server.sendto(b"!", source)
+    until(lambda: world.counter("unplaced") == 1, "dropped")
+    client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.recv(10)
+
+
+@pytest.mark.parametrize("direction", list(model.Direction))
+def test_while_a_restricted_pod_has_no_known_interface_ipv6_passes_at_known_ones_only(
+    world: Any, until: Any, direction: model.Direction
+) -> None:
+    """Its own addresses are not known, so any interface that nobody knows may be its."""
+    egress = direction is model.Direction.EGRESS
+    only_b = {address: link for address, link in world.routes.interfaces().items() if str(address) == POD_B}
+    restricted = world.policy(**{"a" if egress else "to_a": world.only(world.allow(model.Everything()))})
+    world.enforce(restricted, interfaces=only_b, uplinks=world.routes.uplinks())
+    servers = {where: world.udp6(where, 5000) for where in (world.internet, world.a, world.b)}
+    sender, receiver = (world.a, world.internet) if egress else (world.internet, world.a)
+    servers[sender].sendto(b"closed", (world.address6(receiver), 5000))
+    until(lambda: world.counter("ipv6"), "dropped")
+    sender, receiver = (world.b, world.internet) if egress else (world.internet, world.b)
+    servers[sender].sendto(b"open", (world.address6(receiver), 5000))
+    assert servers[receiver].recv(10) == b"open"
+    if not egress:  # what it opens itself is answered
+        servers[world.a].sendto(b"?", (world.address6(world.internet), 5001))
+        world.udp6(world.internet, 5001).sendto(b"!", (world.address6(world.a), 5000))
+        assert servers[world.a].recv(10) == b"!"
+    world.enforce(restricted)
+    assert "@known_ifaces" not in world.nft.list()
+
+
 def test_ipv6_of_a_restricted_pod_is_refused_at_once(world: Any) -> None:
     world.listen(world.internet, "2001:db8::7", 443, socket.AF_INET6)
     free = world.a.socket(socket.AF_INET6, socket.SOCK_STREAM)
@@ -158,15 +204,26 @@ def test_ipv6_of_a_restricted_pod_is_refused_at_once(world: Any) -> None:
     neighbour.connect(("2001:db8::7", 443))
 
 
+def test_nobody_answers_a_restricted_pod_over_ipv6_any_more(world: Any, until: Any) -> None:
+    server, client = world.udp6(world.internet, 5000), world.udp6(world.a)
+    world.enforce(world.policy())
+    client.sendto(b"?", (world.address6(world.internet), 5000))
+    _, source = server.recvfrom(10)
+    world.apply(world.allow(model.Everything()))
+    server.sendto(b"!", source)
+    until(lambda: world.counter("ipv6"), "dropped")
+    client.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.recv(10)
+
+
 def test_neighbour_discovery_of_a_restricted_pod_goes_on(world: Any) -> None:
     world.apply()
-    before = world.counter("ipv6")
     world.a.run("ip", "-6", "neigh", "flush", "dev", "eth0")
     world.node.run("ip", "-6", "neigh", "flush", "dev", "veth-a")
     client = world.a.socket(socket.AF_INET6, socket.SOCK_STREAM)
-    with pytest.raises(ConnectionRefusedError):
+    with pytest.raises(ConnectionRefusedError):  # by the node, which had to find the pod for that
         client.connect(("2001:db8::7", 443))
-    assert world.counter("ipv6") == before + 1  # the SYN, no solicitation
 
 
 def test_answers_of_connections_opened_to_the_pod_pass(world: Any) -> None:
@@ -185,7 +242,8 @@ def test_segments_that_belong_to_no_connection_reach_a_restricted_pod_only_from_
     world.apply(world.allow(model.World()))
     before = world.a.tcp_segments_received()
     for where in (world.internet, world.node):
-        where.socket(socket.AF_INET, socket.SOCK_RAW).sendto(reset, (POD_A, 0))
+        raw = where.socket(socket.AF_INET, socket.SOCK_RAW, protocol=socket.IPPROTO_TCP)
+        raw.sendto(reset, (POD_A, 0))
     until(lambda: world.counter("invalid") and world.a.tcp_segments_received() > before, "both were seen")
     assert world.a.tcp_segments_received() == before + 1
     assert world.counter("invalid") == 1
@@ -239,17 +297,26 @@ def test_the_second_application_of_a_policy_changes_nothing(world: Any) -> None:
 
 
 def test_grants_are_read_back_from_the_kernel(world: Any) -> None:
-    world.apply(world.allow(world.fqdn(), 443), world.allow(model.World(), 80))
-    assert world.nft.inventory().grants == world.grants.known()
+    policy = world.policy(
+        a=world.only(world.allow(world.fqdn(), 443)), to_a=world.only(world.allow(model.World(), 80))
+    )
+    world.enforce(policy)
+    assert world.nft.inventory().grants == {**world.grants.egress.known(), **world.grants.ingress.known()}
+    found = Grants.fresh()
+    found.adopt(world.nft.inventory().grants)
+    assert (found.egress.known(), found.ingress.known()) == (
+        world.grants.egress.known(),
+        world.grants.ingress.known(),
+    )
 
 
 def test_drift_is_repaired(world: Any) -> None:
     world.listen(world.internet, SERVER, 443)
     world.apply(world.allow(world.fqdn(), 443))
     world.nft.apply(
-        "flush chain inet acns pre_egress\n"
-        "flush map inet acns egress\n"
-        'delete element inet acns v6_blocked { "veth-a" }\n'
+        "flush chain inet acns pre_pods\n"
+        "flush map inet acns from_pod\n"
+        'delete element inet acns v6_from { "veth-a" }\n'
         "add set inet acns stranger { type ipv4_addr; }\n"
         "add chain inet acns intruder\n"
         "add rule inet acns intruder ip daddr @stranger accept\n"
@@ -261,11 +328,12 @@ def test_drift_is_repaired(world: Any) -> None:
     assert "stranger" not in world.nft.list()
 
 
-def test_a_refused_transaction_says_where_and_changes_nothing(world: Any) -> None:
-    from acns.errors import Bug
-
+@pytest.mark.parametrize("comment", ["", ' comment "familiar"'], ids=["nft's", "ours"])
+def test_a_refused_transaction_says_where_and_changes_nothing(world: Any, comment: str) -> None:
     world.apply(world.allow(world.fqdn(), 443))
     before = world.nft.inventory()
     with pytest.raises(Bug, match=r"\^"):
-        world.nft.apply("add chain inet acns new\nadd rule inet acns new ip daddr @nowhere accept\n")
+        world.nft.apply(
+            f"add chain inet acns new\nadd rule inet acns new ip daddr @nowhere accept{comment}\n"
+        )
     assert world.nft.inventory() == before

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from acns.datapath.elements import Elements, GenerationChanged, NoSuchSet
+from acns.datapath.elements import Elements, NoSuchSet
 from acns.datapath.nft import Nft
+from acns.errors import Bug
 
 pytestmark = pytest.mark.root
 
@@ -76,15 +77,26 @@ def test_deleting_what_is_not_there_is_no_error_and_deletes_the_rest(elements: E
     assert elements.read("one") == {}
 
 
-def test_a_batch_for_an_older_generation_is_refused(elements: Elements, nft: Nft) -> None:
-    generation = elements.generation()
-    elements.put({"one": {ONE: 10.0}}, generation=generation)
-    nft.apply("add set inet acns three { type ipv4_addr; }\n")
-    with pytest.raises(GenerationChanged):
-        elements.put({"one": {TWO: 10.0}}, generation=generation + 1)
-    assert elements.read("one").keys() == {ONE}
-    elements.put({"one": {TWO: 10.0}}, generation=elements.generation())
-    assert elements.read("one").keys() == {ONE, TWO}
+def test_the_generation_grows_by_one_with_every_commit_and_with_nothing_else(
+    elements: Elements, nft: Nft
+) -> None:
+    before = elements.generation()
+    nft.apply(
+        "add set inet acns three { type ipv4_addr; }\n# commit\nadd set inet acns four { type mark; }\n"
+    )
+    assert elements.generation() == nft.generation() == before + 2
+    elements.put({"one": {ONE: 10.0}})
+    elements.delete({"one": [ONE]})
+    assert elements.generation() == before + 4
+    with pytest.raises(Bug):
+        nft.apply("add rule inet acns nowhere accept\n")
+    with pytest.raises(NoSuchSet):
+        elements.put({"gone": {ONE: 10.0}})
+    nft.list()
+    nft.inventory()
+    nft.counters()
+    elements.read("one")
+    assert nft.generation() == before + 4
 
 
 def test_many_elements_are_written_and_all_are_read_back(elements: Elements) -> None:

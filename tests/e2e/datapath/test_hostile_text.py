@@ -26,11 +26,11 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_selector_text_breaks_out_of_a_comment(world: Any, text: str) -> None:
-    allows = world.allow(world.pods(text, "10.244.1.4"), 80), world.allow(world.pods("honest", "10.244.1.4"))
-    world.apply(*allows)
-    assert world.apply(*allows) == ""
+    peers = world.pods(text, "10.244.1.4"), world.pods("honest", "10.244.1.4")
+    matches = tuple(world.allow(peer, 80) for peer in peers)
+    policy = world.policy(a=world.only(*matches, deny=matches), to_a=world.only(*matches, deny=matches))
+    world.enforce(policy)
+    assert world.enforce(policy) == ""
     found = world.nft.inventory().chain_rules
-    assert found == {
-        name: tuple(rule.id for rule in chain.rules) for name, chain in world.ruleset.chains.items()
-    }
+    assert found == {name: chain.ids for name, chain in world.ruleset.chains.items()}
     assert any(one.text.startswith(text) for one in ruleset.describe(world.ruleset).values())

@@ -32,7 +32,7 @@ def test_a_pods_interface_is_the_one_its_own_route_names(alone: Any, table: Rout
         f"ip route add {REMOTE} via 172.18.0.1 && ip route add 10.244.1.0/24 dev x\n"
         f"ip route add {ABSENT} dev x scope host table 77\n"
     )
-    assert table.interfaces([POD, REMOTE, ABSENT, IPv4Address("172.18.0.2")]) == {POD: "veth83ab05c1"}
+    assert table.interfaces() == {POD: "veth83ab05c1"}
 
 
 def test_a_new_route_is_noticed(alone: Any, table: Routes) -> None:
@@ -60,16 +60,6 @@ def test_half_of_it_is_completed(alone: Any, table: Routes) -> None:
     alone.run("ip", "route", "flush", "table", "2005")
     assert table.ensure_proxy_route()
     assert not table.ensure_proxy_route()
-
-
-def test_removing_leaves_nothing_and_may_be_repeated(alone: Any, table: Routes) -> None:
-    before = alone.run("ip", "rule")
-    table.ensure_proxy_route()
-    alone.run("ip", "rule", "add", "pref", "8", "fwmark", "0x200/0xf00", "lookup", "2006")
-    table.remove_proxy_route()
-    table.remove_proxy_route()
-    assert alone.run("ip", "rule").replace("8:\tfrom all fwmark 0x200/0xf00 lookup 2006\n", "") == before
-    assert alone.run("ip", "route", "show", "table", "2005", check=False) == ""
 
 
 def test_sysctls_that_break_the_data_path_are_reported_with_the_remedy(alone: Any) -> None:

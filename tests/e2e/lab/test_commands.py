@@ -279,7 +279,7 @@ def test_check_exits_1_while_a_policy_is_missing_and_up_brings_it_back(
 
 
 def is_enforced(node: NodeHandle, pod: str) -> bool:
-    return bool(node.shim.http_get("/readyz").json()["endpoints"][pod]["enforced"])
+    return bool(node.shim.http_get("/readyz").json()["endpoints"][pod]["enforced"] != "none")
 
 
 def test_logs_of_an_agent_are_json_lines(site: Site) -> None:

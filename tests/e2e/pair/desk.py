@@ -88,8 +88,9 @@ class Desk:
             self.write(filename, text)
 
     def problems(self) -> list[str]:
-        """What the shim finds wrong with the files, in its own words."""
-        return list(self.node.shim.http_get("/readyz").json()["problems"])
+        """What the shim finds wrong (not only doubtful) with the files, in its own words."""
+        found = self.node.shim.http_get("/readyz").json()["problems"]
+        return [problem for problem in found if " warning: " not in problem]
 
     def in_kernel(self, name: str) -> bool:
         """Whether any rule or set of the kernel is about that name."""

@@ -19,7 +19,7 @@ class Recorder:
         self.batches: list[list[int]] = []
         self.losses = 0
 
-    def batch(self, messages: Sequence[Message], what: str, *, generation: int | None = None) -> None:
+    def batch(self, messages: Sequence[Message], what: str) -> None:
         self.batches.append([message.type for message in messages])
         if self.losses:
             self.losses -= 1
@@ -49,10 +49,3 @@ def test_a_batch_whose_answer_was_lost_is_sent_again(recorder: Recorder) -> None
     recorder.losses = 2
     Elements(refresh_by_re_adding=True).put(WANTED)
     assert recorder.batches == [[ADD]] * 3
-
-
-def test_one_that_depends_on_a_generation_is_not(recorder: Recorder) -> None:
-    recorder.losses = 1
-    with pytest.raises(Lost):
-        Elements(refresh_by_re_adding=True).put(WANTED, generation=7)
-    assert recorder.batches == [[ADD]]

@@ -3,201 +3,142 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from acns.datapath import ruleset
-from acns.datapath.model import ChainSpec, Content, Ruleset
+from acns.datapath.model import Content
+from acns.datapath.ruleset import Grants
 from acns.dns import pattern
 from acns.errors import Bug
 from acns.policy import model
-from acns.policy.model import Allow, DNSAllow, DNSServers, EndpointPolicy, NodePolicy, Origin, Ports, Protocol
-from acns.policy.numbers import GRANT_RANGE, NumberRegistry
+from acns.policy.model import ICMP, DNSAllow, DNSServers, Ports, Protocol
 
-API = pattern.match_name("api.example.com")
-ALL = pattern.match_pattern("*.example.com")
-HTTPS = Ports(Protocol.TCP, 443, 443)
-POD_A, POD_B, PEER = (IPv4Address(text) for text in ("10.244.1.3", "10.244.1.4", "10.244.0.3"))
-INTERFACES = {POD_A: "veth-a", POD_B: "veth-b"}
-WHERE = Origin("ns/web", "egress", 0, "web.yaml", 7, 3)
-KUBE_DNS = DNSServers("kube-dns", frozenset({model.ServerAddress(IPv4Address("10.96.0.10"), 17, 53, "dns")}))
+from .policies import (
+    ALL,
+    API,
+    INTERFACES,
+    KUBE_DNS,
+    PEER,
+    POD_A,
+    POD_B,
+    PODS,
+    SHUT,
+    WHERE,
+    chain_of,
+    cidr,
+    compiled,
+    endpoint,
+    link_of,
+    match,
+    node,
+    only,
+    pod_a,
+    texts,
+)
 
-
-def endpoint(
-    pod: str, address: IPv4Address, *allows: Allow, dns: tuple[DNSAllow, ...] = (), enforced: bool = True
-) -> EndpointPolicy:
-    return EndpointPolicy(model.Endpoint("ns", pod, address, frozenset()), enforced, allows, dns)
-
-
-def node(*endpoints: EndpointPolicy) -> NodePolicy:
-    return NodePolicy("n1", endpoints, frozenset({POD_A, POD_B, PEER}), frozenset(), frozenset())
-
-
-def allow(peer: model.Peer, ports: Ports | None = HTTPS, origin: Origin = WHERE) -> Allow:
-    return Allow(peer, ports, origin)
-
-
-def fresh() -> NumberRegistry:
-    return NumberRegistry("grants", *GRANT_RANGE)
+ICMP_ECHO = ICMP(8)
 
 
-def compiled(
-    *endpoints: EndpointPolicy,
-    grants: NumberRegistry | None = None,
-    interfaces: Mapping[IPv4Address, str] = INTERFACES,
-) -> Ruleset:
-    return ruleset.compile_ruleset(node(*endpoints), interfaces, grants or fresh(), {})
+# --- dispatch -----------------------------------------------------------------------------------------------
 
 
-def chain_of(table: Ruleset, map_name: str, address: IPv4Address = POD_A) -> ChainSpec:
-    """The chain that the pod's packets are dispatched to."""
-    elements = table.maps[map_name].elements
-    (name,) = [chain for key, chain in elements.items() if key.endswith(f" {address}")]
-    (link,) = table.chains[name].rules
-    return table.chains[link.text.removeprefix("goto ")]
-
-
-def texts(chain: ChainSpec) -> str:
-    return "\n".join(rule.text for rule in chain.rules)
-
-
-def test_an_unenforced_endpoint_is_known_but_not_dispatched() -> None:
-    table = compiled(endpoint("a", POD_A, enforced=False))
+def test_an_unrestricted_endpoint_is_known_and_let_pass() -> None:
+    table = compiled(pod_a())
     assert table.sets["endpoints"].elements == {'"veth-a" . 10.244.1.3'}
     assert table.sets["pod_ifaces"].elements == {'"veth-a"'}
-    assert all(not one.elements for one in table.maps.values())
-    assert not table.sets["v6_blocked"].elements
+    for map_name in ("from_pod", "to_pod"):
+        assert texts(link_of(table, map_name)) == "accept"
+    assert texts(link_of(table, "dns_redirect")) == ""
+    for name in ("enforced", "v6_from", "v6_to", "unplaced_from", "unplaced_to"):
+        assert not table.sets[name].elements
 
 
-def test_an_enforced_endpoint_without_interface_is_shut_by_its_address() -> None:
-    table = compiled(endpoint("a", POD_A), interfaces={})
-    assert table.sets["unplaced"].elements == {"10.244.1.3"}
-    assert not table.maps["egress"].elements
+def test_each_way_leads_to_the_chain_of_its_direction() -> None:
+    table = compiled(pod_a(SHUT, SHUT))
+    egress, replies = chain_of(table, "eg"), chain_of(table, "er")
+    ingress, answers = chain_of(table, "in"), chain_of(table, "ir")
+    sent = texts(link_of(table, "from_pod")).splitlines()
+    assert (sent[0], sent[-1]) == (f"ct direction reply goto {answers.name}", f"goto {egress.name}")
+    received = texts(link_of(table, "to_pod")).splitlines()
+    assert (received[0], received[-1]) == (f"ct direction reply goto {replies.name}", f"goto {ingress.name}")
 
 
-def test_ipv6_is_blocked_on_the_interfaces_of_enforced_endpoints_only() -> None:
-    table = compiled(endpoint("a", POD_A), endpoint("b", POD_B, enforced=False))
-    assert table.sets["v6_blocked"].elements == {'"veth-a"'}
+def test_a_direction_that_is_not_enforced_is_accepted() -> None:
+    table = compiled(pod_a(egress=SHUT))
+    assert texts(link_of(table, "from_pod")).startswith("ct direction reply accept\n")
+    assert texts(link_of(table, "to_pod")).endswith("\naccept")
+    table = compiled(pod_a(ingress=SHUT))
+    assert texts(link_of(table, "from_pod")).endswith("\naccept")
+    assert texts(link_of(table, "to_pod")).startswith("ct direction reply accept\n")
 
 
-def test_every_chain_of_an_endpoint_ends_closed_and_logged() -> None:
-    table = compiled(endpoint("a", POD_A, allow(model.Everything(), None)))
-    for map_name in ("egress", "replies"):
-        chain = chain_of(table, map_name)
-        assert re.search(rf'log prefix "acns:{chain.name} " group 100 drop$', chain.rules[-1].text)
-        assert chain.name in table.counters
+def test_a_changed_policy_moves_no_element_of_a_dispatch_map() -> None:
+    """Packets would meet the new element with the old rules, where the new chain is empty."""
+    free, before = compiled(pod_a()), compiled(pod_a(only(match(model.FQDN(API)))))
+    after = compiled(pod_a(only(match(model.World(), None)), SHUT))
+    assert chain_of(before, "eg") != chain_of(after, "eg")
+    assert free.maps == before.maps == after.maps
 
 
-def test_endpoints_with_equal_rules_share_chains() -> None:
-    table = compiled(
-        endpoint("a", POD_A, allow(model.FQDN(API))), endpoint("b", POD_B, allow(model.FQDN(API)))
-    )
-    assert chain_of(table, "egress", POD_A) is chain_of(table, "egress", POD_B)
-    served = ruleset.describe(table)[chain_of(table, "egress").name].endpoints
-    assert served == ("ns/a", "ns/b")
+@pytest.mark.parametrize(("egress", "ingress"), [(True, False), (False, True), (True, True)])
+def test_an_enforced_endpoint_without_interface_is_shut_by_its_address(egress: bool, ingress: bool) -> None:
+    policies = [SHUT if enforced else model.DirectionPolicy() for enforced in (egress, ingress)]
+    table = compiled(pod_a(*policies), interfaces={})
+    shut = frozenset({"10.244.1.3"})
+    assert table.sets["unplaced_from"].elements == (shut if egress else frozenset())
+    assert table.sets["unplaced_to"].elements == (shut if ingress else frozenset())
+    assert not table.maps["from_pod"].elements
+    assert ("iifname != @known_ifaces" in texts(table.chains["pre_raw"])) is egress
+    assert ("oifname != @known_ifaces" in texts(table.chains["fwd_pods"])) is ingress
 
 
-def test_the_order_of_rules_and_endpoints_does_not_matter() -> None:
-    one, two = allow(model.FQDN(API)), allow(model.World(), None)
-    a, b = endpoint("a", POD_A, one, two), endpoint("b", POD_B)
-    grants = fresh()
-    assert compiled(a, b, grants=grants) == compiled(b, replace(a, allows=(two, one)), grants=grants)
+def test_interfaces_are_known_as_pods_or_as_uplinks() -> None:
+    table = compiled(pod_a(), endpoint("b", POD_B, SHUT), interfaces={POD_A: "veth-a"}, uplinks=["eth0"])
+    assert table.sets["known_ifaces"].elements == {'"veth-a"', '"eth0"', '"lo"'}
 
 
-def test_names_and_cidrs_and_world_stand_behind_the_cluster_addresses_both_ways() -> None:
-    cidr = model.CIDRs("cidr", (IPv4Network("10.0.0.0/8"),))
-    for peer in (model.FQDN(API), cidr, model.World()):
-        table = compiled(endpoint("a", POD_A, allow(peer)))
-        for map_name, side in (("egress", "daddr"), ("replies", "saddr")):
-            (rule,) = [rule for rule in chain_of(table, map_name).rules if rule.id.startswith("r_")]
-            assert f"ip {side} != @cluster_addrs" in rule.text
-            assert f"fib {side} type unicast" in rule.text
+def test_ipv6_is_blocked_by_direction_on_the_interfaces_of_enforced_endpoints_only() -> None:
+    table = compiled(pod_a(egress=SHUT), endpoint("b", POD_B, ingress=SHUT))
+    assert table.sets["v6_from"].elements == {'"veth-a"'}
+    assert table.sets["v6_to"].elements == {'"veth-b"'}
 
 
-def test_cluster_addresses_hold_pods_and_nodes() -> None:
-    one = replace(node(), node_addresses=frozenset({IPv4Address("172.18.0.2")}))
-    table = ruleset.compile_ruleset(one, {}, fresh(), {})
-    assert table.sets["cluster_addrs"].elements == {"10.244.1.3", "10.244.1.4", "10.244.0.3", "172.18.0.2"}
+@pytest.mark.parametrize("name", ['veth" drop', "veth*", "a b", "", "x" * 16, "veth\n"])
+def test_an_interface_name_that_could_be_more_than_a_name_is_refused(name: str) -> None:
+    with pytest.raises(Bug):
+        compiled(pod_a(SHUT), interfaces={POD_A: name})
+    with pytest.raises(Bug):
+        compiled(pod_a(SHUT), interfaces={}, uplinks=[name])
 
 
-@pytest.mark.parametrize(
-    ("ports", "text"),
-    [
-        (HTTPS, "meta l4proto tcp th dport 443 "),
-        (Ports(Protocol.UDP, 8000, 8100), "meta l4proto udp th dport 8000-8100 "),
-        (Ports(Protocol.ANY, 53, 53), "meta l4proto { tcp, udp, sctp } th dport 53 "),
-        (Ports(Protocol.ANY, 0, 0), "meta l4proto { tcp, udp, sctp } counter"),
-        (None, "@peers_"),
-    ],
-)
-def test_ports_become_matches(ports: Ports | None, text: str) -> None:
-    table = compiled(endpoint("a", POD_A, allow(model.Addresses("app=x", frozenset({PEER})), ports)))
-    (rule,) = [rule for rule in chain_of(table, "egress").rules if rule.id.startswith("r_")]
-    assert text in rule.text
-
-
-def test_the_same_atom_keeps_its_grant_and_rule_id_when_the_policy_around_it_changes() -> None:
-    grants = fresh()
-    before = compiled(endpoint("a", POD_A, allow(model.FQDN(API))), grants=grants)
-    after = compiled(
-        endpoint("a", POD_A, allow(model.World(), None), allow(model.FQDN(API)), allow(model.FQDN(ALL))),
-        grants=grants,
-    )
-    (rule,) = [rule for rule in chain_of(before, "egress").rules if rule.id.startswith("r_")]
-    assert rule in chain_of(after, "egress").rules
-
-
-def test_a_removed_atoms_grant_is_alive_in_no_chain() -> None:
-    grants = fresh()
-    compiled(endpoint("a", POD_A, allow(model.FQDN(API))), grants=grants)
-    after = compiled(endpoint("a", POD_A, allow(model.FQDN(ALL))), grants=grants)
-    assert "0x0000ffff 2 " in texts(chain_of(after, "replies"))
-    for map_name in ("egress", "replies"):
-        assert not re.search(r"0x0000ffff (1 |\{ 1)", texts(chain_of(after, map_name)))
-
-
-def test_a_grant_of_a_pod_passes_nothing_but_related_packets_by_itself() -> None:
-    table = compiled(endpoint("a", POD_A, allow(model.Addresses("app=x", frozenset({PEER})))))
-    (line,) = [
-        rule.text for rule in chain_of(table, "egress").rules if "ct mark & 0x0000ffff 1 " in rule.text
-    ]
-    assert line.startswith("ct state related")
-
-
-def test_two_policies_with_the_same_atom_make_one_rule_with_both_origins() -> None:
-    other = replace(WHERE, policy="ns/other", line=9)
-    table = compiled(endpoint("a", POD_A, allow(model.FQDN(API)), allow(model.FQDN(API), origin=other)))
-    (rule,) = [rule for rule in chain_of(table, "egress").rules if rule.id.startswith("r_")]
-    assert ruleset.describe(table)[rule.id].origins == (other, WHERE)
+# --- sets ---------------------------------------------------------------------------------------------------
 
 
 def test_pods_that_come_and_go_change_the_set_and_no_chain() -> None:
-    grants = fresh()
-    one = compiled(endpoint("a", POD_A, allow(model.Addresses("app=x", frozenset({PEER})))), grants=grants)
-    two = compiled(
-        endpoint("a", POD_A, allow(model.Addresses("app=x", frozenset({PEER, POD_B})))), grants=grants
-    )
+    grants = Grants.fresh()
+    policy = pod_a(only(match(PODS)), only(match(PODS)))
+    one = ruleset.compile_ruleset(node(policy), INTERFACES, grants, {})
+    more = {"app=x": frozenset({PEER, POD_B})}
+    two = ruleset.compile_ruleset(node(policy, groups=more), INTERFACES, grants, {})
     assert one.chains == two.chains
-    assert one.sets.keys() == two.sets.keys()
-    assert one.sets != two.sets
+    (changed,) = [name for name in one.sets if one.sets[name] != two.sets[name]]
+    assert two.sets[changed].elements == {"10.244.0.3", "10.244.1.4"}
 
 
-def test_one_selector_text_for_different_pods_makes_separate_sets() -> None:
-    table = compiled(
-        endpoint("a", POD_A, allow(model.Addresses("all", frozenset({PEER})))),
-        endpoint("b", POD_B, allow(model.Addresses("all", frozenset({POD_A})))),
-    )
-    held = sorted(sorted(one.elements) for name, one in table.sets.items() if name.startswith("peers_"))
-    assert held == [["10.244.0.3"], ["10.244.1.3"]]
-    assert chain_of(table, "egress", POD_A) != chain_of(table, "egress", POD_B)
+def test_a_selector_that_selects_nobody_has_an_empty_set() -> None:
+    table = ruleset.compile_ruleset(node(pod_a(only(match(PODS))), groups={}), INTERFACES, Grants.fresh(), {})
+    (name,) = [name for name in table.sets if name.startswith("peers_")]
+    assert not table.sets[name].elements
 
 
 def test_the_set_of_a_selector_is_called_after_it_and_starts_with_what_is_known() -> None:
-    policy = node(endpoint("a", POD_A, allow(model.FQDN(API))))
-    table = ruleset.compile_ruleset(policy, INTERFACES, fresh(), {API: {IPv4Address("192.0.2.1"): 60.0}})
+    policy = node(pod_a(only(match(model.FQDN(API)))))
+    table = ruleset.compile_ruleset(
+        policy, INTERFACES, Grants.fresh(), {API: {IPv4Address("192.0.2.1"): 60.0}}
+    )
     learned = table.sets[ruleset.fqdn_set_name(API)]
     assert learned.content is Content.LEARNED
     assert learned.timeouts_s == {"192.0.2.1": 60.0}
@@ -206,13 +147,30 @@ def test_the_set_of_a_selector_is_called_after_it_and_starts_with_what_is_known(
     assert ruleset.fqdn_set_name(ALL) != learned.name
 
 
+def test_overlapping_networks_become_one_set_of_disjoint_ones() -> None:
+    wide = model.CIDRs("wide", (IPv4Network("10.0.0.0/8"), IPv4Network("10.1.0.0/16")))
+    plain = model.CIDRs("plain", (IPv4Network("10.0.0.0/8"),))
+    table = compiled(pod_a(only(match(wide), match(plain, None))))
+    (one,) = [one for name, one in table.sets.items() if name.startswith("cidr_")]
+    assert one.elements == {"10.0.0.0/8"}
+
+
+# --- DNS ----------------------------------------------------------------------------------------------------
+
+ANYWHERE = (IPv4Network("0.0.0.0/0"),)
+OUTSIDE = DNSServers("cidr", networks=ANYWHERE, ports=frozenset({(17, 53)}))
+
+
+def redirecting(servers: DNSServers) -> tuple[DNSAllow, ...]:
+    return (DNSAllow(servers, (API,), True, WHERE),)
+
+
 def test_dns_rules_dispatch_queries_and_plain_rules_do_not() -> None:
-    gated = DNSAllow(KUBE_DNS, (API,), True, WHERE)
-    table = compiled(
-        endpoint("a", POD_A, dns=(gated,)), endpoint("b", POD_B, dns=(replace(gated, redirects=False),))
-    )
-    assert list(table.maps["dns_redirect"].elements) == ['"veth-a" . 10.244.1.3']
-    (rule,) = chain_of(table, "dns_redirect").rules
+    (gated,) = redirecting(KUBE_DNS)
+    plain = replace(gated, redirects=False)
+    table = compiled(pod_a(SHUT, dns=(gated,)), endpoint("b", POD_B, SHUT, dns=(plain,)))
+    assert texts(link_of(table, "dns_redirect", POD_B)) == ""
+    (rule,) = chain_of(table, "rd").rules
     assert "notrack meta mark set meta mark & 0xfffff0ff | 0x200 accept" in rule.text
     assert table.sets[re.search(r"@(dns_\w+)", rule.text)[1]].elements == {  # type: ignore[index]
         "10.96.0.10 . udp . 53"
@@ -220,46 +178,78 @@ def test_dns_rules_dispatch_queries_and_plain_rules_do_not() -> None:
 
 
 def test_a_network_of_dns_servers_leaves_pods_and_services_alone() -> None:
-    servers = DNSServers("cidr", networks=(IPv4Network("0.0.0.0/0"),), ports=frozenset({(17, 53)}))
-    table = compiled(endpoint("a", POD_A, dns=(DNSAllow(servers, None, True, WHERE),)))
-    (rule,) = chain_of(table, "dns_redirect").rules
+    table = compiled(pod_a(SHUT, dns=redirecting(OUTSIDE)))
+    (rule,) = chain_of(table, "rd").rules
     assert "ip daddr != @cluster_addrs" in rule.text
     assert "ip daddr != @service_addrs" in rule.text
-    open_to_all = replace(servers, outside_only=False)
-    table = compiled(endpoint("a", POD_A, dns=(DNSAllow(open_to_all, None, True, WHERE),)))
-    (rule,) = chain_of(table, "dns_redirect").rules
+    table = compiled(pod_a(SHUT, dns=redirecting(replace(OUTSIDE, outside_only=False))))
+    (rule,) = chain_of(table, "rd").rules
     assert "@cluster_addrs" not in rule.text
 
 
-def test_overlapping_networks_become_one_set_of_disjoint_ones() -> None:
-    wide = model.CIDRs("wide", (IPv4Network("10.0.0.0/8"), IPv4Network("10.1.0.0/16")))
-    plain = model.CIDRs("plain", (IPv4Network("10.0.0.0/8"),))
-    table = compiled(endpoint("a", POD_A, allow(wide), allow(plain, None)))
-    (one,) = [one for name, one in table.sets.items() if name.startswith("cidr_")]
-    assert one.elements == {"10.0.0.0/8"}
+def test_what_a_deny_is_about_is_not_redirected_in_a_network_of_servers() -> None:
+    denies = (
+        match(cidr("192.0.2.0/24"), None),
+        match(PODS, Ports(Protocol.ANY, 53, 53)),
+        match(model.World(), ICMP_ECHO),
+        match(model.World(), Ports(Protocol.SCTP, 53, 53)),
+    )
+    table = compiled(pod_a(only(deny=denies), dns=redirecting(OUTSIDE)))
+    *spared, redirect = (rule.text for rule in chain_of(table, "rd").rules)
+    assert redirect.endswith("accept")
+    assert sorted(re.sub(r"_\w{10}", "", text) for text in spared) == [
+        "ip daddr @cidr ip daddr != @cluster_addrs fib daddr type unicast ip daddr != @service_addrs return",
+        "ip daddr @peers meta l4proto @ported th dport 53 return",
+    ]
+
+
+def test_exact_servers_are_redirected_whatever_is_denied() -> None:
+    """Those that are denied are not in the policy; a ClusterIP is not what a CIDR of denies means."""
+    table = compiled(pod_a(only(deny=(match(cidr("0.0.0.0/0"), None),)), dns=redirecting(KUBE_DNS)))
+    assert len(chain_of(table, "rd").rules) == 1
+
+
+# --- descriptions -------------------------------------------------------------------------------------------
 
 
 def test_every_id_in_the_table_is_described_down_to_file_and_line() -> None:
-    gated = DNSAllow(KUBE_DNS, (API,), True, WHERE)
-    table = compiled(endpoint("a", POD_A, allow(model.FQDN(API)), dns=(gated,)))
+    policy = only(match(model.FQDN(API)), deny=(match(cidr("192.0.2.0/24")),))
+    table = compiled(pod_a(policy, only(match(PODS), deny=(match(PODS),)), dns=redirecting(KUBE_DNS)))
     described = ruleset.describe(table)
     for id_, one in described.items():
-        if id_.startswith(("r_", "q_", "fqdn_", "dns_")):
+        if id_.startswith(("re_", "ri_", "de_", "di_", "q_", "fqdn_", "dns_", "peers_", "cidr_")):
             assert one.origins == (WHERE,), id_
             assert one.endpoints == ("ns/a",), id_
     assert described[ruleset.fqdn_set_name(API)].text == "fqdn:name:api.example.com."
     assert described.keys() >= table.counters
+    assert described.keys() >= {
+        name for name in table.chains if not table.chains[name].hook and "_" in name[:3]
+    } - {name for name in table.chains if name.startswith("x_") and name.removeprefix("x_") in described}
 
 
-@pytest.mark.parametrize("name", ['veth" drop', "veth*", "a b", "", "x" * 16, "veth\n"])
-def test_an_interface_name_that_could_be_more_than_a_name_is_refused(name: str) -> None:
-    with pytest.raises(Bug):
-        compiled(endpoint("a", POD_A), interfaces={POD_A: name})
+def test_descriptions_tell_direction_and_deny() -> None:
+    policy = only(match(PODS), deny=(match(PODS),))
+    described = ruleset.describe(compiled(pod_a(policy, policy)))
+    found = {id_[:2]: (one.direction, one.deny) for id_, one in described.items() if one.kind == "rule"}
+    assert found == {
+        "re": (model.Direction.EGRESS, False),
+        "de": (model.Direction.EGRESS, True),
+        "ri": (model.Direction.INGRESS, False),
+        "di": (model.Direction.INGRESS, True),
+    }
+    ways = {
+        id_[:2]: one.direction for id_, one in described.items() if id_[:3] in ("eg_", "er_", "in_", "ir_")
+    }
+    assert ways == {
+        "eg": model.Direction.EGRESS,
+        "er": model.Direction.EGRESS,
+        "in": model.Direction.INGRESS,
+        "ir": model.Direction.INGRESS,
+    }
 
 
-def test_a_changed_policy_moves_no_element_of_a_dispatch_map() -> None:
-    """Packets would meet the new element with the old rules, where the new chain is empty."""
-    before = compiled(endpoint("a", POD_A, allow(model.FQDN(API))))
-    after = compiled(endpoint("a", POD_A, allow(model.World(), None)))
-    assert chain_of(before, "egress") != chain_of(after, "egress")
-    assert before.maps == after.maps
+def test_a_set_of_both_directions_tells_the_origins_of_both() -> None:
+    other = replace(WHERE, section="ingress")
+    described = ruleset.describe(compiled(pod_a(only(match(PODS)), only(match(PODS, origin=other)))))
+    (shared,) = [one for id_, one in described.items() if id_.startswith("peers_")]
+    assert shared.origins == (WHERE, other)

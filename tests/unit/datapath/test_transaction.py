@@ -26,27 +26,13 @@ def table(*chains: ChainSpec, sets: tuple[SetSpec, ...] = (KEPT, LEARNED)) -> Ru
     )
 
 
-def held(ruleset: Ruleset) -> Inventory:
-    """The inventory of a kernel that holds exactly this."""
-    return Inventory(
-        exists=True,
-        counters=ruleset.counters,
-        sets=frozenset(ruleset.sets),
-        set_elements={
-            name: one.elements for name, one in ruleset.sets.items() if one.content is Content.KEPT
-        },
-        map_elements={name: dict(one.elements) for name, one in ruleset.maps.items()},
-        chain_rules={name: tuple(rule.id for rule in one.rules) for name, one in ruleset.chains.items()},
-    )
-
-
 def lines(before: Inventory, after: Ruleset) -> list[str]:
     return [line.replace(" inet acns", "") for line in transaction(before, after).splitlines()[1:]]
 
 
 def test_what_is_there_already_needs_no_transaction() -> None:
     ruleset = table(BASE, CHAIN)
-    assert transaction(held(ruleset), ruleset) == ""
+    assert transaction(Inventory.of(ruleset), ruleset) == ""
 
 
 def test_a_new_table_is_made_in_the_order_of_references() -> None:
@@ -59,7 +45,7 @@ def test_a_new_table_is_made_in_the_order_of_references() -> None:
 
 def test_a_changed_policy_moves_the_dispatch_and_flushes_nothing_in_use() -> None:
     new = ChainSpec("eg_2", (Rule("r_2", "accept"), Rule("eg_2", "drop")))
-    assert lines(held(table(BASE, CHAIN)), table(BASE, new)) == [
+    assert lines(Inventory.of(table(BASE, CHAIN)), table(BASE, new)) == [
         "add chain eg_2",
         'add rule eg_2 accept comment "r_2"',
         'add rule eg_2 drop comment "eg_2"',
@@ -74,7 +60,7 @@ def test_a_new_interval_set_of_a_table_in_use_goes_ahead_in_its_own_commit() -> 
     cidr = SetSpec("cidr", "ipv4_addr", Content.FIXED, frozenset({"192.0.2.0/24"}), flags="interval")
     new = ChainSpec("eg_1", (Rule("r_3", "ip daddr @cidr accept"),))
     ruleset = table(BASE, new, sets=(KEPT, LEARNED, cidr))
-    found = lines(held(table(BASE, CHAIN)), ruleset)
+    found = lines(Inventory.of(table(BASE, CHAIN)), ruleset)
     assert found[:2] == [
         "add set cidr { type ipv4_addr; flags interval; elements = { 192.0.2.0/24 }; }",
         "# commit",
@@ -84,7 +70,7 @@ def test_a_new_interval_set_of_a_table_in_use_goes_ahead_in_its_own_commit() -> 
 
 
 def test_only_the_difference_of_kept_elements_is_sent() -> None:
-    before = held(table(BASE, CHAIN))
+    before = Inventory.of(table(BASE, CHAIN))
     after = replace(KEPT, elements=frozenset({"192.0.2.1", "192.0.2.2"}))
     assert lines(before, table(BASE, CHAIN, sets=(after, LEARNED))) == ["add element peers { 192.0.2.2 }"]
     gone = replace(KEPT, elements=frozenset())
@@ -93,19 +79,19 @@ def test_only_the_difference_of_kept_elements_is_sent() -> None:
 
 def test_learned_addresses_of_a_set_that_exists_are_never_touched() -> None:
     after = replace(LEARNED, timeouts_s={"192.0.2.77": 5.0})
-    assert lines(held(table(BASE, CHAIN)), table(BASE, CHAIN, sets=(KEPT, after))) == []
+    assert lines(Inventory.of(table(BASE, CHAIN)), table(BASE, CHAIN, sets=(KEPT, after))) == []
 
 
 def test_a_chain_that_somebody_changed_is_rewritten() -> None:
     ruleset = table(BASE, CHAIN)
-    found = held(ruleset)
+    found = Inventory.of(ruleset)
     meddled = replace(found, chain_rules={**found.chain_rules, "base": ("", "b_1")})
     assert lines(meddled, ruleset) == ["flush chain base", 'add rule base vmap @egress comment "b_1"']
 
 
 def test_what_nobody_asked_for_is_removed_references_first() -> None:
     ruleset = table(BASE, CHAIN)
-    found = held(ruleset)
+    found = Inventory.of(ruleset)
     cluttered = replace(
         found,
         counters=found.counters | {"old"},

@@ -8,7 +8,17 @@ from ipaddress import IPv4Address
 
 from acns.policy.cluster import Cluster
 from acns.policy.manifests import parse
-from acns.policy.model import Allow, EndpointPolicy
+from acns.policy.model import (
+    ICMP,
+    Direction,
+    DirectionPolicy,
+    EndpointPolicy,
+    Enforcement,
+    Match,
+    NodePolicy,
+    Ports,
+    Traffic,
+)
 from acns.policy.objects import (
     EndpointSlice,
     Namespace,
@@ -135,19 +145,49 @@ def cluster(*texts: str, more: tuple[Object, ...] = ()) -> Cluster:
     return Cluster.of([*BASE, *more, *objects(*texts)])
 
 
-def policy_of(name: str, *texts: str, node: str = "n1", more: tuple[Object, ...] = ()) -> EndpointPolicy:
-    """What pod `name` may do under these policies."""
-    node_policy = resolve(cluster(*texts, more=more), node)
-    return next(each for each in node_policy.endpoints if each.endpoint.pod == name)
+def node_of(
+    *texts: str,
+    node: str = "n1",
+    more: tuple[Object, ...] = (),
+    enforcement: Enforcement = Enforcement.DEFAULT,
+) -> NodePolicy:
+    """What a node enforces under these policies."""
+    return resolve(cluster(*texts, more=more), node, enforcement)
 
 
-def opened(policy: EndpointPolicy) -> list[tuple[str, str]]:
-    """The L3/L4 side in short: (peer key, ports)."""
-    return [(allow.peer.key, ports_text(allow)) for allow in policy.allows]
+def policy_of(name: str, *texts: str, **kwargs: object) -> EndpointPolicy:
+    """What pod `name` may do under these policies, and what may be done to it."""
+    endpoints = node_of(*texts, **kwargs).endpoints  # type: ignore[arg-type]
+    return next(each for each in endpoints if each.endpoint.pod == name)
 
 
-def ports_text(allow: Allow) -> str:
-    return "all" if allow.ports is None else f"{allow.ports.protocol}/{allow.ports.first}"
+def texts(matches: tuple[Match, ...]) -> list[tuple[str, str]]:
+    """Matches in short: (peer key, traffic)."""
+    return [(match.peer.key, traffic_text(match.traffic)) for match in matches]
+
+
+def traffic_text(traffic: Traffic) -> str:
+    match traffic:
+        case None:
+            return "all"
+        case ICMP(type):
+            return f"ICMP/{type}"
+        case Ports(protocol, first, last):
+            return f"{protocol}/{first}" if first == last else f"{protocol}/{first}-{last}"
+
+
+def opened(policy: EndpointPolicy, direction: Direction = Direction.EGRESS) -> list[tuple[str, str]]:
+    """What one direction allows, in short."""
+    return texts(side(policy, direction).allows)
+
+
+def denied(policy: EndpointPolicy, direction: Direction = Direction.EGRESS) -> list[tuple[str, str]]:
+    """What one direction denies, in short."""
+    return texts(side(policy, direction).denies)
+
+
+def side(policy: EndpointPolicy, direction: Direction) -> DirectionPolicy:
+    return policy.egress if direction is Direction.EGRESS else policy.ingress
 
 
 def servers(policy: EndpointPolicy) -> set[tuple[str, int, int]]:

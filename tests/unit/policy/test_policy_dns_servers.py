@@ -8,11 +8,10 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from acns.policy.model import DNSAllow, EndpointPolicy
-from acns.policy.objects import EndpointSlice, Object, Service, ServicePort
+from acns.policy.objects import EndpointSlice, NamedPort, Object, Pod, ServicePort
 from acns.policy.resolve import problems
 
 from .policy_world import (
-    BASE,
     DNS,
     DNS_IP,
     DNS_LABELS,
@@ -21,7 +20,6 @@ from .policy_world import (
     TCP,
     TO_KUBE_DNS,
     UDP,
-    WEB,
     cluster,
     dns_rule,
     manifest,
@@ -116,14 +114,14 @@ def test_backends_may_come_in_several_slices() -> None:
 
 def test_a_server_that_is_not_there_is_no_server_and_opens_nothing() -> None:
     policy = policy_of("frontend", manifest(dns_rule("a.io").replace("kube-dns", "absent")))
-    assert policy.egress_enforced
-    assert policy.dns == policy.allows == ()
+    assert policy.egress.enforced
+    assert policy.dns == policy.egress.allows == ()
 
 
 # --- Services that cannot stand for their backends -----------------------------------------------------
 
 
-def mixed_service(**labels: str) -> tuple[Object, ...]:
+def mixed_service(**labels: str) -> tuple[Pod, EndpointSlice]:
     second = pod("dns-2", SECOND, namespace="kube-system", labels=labels, service_account="coredns")
     return second, slice_of(KUBE_DNS, [DNS, SECOND])
 
@@ -266,59 +264,62 @@ def test_a_plain_rule_for_pods_opens_them_and_their_services_among_any_server() 
     assert extra.servers.networks == ()
 
 
-# --- warnings across objects ---------------------------------------------------------------------------
-
-FQDN = "- toFQDNs: [{matchName: a.io}]\n"
+# --- servers that are denied ---------------------------------------------------------------------------
 
 
-def warned(*texts: str, more: tuple[Object, ...] = ()) -> bool:
-    return any("no rule lets it ask a DNS server" in message for message in messages(*texts, more=more))
+def denying(rule: str) -> str:
+    """An egressDeny of its own."""
+    return manifest(rule, name="deny").replace("egress:", "egressDeny:")
 
 
-def test_toFQDNs_without_a_way_to_dns_is_warned_of_with_the_pod() -> None:
-    (problem,) = problems(cluster(manifest(FQDN)))
-    assert problem.warning
-    assert "pod default/frontend" in problem.message
-    assert (problem.path, problem.line) == ("p.yaml", 10)
+def test_a_denied_server_is_no_server_nor_is_the_cluster_ip_before_it() -> None:
+    policy = policy_of("frontend", manifest(dns_rule("a.io")), denying(TO_KUBE_DNS))
+    assert policy.dns == ()
+
+
+def test_a_deny_of_one_protocol_leaves_the_other() -> None:
+    rule = f'{TO_KUBE_DNS}  toPorts: [{{ports: [{{port: "53", protocol: UDP}}]}}]'
+    policy = policy_of("frontend", manifest(dns_rule("a.io")), denying(rule))
+    assert servers(policy) == {(str(DNS), TCP, 53), (str(DNS_IP), TCP, 53)}
 
 
 @pytest.mark.parametrize(
     "rule",
-    [
-        dns_rule("a.io"),
-        plain(53),
-        TO_KUBE_DNS,
-        "- toEntities: [cluster]",
-        '- toPorts: [{ports: [{port: "53"}]}]',
-        '- toEntities: [world]\n  toPorts: [{ports: [{port: "0", protocol: UDP}]}]',
-    ],
+    ["- toCIDR: [10.0.0.0/8]", "- toEntities: [world]", "- toEndpoints: [{matchLabels: {app: web}}]"],
 )
-def test_any_rule_that_reaches_dns_silences_it(rule: str) -> None:
-    assert not warned(manifest(FQDN + rule))
-    assert not warned(manifest(FQDN), manifest(rule, name="another"))
+def test_a_deny_of_somebody_else_leaves_the_servers_as_they_are(rule: str) -> None:
+    undisturbed = policy_of("frontend", manifest(dns_rule("a.io"))).dns
+    assert policy_of("frontend", manifest(dns_rule("a.io")), denying(rule)).dns == undisturbed
 
 
-@pytest.mark.parametrize(
-    "rule", ["- toEndpoints: [{matchLabels: {app: web}}]", "- toFQDNs: [{matchName: b.io}]"]
-)
-def test_a_rule_that_reaches_something_else_does_not(rule: str) -> None:
-    assert warned(manifest(FQDN + rule))
+def test_a_service_with_one_denied_backend_is_left_out_and_reported() -> None:
+    more = mixed_service(**DNS_LABELS)
+    second = replace(more[0], named_ports=(NamedPort("odd", "UDP", 53),))
+    texts = manifest(dns_rule("a.io", protocol="UDP")), denying("- toPorts: [{ports: [{port: odd}]}]")
+    assert servers(policy_of("frontend", *texts, more=(second, more[1]))) == {(str(DNS), UDP, 53)}
+    (problem,) = problems(cluster(*texts, more=(second, more[1])))
+    assert not problem.warning
+    assert "only some of its backends are denied" in problem.message
 
 
-def test_a_policy_that_selects_no_pod_is_judged_by_itself() -> None:
-    nobody = "{matchLabels: {app: nobody}}"
-    assert warned(manifest(FQDN, selector=nobody))
-    assert not warned(manifest(FQDN + dns_rule("a.io"), selector=nobody))
+def test_any_server_leaves_out_a_cluster_ip_whose_backends_are_denied() -> None:
+    anything = '- toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]'
+    (dns,) = policy_of("frontend", manifest(anything), denying(TO_KUBE_DNS)).dns
+    assert not any(DNS_IP in network for network in dns.servers.networks)
 
 
-def test_two_pods_with_one_address_are_reported_and_only_the_first_is_an_endpoint() -> None:
-    double = pod("zz", WEB)
-    (message,) = messages(more=(double,))
-    assert (
-        message == "pod default/zz has the address 10.244.0.4 of pod default/web: no policy is enforced on it"
-    )
+def test_what_a_plain_rule_opens_is_denied_too() -> None:
+    anything = '- toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]\n'
+    policy = policy_of("frontend", manifest(anything + plain(53)), denying(TO_KUBE_DNS))
+    assert opening(policy) == []
 
 
-def test_the_base_cluster_has_no_problems() -> None:
-    assert messages() == []
-    assert any(isinstance(each, Service | EndpointSlice) for each in BASE)
+# --- named ports ---------------------------------------------------------------------------------------
+
+
+def test_each_server_has_the_number_that_its_own_pod_gives_the_port() -> None:
+    ports = (NamedPort("dns", "UDP", 5300), NamedPort("dns", "TCP", 5301))
+    named = pod("dns-9", SECOND, namespace="kube-system", labels=DNS_LABELS, named_ports=ports)
+    rule = dns_rule("a.io").replace('"53"', "dns")
+    policy = policy_of("frontend", manifest(rule), more=(named,))
+    assert servers(policy) == {(str(SECOND), UDP, 5300), (str(SECOND), TCP, 5301)}

@@ -24,6 +24,7 @@ from .policy_world import (
     clusterwide,
     dns_rule,
     manifest,
+    node_of,
     objects,
     opened,
     pod,
@@ -34,18 +35,20 @@ ANYWHERE = "- toEntities: [all]"
 
 
 def addresses(policy_text: str, **kwargs: object) -> frozenset[IPv4Address]:
-    policy = policy_of("frontend", policy_text, **kwargs)  # type: ignore[arg-type]
-    return frozenset().union(*(a.peer.addresses for a in policy.allows if isinstance(a.peer, Addresses)))
+    node = node_of(policy_text, **kwargs)  # type: ignore[arg-type]
+    policy = next(each for each in node.endpoints if each.endpoint.pod == "frontend")
+    peers = (match.peer for match in policy.egress.allows)
+    return frozenset().union(*(node.groups[peer.key] for peer in peers if isinstance(peer, Addresses)))
 
 
 def test_a_pod_that_no_policy_selects_is_unrestricted() -> None:
     legacy = policy_of("legacy", manifest(ANYWHERE))
-    assert not legacy.egress_enforced
-    assert legacy.allows == legacy.dns == ()
+    assert not legacy.egress.enforced
+    assert legacy.egress.allows == legacy.dns == ()
 
 
 def test_a_selecting_policy_turns_default_deny_on() -> None:
-    assert policy_of("frontend", manifest(ANYWHERE)).egress_enforced
+    assert policy_of("frontend", manifest(ANYWHERE)).egress.enforced
 
 
 def test_only_pods_of_the_node_are_its_endpoints() -> None:
@@ -67,12 +70,12 @@ def test_the_address_of_a_finished_pod_belongs_to_the_pod_that_got_it_next() -> 
     finished = pod("a-job", FRONTEND, phase="Succeeded")
     policy = policy_of("frontend", manifest(ANYWHERE), more=(finished,))
     assert policy.endpoint.address == FRONTEND
-    assert policy.egress_enforced
+    assert policy.egress.enforced
 
 
 def test_a_pending_pod_with_an_address_is_already_enforced() -> None:
     pending = pod("frontend", FRONTEND, phase="Pending")
-    assert policy_of("frontend", manifest(ANYWHERE), more=(pending,)).egress_enforced
+    assert policy_of("frontend", manifest(ANYWHERE), more=(pending,)).egress.enforced
 
 
 def test_a_host_network_pod_is_no_endpoint_and_no_toEndpoints_selects_it() -> None:
@@ -92,7 +95,7 @@ def test_a_pod_without_an_address_is_no_endpoint() -> None:
 
 def test_rules_of_one_and_of_several_policies_add_up() -> None:
     one = manifest("- toCIDR: [198.51.100.0/24]\n- toEntities: [host]")
-    two = manifest("- toCIDR: [203.0.113.7]", name="q")
+    two = manifest("- toCIDR: [203.0.113.7/32]", name="q")
     assert opened(policy_of("frontend", one, two)) == [
         ("cidr:198.51.100.0/24", "all"),
         ("entity:host", "all"),
@@ -113,7 +116,7 @@ specs:
 """
     assert opened(policy_of("frontend", text)) == [("entity:host", "all"), ("entity:world", "all")]
     assert opened(policy_of("legacy", text)) == [("entity:world", "all")]
-    sections = {allow.origin.section for allow in policy_of("frontend", text).allows}
+    sections = {allow.origin.section for allow in policy_of("frontend", text).egress.allows}
     assert sections == {"specs[0].egress", "specs[1].egress"}
 
 
@@ -122,8 +125,8 @@ specs:
 
 def test_an_empty_rule_denies_everything() -> None:
     policy = policy_of("frontend", manifest(" [{}]"))
-    assert policy.egress_enforced
-    assert policy.allows == policy.dns == ()
+    assert policy.egress.enforced
+    assert policy.egress.allows == policy.dns == ()
 
 
 def test_an_empty_toEndpoints_entry_is_every_pod_of_the_namespace_only() -> None:
@@ -141,12 +144,12 @@ def test_in_a_clusterwide_policy_an_empty_toEndpoints_entry_is_every_pod() -> No
 @pytest.mark.parametrize("peer", ["toEndpoints", "toCIDR", "toEntities"])
 def test_an_empty_list_of_peers_selects_nothing_even_with_ports(peer: str) -> None:
     policy = policy_of("frontend", manifest(f'- {peer}: []\n  toPorts: [{{ports: [{{port: "80"}}]}}]'))
-    assert policy.egress_enforced
-    assert policy.allows == ()
+    assert policy.egress.enforced
+    assert policy.egress.allows == ()
 
 
 def test_an_empty_list_of_peers_beside_another_peer_still_selects_nothing() -> None:
-    assert policy_of("frontend", manifest("- toEndpoints: []\n  toEntities: [world]")).allows == ()
+    assert policy_of("frontend", manifest("- toEndpoints: []\n  toEntities: [world]")).egress.allows == ()
 
 
 def test_ports_without_a_peer_mean_any_destination() -> None:
@@ -176,12 +179,13 @@ def test_every_peer_of_a_rule_opens_every_port_of_it() -> None:
 
 def test_a_rule_of_ipv6_networks_alone_opens_nothing() -> None:
     rule = '- toCIDR: ["2001:db8::/32"]\n  toPorts: [{ports: [{port: "443"}]}]'
-    assert policy_of("frontend", manifest(rule)).allows == ()
+    assert policy_of("frontend", manifest(rule)).egress.allows == ()
 
 
 def test_ipv6_networks_are_left_out_beside_ipv4_ones() -> None:
     policy = policy_of("frontend", manifest('- toCIDR: ["::/0", "0.0.0.0/0"]'))
-    assert [allow.peer for allow in policy.allows] == [CIDRs("cidr:0.0.0.0/0", (IPv4Network("0.0.0.0/0"),))]
+    everywhere = CIDRs("cidr:0.0.0.0/0", (IPv4Network("0.0.0.0/0"),))
+    assert [allow.peer for allow in policy.egress.allows] == [everywhere]
 
 
 # --- selectors and entities --------------------------------------------------------------------------------
@@ -216,11 +220,11 @@ def test_every_namespace_has_its_name_as_a_label() -> None:
 
 def test_a_policy_applies_in_its_own_namespace_only() -> None:
     twin = pod("twin", IPv4Address("10.244.0.9"), namespace="other", labels={"app": "frontend"})
-    assert not policy_of("twin", manifest(ANYWHERE), more=(twin,)).egress_enforced
+    assert not policy_of("twin", manifest(ANYWHERE), more=(twin,)).egress.enforced
 
 
 def test_a_clusterwide_policy_applies_in_every_namespace() -> None:
-    assert policy_of("dns", clusterwide(ANYWHERE), node="n2").egress_enforced
+    assert policy_of("dns", clusterwide(ANYWHERE), node="n2").egress.enforced
 
 
 def test_entities_mean_what_they_say() -> None:
@@ -254,8 +258,9 @@ def test_equal_selectors_have_one_key_whatever_way_they_are_written() -> None:
 NO_DENY = "enableDefaultDeny: {egress: false}"
 
 
-def test_a_policy_that_opts_out_of_default_deny_leaves_its_pods_unrestricted() -> None:
-    assert not policy_of("frontend", manifest("- toEntities: [host]", extra=NO_DENY)).egress_enforced
+def test_a_policy_that_opts_out_of_default_deny_leaves_everything_open_beside_its_rules() -> None:
+    policy = policy_of("frontend", manifest("- toEntities: [host]", extra=NO_DENY))
+    assert opened(policy) == [("entity:host", "all"), ("everything", "all")]
 
 
 def test_its_rules_still_count_where_another_policy_denies() -> None:
@@ -266,9 +271,15 @@ def test_its_rules_still_count_where_another_policy_denies() -> None:
 
 def test_with_dns_rules_it_sees_queries_and_denies_neither_names_nor_traffic() -> None:
     policy = policy_of("frontend", manifest(dns_rule("a.io"), extra=NO_DENY))
-    assert policy.egress_enforced
     assert ("everything", "all") in opened(policy)
     assert [(dns.redirects, dns.names) for dns in policy.dns] == [(True, None)]
+
+
+def test_its_names_count_where_another_policy_denies() -> None:
+    """Cilium asks whether the endpoint denies by default, not the policy with the names (l4_filter.go)."""
+    deny = manifest(" [{}]", name="deny")
+    (dns,) = policy_of("frontend", manifest(dns_rule("a.io"), extra=NO_DENY), deny).dns
+    assert [name.key for name in dns.names or ()] == ["name:a.io."]
 
 
 # --- the whole -----------------------------------------------------------------------------------------
@@ -289,5 +300,5 @@ def test_the_node_knows_pods_nodes_and_service_addresses_apart() -> None:
 
 
 def test_every_rule_says_where_it_was_written() -> None:
-    allow = policy_of("frontend", manifest("- toEntities: [host]\n- toEntities: [world]")).allows[1]
+    allow = policy_of("frontend", manifest("- toEntities: [host]\n- toEntities: [world]")).egress.allows[1]
     assert str(allow.origin) == "default/p egress[1] (p.yaml:11:5)"

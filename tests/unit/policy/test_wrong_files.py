@@ -26,4 +26,4 @@ def test_a_wrong_file_is_reported_as_expected(path: Path) -> None:
 def test_every_wrong_file_has_its_expectation_and_none_is_left_over() -> None:
     texts = {path.stem for path in WRONG.glob("*.yaml")}
     assert texts == {path.stem for path in WRONG.glob("*.expected")}
-    assert len(texts) >= 50
+    assert len(texts) >= 75

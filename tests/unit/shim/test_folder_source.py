@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def watched(folder: Path, tmp_path: Path) -> Watched:
-    return Watched(folder, tmp_path / "memory.json")
+    return Watched(folder, tmp_path / "memory.log")
 
 
 def names(observed: Observed) -> list[str]:
@@ -94,6 +94,22 @@ async def test_a_new_a_changed_and_a_removed_file_are_noticed(folder: Path, watc
     assert names(await watched.next()) == ["changed"]
 
 
+async def test_objects_of_files_that_have_not_changed_stay_the_same_objects(
+    folder: Path, watched: Watched
+) -> None:
+    for name in ("a", "b", "c"):
+        write(folder / f"{name}.yaml", NAMESPACE.format(name=name))
+    before = {item.ref: item for item in (await watched.next()).objects}
+    write(folder / "b.yaml", NAMESPACE.format(name="b"), age_s=5)
+    (folder / "c.yaml").unlink()
+    write(folder / "d.yaml", NAMESPACE.format(name="d"))
+    observed = await watched.next()
+    while names(observed) != ["a", "b", "d"]:
+        observed = await watched.next()
+    same = [item.ref[2] for item in observed.objects if before.get(item.ref) is item]
+    assert same == ["a"]
+
+
 async def test_a_wrong_file_keeps_its_last_good_version_and_the_rest_applies(
     folder: Path, watched: Watched
 ) -> None:
@@ -113,10 +129,39 @@ async def test_the_last_good_version_survives_a_restart_beside_a_broken_file(
     write(folder / "a.yaml", NAMESPACE.format(name="a"))
     await watched.next()
     write(folder / "a.yaml", "kind: [", age_s=5)
-    restarted = Watched(folder, tmp_path / "memory.json")
+    restarted = Watched(folder, tmp_path / "memory.log")
     observed = await restarted.next()
     assert names(observed) == ["a"]
     assert len(observed.problems) == 1
+
+
+async def test_the_newest_good_version_counts_after_many_changes_and_restarts(
+    folder: Path, tmp_path: Path
+) -> None:
+    memory = tmp_path / "memory.log"
+    for age_s, name in enumerate(("first", "second", "third"), start=-30):
+        write(folder / "a.yaml", NAMESPACE.format(name=name), age_s=-age_s)
+        write(folder / f"{name}.yaml", NAMESPACE.format(name=f"beside-{name}"))
+        await Watched(folder, memory).next()
+    (folder / "second.yaml").unlink()
+    await Watched(folder, memory).next()
+    for path in folder.iterdir():
+        write(path, "kind: [", age_s=1)
+    write(folder / "second.yaml", "kind: [")
+    restarted = Watched(folder, memory)
+    assert names(await restarted.next()) == ["beside-first", "beside-third", "third"]
+
+
+async def test_a_memory_with_a_torn_end_is_no_memory(folder: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "memory.log"
+    write(folder / "a.yaml", NAMESPACE.format(name="old"))
+    await Watched(folder, memory).next()
+    write(folder / "a.yaml", NAMESPACE.format(name="new"), age_s=5)
+    await Watched(folder, memory).next()
+    memory.write_bytes(memory.read_bytes()[:-5])
+    write(folder / "a.yaml", "kind: [", age_s=1)
+    observed = await Watched(folder, memory, adopting=True).next()
+    assert (names(observed), observed.complete) == ([], False)
 
 
 @pytest.mark.parametrize("memory", ["", "junk"])
@@ -124,12 +169,12 @@ async def test_a_broken_file_of_which_nothing_is_remembered_is_waited_for_when_r
     memory: str, folder: Path, tmp_path: Path
 ) -> None:
     if memory:
-        (tmp_path / "memory.json").write_text(memory)
+        (tmp_path / "memory.log").write_text(memory)
     write(folder / "a.yaml", BROKEN_POLICY)
     write(folder / "b.yaml", NAMESPACE.format(name="b"))
-    restarted = Watched(folder, tmp_path / "memory.json", adopting=True)
+    restarted = Watched(folder, tmp_path / "memory.log", adopting=True)
     assert not (await restarted.next()).complete
-    again = Watched(folder, tmp_path / "memory.json", adopting=True)
+    again = Watched(folder, tmp_path / "memory.log", adopting=True)
     assert not (await again.next()).complete
     write(folder / "a.yaml", NAMESPACE.format(name="a"), age_s=5)
     assert (await again.next()).complete
@@ -143,15 +188,15 @@ async def test_a_broken_file_that_never_counted_is_not_waited_for(
 ) -> None:
     write(folder / "b.yaml", NAMESPACE.format(name="b"))
     if adopting:
-        await Watched(folder, tmp_path / "memory.json").next()
+        await Watched(folder, tmp_path / "memory.log").next()
     write(folder / "a.yaml", BROKEN_POLICY)
-    assert (await Watched(folder, tmp_path / "memory.json", adopting=adopting).next()).complete
+    assert (await Watched(folder, tmp_path / "memory.log", adopting=adopting).next()).complete
 
 
 async def test_a_memory_that_cannot_be_written_is_reported_and_written_when_it_can(
     folder: Path, tmp_path: Path
 ) -> None:
-    memory = tmp_path / "state" / "memory.json"
+    memory = tmp_path / "state" / "memory.log"
     memory.parent.mkdir()
     watched = Watched(folder, memory)
     memory.parent.rmdir()
@@ -231,4 +276,4 @@ async def test_what_is_no_file_is_reported_and_the_rest_applies(
 
 async def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        await Watched(tmp_path / "nowhere", tmp_path / "memory.json").next()
+        await Watched(tmp_path / "nowhere", tmp_path / "memory.log").next()

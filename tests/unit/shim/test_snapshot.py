@@ -10,6 +10,7 @@ import pytest
 from acns.api import fqdndata_pb2 as pb
 from acns.dns.pattern import match_name, match_pattern
 from acns.policy.model import (
+    DirectionPolicy,
     DNSAllow,
     DNSServers,
     Endpoint,
@@ -18,8 +19,8 @@ from acns.policy.model import (
     Origin,
     ServerAddress,
 )
-from acns.shim import snapshot
 from acns.shim.ledger import Ledger
+from acns.shim.snapshot import Snapshots
 
 ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 1, 1)
 DNS_POD = "k8s:k8s-app=kube-dns"
@@ -29,19 +30,30 @@ CLUSTER_IP, BACKEND = IPv4Address("10.96.0.10"), IPv4Address("10.244.0.9")
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger.json")
+    return Ledger(tmp_path / "ledger.log")
 
 
-def node(*dns: DNSAllow) -> NodePolicy:
-    frontend = Endpoint("default", "frontend", IPv4Address("10.244.0.2"), frozenset({"k8s:app=frontend"}))
-    legacy = Endpoint("default", "legacy", IPv4Address("10.244.0.3"), frozenset({"k8s:app=legacy"}))
+FRONTEND = Endpoint("default", "frontend", IPv4Address("10.244.0.2"), frozenset({"k8s:app=frontend"}))
+LEGACY = EndpointPolicy(
+    Endpoint("default", "legacy", IPv4Address("10.244.0.3"), frozenset({"k8s:app=legacy"}))
+)
+ENFORCED = DirectionPolicy(enforced=True)
+
+
+def node(*dns: DNSAllow, others: tuple[EndpointPolicy, ...] = (LEGACY,)) -> NodePolicy:
     return NodePolicy(
         "node1",
-        (EndpointPolicy(frontend, True, dns=dns), EndpointPolicy(legacy, False)),
+        (EndpointPolicy(FRONTEND, ENFORCED, dns=dns), *others),
         cluster_addresses=frozenset(),
         service_addresses=frozenset({CLUSTER_IP}),
         node_addresses=frozenset(),
     )
+
+
+def snapshot(policy: NodePolicy, ledger: Ledger) -> pb.PolicyState:
+    made = Snapshots(ledger)
+    made.prepare(policy)
+    return made.state()
 
 
 def outside(*networks: str, only: bool = True) -> DNSServers:
@@ -66,7 +78,7 @@ def test_a_service_and_its_backend_stand_under_the_backends_identity(ledger: Led
         ),
     )
     names = (match_name("api.example.com"), match_pattern("*.example.net"))
-    state = snapshot.policy_state(node(DNSAllow(servers, names, True, ORIGIN)), ledger, "id")
+    state = snapshot(node(DNSAllow(servers, names, True, ORIGIN)), ledger)
     (policy,) = state.egress_l7_dns_policy
     identity = ledger.identities.number(DNS_POD)
     assert {(s.dns_server_identity, s.dns_server_port, s.dns_server_proto) for s in policy.dns_servers} == {
@@ -78,7 +90,7 @@ def test_a_service_and_its_backend_stand_under_the_backends_identity(ledger: Led
 
 
 def test_every_endpoint_of_the_node_is_known_by_its_raw_address(ledger: Ledger) -> None:
-    state = snapshot.policy_state(node(), ledger, "id")
+    state = snapshot(node(), ledger)
     infos = [info for entry in state.identity_to_endpoint_mapping for info in entry.endpoint_info]
     assert {bytes(ip) for info in infos for ip in info.ip} == {bytes([10, 244, 0, 2]), bytes([10, 244, 0, 3])}
     assert len({info.id for info in infos}) == 2
@@ -86,14 +98,14 @@ def test_every_endpoint_of_the_node_is_known_by_its_raw_address(ledger: Ledger) 
 
 def test_a_plain_l4_rule_is_a_rule_without_patterns(ledger: Ledger) -> None:
     servers = DNSServers("x", exact=frozenset({ServerAddress(BACKEND, UDP, 53, DNS_POD)}))
-    state = snapshot.policy_state(node(DNSAllow(servers, None, False, ORIGIN)), ledger, "id")
+    state = snapshot(node(DNSAllow(servers, None, False, ORIGIN)), ledger)
     assert list(state.egress_l7_dns_policy[0].dns_pattern) == []
 
 
 def test_a_wide_cidr_also_lists_the_narrower_ones_inside_it(ledger: Ledger) -> None:
     wide = DNSAllow(outside("8.8.0.0/16"), None, True, ORIGIN)
     narrow = DNSAllow(outside("8.8.8.8/32"), (match_name("a.example.com"),), True, ORIGIN)
-    state = snapshot.policy_state(node(wide, narrow), ledger, "id")
+    state = snapshot(node(wide, narrow), ledger)
     by_prefix = prefixes(state)
     assert identities(state.egress_l7_dns_policy[0]) == set(by_prefix.values())
     assert identities(state.egress_l7_dns_policy[1]) == {by_prefix[bytes([8, 8, 8, 8, 32])]}
@@ -102,21 +114,49 @@ def test_a_wide_cidr_also_lists_the_narrower_ones_inside_it(ledger: Ledger) -> N
 def test_world_is_the_reserved_identity_and_every_known_cidr(ledger: Ledger) -> None:
     world = DNSAllow(outside("0.0.0.0/0"), None, True, ORIGIN)
     cidr = DNSAllow(outside("8.8.8.8/32"), None, True, ORIGIN)
-    state = snapshot.policy_state(node(world, cidr), ledger, "id")
+    state = snapshot(node(world, cidr), ledger)
     assert identities(state.egress_l7_dns_policy[0]) == {2, *prefixes(state).values()}
 
 
 def test_any_server_is_identity_zero(ledger: Ledger) -> None:
     anywhere = DNSAllow(outside("0.0.0.0/0", only=False), None, True, ORIGIN)
-    state = snapshot.policy_state(node(anywhere), ledger, "id")
+    state = snapshot(node(anywhere), ledger)
     assert identities(state.egress_l7_dns_policy[0]) == {0}
 
 
-def test_numbers_survive_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.json"
-    before = Ledger(path)
-    numbers = [before.identities.number(key) for key in ("b", "a", "c")]
-    before.save({})
-    after = Ledger(path)
-    assert [after.identities.number(key) for key in ("b", "a", "c")] == numbers
-    assert after.identities.number("d") not in numbers
+def test_what_changed_is_made_anew_and_the_rest_says_the_same(ledger: Ledger) -> None:
+    servers = DNSServers("x", exact=frozenset({ServerAddress(BACKEND, UDP, 53, DNS_POD)}))
+    old, new = (DNSAllow(servers, (match_name(name),), True, ORIGIN) for name in ("a.io", "b.io"))
+    other = EndpointPolicy(Endpoint("default", "z", IPv4Address("10.244.0.4"), frozenset()), ENFORCED)
+    made = Snapshots(ledger)
+    for policy in (node(old), node(new), node(new, others=(LEGACY, other)), node(others=())):
+        made.prepare(policy)
+        assert made.state() == snapshot(policy, ledger)
+
+
+def test_a_cidr_that_comes_shows_in_the_rules_of_endpoints_that_have_not_changed(ledger: Ledger) -> None:
+    wide = DNSAllow(outside("8.8.0.0/16"), None, True, ORIGIN)
+    narrow = DNSAllow(outside("8.8.8.8/32"), None, True, ORIGIN)
+    other = EndpointPolicy(
+        Endpoint("default", "z", IPv4Address("10.244.0.4"), frozenset()), ENFORCED, dns=(narrow,)
+    )
+    before, after = node(wide), node(wide, others=(other,))
+    after = NodePolicy(
+        after.node, (before.endpoints[0], other), frozenset(), frozenset(), after.node_addresses
+    )
+    made = Snapshots(ledger)
+    made.prepare(before)
+    made.prepare(after)
+    state = made.state()
+    assert identities(state.egress_l7_dns_policy[0]) == set(prefixes(state).values())
+
+
+def test_a_snapshot_uses_only_numbers_taken_before(ledger: Ledger) -> None:
+    servers = DNSServers("x", exact=frozenset({ServerAddress(BACKEND, UDP, 53, DNS_POD)}))
+    rules = (DNSAllow(servers, None, True, ORIGIN), DNSAllow(outside("8.8.8.8/32"), None, True, ORIGIN))
+    made = Snapshots(ledger)
+    made.prepare(node(*rules))
+    registries = (ledger.identities, ledger.cidrs, ledger.endpoints)
+    assert all(one.news() for one in registries)
+    made.state()
+    assert not any(one.news() for one in registries)

@@ -125,13 +125,13 @@ def test_a_slow_disk_drops_and_counts_but_never_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(str(tmp_path / "journal"), "resolver", limit=50)
-    writing_ends, append = threading.Event(), journal._append
+    writing_ends, append = threading.Event(), journal._file.append
 
     def slow(text: str) -> None:
         writing_ends.wait(5)
         append(text)
 
-    monkeypatch.setattr(journal, "_append", slow)
+    monkeypatch.setattr(journal._file, "append", slow)
     journal.start()
     for _ in range(10_000):
         journal.record(Event.DNS_QUERY)

@@ -20,7 +20,7 @@ class Ready(BaseHTTPRequestHandler):
         body = json.dumps(
             {
                 "reasons": [] if ready else ["pod default/a has no interface yet"],
-                "endpoints": {"default/a": {"identity": 12345, "enforced": True}},
+                "endpoints": {"default/a": {"identity": 12345, "enforced": "egress"}},
             }
         ).encode()
         self.send_response(200 if ready else 503)

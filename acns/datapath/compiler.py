@@ -1,0 +1,202 @@
+"""Policy → nftables: what one node's table must hold so that the kernel enforces a NodePolicy.
+
+Between two compilations little changes. Each endpoint's part is kept as long as its policy is *the same
+object* (the resolver sees to that) and its interface stays; what parts share is counted. So a change costs
+what the changed endpoints have, and the result is equal to that of compiling everything anew. A group that
+gains or loses a pod changes one set and no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from acns.datapath import base, constants, names, rules, sets
+from acns.datapath.drops import DenyResponse
+from acns.datapath.endpoints import Part, PartMaker, Place
+from acns.datapath.grants import Grants
+from acns.datapath.model import ChainSpec, Description, MapSpec, Ruleset, SetSpec
+from acns.datapath.shared import Register, Shared
+from acns.policy.model import NodePolicy
+
+_DISPATCH = "ifname . ipv4_addr : verdict"
+_MAPS = (base.DNS_MAP, base.FROM_MAP, base.TO_MAP)
+_LOOPBACK = "lo"
+_CLUSTER, _SERVICES = (sets.kept(name, "ipv4_addr", ()) for name in (rules.CLUSTER, rules.SERVICES))
+_PORTED = sets.kept(rules.PORTED, "inet_proto", rules.ported())
+_BASE_DESCRIPTIONS = {counter: Description("counter", text) for counter, text in base.COUNTERS.items()}
+
+
+class Compiler:
+    """Compiles one policy after another, and does again only what has changed.
+
+    `grants` is asked for a number per atom, then told which are live; live connections carry these numbers.
+    `deny_response`: what pods are told of what their egress policy drops.
+    """
+
+    def __init__(
+        self,
+        grants: Grants,
+        *,
+        proxy_port: int = constants.PROXY_PORT,
+        deny_response: DenyResponse = "none",
+    ) -> None:
+        self._grants = grants
+        self._proxy_port = proxy_port
+        self._maker = PartMaker(grants, deny_response)
+        self._parts: dict[str, Part] = {}
+        self._chains: Shared[ChainSpec] = Shared()
+        self._sets: Shared[SetSpec] = Shared()
+        self._groups: Shared[str] = Shared()
+        self._counters: Shared[None] = Shared()
+        self._register = Register()
+        self._kept = _Kept()
+
+    def compile(
+        self,
+        node: NodePolicy,
+        interfaces: Mapping[IPv4Address, str],
+        learned: sets.Learned,
+        *,
+        uplinks: Collection[str] = (),
+    ) -> Ruleset:
+        """The table for this policy.
+
+        `interfaces`: the node-side interface of every address that has one; others than endpoints' are
+        ignored, and an enforced endpoint without is shut by its address. `learned`: the element timeouts, in
+        seconds from now, that a set gets if this ruleset's transaction makes it. `uplinks`: interfaces that
+        lead to no pod, asked for only while an enforced endpoint has none: IPv6 is then refused on all that
+        are neither a pod's nor among these.
+        """
+        self._take(node, interfaces)
+        found = self._all_sets(node, learned, uplinks)
+        self._kept.keep_only(found.keys())
+        return Ruleset(
+            counters=frozenset((*base.COUNTERS, *self._counters.values)),
+            sets=found,
+            maps={name: self._map(name) for name in _MAPS},
+            chains={**self._base(), **self._chains.values, **self._links()},
+            descriptions={**_BASE_DESCRIPTIONS, **self._register.descriptions},
+        )
+
+    def _take(self, node: NodePolicy, interfaces: Mapping[IPv4Address, str]) -> None:
+        """Bring the parts up to date."""
+        wanted: dict[str, Part] = {}
+        changed = []
+        for policy in node.endpoints:
+            key = policy.endpoint.key
+            interface = interfaces.get(policy.endpoint.address)
+            part = self._parts.get(key)
+            if part is None or part.policy is not policy or part.interface != interface:
+                part = self._maker.make(policy, interface)
+                changed.append(key)
+            wanted[key] = part
+        # Nothing above changes what is kept, so nothing is half done if it raises.
+        gone = [key for key in self._parts if wanted.get(key) is not self._parts[key]]
+        if changed or gone:
+            self._replace(gone, wanted, changed)
+
+    def _replace(self, gone: Iterable[str], wanted: dict[str, Part], new: Iterable[str]) -> None:
+        for key in new:  # first: what stays in use by the next is not forgotten in between
+            self._count(wanted[key])
+            self._register.add(key, wanted[key].mentions)
+        unused: list[str] = []
+        for key in gone:
+            unused += self._discount(self._parts[key])
+            self._register.remove(key, self._parts[key].mentions)
+        self._parts = wanted
+        self._register.update()
+        live = self._counters.values.keys()
+        self._maker.settle(unused, live)
+        if unused or not gone:
+            self._grants.keep_only(live)
+
+    def _count(self, part: Part) -> None:
+        self._chains.add(part.chains)
+        self._sets.add(part.sets)
+        self._groups.add(part.groups)
+        self._counters.add(part.counters)
+
+    def _discount(self, part: Part) -> list[str]:
+        """The ids that nobody uses any more."""
+        self._chains.remove(part.chains)
+        self._sets.remove(part.sets)
+        self._groups.remove(part.groups)
+        return self._counters.remove(part.counters)
+
+    def _all_sets(
+        self, node: NodePolicy, learned: sets.Learned, uplinks: Collection[str]
+    ) -> dict[str, SetSpec]:
+        """The node's first: nearly every rule names one of them."""
+        found = {spec.name: spec for spec in self._node_sets(node, uplinks)}
+        found.update(self._sets.values)
+        for name, key in self._groups.values.items():
+            found[name] = self._kept.filled(found[name], node.groups.get(key, frozenset()))
+        for selector, timeouts_s in learned.items():
+            name = sets.fqdn_set_name(selector)
+            if name in found and timeouts_s:
+                texts = {str(address): timeout_s for address, timeout_s in timeouts_s.items()}
+                found[name] = replace(found[name], timeouts_s=texts)
+        return found
+
+    def _node_sets(self, node: NodePolicy, uplinks: Collection[str]) -> list[SetSpec]:
+        places = [part.place for part in self._parts.values()]
+        placed = [place for place in places if place.interface]
+        pods = {place.interface for place in placed}
+        known = {*pods, *map(names.interface, uplinks), names.interface(_LOOPBACK)}
+        pairs = "ifname . ipv4_addr"
+        return [
+            self._kept.filled(_CLUSTER, node.cluster_addresses | node.node_addresses),
+            self._kept.filled(_SERVICES, node.service_addresses),
+            sets.kept(
+                rules.SELF, "ipv4_addr . ipv4_addr", (f"{one.address} . {one.address}" for one in placed)
+            ),
+            _PORTED,
+            sets.kept(base.POD_INTERFACES, "ifname", pods),
+            sets.kept(base.KNOWN_INTERFACES, "ifname", known),
+            sets.kept(base.ENDPOINTS, pairs, (one.key for one in placed)),
+            sets.kept(base.ENFORCED, pairs, (one.key for one in placed if one.egress or one.ingress)),
+            sets.kept(base.UNPLACED_FROM, "ipv4_addr", _unplaced(place for place in places if place.egress)),
+            sets.kept(base.UNPLACED_TO, "ipv4_addr", _unplaced(place for place in places if place.ingress)),
+            sets.kept(base.V6_FROM, "ifname", (one.interface for one in placed if one.egress)),
+            sets.kept(base.V6_TO, "ifname", (one.interface for one in placed if one.ingress)),
+        ]
+
+    def _base(self) -> dict[str, ChainSpec]:
+        waiting = [part.place for part in self._parts.values() if not part.place.interface]
+        unplaced = base.Unplaced(
+            egress=any(place.egress for place in waiting), ingress=any(place.ingress for place in waiting)
+        )
+        return {chain.name: chain for chain in base.base_chains(self._proxy_port, unplaced)}
+
+    def _links(self) -> dict[str, ChainSpec]:
+        return {link.name: link for part in self._parts.values() for link in part.links.values()}
+
+    def _map(self, name: str) -> MapSpec:
+        parts = [part for part in self._parts.values() if part.links]
+        return MapSpec(name, _DISPATCH, {part.place.key: part.links[name].name for part in parts})
+
+
+class _Kept:
+    """Sets of addresses, as text; those whose addresses stay are reused."""
+
+    def __init__(self) -> None:
+        self._filled: dict[str, tuple[frozenset[IPv4Address], SetSpec]] = {}
+
+    def filled(self, spec: SetSpec, members: frozenset[IPv4Address]) -> SetSpec:
+        """The set with these members."""
+        before = self._filled.get(spec.name)
+        if before and (before[0] is members or before[0] == members):
+            return before[1]
+        made = replace(spec, elements=frozenset(map(str, members)))
+        self._filled[spec.name] = members, made
+        return made
+
+    def keep_only(self, set_names: Set[str]) -> None:
+        """Forget the others."""
+        self._filled = {name: one for name, one in self._filled.items() if name in set_names}
+
+
+def _unplaced(places: Iterable[Place]) -> list[str]:
+    return [place.address for place in places if not place.interface]

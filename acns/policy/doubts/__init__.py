@@ -1,0 +1,35 @@
+"""What is wrong or doubtful *between* objects: each is right by itself, together they miss what was meant.
+
+Errors say what cannot be enforced as written (an address that two pods claim, a Service that cannot be a DNS
+server). Warnings have a code, and are silent where the policy's text says that they are meant. Of what cannot
+be known nothing is said: where there is no pod at all, no selector is blamed for selecting none.
+
+This looks at everything, which takes as long as resolving from nothing: for validators, and for an agent
+beside its work, never before a commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from acns.errors import Problem
+from acns.policy.cluster import Cluster
+from acns.policy.doubts import absences, addresses, names, servers
+from acns.policy.doubts.scene import Doubt, Scene
+from acns.policy.ignores import Ignored, silences
+
+
+def problems(cluster: Cluster) -> list[Problem]:
+    """Over all nodes, sorted, each once."""
+    scene = Scene(cluster)
+    ignored = {(policy.kind, policy.key): policy.ignored for policy in cluster.policies}
+    return sorted({doubt.problem for doubt in _all(scene) if not _is_silenced(doubt, ignored)})
+
+
+def _all(scene: Scene) -> Iterator[Doubt]:
+    for room in (addresses, servers, absences, names):
+        yield from room.doubts(scene)
+
+
+def _is_silenced(doubt: Doubt, ignored: dict[tuple[str, str], Ignored]) -> bool:
+    return doubt.policy is not None and silences(ignored.get(doubt.policy, {}), doubt.problem)

@@ -1,0 +1,199 @@
+"""toFQDNs and rules.dns that miss each other: names that are opened and never learned, or looked up in vain.
+
+Addresses of names are learned from the answers that pods get. So a toFQDNs entry opens nothing unless its pod
+may ask a DNS server (`dns-missing`), and may ask it for a name that the entry matches (`fqdn-not-in-dns`).
+Where a pod may ask for `example.com` itself, and of its toFQDNs entries only `*.example.com` comes near, the
+pattern surely was to match it, and does not (`apex-not-matched`).
+
+What is said holds for the first pod by name of all that a rule is wrong for; a policy that selects no pod yet
+is judged by itself. In case of doubt there is none: a name counts as asked for if any rule lets the pod ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+
+from acns.dns.name import Name
+from acns.dns.pattern import FQDNSelector, match_name
+from acns.policy.codes import Code
+from acns.policy.doubts.scene import Doubt, Scene, Subject, at_rule
+from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
+from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
+from acns.policy.overlap import overlap
+from acns.policy.peers import peers_of
+from acns.policy.view import View
+
+DNS_PORT = 53
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """A doubt about a rule, or about one entry of its toFQDNs."""
+
+    code: Code
+    rule: Rule
+    message: str
+    hint: str
+    entry: FQDNSelector | None = None
+
+
+def doubts(scene: Scene) -> Iterator[Doubt]:
+    view = View(scene.directory, "")
+    said: set[tuple[Code, Origin, FQDNSelector | None]] = set()
+    for subject in scene.subjects:
+        for each in _Judge(subject, view).findings():
+            key = (each.code, each.rule.origin, each.entry)
+            if key not in said:
+                said.add(key)
+                yield at_rule(each.code, each.rule.origin, each.message, each.hint)
+
+
+class _Judge:
+    """Judges the egress rules of one subject."""
+
+    def __init__(self, subject: Subject, view: View) -> None:
+        self._subject = subject
+        self._view = view
+        self._rules = list(subject.allows_out())
+        self._wanted = [(rule, peer.selector) for rule in self._rules for peer in _fqdns(rule)]
+
+    def findings(self) -> Iterator[_Finding]:
+        if not self._wanted or not self._subject.denies_out:
+            return
+        if not any(self._lets_dns_through(rule) for rule in self._rules):
+            yield from self._per_rule(
+                Code.DNS_MISSING,
+                f"toFQDNs opens nothing for {self._subject.who}: no rule lets it ask a DNS server",
+                "add an egress rule with toEndpoints for kube-dns, toPorts 53 and rules.dns",
+            )
+        elif not self._blocks:
+            yield from self._per_rule(
+                Code.FQDN_NOT_IN_DNS,
+                f"toFQDNs opens nothing for {self._subject.who}: no rules.dns sees what it looks up",
+                "add rules.dns with these names to the rule that lets it ask the DNS server",
+            )
+        else:
+            yield from self._not_asked()
+            yield from self._apex()
+
+    def _per_rule(self, code: Code, message: str, hint: str) -> Iterator[_Finding]:
+        for rule in {id(rule): rule for rule, _ in self._wanted}.values():
+            yield _Finding(code, rule, message, hint)
+
+    # --- names -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _blocks(self) -> list[PortBlock]:
+        """All `rules.dns`."""
+        return [block for rule in self._rules for block in rule.ports or () if block.dns is not None]
+
+    @cached_property
+    def _asked(self) -> set[FQDNSelector]:
+        """The names that it may look up somewhere."""
+        return {name for block in self._blocks for name in block.dns or ()}
+
+    def _not_asked(self) -> Iterator[_Finding]:
+        if self._may_ask_everything():
+            return
+        for rule, entry in self._wanted:
+            if entry in self._asked or any(overlap(entry, name) for name in self._asked):
+                continue
+            message = (
+                f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"
+            )
+            yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", entry)
+
+    def _may_ask_everything(self) -> bool:
+        """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known
+        where there are any; else the port decides."""
+        meaning = self._subject.meaning
+        if meaning is not None and meaning.dns:
+            return any(allow.names is None for allow in meaning.dns)
+        seen = {_number_or_name(port) for block in self._blocks for port in block.ports}
+        plain = (block for rule in self._rules for block in rule.ports or () if block.dns is None)
+        return any(_number_or_name(port) in seen for block in plain for port in block.ports)
+
+    def _apex(self) -> Iterator[_Finding]:
+        for rule, entry in self._wanted:
+            bare = _bare(entry)
+            apex = _apex_of(entry)
+            if apex is None or not any(name.matches(apex) for name in self._asked_about.get(bare, ())):
+                continue
+            if not any(other.matches(apex) for _, other in self._wanted):
+                asks = f"which rules.dns lets {self._subject.who} ask for"
+                message = f"'{_text(entry)}' does not match '{bare}', {asks}"
+                yield _Finding(Code.APEX_NOT_MATCHED, rule, message, f"add matchName: {bare}", entry)
+
+    @cached_property
+    def _asked_about(self) -> dict[str, list[FQDNSelector]]:
+        """The names that it may look up, by the domain that they are about."""
+        found: dict[str, list[FQDNSelector]] = {}
+        for name in self._asked:
+            found.setdefault(_bare(name), []).append(name)
+        return found
+
+    # --- ways to a DNS server, by a rule's own words: which server it means may not be there yet ----------
+
+    def _lets_dns_through(self, rule: Rule) -> bool:
+        if any(block.dns is not None for block in rule.ports or ()):
+            return True
+        if rule.icmps is not None:
+            return False
+        peers = [peer for peer in peers_of(rule, self._view) if not isinstance(peer, FQDN)]
+        ports = [port for block in rule.ports or () for port in block.ports]
+        if any(_names_dns(port) for port in ports):
+            return bool(peers)
+        if rule.ports is None or any(_includes_dns(port) for port in ports):
+            return any(self._may_hold_dns(peer) for peer in peers)
+        return False
+
+    def _may_hold_dns(self, peer: Peer) -> bool:
+        """Whether a rule for all ports of `peer` reaches a DNS server, as far as Services tell."""
+        if not isinstance(peer, Addresses):
+            return True
+        if self._dns_backends:
+            return not self._view.members(peer.key).isdisjoint(self._dns_backends)
+        return any(word in peer.key for word in ("dns", "kube-system", "entity:cluster"))
+
+    @cached_property
+    def _dns_backends(self) -> set[IPv4Address]:
+        fronts = self._view.directory.services.fronts.values()
+        return {address for front in fronts if front.port == DNS_PORT for address, _ in front.backends}
+
+
+def _fqdns(rule: Rule) -> Iterator[SelectedFQDN]:
+    return (peer for peer in rule.peers or () if isinstance(peer, SelectedFQDN))
+
+
+def _text(selector: FQDNSelector) -> str:
+    """As people write it."""
+    return selector.text.removesuffix(".")
+
+
+def _bare(selector: FQDNSelector) -> str:
+    """`example.com` of itself, `*.example.com` and `*example.com`."""
+    return _text(selector).lstrip("*.")
+
+
+def _apex_of(selector: FQDNSelector) -> Name | None:
+    """`example.com` of `*.example.com`; None where it has no such form."""
+    first, _, rest = selector.text.partition(".")
+    return match_name(rest).literal if first in ("*", "**") and rest and "*" not in rest else None
+
+
+def _number_or_name(port: PortSpec) -> int | str:
+    return port.name or (port.first if port.first == port.last else 0)
+
+
+def _names_dns(port: PortSpec) -> bool:
+    by_number = port.first == port.last == DNS_PORT
+    return port.protocol is not Protocol.SCTP and (by_number or port.name.startswith("dns"))
+
+
+def _includes_dns(port: PortSpec) -> bool:
+    if port.protocol is Protocol.SCTP or port.name:
+        return False
+    return port.first == 0 or port.first <= DNS_PORT <= port.last

@@ -1,0 +1,105 @@
+"""What doubts are looked for in: a cluster, resolved for all of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from acns.errors import Problem
+from acns.policy.changes import Change
+from acns.policy.cluster import Cluster
+from acns.policy.codes import Code
+from acns.policy.directory import Directory, Resident
+from acns.policy.meaning import Meaning, Meanings
+from acns.policy.model import Direction, Enforcement, Origin
+from acns.policy.objects import Policy, Rule, Spec
+from acns.policy.specs import Specs
+from acns.policy.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A problem, and the policy (kind, key) whose text may silence it."""
+
+    problem: Problem
+    policy: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Pods that policies cannot tell apart, by the first of their names; or `meaning` None: the pods that one
+    policy speaks of, as long as there are none."""
+
+    who: str
+    specs: tuple[Spec, ...]
+    meaning: Meaning | None = None
+
+    def allows_out(self) -> Iterator[Rule]:
+        """The egress rules that allow something."""
+        return (rule for spec in self.specs for rule in spec.of(Direction.EGRESS) if not rule.deny)
+
+    @property
+    def denies_out(self) -> bool:
+        """Whether egress is denied by default."""
+        return any(Direction.EGRESS in spec.default_deny for spec in self.specs)
+
+
+class Scene:
+    """A cluster with its indices."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.directory = Directory(cluster)
+        self.specs = Specs()
+        self.specs.update(Change(come=cluster.policies))
+
+    @cached_property
+    def label_sets(self) -> list[Resident]:
+        """One pod for each label set with its ports, the first by name."""
+        found: dict[object, Resident] = {}
+        for each in sorted(self.directory.everybody(), key=lambda one: one.key):
+            found.setdefault((each.endpoint.labels, each.named_ports), each)
+        return list(found.values())
+
+    @cached_property
+    def subjects(self) -> list[Subject]:
+        """All that policies speak of, on each node."""
+        on_nodes: dict[str, list[Resident]] = {}
+        for each in sorted(self.directory.everybody(), key=lambda one: one.key):
+            on_nodes.setdefault(each.node_name, []).append(each)
+        found = [each for node in sorted(on_nodes) for each in self._on_node(node, on_nodes[node])]
+        return [*found, *self._without_pods(found)]
+
+    @property
+    def is_populated(self) -> bool:
+        """Whether there are pods at all: else this is no cluster but a folder of policies."""
+        return bool(self.directory.residents)
+
+    def _on_node(self, node: str, residents: list[Resident]) -> Iterator[Subject]:
+        meanings = Meanings(View(self.directory, node), self.specs, Enforcement.DEFAULT)
+        seen: dict[int, Meaning] = {}
+        for resident in residents:
+            meaning = meanings.of([resident])
+            if id(meaning) not in seen:
+                seen[id(meaning)] = meaning
+                yield Subject(f"pod {resident.key}", meanings.specs_for(resident), meaning)
+
+    def _without_pods(self, subjects: list[Subject]) -> Iterator[Subject]:
+        applying = {id(spec) for subject in subjects for spec in subject.specs}
+        for policy in self.cluster.policies:
+            if not any(id(spec) in applying for spec in policy.specs):
+                yield Subject(f"a pod with policy {policy.key} alone", policy.specs)
+
+
+def at_rule(code: Code, origin: Origin, message: str, hint: str = "") -> Doubt:
+    """A warning about a rule."""
+    problem = Problem(origin.path, origin.line, origin.column, message, hint, warning=True, code=code)
+    return Doubt(problem, (origin.kind, origin.policy))
+
+
+def at_policy(code: Code, policy: Policy, message: str, hint: str = "") -> Doubt:
+    """A warning about a policy as a whole."""
+    place = policy.place
+    problem = Problem(place.path, place.line, place.column, message, hint, warning=True, code=code)
+    return Doubt(problem, (policy.kind, policy.key))

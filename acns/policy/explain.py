@@ -1,0 +1,207 @@
+"""May this pod connect there, and why: the whole answer, from a cluster's objects and what names resolved to.
+
+Pure: the same whether the cluster runs or is only written down. What no file can tell, the addresses of a
+name, is supposed where nothing is known: some address outside the cluster. A name is reached only by who can
+look it up, so that is part of the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from acns.dns import name as names
+from acns.dns.name import Name
+from acns.dns.pattern import FQDNSelector
+from acns.errors import InputError
+from acns.policy.connections import Part, parts
+from acns.policy.destination import AtAddress, AtName, AtService, Destination, Outside
+from acns.policy.learnings import Learning, Learnings
+from acns.policy.lookups import Answer, Lookup, Server, lookup
+from acns.policy.model import FQDN, Traffic
+from acns.policy.overview import Local, Overview
+from acns.policy.routes import Outcome
+from acns.policy.standin import stand_in
+from acns.policy.wording import selector_text, traffic_text
+
+NOTHING = Learnings()
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What is known beside the objects. `learned`: per node what names resolved to; None: the cluster does
+    not run, so nothing can be known. `server`: whom the pod asks; None: not known."""
+
+    learned: Mapping[str, Learnings] | None = None
+    server: Server | None = None
+
+    def on(self, node: str) -> Learnings:
+        return (self.learned or {}).get(node, NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`lookup`: for a destination that is a name. `supposed`: the parts are about a stand-in for addresses
+    that are not known."""
+
+    source: str
+    destination: str
+    outcome: Outcome
+    parts: tuple[Part, ...] = ()
+    lookup: Lookup | None = None
+    notes: tuple[str, ...] = ()
+    supposed: bool = False
+
+
+def explain(overview: Overview, source: Local, destination: Destination, knowledge: Knowledge) -> Explanation:
+    """The answer. Raises InputError for a port that the Service does not have."""
+    return _Answer(overview, source, destination, knowledge).explanation()
+
+
+def explain_query(overview: Overview, source: Local, name: Name, knowledge: Knowledge) -> Explanation:
+    """What becomes of a DNS query; `knowledge.server` must be known."""
+    assert knowledge.server is not None
+    found = lookup(overview, source, name, knowledge.server, knowledge.on(source.node.node))
+    outcome = Outcome.ALLOWED if found.succeeds else Outcome.DENIED
+    return Explanation(source.key, f"the name {found.name}", outcome, lookup=found)
+
+
+class _Answer:
+    """One question, being answered."""
+
+    def __init__(
+        self, overview: Overview, source: Local, destination: Destination, knowledge: Knowledge
+    ) -> None:
+        self.overview = overview
+        self.source = source
+        self.destination = destination
+        self.knowledge = knowledge
+        self.learned = knowledge.on(source.node.node)
+
+    def explanation(self) -> Explanation:
+        wanted = self.destination.traffic
+        match self.destination.target:
+            case AtAddress(address):
+                return self._connection([address], wanted)
+            case AtService(service, name):
+                addresses = service.cluster_ips[:1] or sorted(
+                    self.overview.directory.services.endpoints(service.namespace, service.name)
+                )
+                if not addresses:
+                    raise InputError(
+                        f"nobody is behind Service {service.key}", hint="it has no address at all"
+                    )
+                return self._connection(addresses, wanted, name)
+            case AtName(name):
+                return self._named(name, wanted)
+            case Outside():
+                address = stand_in(self.source, self.learned)
+                found = self._connection([address], wanted)
+                note = f"{address} stands for all addresses outside that no rule is more particular about"
+                return _with(found, notes=(*found.notes, note))
+
+    def _connection(
+        self, addresses: Iterable[IPv4Address], wanted: Traffic, name: Name | None = None
+    ) -> Explanation:
+        found = self._parts(addresses, wanted, self.learned)
+        looked_up = self._lookup(name) if name else None
+        outcome = _outcome(found, looked_up)
+        notes = tuple(dict.fromkeys(self._shared(found, name)))
+        return Explanation(self.source.key, self._text(), outcome, found, looked_up, notes)
+
+    def _named(self, name: Name, wanted: Traffic) -> Explanation:
+        """A name outside: at the addresses that are known for it, else at one that is supposed."""
+        known = dict.fromkeys(one.address for one in self.learned.of(name))
+        if known:
+            return self._connection(known, wanted, name)
+        address = stand_in(self.source, self.learned)
+        supposed = Learnings.supposing(self._selectors(), name, address)
+        found = self._parts([address], wanted, supposed, _plain(name))
+        looked_up = self._lookup(name)
+        outcome, notes = _outcome(found, looked_up), []
+        waits = any(_is_by_name(part) for part in found if part.outcome is Outcome.ALLOWED)
+        if waits and self.knowledge.learned is not None:
+            outcome = Outcome.DENIED
+            notes.append(self._unlearned(name, looked_up))
+        elif waits and looked_up and looked_up.answer is Answer.UNPROXIED:
+            outcome = Outcome.DENIED
+        elif waits:
+            notes.append(
+                f"from the moment on when {self.source.key} has looked the name up, until its TTL ends"
+            )
+        notes.append("if it resolves to an address outside the cluster: names never open pods or nodes")
+        return Explanation(
+            self.source.key, self._text(), outcome, found, looked_up, tuple(notes), supposed=True
+        )
+
+    def _parts(
+        self, addresses: Iterable[IPv4Address], wanted: Traffic, learned: Learnings, called: str = ""
+    ) -> tuple[Part, ...]:
+        return tuple(
+            part
+            for address in addresses
+            for part in parts(self.overview, self.source, address, wanted, learned, called)
+        )
+
+    def _lookup(self, name: Name) -> Lookup | None:
+        server = self.knowledge.server
+        return lookup(self.overview, self.source, name, server, self.learned) if server else None
+
+    def _selectors(self) -> set[FQDNSelector]:
+        allows = self.source.policy.egress.allows
+        return {match.peer.selector for match in allows if isinstance(match.peer, FQDN)}
+
+    def _text(self) -> str:
+        asked, traffic = self.destination.asked, self.destination.traffic
+        return asked if ":" in asked else f"{asked}, {traffic_text(traffic)}"
+
+    def _unlearned(self, name: Name, looked_up: Lookup | None) -> str:
+        node = self.source.node.node
+        text = f"no address of {_plain(name)} is known on {node}: no pod has looked it up, or its TTL is over"
+        if looked_up and looked_up.allow:
+            return f"{text}; {looked_up.allow.origin} lets {self.source.key} look it up"
+        return text
+
+    def _shared(self, found: Iterable[Part], name: Name | None) -> Iterator[str]:
+        """Addresses that are open by a name, and are another name's as well."""
+        for part in found:
+            if not _is_by_name(part) or part.outcome is not Outcome.ALLOWED:
+                continue
+            opening = {one for side in part.sides for said in side.rules for one in said.learned}
+            for one in sorted(opening | set(self.learned.at(part.route.reached)), key=_order):
+                if one.name is not None and one.name != name and (name or one not in opening):
+                    yield _also(one)
+
+
+def _also(one: Learning) -> str:
+    by = " and ".join(selector_text(selector) for selector in one.selectors) or "no selector"
+    assert one.name is not None
+    return f"{one.address} is also known as {_plain(one.name)} (under {by}): it is open by either name"
+
+
+def _order(one: Learning) -> tuple[Name, IPv4Address]:
+    return (one.name or (), one.address)
+
+
+def _is_by_name(part: Part) -> bool:
+    return any(said.learned for side in part.sides for said in side.rules[:1])
+
+
+def _outcome(found: Iterable[Part], looked_up: Lookup | None) -> Outcome:
+    outcomes = {part.outcome for part in found}
+    if looked_up is not None and not looked_up.succeeds:
+        return Outcome.DENIED
+    if len(outcomes) == 1:
+        return outcomes.pop()
+    return Outcome.PARTLY if Outcome.DENIED in outcomes or Outcome.PARTLY in outcomes else Outcome.ALLOWED
+
+
+def _plain(name: Name) -> str:
+    return names.to_text(name).removesuffix(".")
+
+
+def _with(found: Explanation, notes: tuple[str, ...]) -> Explanation:
+    return Explanation(
+        found.source, found.destination, found.outcome, found.parts, found.lookup, notes, found.supposed
+    )

@@ -1,0 +1,117 @@
+"""`# acns:ignore CODE[, CODE] [free text]`: comments that silence warnings.
+
+At the end of a line it is about that line, on lines of its own about the next line with content, and before
+the first content of a document about the whole document. YAML knows no comments, so the text is searched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from acns.errors import Problem
+from acns.located import did_you_mean
+from acns.policy.codes import Code
+
+WHOLE_DOCUMENT = 0
+Ignored = Mapping[int, frozenset[str]]
+"""The codes silenced, by line; `WHOLE_DOCUMENT`: everywhere."""
+
+_MARK = "acns:ignore"
+_CODES = frozenset(map(str, Code))
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as YAML has them
+_SEPARATOR = re.compile(r"(---|\.\.\.)(\s|$)")
+_COMMENT = re.compile(rf"(?:^|\s)#\s*{_MARK}\b\s*(?P<codes>[\w-]+(?:\s*,\s*[\w-]+)*)?")
+
+
+def silences(ignored: Ignored, problem: Problem) -> bool:
+    """Whether a comment says that this warning is meant."""
+    return problem.warning and any(
+        problem.code in ignored.get(line, ()) for line in (WHOLE_DOCUMENT, problem.line)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Comments:
+    """The comments of a text: what each of its documents silences, and what is wrong with them."""
+
+    documents: tuple[tuple[int, Ignored], ...]
+    """With the line before which each begins."""
+    problems: tuple[Problem, ...]
+
+    def at(self, line: int) -> Ignored:
+        """What the document around `line` silences."""
+        found: Ignored = {}
+        for first, ignored in self.documents:
+            if first <= line:
+                found = ignored
+        return found
+
+    def silence(self, problem: Problem) -> bool:
+        """Whether they say that this warning is meant."""
+        return silences(self.at(problem.line), problem)
+
+
+def read(text: str, path: str) -> Comments:
+    """Of a text without such comments, which is nearly every one, nothing."""
+    if _MARK not in text:
+        return Comments((), ())
+    scan = _Scan(path)
+    for number, line in enumerate(_LINE_BREAK.split(text), 1):
+        scan.line(number, line)
+    return Comments(
+        tuple(
+            (first, {line: frozenset(codes) for line, codes in found.items()})
+            for first, found in scan.documents
+        ),
+        tuple(scan.problems),
+    )
+
+
+@dataclass(slots=True)
+class _Scan:
+    path: str
+    documents: list[tuple[int, dict[int, set[str]]]] = field(default_factory=lambda: [(1, {})])
+    problems: list[Problem] = field(default_factory=list)
+    in_head: bool = True
+    waiting: set[str] = field(default_factory=set)
+
+    def line(self, number: int, line: str) -> None:
+        if _SEPARATOR.match(line):
+            if not self.in_head:  # else the comments so far stand before the `---` of their own document
+                self.documents.append((number, {}))
+            self.in_head, self.waiting = True, set()
+            line = "   " + line[3:]
+        codes = set(self._codes(number, line))
+        has_content = not re.match(r"\s*(#|$)", line)
+        if has_content:
+            self._silence(number, codes | self.waiting)
+            self.in_head, self.waiting = False, set()
+        elif self.in_head:
+            self._silence(WHOLE_DOCUMENT, codes)
+        else:
+            self.waiting |= codes
+
+    def _silence(self, line: int, codes: set[str]) -> None:
+        if codes:
+            self.documents[-1][1].setdefault(line, set()).update(codes)
+
+    def _codes(self, number: int, line: str) -> Iterator[str]:
+        for comment in _COMMENT.finditer(line):
+            if comment["codes"] is None:
+                self._doubt(
+                    number, comment.start(), f"{_MARK} names no code", "the code stands in [] after a warning"
+                )
+                continue
+            for word in re.finditer(r"[\w-]+", comment["codes"]):
+                code = word.group()
+                if code in _CODES:
+                    yield code
+                else:
+                    at = comment.start("codes") + word.start()
+                    self._doubt(number, at, f"no warning has the code '{code}'", did_you_mean(code, _CODES))
+
+    def _doubt(self, number: int, column: int, message: str, hint: str) -> None:
+        problem = Problem(self.path, number, column + 1, message, hint, warning=True, code=Code.UNKNOWN_CODE)
+        self.problems.append(problem)

@@ -1,0 +1,143 @@
+"""A cluster with all of its nodes' policies: who is where, and which policies speak of whom.
+
+The agents know one node; who explains a connection asks about both of its ends. Nodes are resolved when they
+are first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from acns.errors import InputError
+from acns.located import did_you_mean
+from acns.policy.cluster import Cluster
+from acns.policy.directory import Directory, Resident
+from acns.policy.model import (
+    Direction,
+    DirectionPolicy,
+    EndpointPolicy,
+    Enforcement,
+    NodePolicy,
+    Origin,
+)
+from acns.policy.objects import Pod, Policy, Rule, Spec
+from acns.policy.resolve import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A pod with its policy, on its node."""
+
+    resident: Resident
+    policy: EndpointPolicy
+    node: NodePolicy
+
+    @property
+    def key(self) -> str:
+        return self.resident.key
+
+    @property
+    def address(self) -> IPv4Address:
+        return self.resident.endpoint.address
+
+    def side(self, direction: Direction) -> DirectionPolicy:
+        return self.policy.egress if direction is Direction.EGRESS else self.policy.ingress
+
+
+class Overview:
+    """What explanations look things up in."""
+
+    def __init__(self, cluster: Cluster, enforcement: Enforcement = Enforcement.DEFAULT) -> None:
+        self.cluster = cluster
+        self.enforcement = enforcement
+        self.directory = Directory(cluster)
+        self._nodes: dict[str, NodePolicy] = {}
+        self._policies: dict[tuple[str, IPv4Address], EndpointPolicy] = {}
+        self._denying: dict[tuple[frozenset[str], Direction], tuple[Policy, ...]] = {}
+        self._residents = sorted(self.directory.everybody(), key=lambda one: one.key)
+        self._called: dict[str, list[Resident]] = {}
+        for one in self._residents:
+            for text in (one.key, one.endpoint.pod):
+                self._called.setdefault(text, []).append(one)
+        self._rules = {rule.origin: rule for policy in cluster.policies for rule in _rules(policy)}
+
+    def node(self, name: str) -> NodePolicy:
+        """The policy of a node."""
+        if name not in self._nodes:
+            self._nodes[name] = resolve(self.cluster, name, enforcement=self.enforcement)
+            self._policies |= {(name, one.endpoint.address): one for one in self._nodes[name].endpoints}
+        return self._nodes[name]
+
+    def local(self, resident: Resident) -> Local:
+        """A pod on its node."""
+        node = self.node(resident.node_name)
+        return Local(resident, self._policies[resident.node_name, resident.endpoint.address], node)
+
+    def at(self, address: IPv4Address) -> Local | None:
+        """The pod that has an address; of several that claim it the first by name."""
+        claimants = self.directory.residents.get(address)
+        return self.local(claimants[0]) if claimants else None
+
+    @property
+    def residents(self) -> Sequence[Resident]:
+        """All pods that own an address, by name."""
+        return self._residents
+
+    def pod(self, text: str, namespace: str = "") -> Resident:
+        """The pod called `name` or `namespace/name`; a bare name means one in `namespace` first.
+
+        Raises InputError for one that is not there, not clear, or has no policy of its own.
+        """
+        if found := self.find_pod(text, namespace):
+            return found
+        pods = [pod for pod in self.cluster.pods if text in (pod.name, pod.key)]
+        if pods:
+            raise InputError(f"no policy applies to pod {pods[0].key}: {_why_not(pods[0])}")
+        raise InputError(f"there is no pod '{text}'", hint=did_you_mean(text, self._called))
+
+    def find_pod(self, text: str, namespace: str = "") -> Resident | None:
+        """As `pod`, but None where there is none."""
+        found = self._called.get(text, [])
+        near = [one for one in found if one.endpoint.namespace == namespace]
+        if len(found) > 1 and len(near) != 1:
+            listed = ", ".join(one.key for one in found)
+            raise InputError(f"there are {len(found)} pods called '{text}'", hint=f"say which: {listed}")
+        return next(iter(near if len(found) > 1 else found), None)
+
+    def rule(self, origin: Origin) -> Rule | None:
+        """The rule that was written there."""
+        return self._rules.get(origin)
+
+    def denying(self, resident: Resident, direction: Direction) -> tuple[Policy, ...]:
+        """The policies for whose sake the pod is denied what no rule allows."""
+        key = (resident.endpoint.labels, direction)
+        if key not in self._denying:
+            self._denying[key] = tuple(
+                policy
+                for policy in self.cluster.policies
+                if any(
+                    _denies(spec, direction) and spec.subject.matches(resident.labels)
+                    for spec in policy.specs
+                )
+            )
+        return self._denying[key]
+
+    def denies_by_default(self, resident: Resident, direction: Direction) -> bool:
+        """Whether the pod is denied what no rule allows, for whosever sake."""
+        return self.enforcement is Enforcement.ALWAYS or bool(self.denying(resident, direction))
+
+
+def _denies(spec: Spec, direction: Direction) -> bool:
+    return direction in spec.default_deny and any(rule.direction is direction for rule in spec.rules)
+
+
+def _rules(policy: Policy) -> Iterator[Rule]:
+    return (rule for spec in policy.specs for rule in spec.rules)
+
+
+def _why_not(pod: Pod) -> str:
+    if pod.host_network:
+        return "it is on its node's network (hostNetwork), and the node's traffic is not restricted"
+    return "it has no address" if pod.pod_ip is None else f"it has finished (phase {pod.phase})"

@@ -1,0 +1,65 @@
+"""The policy language as JSON schemas, for editors: completion, texts on hover, red lines under mistakes.
+
+They come from the models that read policies, so they allow what is read here and say of each refused field
+why. An editor sees the structure only: `policy.validate` knows what values mean together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pydantic
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from acns.policy import cnp_schema, networkpolicy_schema
+from acns.policy.manifests import API_VERSIONS
+
+# The draft that editors know best.
+DRAFT: Final = "http://json-schema.org/draft-07/schema#"
+
+_MODELS: Final[Mapping[str, tuple[type[pydantic.BaseModel], str]]] = {
+    "CiliumNetworkPolicy": (
+        cnp_schema.PolicyObject,
+        "What pods of one namespace may connect to, and who to them: by labels, networks, entities, names.",
+    ),
+    "CiliumClusterwideNetworkPolicy": (
+        cnp_schema.PolicyObject,
+        "As CiliumNetworkPolicy, for pods of all namespaces.",
+    ),
+    "NetworkPolicy": (
+        networkpolicy_schema.PolicyObject,
+        "Kubernetes' own policy: what pods of one namespace may connect to, and who to them.",
+    ),
+}
+KINDS: Final = tuple(_MODELS)
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The schema of a whole object of this kind, one of `KINDS`."""
+    model, description = _MODELS[kind]
+    schema = model.model_json_schema(schema_generator=_Generator, mode="validation")
+    properties = schema["properties"]
+    properties["apiVersion"] = {"enum": list(API_VERSIONS[kind])}
+    properties["kind"] = {"const": kind}
+    schema["required"] = ["apiVersion", "kind", *schema.get("required", [])]
+    if kind == "CiliumClusterwideNetworkPolicy":
+        schema["$defs"]["PolicyMetadata"]["properties"]["namespace"] = {
+            "not": {},
+            "description": f"A {kind} has no namespace.",
+        }
+    return {"$schema": DRAFT, **schema, "title": kind, "description": description}
+
+
+class _Generator(GenerateJsonSchema):
+    """Without what only clutters an editor: null (it means absent), defaults, titles made of field names."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: CoreSchema | Any) -> bool:
+        return False

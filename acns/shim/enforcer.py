@@ -1,0 +1,118 @@
+"""Bringing the kernel to a plan: numbers and ids to the ledger, then one transaction.
+
+What the kernel holds is compared with what was left in it. Where somebody else has changed our table, the
+same transaction that brings the plan mends that too, and it is reported. The first plan after a start adopts
+what an earlier run has left: grants, learned addresses and their remaining time stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+from acns.datapath.model import Inventory, Ruleset
+from acns.datapath.ruleset import fqdn_set_name, transaction
+from acns.dns.pattern import FQDNSelector
+from acns.errors import AcnsError
+from acns.shim.kernel import Kernel
+from acns.shim.learned import Learned
+from acns.shim.ledger import Ledger
+from acns.shim.planner import Plan
+from acns.shim.snapshot import Snapshots
+from acns.shim.stopwatch import Stopwatch
+from acns.telemetry import log as logs
+from acns.telemetry.journal import Event, Journal
+
+log = logs.named(__name__)
+
+_SHOWN = 20
+
+
+class Enforcer:
+    """`drifts`: how often somebody else's change had to be mended."""
+
+    def __init__(
+        self, kernel: Kernel, learned: Learned, ledger: Ledger, snapshots: Snapshots, journal: Journal
+    ) -> None:
+        self.drifts = 0
+        self._kernel = kernel
+        self._learned = learned
+        self._ledger = ledger
+        self._snapshots = snapshots
+        self._journal = journal
+        self._left: Inventory | None = None
+        """None: a transaction failed, and it is not known what it left."""
+        self._enforced: Ruleset | None = None
+
+    async def adopt_grants(self) -> None:
+        """Before the first plan: live connections carry grants, whatever became of the ledger."""
+        async with self._kernel.lock:
+            inventory = await self._kernel.inventory()
+        self._ledger.grants.adopt(inventory.grants)
+
+    async def enforce(self, plan: Plan, watch: Stopwatch) -> bool:
+        """Returns when the kernel enforces `plan`: whether anything had to change."""
+        async with self._kernel.lock:
+            watch.lap("wait")
+            inventory = await self._kernel.inventory()
+            await self._look_at(inventory, plan)
+            watch.lap("inventory")
+            return await self._commit(plan, inventory, watch)
+
+    async def _look_at(self, inventory: Inventory, plan: Plan) -> None:
+        """What was found where it is not as it was left: adopt it, or see what has drifted."""
+        if self._enforced is None:
+            self._learned.cache.set_selectors(plan.selectors)
+            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, inventory.sets)
+            log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
+        elif inventory is not self._left:
+            self._learned.lost(inventory.sets)
+            drift = transaction(inventory, self._enforced)
+            if drift and self._left is not None:
+                self._report(drift)
+
+    async def _commit(self, plan: Plan, inventory: Inventory, watch: Stopwatch) -> bool:
+        before = self._learned.in_kernel
+        try:
+            if plan.selectors != before:
+                self._learned.cache.set_selectors(plan.selectors)
+            wanted = _filled(plan.ruleset, self._learned.timeouts(plan.selectors - before))
+            watch.lap("learned")
+            text = transaction(inventory, wanted)
+            watch.lap("transaction")
+            self._snapshots.prepare(plan.policy)
+            watch.lap("snapshot")
+            self._ledger.save(wanted.descriptions)
+            watch.lap("ledger")
+            if text:
+                inventory = await self._kernel.commit(text, wanted)
+                watch.lap("kernel")
+        except AcnsError:
+            self._left = None
+            self._learned.write(self._learned.cache.set_selectors(before))
+            raise
+        self._learned.in_kernel = plan.selectors
+        self._enforced = plan.ruleset
+        self._left = inventory
+        return bool(text)
+
+    def _report(self, drift: str) -> None:
+        lines = drift.splitlines()
+        self.drifts += 1
+        shown = [line[:200] for line in lines[:_SHOWN]]
+        log.warning("kernel drift repaired", changes=len(lines), first=shown)
+        self._journal.record(Event.KERNEL_DRIFT, changes=len(lines), first=shown)
+
+
+def _filled(ruleset: Ruleset, learned: Mapping[FQDNSelector, Mapping[IPv4Address, float]]) -> Ruleset:
+    """The ruleset with what is known of new selectors in their sets: those start full."""
+    if not learned:
+        return ruleset
+    sets = dict(ruleset.sets)
+    for selector, timeouts_s in learned.items():
+        name = fqdn_set_name(selector)
+        texts = {str(address): timeout_s for address, timeout_s in timeouts_s.items()}
+        sets[name] = replace(sets[name], timeouts_s=texts)
+    return replace(ruleset, sets=sets)

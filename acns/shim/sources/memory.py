@@ -1,0 +1,72 @@
+"""The last good text of every manifest, through restarts: so that none beside a broken file opens anything.
+
+On disk it is a log of what changed, synced, since a restart after a power loss goes by it; in memory the
+texts are compressed: nobody reads them while all is well.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from acns.statelog import StateLog
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
+
+FORMAT, VERSION = "acns-manifests", 2
+_FASTEST = 1
+
+
+class Memory:
+    """Texts by file name. What is set or dropped is on disk after `save`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._packed: dict[str, bytes] = {}
+        self._unsaved: set[str] = set()
+        self._log = StateLog(path, FORMAT, VERSION)
+        opened = self._log.open()
+        self.is_sound = bool(opened.values) and opened.damage is None
+        """Whether an earlier run's texts are known: there is a memory, and all of it could be read."""
+        if opened.damage:
+            log.failure("state damaged", opened.damage)
+        elif self.is_sound:
+            self._recall(opened.values)
+
+    def get(self, name: str) -> str | None:
+        """The text of a file; None where none is known."""
+        packed = self._packed.get(name)
+        return None if packed is None else zlib.decompress(packed).decode()
+
+    def set(self, name: str, text: str) -> None:
+        """From now on this is the file's last good text."""
+        packed = zlib.compress(text.encode(), _FASTEST)
+        if self._packed.get(name) != packed:
+            self._packed[name] = packed
+            self._unsaved.add(name)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """The other files are gone."""
+        gone = self._packed.keys() - names
+        for name in gone:
+            del self._packed[name]
+        self._unsaved |= gone
+
+    def save(self) -> None:
+        """Write what has changed. Raises EnvironmentFault; it is then still to be written."""
+        if not self.is_sound or self._log.must_be_rewritten or self._log.has_grown:
+            self._log.rewrite([{name: self.get(name) for name in self._packed}])
+        elif self._unsaved:
+            self._log.append({name: self.get(name) for name in sorted(self._unsaved)}, durable=True)
+        self.is_sound = True
+        self._unsaved.clear()
+
+    def _recall(self, values: Iterable[dict[str, str | None]]) -> None:
+        latest: dict[str, str | None] = {}
+        for value in values:
+            latest.update(value)
+        for name, text in latest.items():
+            if text is not None:
+                self._packed[name] = zlib.compress(text.encode(), _FASTEST)

@@ -1,0 +1,43 @@
+"""What may be looked at of the shim, over its HTTP socket: read-only, JSON, for people who ask why.
+
+`/cache`: every address that names have opened, and from which query it is known, since when, until when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
+from acns.dns import name as names
+from acns.fqdn.cache import Known
+from acns.shim.learned import Learned
+
+VERSION = 1
+CACHE = "/cache"
+
+
+def of(learned: Learned) -> Mapping[str, Callable[[], object]]:
+    """Path → view."""
+    return {CACHE: lambda: cache(learned)}
+
+
+def cache(learned: Learned) -> dict[str, object]:
+    """Times are seconds since the epoch; `opens` are keys of selectors whose sets hold the address."""
+    return {
+        "version": VERSION,
+        "now": learned.clock(),
+        "addresses": [_entry(one, learned) for one in learned.cache.known()],
+    }
+
+
+def _entry(known: Known, learned: Learned) -> dict[str, object]:
+    """An address that an earlier run has learned has no name, and when that was is not known."""
+    found = known.name is None
+    return {
+        "name": "" if known.name is None else names.to_text(known.name),
+        "address": str(IPv4Address(known.address)),
+        "opens": [one.key for one in known.selectors if one in learned.in_kernel],
+        "learned_at": None if found else known.learned_at,
+        "expires_at": known.expires_at,
+        "asked_by": known.asked_by,
+    }

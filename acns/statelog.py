@@ -1,0 +1,192 @@
+"""Checksummed state that grows: what is new is appended, what is there is never written again.
+
+Every line is a digest and a JSON value; the digest covers the value and the digest of the line before, so a
+line counts only with all that came before it. The first line's value says format and version. A reader takes
+lines up to the first that does not fit: a line that is still being written, or was torn by a crash, counts as
+not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off.
+
+An append is one `write`, in the file for every reader as soon as it returns. It is not synced unless asked
+for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
+`rewrite` puts a shorter log in place of a long one, as a whole, and synced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acns import statefile
+from acns.errors import PeerError
+
+_DIGEST_DIGITS = 32
+_GROWTH, _GROWTH_BYTES = 4, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a log holds, and what is wrong with its end, if anything is."""
+
+    values: tuple[Any, ...] = ()
+    damage: PeerError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    values: tuple[Any, ...]
+    digest: str
+    """Of the last good line; the next one continues from it."""
+    good_bytes: int
+    fault: str
+    """What is wrong with what comes after; "" when nothing does."""
+
+
+def read(path: Path, form: str, version: int) -> tuple[Any, ...]:
+    """The values so far, for those who do not own the log; nothing on disk changes.
+
+    Raises PeerError when it is no such log, EnvironmentFault when it cannot be read.
+    """
+    found = _parse(_content(path), form, version)
+    if found.fault and not found.good_bytes:
+        raise PeerError(f"{path} {found.fault}")
+    return found.values
+
+
+class StateLog:
+    """The log at `path`, in the hands of its one owner. Call `open` first."""
+
+    def __init__(self, path: Path, form: str, version: int) -> None:
+        self.path = path
+        self.form, self.version = form, version
+        self._descriptor = -1
+        self._digest = ""
+        self._size_bytes = self._rewritten_bytes = 0
+
+    def open(self) -> Found:
+        """What the log holds. From a damaged tail on it is set aside; the rest can be appended to.
+
+        Raises EnvironmentFault when it cannot be read, or a damaged tail cannot be cut off.
+        """
+        content = _content(self.path)
+        found = _parse(content, self.form, self.version)
+        damage = self._set_aside(content, found) if found.fault else None
+        if found.good_bytes:
+            self._attach(found.good_bytes, found.digest)
+        return Found(found.values, damage)
+
+    @property
+    def must_be_rewritten(self) -> bool:
+        """Whether nothing can be appended: there is no log yet, its file is gone, or a write has failed."""
+        return self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether a rewrite is worth its time."""
+        return self._size_bytes > _GROWTH * self._rewritten_bytes + _GROWTH_BYTES
+
+    def append(self, value: Any, *, durable: bool = False) -> None:
+        """Add one value, all of it or nothing. Raises EnvironmentFault; then rewrite before the next one."""
+        line, digest = _line(self._digest, value)
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                raise OSError("disk full")
+            if durable:
+                os.fsync(self._descriptor)
+        except OSError as error:
+            # What stands there of the line does no harm: a reader stops before it.
+            self.close()
+            raise statefile.unusable(self.path, "written", error) from error
+        self._digest = digest
+        self._size_bytes += len(line)
+
+    def rewrite(self, values: Iterable[Any]) -> None:
+        """Make these all that the log holds. Raises EnvironmentFault; what was there is then there still."""
+        lines, digest = [], ""
+        for value in (_header(self.form, self.version), *values):
+            line, digest = _line(digest, value)
+            lines.append(line)
+        content = b"".join(lines)
+        statefile.replace(self.path, content)
+        self._attach(len(content), digest)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _attach(self, size_bytes: int, digest: str) -> None:
+        self.close()
+        try:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise statefile.unusable(self.path, "written", error) from error
+        self._digest = digest
+        self._size_bytes = self._rewritten_bytes = size_bytes
+
+    def _set_aside(self, content: bytes, found: _Read) -> PeerError:
+        aside = statefile.damaged_name(self.path)
+        try:
+            aside.write_bytes(content[found.good_bytes :])
+            aside.chmod(0o600)
+            os.truncate(self.path, found.good_bytes)
+        except OSError as error:
+            raise statefile.unusable(self.path, "written", error) from error
+        rest = (
+            f"going on with the {len(found.values)} lines before it" if found.good_bytes else "starting anew"
+        )
+        return PeerError(f"{self.path} {found.fault}", hint=f"set aside as {aside.name}; {rest}")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise statefile.unusable(path, "read", error) from error
+
+
+def _parse(content: bytes, form: str, version: int) -> _Read:
+    *lines, rest = content.split(b"\n")
+    values: list[Any] = []
+    digest, good_bytes = "", 0
+    for number, line in enumerate(lines, start=1):
+        try:
+            value, digest = _value(digest, line)
+        except ValueError:
+            return _Read(tuple(values), digest, good_bytes, f"is damaged in line {number}")
+        if number > 1:
+            values.append(value)
+        elif value != _header(form, version):
+            return _Read((), "", 0, f"is not of format {form}, version {version}")
+        good_bytes += len(line) + 1
+    return _Read(tuple(values), digest, good_bytes, "ends in a torn line" if rest else "")
+
+
+def _header(form: str, version: int) -> dict[str, Any]:
+    return {"format": form, "version": version}
+
+
+def _line(before: str, value: Any) -> tuple[bytes, str]:
+    """The line of a value, and its digest."""
+    text = json.dumps(value).encode()
+    digest = _digest(before, text)
+    return b"%s %s\n" % (digest.encode(), text), digest
+
+
+def _value(before: str, line: bytes) -> tuple[Any, str]:
+    """The value in a line, and its digest. Raises ValueError."""
+    digest, _, text = line.partition(b" ")
+    if digest.decode("ascii", "replace") != (expected := _digest(before, text)):
+        raise ValueError("wrong digest")
+    return json.loads(text), expected
+
+
+def _digest(before: str, text: bytes) -> str:
+    return hashlib.sha256(before.encode() + text).hexdigest()[:_DIGEST_DIGITS]

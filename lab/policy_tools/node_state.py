@@ -1,0 +1,133 @@
+"""A node of a running lab as its agents have it: the manifests that count, learned addresses, ids, counters.
+
+The manifests are the last good text of each file, from the shim's own memory of them, so that an explanation
+is about what is enforced and not about what somebody is just writing. Learned addresses come from the shim;
+where it does not run, from the kernel's sets, which then no longer say for which name.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from acns import settings, statelog
+from acns.datapath.elements import Elements
+from acns.datapath.inventory import read_counters
+from acns.datapath.nfnetlink import NetfilterSocket
+from acns.datapath.sets import fqdn_set_name
+from acns.dns import name as names
+from acns.dns.pattern import FQDNSelector
+from acns.errors import EnvironmentFault, PeerError
+from acns.policy.learnings import Learning, Learnings
+from acns.shim import ledger, views
+from acns.shim.settings import ShimSettings
+from acns.shim.sources import memory
+from lab.kernel import netns
+from lab.runtime.handles import NodeHandle
+from lab.runtime.lab import Lab
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an id in the kernel stands for, as the shim wrote it down. `origins`: places of rules."""
+
+    kind: str
+    text: str
+    origins: tuple[str, ...]
+
+
+class NodeState:
+    """One node; everything is read when it is asked for."""
+
+    def __init__(self, lab: Lab, node: NodeHandle) -> None:
+        self.node = node
+        self.settings = settings.load(ShimSettings, lab.folder.node(node.name) / "shim.toml")
+
+    @property
+    def folder(self) -> Path:
+        """Where the manifests lie."""
+        return Path(self.settings.manifests)
+
+    def texts(self) -> dict[str, str]:
+        """The last good text of every manifest, by file name. Raises EnvironmentFault without any."""
+        found: dict[str, str | None] = {}
+        for value in self._log("manifests.log", memory.FORMAT, memory.VERSION):
+            found.update(value)
+        texts = {name: text for name, text in sorted(found.items()) if text is not None}
+        if not texts:
+            raise EnvironmentFault(
+                f"the shim of {self.node.name} has not read its manifests yet",
+                hint=f"invoke lab.logs {self.node.name}/shim",
+            )
+        return texts
+
+    def learnings(self, selectors: Iterable[FQDNSelector]) -> Learnings:
+        """What names are known to resolve to; `selectors`: those of the node."""
+        try:
+            view = self.node.shim.http_get(views.CACHE).json()
+        except (OSError, http.client.HTTPException):
+            return Learnings(tuple(self._from_kernel(selectors)))
+        return Learnings(tuple(map(_learning, view["addresses"])))
+
+    def meanings(self) -> Mapping[str, Meaning]:
+        """What the ids of the kernel's rules, sets and chains stand for."""
+        found: dict[str, Meaning] = {}
+        for value in self._log("ledger.log", ledger.FORMAT, ledger.VERSION):
+            for id_, one in value["ids"].items():
+                origins = tuple(origin.replace(f"{self.folder}/", "") for origin in one["origins"])
+                found[id_] = Meaning(one["kind"], one["text"], origins)
+        return found
+
+    def counters(self) -> Mapping[str, tuple[int, int]]:
+        """Id → packets and bytes."""
+        with netns.keeping(self.node.place.open()) as inside:
+            return netns.in_namespace(inside.net, _counters)
+
+    def _from_kernel(self, selectors: Iterable[FQDNSelector]) -> list[Learning]:
+        def read() -> list[Learning]:
+            elements = Elements(refresh_by_re_adding=True)
+            try:
+                return [
+                    Learning(None, IPv4Address(address), (selector,), expires_at=0.0)
+                    for selector in selectors
+                    for address in elements.read(fqdn_set_name(selector))
+                ]
+            finally:
+                elements.close()
+
+        with netns.keeping(self.node.place.open()) as inside:
+            return netns.in_namespace(inside.net, read)
+
+    def _log(self, file: str, form: str, version: int) -> tuple[Any, ...]:
+        try:
+            return statelog.read(Path(self.settings.state_dir) / file, form, version)
+        except PeerError as error:
+            raise EnvironmentFault(str(error), hint="the shim of this lab is of another version") from error
+
+
+def _learning(entry: Mapping[str, Any]) -> Learning:
+    return Learning(
+        names.from_text(entry["name"]) if entry["name"] else None,
+        IPv4Address(entry["address"]),
+        tuple(map(_selector, entry["opens"])),
+        entry["expires_at"],
+        entry["learned_at"],
+        entry["asked_by"],
+    )
+
+
+def _selector(key: str) -> FQDNSelector:
+    kind, _, text = key.partition(":")
+    return FQDNSelector("name" if kind == "name" else "pattern", text)
+
+
+def _counters() -> dict[str, tuple[int, int]]:
+    socket = NetfilterSocket()
+    try:
+        return read_counters(socket)
+    finally:
+        socket.close()

@@ -1,0 +1,70 @@
+"""Policy files judged without a cluster: each by itself, then all of them together.
+
+Pods and Services among the files are taken into account, but need not be there: what can only be doubted
+because there are none is not doubted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from acns.errors import Problem
+from acns.policy import manifests, resolve
+from acns.policy.cluster import Cluster
+from acns.policy.codes import Code
+from acns.policy.objects import CIDRGroup, Object, Pod, Ref, Service
+from acns.policy.profiles import Profile
+from lab.policy_tools import completing, inputs
+
+_NEEDS = (
+    (Pod, Code.SELECTS_NOTHING),
+    (Service, Code.UNKNOWN_SERVICE),
+    (CIDRGroup, Code.UNKNOWN_CIDR_GROUP),
+)
+"""Warnings that something is not there say nothing where nothing of its kind is."""
+
+
+def problems(files: Iterable[Path], profile: Profile) -> list[Problem]:
+    """Everything wrong or doubtful, by place. Raises InputError for a file that cannot be read."""
+    found: set[Problem] = set()
+    objects: dict[Ref, Object] = {}
+    for path in files:
+        parsed = manifests.parse(inputs.text_of(path), str(path), profile)
+        found.update(parsed.problems)
+        for each in parsed.objects:
+            first = objects.setdefault(each.ref, each)
+            if first is not each:
+                found.add(_twice(each, first))
+    cluster = Cluster.of(completing.completed(objects.values()))
+    unknown = {code for kind, code in _NEEDS if not any(isinstance(each, kind) for each in objects.values())}
+    found.update(problem for problem in resolve.problems(cluster) if problem.code not in unknown)
+    return sorted(found)
+
+
+def value(problem: Problem) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "path": problem.path,
+        "line": problem.line,
+        "column": problem.column,
+        "severity": "warning" if problem.warning else "error",
+        "code": problem.code,
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+
+
+def summary(found: Iterable[Problem]) -> str:
+    """How many of each kind."""
+    counted = Counter("warnings" if problem.warning else "errors" for problem in found)
+    return f"{counted['errors']} errors, {counted['warnings']} warnings" if counted else "nothing is wrong"
+
+
+def _twice(second: Object, first: Object) -> Problem:
+    kind, namespace, name = second.ref
+    where = f"{first.place.path}:{first.place.line}"
+    text = f"{kind} {namespace + '/' if namespace else ''}{name} is given already, in {where}"
+    return Problem(second.place.path, second.place.line, second.place.column, text, "keep one of the two")

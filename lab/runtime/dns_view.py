@@ -1,0 +1,115 @@
+"""What a node's resolver cannot know of a query: which pod asked, and which rule would have let it.
+
+Both are read from the manifests that the node's agents go by, as they are now; read again when they have
+changed. What is missing can be said only as long as the policy still refuses the name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+
+from acns.dns import name as names
+from acns.policy import manifests, verdict
+from acns.policy.cluster import Cluster
+from acns.policy.model import Enforcement, NodePolicy, identity_key
+from acns.policy.objects import Object
+from acns.policy.profiles import Profile
+from acns.policy.resolve import resolve
+from acns.shim.flow_scene import Scene, policy_refs
+from acns.shim.settings import ShimSettings
+from acns.shim.sources.listing import SUFFIXES
+from acns.telemetry.flows import DNSMessage, DropReason, Flow, L4Protocol, Peer, PolicyRef
+from lab.runtime.handles import NodeHandle
+
+_PROTOCOLS = {L4Protocol.TCP: 6, L4Protocol.UDP: 17}
+
+Version = tuple[tuple[str, int], ...]
+
+
+class DNSView:
+    """One node's. `shim_settings`: what its shim was started with."""
+
+    def __init__(self, node: NodeHandle, shim_settings: ShimSettings) -> None:
+        self._node = node
+        self._settings = shim_settings
+        self._version: Version | None = None
+        self._scene = Scene(Cluster(), NodePolicy(node.name, (), frozenset(), frozenset(), frozenset()))
+
+    def who(self, address: str) -> Peer:
+        """Who is at an address."""
+        try:
+            return self._scene.peer(IPv4Address(address))
+        except AddressValueError:
+            return Peer(address)
+
+    def explained(self, flow: Flow) -> Flow:
+        """A refused query with what refused it; other flows as they are."""
+        if flow.dns is None or flow.dns.is_answer or flow.reason is not DropReason.POLICY_DENIED:
+            return flow
+        policies, note = self._missing(flow, flow.dns)
+        return replace(flow, policies=policies, notes=(*flow.notes, note))
+
+    def refresh(self) -> None:
+        """Go by the manifests as they are now."""
+        version = _version(self._node.manifests)
+        if version != self._version:
+            self._scene, self._version = self._read(), version
+
+    def _read(self) -> Scene:
+        objects: list[Object] = []
+        for name, _ in _version(self._node.manifests):
+            path = self._node.manifests / name
+            try:
+                text = path.read_text()
+            except (OSError, UnicodeDecodeError):
+                continue  # the shim says what is wrong with it
+            objects += manifests.parse(text, str(path), Profile(self._settings.profile)).objects
+        cluster = Cluster.of(objects)
+        policy = resolve(cluster, self._node.name, enforcement=Enforcement(self._settings.enforcement))
+        return Scene(cluster, policy, identities=lambda: self._identities(policy))
+
+    def _identities(self, policy: NodePolicy) -> Mapping[str, int]:
+        """Identity key → number, for this node's pods, as the shim has given them out."""
+        try:
+            said = self._node.shim.http_get("/readyz").json().get("endpoints", {})
+        except (OSError, ValueError, http.client.HTTPException):
+            return {}
+        return {
+            identity_key(one.endpoint.labels): said[one.endpoint.key]["identity"]
+            for one in policy.endpoints
+            if one.endpoint.key in said
+        }
+
+    def _missing(self, flow: Flow, dns: DNSMessage) -> tuple[tuple[PolicyRef, ...], str]:
+        """Whose rules refuse the name, and in what they lack."""
+        try:
+            asker = self._scene.local(IPv4Address(flow.source.address))
+            server, name = IPv4Address(flow.destination.address), names.from_text(dns.query)
+        except ValueError:
+            return (), "the name cannot be read"
+        if asker is None or flow.l4 is None:
+            return (), "no pod of this node has that address now"
+        protocol, port = _PROTOCOLS[flow.l4.protocol], flow.l4.destination_port
+        found = verdict.name_verdict(asker, self._scene.policy, server, protocol, port, name)
+        if found.allow is not None:
+            return policy_refs([found.allow.origin]), "the policy has changed since: it allows the name now"
+        if not found.redirects:
+            return (), "the policy has changed since: it does not look at this server's names now"
+        return policy_refs(
+            one.origin for one in found.redirects
+        ), "no name or pattern of its rules.dns matches"
+
+
+def _version(folder: Path) -> Version:
+    """The manifests and their times."""
+    found = []
+    for path in sorted(folder.glob("[!.]*")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.suffix in SUFFIXES:
+                found.append((path.name, path.stat().st_mtime_ns))
+    return tuple(found)

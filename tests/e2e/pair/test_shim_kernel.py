@@ -1,0 +1,163 @@
+"""What the shim remembers of its kernel: right as long as nobody else acts, read again when somebody does.
+
+In a namespace of its own, without agents.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from acns.datapath.compiler import Compiler
+from acns.datapath.grants import Grants
+from acns.datapath.model import Inventory, Ruleset
+from acns.datapath.ruleset import fqdn_set_name, transaction
+from acns.datapath.transaction import COMMIT
+from acns.dns.pattern import match_name
+from acns.errors import Bug
+from acns.policy.model import (
+    FQDN,
+    CIDRs,
+    DirectionPolicy,
+    Endpoint,
+    EndpointPolicy,
+    Match,
+    NodePolicy,
+    Origin,
+    Peer,
+)
+from acns.shim.kernel import Kernel
+from acns.shim.wiring import Wiring
+from lab.kernel import netns
+from lab.kernel.netns import Namespace
+
+pytestmark = pytest.mark.root
+
+POD = IPv4Address("10.244.0.2")
+SELECTOR = match_name("a.example.com")
+ADDRESS = IPv4Address("198.51.100.7").packed
+ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 1, 1)
+
+
+@pytest.fixture
+def place() -> Iterator[Namespace]:
+    with closing(netns.make()) as made:
+        run(made, "ip", "link", "set", "lo", "up")
+        yield made
+
+
+@pytest.fixture
+def kernel(place: Namespace) -> Iterator[Kernel]:
+    with closing(netns.in_namespace(place, Kernel)) as made:
+        yield made
+
+
+def run(place: Namespace, *argv: str) -> str:
+    """A command there; what it prints."""
+    done = netns.in_namespace(place, lambda: subprocess.run(argv, check=True, capture_output=True, text=True))
+    return done.stdout
+
+
+class Policies:
+    """Rulesets for one pod, from one compiler."""
+
+    def __init__(self) -> None:
+        self._compiler = Compiler(Grants.fresh())
+
+    def ruleset(self, *peers: Peer) -> Ruleset:
+        allows = tuple(Match(peer, None, ORIGIN) for peer in peers)
+        endpoint = Endpoint("default", "frontend", POD, frozenset())
+        policy = EndpointPolicy(endpoint, DirectionPolicy(True, allows))
+        node = NodePolicy("node1", (policy,), frozenset({POD}), frozenset(), frozenset())
+        return self._compiler.compile(node, {POD: "veth0"}, {})
+
+
+async def bring(kernel: Kernel, ruleset: Ruleset) -> tuple[str, Inventory]:
+    """Commit what is new; the transaction, and what the kernel is left with."""
+    text = transaction(await kernel.inventory(), ruleset)
+    return text, await kernel.commit(text, ruleset)
+
+
+async def test_its_own_commits_are_remembered_and_not_read_back(kernel: Kernel) -> None:
+    policies = Policies()
+    _, left = await bring(kernel, policies.ruleset(FQDN(SELECTOR)))
+    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 60.0}})
+    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 90.0}})
+    kernel.delete({fqdn_set_name(SELECTOR): [ADDRESS]})
+    assert await kernel.inventory() is left
+    inside = CIDRs("203.0.113.0/24", (IPv4Network("203.0.113.0/24"),))
+    text, left = await bring(kernel, policies.ruleset(FQDN(SELECTOR), inside))
+    assert COMMIT in text, "this one takes two commits"
+    assert kernel.is_as_left()
+    assert await kernel.inventory() is left
+
+
+async def test_what_is_remembered_is_what_would_be_read(kernel: Kernel) -> None:
+    _, left = await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    assert kernel.nft.inventory() == left
+
+
+async def test_after_anybody_elses_commit_the_table_is_read_again_once(
+    kernel: Kernel, place: Namespace
+) -> None:
+    _, left = await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    run(place, "nft", "flush", "set", "inet", "acns", "cluster_addrs")
+    assert not kernel.is_as_left()
+    found = await kernel.inventory()
+    assert left.set_elements["cluster_addrs"] == {str(POD)}
+    assert found.set_elements["cluster_addrs"] == frozenset()
+    assert await kernel.inventory() is found
+
+
+async def test_a_commit_among_our_own_is_not_missed(kernel: Kernel, place: Namespace) -> None:
+    _, left = await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 60.0}})
+    run(place, "nft", "add", "table", "inet", "others")
+    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 90.0}})
+    assert not kernel.is_as_left()
+    assert await kernel.inventory() == left
+
+
+async def test_after_a_failed_transaction_the_table_is_read_again(kernel: Kernel) -> None:
+    ruleset = Policies().ruleset(FQDN(SELECTOR))
+    _, left = await bring(kernel, ruleset)
+    with pytest.raises(Bug):
+        await kernel.commit("add rule inet acns nowhere accept", ruleset)
+    assert not kernel.is_as_left()
+    found = await kernel.inventory()
+    assert found is not left
+    assert found == left
+
+
+def test_links_are_the_same_object_until_one_changes(place: Namespace) -> None:
+    run(place, "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "peer0")
+    run(place, "ip", "link", "set", "veth0", "up")
+    with closing(netns.in_namespace(place, Wiring)) as wiring:
+        before = wiring.links()
+        wiring.has_changed()  # the resolver's rule and route have come
+        assert wiring.links() is before
+        run(place, "ip", "route", "add", str(POD), "dev", "veth0", "scope", "link")
+        assert wiring.links().interfaces == {POD: "veth0"}
+        assert wiring.links() is wiring.links()
+
+
+def test_links_that_lead_to_networks_are_uplinks(place: Namespace) -> None:
+    run(place, "ip", "link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
+    run(place, "ip", "address", "add", "172.18.0.2/24", "dev", "eth0")
+    run(place, "ip", "link", "set", "eth0", "up")
+    with closing(netns.in_namespace(place, Wiring)) as wiring:
+        assert wiring.links().uplinks == {"eth0"}
+
+
+def test_the_resolvers_rule_is_mended_when_somebody_takes_it_away(place: Namespace) -> None:
+    with closing(netns.in_namespace(place, Wiring)) as wiring:
+        wiring.links()
+        before = run(place, "ip", "rule")
+        run(place, "ip", "rule", "del", "pref", "9")
+        assert wiring.has_changed()
+        wiring.links()
+        assert run(place, "ip", "rule") == before

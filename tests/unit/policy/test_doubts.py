@@ -1,0 +1,347 @@
+"""What is wrong or doubtful between objects: errors, and warnings that a policy's text can silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from acns.errors import Problem
+from acns.policy.cluster import Cluster
+from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Node, Object, SliceEndpoint
+from acns.policy.resolve import problems
+
+from .policy_world import (
+    N1,
+    TO_KUBE_DNS,
+    WEB,
+    cluster,
+    clusterwide,
+    dns_rule,
+    manifest,
+    objects,
+    pod,
+)
+
+FQDN = "- toFQDNs: [{matchName: a.io}]\n"
+TO_WEB = "- toEndpoints: [{matchLabels: {app: web}}]"
+
+
+def found(*texts: str, more: tuple[Object, ...] = ()) -> list[Problem]:
+    return problems(cluster(*texts, more=more))
+
+
+def codes(*texts: str, more: tuple[Object, ...] = ()) -> list[str]:
+    return [problem.code for problem in found(*texts, more=more)]
+
+
+def plain(port: int) -> str:
+    return f'{TO_KUBE_DNS}  toPorts: [{{ports: [{{port: "{port}", protocol: UDP}}]}}]'
+
+
+def test_a_cluster_without_policies_has_no_problems() -> None:
+    assert found() == []
+
+
+# --- silence -------------------------------------------------------------------------------------------
+
+
+def test_a_comment_on_the_rules_line_silences_its_warning() -> None:
+    text = manifest(FQDN)
+    assert codes(text) == ["dns-missing"]
+    assert codes(text.replace("  egress:", "  egress: # acns:ignore dns-missing")) == ["dns-missing"]
+    assert codes(text.replace("a.io}]", "a.io}] # acns:ignore dns-missing")) == []
+
+
+def test_a_comment_at_the_head_silences_it_in_the_whole_document() -> None:
+    text = manifest(FQDN)
+    assert codes(f"# acns:ignore dns-missing, selects-nothing\n{text}") == []
+    assert codes(f"# acns:ignore selects-nothing\n{text}") == ["dns-missing"]
+
+
+def test_it_silences_no_other_policy() -> None:
+    text = manifest(FQDN)
+    assert codes(f"# acns:ignore dns-missing\n{text}", manifest(FQDN, name="q")) == ["dns-missing"]
+
+
+def test_errors_cannot_be_silenced() -> None:
+    (error,) = found(more=(pod("twin", WEB),))
+    assert (error.warning, error.code) == (False, "")
+
+
+# --- a way to DNS --------------------------------------------------------------------------------------
+
+
+def test_toFQDNs_without_a_way_to_dns_is_doubted_at_the_rule_with_the_pod() -> None:
+    (problem,) = found(manifest(FQDN))
+    assert problem.warning
+    assert "pod default/frontend" in problem.message
+    assert "no rule lets it ask a DNS server" in problem.message
+    assert (problem.path, problem.line) == ("p.yaml", 10)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        dns_rule("a.io"),
+        plain(53),
+        TO_KUBE_DNS,
+        "- toEntities: [cluster]",
+        '- toPorts: [{ports: [{port: "53"}]}]',
+        '- toEntities: [world]\n  toPorts: [{ports: [{port: "0", protocol: UDP}]}]',
+        '- toEntities: [world]\n  toPorts: [{ports: [{port: "50", endPort: 60}]}]',
+        "- toPorts: [{ports: [{port: dns}]}]",
+    ],
+)
+def test_any_rule_that_reaches_dns_will_do(rule: str) -> None:
+    assert "dns-missing" not in codes(manifest(FQDN + rule))
+    assert "dns-missing" not in codes(manifest(FQDN), manifest(rule, name="another"))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        TO_WEB,
+        "- toFQDNs: [{matchName: b.io}]",
+        '- toPorts: [{ports: [{port: "53", protocol: SCTP}]}]',
+        "- icmps: [{fields: [{type: 8}]}]",
+        '- toEntities: [world]\n  toPorts: [{ports: [{port: "54", endPort: 60}]}]',
+    ],
+)
+def test_a_rule_that_reaches_something_else_will_not(rule: str) -> None:
+    assert "dns-missing" in codes(manifest(FQDN + rule))
+
+
+def test_a_deny_lets_nobody_ask() -> None:
+    deny = manifest(plain(53), name="deny").replace("egress:", "egressDeny:")
+    assert codes(manifest(FQDN), deny) == ["dns-missing"]
+
+
+def test_where_nothing_is_denied_by_default_nothing_is_missing() -> None:
+    assert codes(manifest(FQDN, extra="enableDefaultDeny: {egress: false}")) == []
+
+
+def test_a_policy_that_selects_no_pod_yet_is_judged_by_itself() -> None:
+    nobody = "{matchLabels: {app: nobody}}"
+    assert codes(manifest(FQDN, selector=nobody)) == ["selects-nothing", "dns-missing"]
+    assert codes(manifest(FQDN + dns_rule("a.io"), selector=nobody)) == ["selects-nothing"]
+
+
+def test_without_a_cluster_the_words_of_a_rule_decide_what_reaches_dns() -> None:
+    def alone(rule: str) -> list[str]:
+        return [problem.code for problem in problems(Cluster.of(objects(manifest(FQDN + rule))))]
+
+    assert alone(TO_WEB) == ["dns-missing"]
+    assert "dns-missing" not in alone(TO_KUBE_DNS)
+    assert "dns-missing" not in alone("- toEntities: [cluster]")
+
+
+# --- names that nobody asks for ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("opened", "asked"),
+    [("a.io", "b.io"), ("*.a.io", "a.io"), ("a.io", "*.a.io"), ("*.b.a.io", "*.a.io"), ("x*.io", "y*.io")],
+)
+def test_a_name_that_no_rules_dns_matches_is_doubted(opened: str, asked: str) -> None:
+    kind = "matchPattern" if "*" in opened else "matchName"
+    doubted = found(manifest(f"- toFQDNs: [{{{kind}: '{opened}'}}]\n" + dns_rule(asked)))
+    (message,) = [problem.message for problem in doubted if problem.code == "fqdn-not-in-dns"]
+    assert f"'{opened}' opens nothing for pod default/frontend" in message
+
+
+@pytest.mark.parametrize(
+    ("opened", "asked"),
+    [("a.io", "a.io"), ("a.io", "*"), ("*.a.io", "www.a.io"), ("www.a.io", "*.a.io"), ("x*.io", "*y.io")],
+)
+def test_a_name_that_might_be_asked_for_is_not(opened: str, asked: str) -> None:
+    kind = "matchPattern" if "*" in opened else "matchName"
+    assert codes(manifest(f"- toFQDNs: [{{{kind}: '{opened}'}}]\n" + dns_rule(asked))) == []
+
+
+def test_the_rules_dns_of_another_policy_counts() -> None:
+    assert codes(manifest(FQDN), manifest(dns_rule("a.io"), name="q")) == []
+
+
+def test_names_that_a_plain_rule_opens_can_be_asked_for() -> None:
+    assert "fqdn-not-in-dns" not in codes(manifest(FQDN + dns_rule("b.io") + plain(53)))
+
+
+def test_without_a_cluster_a_plain_rule_for_the_same_port_may_open_them() -> None:
+    def alone(port: int) -> list[str]:
+        text = manifest(FQDN + dns_rule("b.io") + plain(port))
+        return [problem.code for problem in problems(Cluster.of(objects(text)))]
+
+    assert alone(53) == []
+    assert alone(54) == ["fqdn-not-in-dns"]
+
+
+def test_a_way_to_dns_that_nobody_watches_teaches_nothing() -> None:
+    (problem,) = found(manifest(FQDN + plain(53)))
+    assert problem.code == "fqdn-not-in-dns"
+    assert "no rules.dns sees what it looks up" in problem.message
+
+
+def test_one_entry_is_doubted_once_however_many_pods_it_is_wrong_for() -> None:
+    assert codes(clusterwide(FQDN + dns_rule("b.io"))) == ["fqdn-not-in-dns"]
+
+
+# --- the bare domain -----------------------------------------------------------------------------------
+
+
+def apex(opened: str, asked: tuple[str, ...], *more: str) -> list[str]:
+    names = "".join(f"{{matchName: '{each}'}}, " for each in more)
+    return codes(manifest(f"- toFQDNs: [{names}{{matchPattern: '{opened}'}}]\n" + dns_rule(*asked)))
+
+
+@pytest.mark.parametrize("opened", ["*.a.io", "**.a.io"])
+@pytest.mark.parametrize("bare", ["a.io", "*a.io"])
+def test_a_pattern_beside_the_bare_name_that_it_does_not_match_is_doubted(opened: str, bare: str) -> None:
+    assert apex(opened, (opened, bare)) == ["apex-not-matched"]
+
+
+@pytest.mark.parametrize("asked", [("*.a.io",), ("*.a.io", "*.io"), ("*",), ("*.a.io", "b.io")])
+def test_it_is_not_where_nothing_names_the_bare_name(asked: tuple[str, ...]) -> None:
+    assert apex("*.a.io", asked) == []
+
+
+def test_nor_where_another_entry_opens_the_bare_name() -> None:
+    assert apex("*.a.io", ("*.a.io", "a.io"), "a.io") == []
+
+
+def test_nor_where_the_pattern_has_no_bare_name() -> None:
+    assert apex("*x.a.io", ("*x.a.io", "a.io")) == []
+
+
+# --- servers with and without names --------------------------------------------------------------------
+
+
+def test_a_plain_rule_for_a_server_with_names_is_doubted_at_the_plain_rule() -> None:
+    (problem,) = found(manifest(dns_rule("a.io")), manifest(plain(53), name="q"))
+    assert problem.code == "dns-open-by-l4"
+    assert "default/p egress[0]" in problem.message
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '- toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]\n' + plain(53),
+        "- toCIDR: [203.0.113.0/24]\n"
+        "  toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: a.io}]}}]\n"
+        "- toEntities: [world]\n  toPorts: [{ports: [{port: '53'}]}]",
+    ],
+    ids=["a pod among any server", "networks"],
+)
+def test_so_is_one_for_a_part_of_what_is_redirected(rule: str) -> None:
+    assert codes(manifest(rule)) == ["dns-open-by-l4"]
+
+
+@pytest.mark.parametrize(
+    "rule", [dns_rule("*") + plain(53), dns_rule("a.io") + plain(54), dns_rule("a.io") + TO_KUBE_DNS]
+)
+def test_a_plain_rule_that_opens_nothing_more_is_not(rule: str) -> None:
+    assert codes(manifest(rule)) == []
+
+
+# --- selectors, groups, Services, entities -----------------------------------------------------------------
+
+
+def test_a_policy_that_selects_no_pod_is_doubted_where_it_begins() -> None:
+    (problem,) = found(manifest(TO_WEB, selector="{matchLabels: {app: wbe}}"))
+    assert (problem.code, problem.line) == ("selects-nothing", 1)
+    assert "'any:app=wbe,k8s:io.kubernetes.pod.namespace=default'" in problem.message
+
+
+@pytest.mark.parametrize("section", ["egress", "egressDeny"])
+def test_a_peer_that_selects_no_pod_is_doubted_at_its_rule(section: str) -> None:
+    text = manifest("- toEndpoints: [{matchLabels: {app: wbe}}]").replace("egress:", f"{section}:")
+    (problem,) = found(text)
+    assert (problem.code, problem.line) == ("selects-nothing", 10)
+
+
+def test_where_there_are_no_pods_no_selector_is_blamed() -> None:
+    assert problems(Cluster.of(objects(manifest(TO_WEB)))) == []
+
+
+def test_an_unknown_cidr_group_is_doubted() -> None:
+    text = manifest("- toCIDRSet: [{cidrGroupRef: ours}]")
+    assert codes(text) == ["unknown-cidr-group"]
+    assert codes(text, more=(CIDRGroup("ours"),)) == []
+    by_label = manifest("- toCIDRSet: [{cidrGroupSelector: {matchLabels: {a: b}}}]")
+    assert codes(by_label, more=(CIDRGroup("ours"),)) == ["unknown-cidr-group"]
+
+
+def test_an_unknown_service_is_doubted() -> None:
+    rule = "- toServices: [{k8sService: {serviceName: %s, namespace: default}}]"
+    assert codes(manifest(rule % "wbe")) == ["unknown-service"]
+    assert codes(manifest(rule % "web")) == []
+    by_label = "- toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}}}]"
+    assert codes(manifest(by_label)) == ["unknown-service"]
+
+
+def test_api_servers_of_unknown_address_are_doubted() -> None:
+    text = manifest("- toEntities: [kube-apiserver]")
+    assert codes(text) == ["entity-without-members"]
+    known = EndpointSlice("default", "kubernetes", "kubernetes", (SliceEndpoint((N1,)),))
+    assert codes(text, more=(known,)) == []
+
+
+# --- named ports ---------------------------------------------------------------------------------------
+
+HTTP = "\n  toPorts: [{ports: [{port: http}]}]"
+WITH_PORT = pod("web", WEB, labels={"app": "web"}, named_ports=(NamedPort("http", "TCP", 80),))
+
+
+@pytest.mark.parametrize("peer", ["toCIDR: [10.0.0.0/8]", "toEntities: [world]", "toEntities: [host]"])
+def test_a_named_port_of_who_is_no_pod_is_doubted(peer: str) -> None:
+    (problem,) = found(manifest(f"- {peer}{HTTP}"), more=(WITH_PORT,))
+    assert problem.code == "named-port-without-pods"
+    assert "has no named ports" in problem.message
+
+
+def test_a_named_port_that_no_destination_has_is_doubted() -> None:
+    assert codes(manifest(TO_WEB + HTTP)) == ["named-port-without-pods"]
+    assert codes(manifest(TO_WEB + HTTP), more=(WITH_PORT,)) == []
+
+
+def test_a_named_port_that_no_pod_of_the_policy_has_is_doubted() -> None:
+    text = manifest(" []").replace("egress: []", "ingress: [{toPorts: [{ports: [{port: http}]}]}]")
+    assert codes(text) == ["named-port-without-pods"]
+    with_port = replace(
+        WITH_PORT, name="frontend", labels={"app": "frontend"}, pod_ip=IPv4Address("10.244.0.2")
+    )
+    assert codes(text, more=(with_port,)) == []
+
+
+def test_the_protocol_must_be_the_ports() -> None:
+    other = HTTP.replace("port: http", "port: http, protocol: UDP")
+    assert codes(manifest(TO_WEB + other), more=(WITH_PORT,)) == ["named-port-without-pods"]
+
+
+def test_where_a_peer_selects_nothing_its_ports_are_not_doubted_too() -> None:
+    assert codes(manifest("- toEndpoints: [{matchLabels: {app: wbe}}]" + HTTP)) == ["selects-nothing"]
+
+
+# --- addresses -------------------------------------------------------------------------------------------
+
+
+def test_two_pods_of_a_node_with_one_address_are_an_error() -> None:
+    (problem,) = found(more=(pod("zz", WEB),))
+    assert problem.message == (
+        "pod default/zz has the address 10.244.0.4 of pod default/web: "
+        "all traffic of this address is denied on node n1"
+    )
+
+
+def test_two_pods_of_two_nodes_with_one_address_are_an_error() -> None:
+    (problem,) = found(more=(pod("zz", WEB, "n2"),))
+    assert problem.message == (
+        "pod default/zz has the address 10.244.0.4 of pod default/web: "
+        "peers select it only where they select both"
+    )
+
+
+def test_a_pod_with_the_address_of_a_node_is_an_error() -> None:
+    (problem,) = found(more=(pod("zz", N1), Node("n1", (N1,))))
+    assert problem.message == "pod default/zz has the address 172.18.0.2 of node n1"

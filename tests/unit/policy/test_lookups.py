@@ -1,0 +1,101 @@
+"""What becomes of a DNS query, and what is said about the mistakes that people make with patterns."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from acns.policy.explain import Knowledge, explain_query
+from acns.policy.lookups import Answer, Lookup, Server
+from acns.policy.routes import Outcome
+
+from .explain_world import TO_DNS, ask_name, dns, fqdn, policy, world
+
+
+def look_up(name: str, *policies: str, source: str = "client") -> Lookup:
+    found = ask_name(world(*policies), name, source)
+    assert found.lookup is not None
+    assert found.outcome is (Outcome.ALLOWED if found.lookup.succeeds else Outcome.DENIED)
+    return found.lookup
+
+
+def test_a_name_of_rules_dns_is_asked_and_its_entry_named() -> None:
+    found = look_up("API.example.com", policy(dns("*.example.com", "api.example.com")))
+    assert found.answer is Answer.ASKED
+    assert found.allow is not None
+    assert str(found.allow.origin) == "default/p egress[0] (p0.yaml:8:7)"
+    assert found.allow.text == "rules.dns matchPattern *.example.com"
+
+
+def test_any_other_name_is_refused_and_those_allowed_are_listed() -> None:
+    found = look_up("evil.example.org", policy(dns("api.example.com", "*.example.net")))
+    assert found.answer is Answer.REFUSED
+    assert [said.text for said in found.names] == ["matchName api.example.com", "matchPattern *.example.net"]
+
+
+def test_without_a_policy_names_are_not_looked_at() -> None:
+    assert look_up("evil.example.org").answer is Answer.UNPROXIED
+
+
+def test_a_plain_rule_for_the_server_leaves_names_alone() -> None:
+    found = look_up("evil.example.org", policy(TO_DNS))
+    assert found.answer is Answer.UNPROXIED
+    assert found.parts[0].outcome is Outcome.ALLOWED
+
+
+def test_a_rule_without_rules_dns_opens_every_name_on_a_server_that_has_them() -> None:
+    found = look_up("evil.example.org", policy(dns("api.example.com")), policy(TO_DNS, name="q"))
+    assert found.answer is Answer.ASKED
+    assert found.allow is not None
+    assert found.allow.text == "every name, by a rule without rules.dns"
+    assert found.allow.origin.policy == "default/q"
+
+
+def test_no_rule_for_the_server_at_all_means_no_answer() -> None:
+    found = look_up("api.example.com", policy(fqdn("api.example.com")))
+    assert found.answer is Answer.BLOCKED
+    assert found.parts[0].outcome is Outcome.DENIED
+
+
+def test_another_server_than_the_policys_is_not_reached() -> None:
+    overview = world(policy(dns("api.example.com")))
+    local = overview.local(overview.pod("client"))
+    asked = Knowledge(server=Server(IPv4Address("203.0.113.53")))
+    found = explain_query(overview, local, (b"api", b"example", b"com"), asked)
+    assert found.lookup is not None
+    assert found.lookup.answer is Answer.BLOCKED
+
+
+def test_what_the_answer_opens_is_listed() -> None:
+    found = look_up("api.example.com", policy(dns("*") + fqdn("*.example.com") + fqdn("www.example.com")))
+    assert [said.text for said in found.opens] == ["toFQDNs matchPattern *.example.com, 443/TCP"]
+
+
+def test_the_bare_domain_is_said_to_be_outside_its_own_wildcard() -> None:
+    found = look_up("example.com", policy(dns("*.example.com")))
+    assert found.hints == (
+        "default/p egress[0] (p0.yaml:8:7): *.example.com is exactly one label more than example.com; "
+        "add matchName example.com",
+    )
+
+
+def test_two_labels_are_said_to_be_too_many_for_a_wildcard() -> None:
+    found = look_up("a.b.example.com", policy(dns("*.example.com")))
+    assert found.hints[0].endswith("is exactly one label more than example.com, and a.b.example.com has more")
+
+
+def test_a_misspelt_name_is_held_against_those_there_are() -> None:
+    found = look_up("api.exmaple.com", policy(dns("api.example.com")))
+    assert found.hints == ("default/p egress[0] (p0.yaml:8:7) has api.example.com: is that it?",)
+
+
+def test_a_server_that_does_not_let_the_resolver_in_is_pointed_out() -> None:
+    closed = policy(
+        ingress="    - fromEndpoints: [{matchLabels: {app: client, io.kubernetes.pod.namespace: default}}]\n",
+        name="q",
+        selects="dns",
+    ).replace("namespace: default}", "namespace: kube-system}", 1)
+    found = look_up("api.example.com", policy(dns("api.example.com")), closed)
+    assert found.answer is Answer.ASKED
+    assert found.hints == (
+        "the resolver asks from 172.18.0.2 (node n1), and ingress of kube-system/dns denies that",
+    )

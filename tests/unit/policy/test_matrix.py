@@ -1,0 +1,88 @@
+"""Pods × destinations: what stands in a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from acns.policy import destination, matrix
+from acns.policy.explain import Knowledge
+
+from .explain_world import DNS, dns, fqdn, policy, world
+
+WEB = """
+    - toEndpoints: [{matchLabels: {app: web}}]
+      toPorts: [{ports: [{port: "8080", protocol: TCP}]}]
+"""
+
+
+def table(
+    *policies: str, ports: tuple[str, ...] = (), names: tuple[str, ...] = ()
+) -> Mapping[str, Mapping[str, str]]:
+    """Pod → destination → text."""
+    overview = world(*policies)
+    columns = matrix.columns(overview, [destination.traffic(port) for port in ports], names)
+    rows = matrix.rows(overview, columns, lambda _: Knowledge(server=DNS))
+    return {
+        row.pod: {column.title: cell.text for column, cell in zip(columns, row.cells, strict=True)}
+        for row in rows
+    }
+
+
+def test_every_pod_stands_against_pods_services_names_host_and_world() -> None:
+    found = table(policy(dns("*") + fqdn("api.example.com")))
+    assert list(found) == [
+        "default/client",
+        "default/other",
+        "default/web-1",
+        "default/web-2",
+        "kube-system/dns",
+    ]
+    assert list(found["default/client"])[5:] == [
+        "service default/lonely",
+        "service default/web",
+        "service kube-system/kube-dns",
+        "api.example.com",
+        "host",
+        "world",
+    ]
+
+
+def test_cells_say_what_gets_through() -> None:
+    row = table(policy(dns("*.example.com") + fqdn("api.example.com") + WEB))["default/client"]
+    assert {
+        key: row[key]
+        for key in (
+            "default/client",
+            "default/other",
+            "default/web-1",
+            "service default/web",
+            "api.example.com",
+            "world",
+        )
+    } == {
+        "default/client": "all",
+        "default/other": "-",
+        "default/web-1": "8080/TCP",
+        "service default/web": "all",
+        "api.example.com": "443/TCP",
+        "world": "-",
+    }
+    assert row["kube-system/dns"] == "53/TCP, 53/UDP dns"
+    assert row["service default/lonely"] == "n/a"
+
+
+def test_with_a_port_a_cell_is_yes_or_no() -> None:
+    row = table(policy(WEB), ports=("8080", "443"))["default/client"]
+    assert (row["default/web-1 8080/TCP"], row["default/web-1 443/TCP"]) == ("yes", "-")
+    assert row["service default/web 443/TCP"] == "n/a"
+
+
+def test_known_names_are_columns_where_a_pattern_is_about_them() -> None:
+    found = table(policy(fqdn("*.example.com")), names=("api.example.com", "evil.example.org"))
+    assert "api.example.com" in found["default/client"]
+    assert "evil.example.org" not in found["default/client"]
+
+
+def test_a_service_with_a_closed_backend_is_open_to_some() -> None:
+    closed = policy(ingress="    - fromEndpoints: [{matchLabels: {app: other}}]\n", selects="web, tier: far")
+    assert table(closed)["default/client"]["service default/web"] == "80/TCP to some"

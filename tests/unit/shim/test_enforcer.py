@@ -1,0 +1,196 @@
+"""Bringing the kernel to a plan: in which order, what a failure leaves, what is adopted, what has drifted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from acns import statelog
+from acns.datapath.compiler import Compiler
+from acns.datapath.model import Inventory, Ruleset
+from acns.datapath.sets import fqdn_set_name
+from acns.dns import name as names
+from acns.dns.pattern import match_name
+from acns.errors import EnvironmentFault
+from acns.fqdn.cache import NameCache
+from acns.policy import manifests
+from acns.policy.profiles import Profile
+from acns.policy.resolve import Resolver
+from acns.shim import ledger as ledgers
+from acns.shim.enforcer import Enforcer
+from acns.shim.kernel import Kernel
+from acns.shim.learned import Learned
+from acns.shim.ledger import Ledger
+from acns.shim.planner import Plan, Planner
+from acns.shim.snapshot import Snapshots
+from acns.shim.stopwatch import Stopwatch
+from acns.shim.wiring import Links
+from acns.telemetry.journal import Journal
+
+POD = IPv4Address("10.244.0.2")
+A, B = match_name("a.example.com"), match_name("b.example.com")
+ADDRESS = IPv4Address("198.51.100.7")
+CLUSTER = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: frontend, namespace: default, labels: {{app: frontend}}}}
+spec: {{nodeName: node1, containers: [{{name: app}}]}}
+status: {{phase: Running, podIP: {POD}, podIPs: [{{ip: {POD}}}]}}
+"""
+POLICY = """---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {{name: p, namespace: default}}
+spec:
+  endpointSelector: {{matchLabels: {{app: frontend}}}}
+  egress:
+  - toFQDNs: [{names}]
+    toPorts: [{{ports: [{{port: "443", protocol: TCP}}]}}]
+"""
+
+
+class FakeKernel:
+    """Holds what it is told; `before_commit` may look around, or refuse."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.held = Inventory()
+        self.left: Mapping[str, dict[bytes, float]] = {}
+        self.committed: list[Ruleset] = []
+        self.written: list[Mapping[str, Mapping[bytes, float]]] = []
+        self.before_commit: Callable[[], object] = lambda: None
+
+    async def inventory(self) -> Inventory:
+        return self.held
+
+    async def commit(self, transaction: str, ruleset: Ruleset) -> Inventory:
+        self.before_commit()
+        self.committed.append(ruleset)
+        self.held = Inventory.of(ruleset)
+        return self.held
+
+    def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
+        self.written.append(wanted)
+
+    def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
+        assert self.held.sets >= unwanted.keys()
+
+    def elements(self, set_name: str) -> dict[bytes, float]:
+        return self.left.get(set_name, {})
+
+
+class Bench:
+    """An enforcer between a real planner and a kernel that is none."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kernel = FakeKernel()
+        self.path = folder / "ledger.log"
+        self.ledger = Ledger(self.path)
+        kernel = cast(Kernel, self.kernel)
+        self.learned = Learned(NameCache(), kernel, margin_s=60.0, clock=lambda: 1000.0)
+        self.snapshots = Snapshots(self.ledger)
+        self.enforcer = Enforcer(kernel, self.learned, self.ledger, self.snapshots, Journal("", "shim"))
+        self.planner = Planner(Resolver("node1"), Compiler(self.ledger.grants))
+
+    def plan(self, *selectors: str) -> Plan:
+        named = ", ".join(f"{{matchName: {one}}}" for one in selectors)
+        text = CLUSTER + (POLICY.format(names=named) if selectors else "")
+        parsed = manifests.parse(text, "cluster.yaml", Profile.ACNS)
+        assert parsed.ok, parsed.problems
+        return self.planner.plan(parsed.objects, Links({POD: "veth0"}), Stopwatch())
+
+    async def enforce(self, *selectors: str) -> bool:
+        return await self.enforcer.enforce(self.plan(*selectors), Stopwatch())
+
+    def saved(self) -> dict[str, Any]:
+        values = statelog.read(self.path, ledgers.FORMAT, ledgers.VERSION)
+        return {id_: one for value in values for id_, one in value["ids"].items()}
+
+    def start_of(self, selector: str) -> Mapping[str, float]:
+        """What the set of a selector started with in the last commit."""
+        return self.kernel.committed[-1].sets[fqdn_set_name(match_name(selector))].timeouts_s
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_what_an_id_stands_for_is_on_disk_before_the_kernel_has_it(bench: Bench) -> None:
+    seen: list[set[str]] = []
+    bench.kernel.before_commit = lambda: seen.append(set(bench.saved()))
+    assert await bench.enforce("a.example.com")
+    assert seen == [set(bench.kernel.committed[0].descriptions)]
+
+
+async def test_numbers_that_the_snapshot_needs_are_on_disk_before_the_commit(bench: Bench) -> None:
+    known: list[dict[str, int]] = []
+    bench.kernel.before_commit = lambda: known.append(Ledger(bench.path).endpoints.known())
+    await bench.enforce("a.example.com")
+    assert known == [{"default/frontend": 1}]
+
+
+async def test_the_same_plan_again_commits_nothing(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    assert not await bench.enforce("a.example.com")
+    assert len(bench.kernel.committed) == 1
+
+
+async def test_a_new_selectors_set_starts_with_what_is_known_already(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.learned.learn(names.from_text("b.example.com."), [ADDRESS.packed], ttl_s=30)
+    await bench.enforce("a.example.com", "b.example.com")
+    assert bench.start_of("b.example.com") == {str(ADDRESS): 90.0}
+    assert bench.start_of("a.example.com") == {}
+
+
+async def test_after_a_failure_the_next_attempt_brings_everything(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.learned.learn(names.from_text("b.example.com."), [ADDRESS.packed], ttl_s=30)
+
+    def refuse() -> None:
+        raise EnvironmentFault("the kernel refuses")
+
+    bench.kernel.before_commit = refuse
+    with pytest.raises(EnvironmentFault):
+        await bench.enforce("b.example.com")
+    assert bench.learned.in_kernel == bench.learned.cache.selectors == {A}
+    bench.kernel.before_commit = lambda: None
+    assert await bench.enforce("b.example.com")
+    assert bench.start_of("b.example.com") == {str(ADDRESS): 90.0}
+    assert bench.learned.in_kernel == bench.learned.cache.selectors == {B}
+    assert bench.enforcer.drifts == 0
+
+
+async def test_what_an_earlier_run_has_learned_is_adopted(bench: Bench, tmp_path: Path) -> None:
+    await bench.enforce("a.example.com")
+    (tmp_path / "later").mkdir()
+    later = Bench(tmp_path / "later")
+    later.kernel.held = bench.kernel.held
+    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 75.0}}
+    assert not await later.enforce("a.example.com")
+    assert later.learned.cache.elements(A) == {ADDRESS.packed: 1015.0}
+    assert later.enforcer.drifts == 0
+
+
+async def test_a_set_that_somebody_deleted_is_made_again_with_what_it_had(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
+    held = bench.kernel.held
+    bench.kernel.held = replace(held, sets=set(held.sets) - {fqdn_set_name(A)})
+    assert await bench.enforce("a.example.com")
+    assert bench.start_of("a.example.com") == {str(ADDRESS): 90.0}
+    assert bench.enforcer.drifts == 1
+
+
+async def test_a_table_read_again_and_found_as_it_was_left_is_no_drift(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.kernel.held = replace(bench.kernel.held)
+    assert not await bench.enforce("a.example.com")
+    assert bench.enforcer.drifts == 0

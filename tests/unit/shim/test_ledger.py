@@ -1,0 +1,133 @@
+"""The ledger: numbers outlive the process, and only what is new is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from acns import statelog
+from acns.datapath.model import Description
+from acns.errors import EnvironmentFault
+from acns.policy.model import Origin
+from acns.shim.ledger import FORMAT, VERSION, Ledger
+
+ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 7, 5)
+RULE = Description("rule", "fqdn:name:a.io. 443/TCP", (ORIGIN,), ("default/frontend",))
+SET = Description("set", "fqdn:name:a.io.")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.log"
+
+
+def test_numbers_survive_a_restart(path: Path) -> None:
+    before = Ledger(path)
+    numbers = [before.identities.number(key) for key in ("b", "a", "c")]
+    before.save({})
+    before.identities.number("d")
+    before.save({})
+    after = Ledger(path)
+    assert [after.identities.number(key) for key in ("b", "a", "c", "d")] == [*numbers, max(numbers) + 1]
+    assert after.identities.number("e") not in (*numbers, max(numbers) + 1)
+
+
+def test_each_registry_has_its_own_numbers(path: Path) -> None:
+    ledger = Ledger(path)
+    registries = (ledger.endpoints, ledger.grants.egress, ledger.grants.ingress)
+    assert [one.number("x") for one in registries] == [1, 1, 1]
+    ledger.save({})
+    assert [one.number("y") for one in (Ledger(path).endpoints, Ledger(path).grants.ingress)] == [2, 2]
+
+
+def test_a_number_that_was_given_again_belongs_to_the_last_text(path: Path) -> None:
+    ledger = Ledger(path)
+    grants = ledger.grants.egress
+    for key in range(grants.first, grants.last + 1):
+        grants.number(f"re_{key}")
+    ledger.save({})
+    grants.keep_only(f"re_{key}" for key in range(grants.first + 1, grants.last + 1))
+    assert grants.number("re_new") == grants.first
+    ledger.save({})
+    after = Ledger(path).grants.egress.known()
+    assert after["re_new"] == grants.first
+    assert f"re_{grants.first}" not in after
+
+
+def test_only_what_is_new_is_written(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.identities.number("a")
+    ledger.save({"re_1": RULE})
+    size = path.stat().st_size
+    ledger.save({"re_1": RULE})
+    assert path.stat().st_size == size
+    ledger.identities.number("b")
+    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    *_, last = statelog.read(path, FORMAT, VERSION)
+    assert last == {
+        "numbers": {"identities": {"b": 257}},
+        "ids": {"fqdn_1": {"kind": "set", "text": "fqdn:name:a.io.", "origins": []}},
+    }
+
+
+def test_what_an_id_stands_for_can_be_read_with_file_and_line(path: Path) -> None:
+    Ledger(path).save({"re_1": RULE})
+    [value] = statelog.read(path, FORMAT, VERSION)
+    assert value["ids"]["re_1"]["origins"] == ["default/p egress[0] (p.yaml:7:5)"]
+
+
+def test_whom_an_id_serves_is_not_written(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.save({"re_1": RULE})
+    size = path.stat().st_size
+    ledger.save({"re_1": replace(RULE, endpoints=("default/batch", "default/frontend"))})
+    assert path.stat().st_size == size
+
+
+def test_an_id_whose_meaning_changed_is_written_again(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.save({"x": RULE})
+    ledger.save({"x": SET})
+    *_, last = statelog.read(path, FORMAT, VERSION)
+    assert last["ids"]["x"]["kind"] == "set"
+
+
+def test_compacting_leaves_what_is_in_use_and_every_number(path: Path) -> None:
+    ledger = Ledger(path)
+    number = ledger.identities.number("a")
+    ledger.save({"re_1": RULE})
+    ledger.save({"fqdn_1": SET})
+    ledger.compact()
+    [value] = statelog.read(path, FORMAT, VERSION)
+    assert list(value["ids"]) == ["fqdn_1"]
+    assert Ledger(path).identities.number("a") == number
+
+
+def test_a_torn_end_costs_only_what_was_in_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger(path)
+    first = ledger.identities.number("a")
+    ledger.save({})
+    second = ledger.identities.number("b")
+    ledger.save({})
+    path.write_bytes(path.read_bytes()[:-5])
+    after = Ledger(path)
+    assert "state damaged" in caplog.text
+    assert after.identities.known() == {"a": first}
+    assert after.identities.number("c") == second
+
+
+def test_what_could_not_be_written_is_written_with_the_next(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.save({})
+    ledger.identities.number("a")
+    path.unlink()
+    path.parent.rmdir()
+    with pytest.raises(EnvironmentFault):
+        ledger.save({"re_1": RULE})
+    path.parent.mkdir()
+    ledger.save({"re_1": RULE})
+    assert Ledger(path).identities.known() == {"a": 256}
+    [value] = statelog.read(path, FORMAT, VERSION)
+    assert list(value["ids"]) == ["re_1"]

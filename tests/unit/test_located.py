@@ -1,0 +1,144 @@
+"""YAML with places: the same values and places whoever reads it, and no text that brings the reader down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acns import located
+from acns.errors import InputError
+from acns.located import Document, Position
+
+ROOT = Path(__file__).parents[2]
+TEXTS = sorted([*ROOT.glob("topologies/**/*.yaml"), *ROOT.glob("tests/**/*.yaml")])
+
+needs_libyaml = pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+
+
+@pytest.fixture(params=["libyaml", "python"])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both of PyYAML's readers, one after the other."""
+    if request.param == "python":
+        monkeypatch.setattr(located, "Loader", yaml.SafeLoader)
+    elif not yaml.__with_libyaml__:
+        pytest.skip("PyYAML was built without libyaml")
+    return str(request.param)
+
+
+def only(text: str) -> Document:
+    (document,) = located.load(text, "x.yaml")
+    return document
+
+
+def outcome(text: str) -> object:
+    """Documents, or where the text is wrong."""
+    try:
+        return located.load(text, "x.yaml")
+    except InputError as error:
+        return [(problem.line, problem.column) for problem in error.problems]
+
+
+@needs_libyaml
+def test_libyaml_is_used_where_it_is_there() -> None:
+    assert located.Loader is yaml.CSafeLoader
+
+
+@needs_libyaml
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_both_readers_agree_on_values_and_places(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = path.read_text()
+    fast = outcome(text)
+    monkeypatch.setattr(located, "Loader", yaml.SafeLoader)
+    assert outcome(text) == fast
+
+
+def test_keys_and_entries_have_their_places(reader: str) -> None:
+    document = only("a:\n- x\n- {b: 'é', cc: ü}\n")
+    assert document.value == {"a": ["x", {"b": "é", "cc": "ü"}]}
+    assert document.positions == {
+        (): Position(1, 1),
+        ("a",): Position(1, 1),
+        ("a", 0): Position(2, 3),
+        ("a", 1): Position(3, 3),
+        ("a", 1, "b"): Position(3, 4),
+        ("a", 1, "cc"): Position(3, 12),
+    }
+
+
+def test_a_place_that_is_not_there_is_that_of_what_surrounds_it(reader: str) -> None:
+    assert only("a: {b: 1}").position(("a", "b", "c")) == Position(1, 5)
+
+
+def test_anchors_and_merges_are_resolved(reader: str) -> None:
+    assert only("x: &x {k: 1}\ny: *x\nz: {<<: *x, l: 2}\n").value == {
+        "x": {"k": 1}, "y": {"k": 1}, "z": {"k": 1, "l": 2},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("a: 1\na: 2\n", 2, "given twice"),
+        ("a: &a [*a]\n", 1, "contains itself"),
+        ("? [x]\n: 1\n", 1, "plain word"),
+        ("a: [\n", 2, "not YAML"),
+        ("a: \0", 1, "not YAML"),
+        ("a: !!python/name:os.system x\n", 1, "not YAML"),
+    ],
+)
+def test_what_is_refused_is_refused_at_its_place(reader: str, text: str, line: int, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        located.load(text, "x.yaml")
+    (problem,) = caught.value.problems
+    assert message in problem.message
+    assert problem.line == line
+
+
+@pytest.mark.parametrize("nesting", ["[", "- ", "{a: "])
+@pytest.mark.parametrize("levels", [located.MAX_DEPTH + 1, 1_000_000])
+def test_deep_nesting_is_refused_before_it_can_overflow_a_stack(nesting: str, levels: int) -> None:
+    with pytest.raises(InputError) as caught:
+        located.load(nesting * levels, "x.yaml")
+    assert "nested deeper" in caught.value.problems[0].message
+
+
+def test_what_is_nested_as_deeply_as_is_allowed_is_read(reader: str) -> None:
+    depth = located.MAX_DEPTH
+    value = only("[" * depth + "]" * depth).value
+    for _ in range(depth):
+        (value,) = value or [None]
+    assert value is None
+
+
+def test_many_aliases_do_not_make_a_small_text_large(reader: str) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
+    with pytest.raises(InputError) as caught:
+        located.load("\n".join(lines), "x.yaml")
+    assert "too many values" in caught.value.problems[0].message
+
+
+@given(st.text(max_size=60))
+def test_no_text_brings_anything_but_input_errors(text: str) -> None:
+    outcome(text)
+
+
+@given(st.text(alphabet="a1:-[]{}&*,#'\"| \n\t", max_size=40))
+def test_no_punctuation_does_either(text: str) -> None:
+    outcome(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("toFQDN", "did you mean 'toFQDNs'?"),
+        ("TCP", "did you mean 'tcp'?"),
+        ("xyz", "known here: tcp, toFQDNs"),
+    ],
+)
+def test_hints_name_the_closest_word_or_the_few_there_are(word: str, hint: str) -> None:
+    assert located.did_you_mean(word, ["toFQDNs", "tcp"]) == hint
