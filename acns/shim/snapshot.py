@@ -4,7 +4,8 @@ The resolver knows a DNS server by *identity*: of the endpoint that has the addr
 streamed prefix around it, else world (2). So every server address is streamed as a /32 under its identity, a
 ClusterIP under the identity of the pods behind it, and a CIDR under an identity of its own. Since the longest
 prefix alone counts there, a rule for a wide CIDR also lists the identities of the narrower ones inside it, as
-Cilium's label-based CIDR identities do.
+Cilium's label-based CIDR identities do. Where a rule is for any server at all, pods, nodes and Services are
+asked that no rule names: they are streamed too, as nobody's, since they are part of no world and of no CIDR.
 
 A snapshot is put together from one part per endpoint. Parts of endpoints that have not changed are kept, and
 with each new part its numbers are taken: so after `prepare` the ledger has all that the snapshot will use.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
@@ -23,6 +24,7 @@ from acns.policy.model import DNSAllow, EndpointPolicy, NodePolicy
 from acns.shim.ledger import Ledger
 
 WORLD = numbers.RESERVED_IDENTITIES["reserved:world"]
+NOBODY = numbers.RESERVED_IDENTITIES["reserved:unmanaged"]  # no rule here selects it
 ANY_SERVER = 0  # what Cilium sends for a rule without server selection
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 
@@ -42,6 +44,8 @@ class _Part:
     """Identity and /32 of the exact servers."""
     networks: Networks
     """The CIDRs among its servers; what the rules list of those also depends on all others'."""
+    anywhere: bool
+    """Whether a rule of it is for any server."""
 
 
 class Snapshots:
@@ -51,6 +55,7 @@ class Snapshots:
         self._ledger = ledger
         self._parts: dict[str, _Part] = {}
         self._networks: Networks = frozenset()
+        self._inside: frozenset[IPv4Address] = frozenset()
 
     def prepare(self, node: NodePolicy) -> None:
         """Take over a policy: afterwards all its numbers are in the ledger, and `state` is about it."""
@@ -59,6 +64,7 @@ class Snapshots:
             for one in node.endpoints
             if (part := self._parts.get(one.endpoint.key)) and part.policy is one
         }
+        self._inside = node.cluster_addresses | node.service_addresses
         changed = [one for one in node.endpoints if one.endpoint.key not in known]
         networks = Networks().union(*(part.networks for part in known.values()), *map(_networks, changed))
         if networks != self._networks:
@@ -89,6 +95,7 @@ class Snapshots:
                 for server in servers
             ),
             _networks(policy),
+            any(allow.servers.networks and not allow.servers.outside_only for allow in policy.dns),
         )
 
     def _rule(self, endpoint_id: int, allow: DNSAllow) -> pb.DNSPolicy:
@@ -129,11 +136,16 @@ class Snapshots:
             yield pb.IdentityToEndpointMapping(identity=identity, endpoint_info=by_identity[identity])
 
     def _prefixes(self) -> Iterator[pb.IdentityToPrefixMapping]:
+        parts = self._parts.values()
+        servers = frozenset[tuple[int, IPv4Network]]().union(*(part.servers for part in parts))
         prefixes: dict[int, set[IPv4Network]] = {}
-        for identity, network in frozenset[tuple[int, IPv4Network]]().union(
-            *(part.servers for part in self._parts.values())
-        ):
+        for identity, network in servers:
             prefixes.setdefault(identity, set()).add(network)
+        if any(part.anywhere for part in parts):
+            known = {part.policy.endpoint.address for part in parts}
+            others = set(map(IPv4Network, self._inside - known)) - {network for _, network in servers}
+            if others:
+                prefixes[NOBODY] = others
         for network in self._networks:
             prefixes.setdefault(self._ledger.cidrs.number(str(network)), set()).add(network)
         for identity in sorted(prefixes):

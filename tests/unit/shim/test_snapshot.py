@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
 
+from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
+from acns.dns import name as names
 from acns.dns.pattern import match_name, match_pattern
 from acns.policy.model import (
     DirectionPolicy,
@@ -77,8 +80,8 @@ def test_a_service_and_its_backend_stand_under_the_backends_identity(ledger: Led
             {ServerAddress(CLUSTER_IP, UDP, 53, DNS_POD), ServerAddress(BACKEND, UDP, 5353, DNS_POD)}
         ),
     )
-    names = (match_name("api.example.com"), match_pattern("*.example.net"))
-    state = snapshot(node(DNSAllow(servers, names, True, ORIGIN)), ledger)
+    selectors = (match_name("api.example.com"), match_pattern("*.example.net"))
+    state = snapshot(node(DNSAllow(servers, selectors, True, ORIGIN)), ledger)
     (policy,) = state.egress_l7_dns_policy
     identity = ledger.identities.number(DNS_POD)
     assert {(s.dns_server_identity, s.dns_server_port, s.dns_server_proto) for s in policy.dns_servers} == {
@@ -122,6 +125,23 @@ def test_any_server_is_identity_zero(ledger: Ledger) -> None:
     anywhere = DNSAllow(outside("0.0.0.0/0", only=False), None, True, ORIGIN)
     state = snapshot(node(anywhere), ledger)
     assert identities(state.egress_l7_dns_policy[0]) == {0}
+
+
+@pytest.mark.parametrize("inside", [IPv4Address("172.18.0.9"), IPv4Address("10.244.7.7"), CLUSTER_IP])
+def test_what_the_world_may_be_asked_no_pod_node_or_service_may(inside: IPv4Address, ledger: Ledger) -> None:
+    anywhere = DNSAllow(outside("0.0.0.0/0", only=False), (match_name("a.example.com"),), True, ORIGIN)
+    world = DNSAllow(outside("0.0.0.0/0"), None, False, ORIGIN)
+    policy = replace(node(anywhere, world), cluster_addresses=frozenset({inside} - {CLUSTER_IP}))
+    table = codec.policy_table(snapshot(policy, ledger))
+    endpoint = table.endpoint_of(FRONTEND.address.packed)
+    assert endpoint is not None
+
+    def allowed(server: IPv4Address, name: str) -> bool:
+        return table.allowed(endpoint, server.packed, 53, UDP, names.from_text(name))
+
+    assert allowed(IPv4Address("8.8.8.8"), "b.example.com")
+    assert allowed(inside, "a.example.com")
+    assert not allowed(inside, "b.example.com")
 
 
 def test_what_changed_is_made_anew_and_the_rest_says_the_same(ledger: Ledger) -> None:
