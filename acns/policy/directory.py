@@ -97,12 +97,12 @@ class Directory:
         return self.nodes.get(node_name, frozenset())
 
     def identity_at(self, address: IPv4Address, node_name: str) -> str:
-        """The identity key of who is at `address`, as `node_name` sees it; of several the first by name."""
-        if claimants := self.residents.get(address):
-            return claimants[0].identity
-        if address in self.addresses_of(node_name):
-            return HOST_IDENTITY
-        return REMOTE_NODE_IDENTITY if address in self.node_addresses else WORLD_IDENTITY
+        """The identity key of who is at `address`, as `node_name` sees it: a node, whoever claims its
+        address; of several pods the first by name."""
+        if address in self.node_addresses:
+            return HOST_IDENTITY if address in self.addresses_of(node_name) else REMOTE_NODE_IDENTITY
+        claimants = self.residents.get(address)
+        return claimants[0].identity if claimants else WORLD_IDENTITY
 
     # --- pods ------------------------------------------------------------------------------------------
 

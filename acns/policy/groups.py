@@ -64,6 +64,11 @@ def is_of_pods(group: Group) -> bool:
     return isinstance(group, Pods | EveryPod | WithPort)
 
 
+def has_pods(group: Group) -> bool:
+    """Whether pods may be in the group as pods, not for an address that they share with somebody else."""
+    return is_of_pods(group) or isinstance(group, Cluster)
+
+
 def holds(group: Group, claimants: Sequence[Resident]) -> bool:
     """Whether the address that these pods claim belongs to a group as theirs."""
     return bool(claimants) and all(_has(group, each) for each in claimants)

@@ -75,6 +75,6 @@ def _pods_of(peer: Peer, view: View) -> tuple[Group, Iterable[IPv4Address]] | No
     match peer:
         case Everything():
             return groups.EveryPod(), view.directory.residents
-        case Addresses(key):
+        case Addresses(key) if groups.has_pods(view.definition(key)):
             return view.definition(key), view.members(key)
     return None

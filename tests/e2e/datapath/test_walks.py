@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ from acns.datapath import commands, netlink, nfnetlink, ruleset
 from acns.datapath.model import Inventory
 from acns.datapath.nfnetlink import NetfilterSocket
 from acns.datapath.nft import Nft
-from acns.datapath.ruleset import Compiler, DenyResponse, Grants
+from acns.datapath.ruleset import Compiler, DenyResponse, Grants, Ruleset
 from acns.datapath.transaction import COMMIT
+from acns.dns import pattern
 from acns.policy import model
 from acns.policy.model import NodePolicy
 
-from ...unit.datapath.policies import INTERFACES, WHERE, match, node, only, pod_a
+from ...unit.datapath.policies import INTERFACES, POD_B, WHERE, endpoint, match, node, only, pod_a
 from ...unit.datapath.walks import INSIDE, NAMES, SERVERS, TRAFFIC, Step, walks
 
 pytestmark = pytest.mark.root
@@ -29,7 +31,7 @@ SAYS_ALL = only(
     *(match(peer, traffic) for peer in (*INSIDE, *NAMES) for traffic in TRAFFIC),
     deny=tuple(match(peer, traffic) for peer in INSIDE for traffic in TRAFFIC),
 )
-DNS = (model.DNSAllow(SERVERS[2], None, True, WHERE),)
+DNS = tuple(model.DNSAllow(servers, None, True, WHERE) for servers in SERVERS)
 NOBODY = NodePolicy("n1", (), frozenset(), frozenset(), frozenset())
 
 
@@ -58,39 +60,55 @@ def test_every_step_leaves_what_its_ruleset_says_and_nothing_else(alone: Any, wa
         nft.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(walk=walks(), response=st.sampled_from(["none", "icmp"]))
 def test_what_reaches_the_kernel_is_what_nft_makes_of_the_same_text(
     alone: Any, another: Any, walk: list[Step], response: DenyResponse
 ) -> None:
-    """Changes are encoded by us: here nft's own command does the same beside it, and bytes are compared."""
-    nft, socket = alone.do(Nft), another.do(NetfilterSocket)
+    compiler = Compiler(Grants.fresh(), deny_response=response)
+    apply_both(alone, another, [compiler.compile(step.node, step.interfaces, {}) for step in walk])
+
+
+@pytest.mark.parametrize("response", ["none", "icmp"])
+def test_a_change_with_everything_in_it_is_familiar_and_what_nft_makes_of_it(
+    alone: Any, another: Any, response: DenyResponse
+) -> None:
+    """The sets of CIDRs and DNS servers are there already: their making is left to nft."""
+    compiler = Compiler(Grants.fresh(), deny_response=response)
+    neighbour, new = endpoint("b", POD_B, SAYS_ALL, SAYS_ALL, DNS), model.FQDN(pattern.match_name("new"))
+    more = [match(peer, model.Ports(model.Protocol.UDP, 1, 2)) for peer in (new, model.Addresses("new"))]
+    say_more = only(*SAYS_ALL.allows, *more, deny=SAYS_ALL.denies)
+    first = compiler.compile(node(neighbour, pod_a()), INTERFACES, {})
+    learned = {new.selector: {SERVER: 1000.0}}
+    second = compiler.compile(node(neighbour, pod_a(say_more, SAYS_ALL, dns=DNS)), INTERFACES, learned)
+    transactions = apply_both(alone, another, [first, second, first])
+    assert [commands.messages(text) is not None for text in transactions] == [False, True, True]
+
+
+def apply_both(here: Any, there: Any, tables: list[Ruleset]) -> list[str]:
+    """One after another, here by us and there by nft's own command, comparing bytes; the transactions."""
+    nft, socket = here.do(Nft), there.do(NetfilterSocket)
+    held, texts = Inventory(), []
     try:
-        compiler, held = Compiler(Grants.fresh(), deny_response=response), Inventory()
-        for step in walk:
-            table = compiler.compile(step.node, step.interfaces, {NAMES[0].selector: {SERVER: 1000.0}})
-            text = ruleset.transaction(held, table)
-            nft.apply(text)
-            for commit in text.split(COMMIT):
-                another.shell(f"nft -f - <<'NFT'\n{commit}NFT")
+        for table in tables:
+            texts.append(ruleset.transaction(held, table))
+            for commit in texts[-1].split(f"{COMMIT}\n"):
+                if encoded := commands.messages(commit):
+                    nft._socket.batch(encoded, "what nft.apply would leave to nft if it were refused")
+                else:
+                    nft.apply(commit)
+                with NamedTemporaryFile("w") as file:
+                    file.write(commit)
+                    file.flush()
+                    there.run("nft", "-f", file.name)
             assert raw(nft._socket) == raw(socket)
             held = Inventory.of(table)
+        return texts
     finally:
         nft.remove()
         nft.close()
-        another.run("nft", "flush", "ruleset")
+        there.run("nft", "flush", "ruleset")
         socket.close()
-
-
-def test_changes_of_policy_are_familiar_and_first_tables_are_not() -> None:
-    grants, text = Compiler(Grants.fresh()), ruleset.transaction
-    free, shut = (node(pod_a(policy, policy, dns=DNS)) for policy in (model.DirectionPolicy(), SAYS_ALL))
-    first, second = (grants.compile(one, INTERFACES, {}) for one in (free, shut))
-    assert commands.messages(text(Inventory(), first)) is None
-    *ahead, change = text(Inventory.of(first), second).split(f"{COMMIT}\n")
-    assert commands.messages(change)
-    assert all(commands.messages(one) is None for one in ahead)
-    assert commands.messages(text(Inventory.of(second), first))
 
 
 def raw(socket: NetfilterSocket) -> dict[str, Any]:

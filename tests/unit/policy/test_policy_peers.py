@@ -13,6 +13,7 @@ from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Node, Objec
 from .policy_world import (
     BASE,
     DNS,
+    LEGACY,
     N1,
     N2,
     REMOTE_WEB,
@@ -54,6 +55,17 @@ def networks(rule: str, *more: Object) -> list[str]:
 def test_a_group_is_named_by_its_selector_and_its_members_stand_in_the_node_policy() -> None:
     key = "endpoints:any:app=web,k8s:io.kubernetes.pod.namespace=default"
     assert groups("- toEndpoints: [{matchLabels: {app: web}}]") == {key: {WEB, REMOTE_WEB}}
+
+
+def test_a_selector_of_several_values_selects_the_pods_of_each() -> None:
+    rule = "- toEndpoints: [{matchExpressions: [{key: app, operator: In, values: [web, legacy]}]}]"
+    assert list(groups(rule).values()) == [{WEB, REMOTE_WEB, LEGACY}]
+
+
+def test_a_policy_for_several_values_applies_to_the_pods_of_each() -> None:
+    several = "{matchExpressions: [{key: app, operator: In, values: [web, legacy]}]}"
+    enforced = node_of(manifest("- toEntities: [host]", selector=several)).endpoints
+    assert [each.endpoint.pod for each in enforced if each.egress.enforced] == ["legacy", "web"]
 
 
 def test_a_group_without_members_is_there_and_empty() -> None:
@@ -218,10 +230,17 @@ def test_the_protocol_of_the_rule_is_the_ports_too() -> None:
 
 @pytest.mark.parametrize(
     "peer",
-    ["toCIDR: [10.0.0.0/8]", "toEntities: [world]", "toEntities: [host]", "toFQDNs: [{matchName: a.io}]"],
+    [
+        "toCIDR: [10.0.0.0/8]",
+        "toEntities: [world]",
+        "toEntities: [host]",
+        "toEntities: [kube-apiserver]",
+        "toFQDNs: [{matchName: a.io}]",
+    ],
 )
 def test_who_is_no_pod_has_no_named_ports(peer: str) -> None:
-    assert opened(policy_of("frontend", manifest(f"- {peer}\n{TO_HTTP}"), more=(WEB_POD,))) == []
+    api = EndpointSlice("default", "kubernetes", "kubernetes", (SliceEndpoint((WEB,)),))
+    assert opened(policy_of("frontend", manifest(f"- {peer}\n{TO_HTTP}"), more=(WEB_POD, api))) == []
 
 
 def test_on_ingress_the_endpoints_own_containers_say_the_number() -> None:

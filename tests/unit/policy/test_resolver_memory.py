@@ -8,9 +8,11 @@ from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
 from acns.policy.cluster import Cluster
 from acns.policy.model import EndpointPolicy, NodePolicy
-from acns.policy.objects import CIDRGroup, Object
+from acns.policy.objects import CIDRGroup, EndpointSlice, Node, Object, SliceEndpoint
 from acns.policy.resolve import Resolver, resolve
 
 from .policy_world import (
@@ -18,6 +20,9 @@ from .policy_world import (
     DNS,
     DNS_LABELS,
     KUBE_DNS,
+    N1,
+    N2,
+    TO_KUBE_DNS,
     WEB,
     cluster,
     dns_rule,
@@ -105,6 +110,23 @@ def test_one_more_dns_server_changes_those_who_may_ask_it() -> None:
     assert endpoint(found, "web") is endpoint(before, "web")
 
 
+def test_a_nodes_new_address_is_in_the_groups_of_nodes() -> None:
+    text = manifest("- toEntities: [remote-node]\n- toEntities: [cluster]")
+    before, found = Resolver("n1"), Node("n2", (N2, NEW))
+    assert before.resolve(cluster(text)).groups["entity:remote-node"] == {N2}
+    after = before.resolve(cluster(text, more=(found,)))
+    assert after.groups["entity:remote-node"] == {N2, NEW}
+    assert NEW in after.groups["entity:cluster"]
+
+
+def test_new_addresses_of_the_api_servers_are_in_their_group() -> None:
+    text = manifest("- toEntities: [kube-apiserver]")
+    resolver = Resolver("n1")
+    resolver.resolve(cluster(text))
+    api = EndpointSlice("default", "kubernetes", "kubernetes", (SliceEndpoint((NEW,)),))
+    assert resolver.resolve(cluster(text, more=(api,))).groups == {"entity:kube-apiserver": {NEW}}
+
+
 TO_SERVICE = "- toServices: [{k8sService: {serviceName: kube-dns, namespace: kube-system}}]"
 WITH_SELECTOR = replace(KUBE_DNS, selector=DNS_LABELS)
 
@@ -130,6 +152,53 @@ def test_a_service_that_no_longer_selects_a_server_no_longer_opens_its_names() -
     assert [allow.redirects for allow in endpoint(after, "frontend").dns] == [True]
 
 
+ANY_SERVER = '- toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]\n'
+WORLD_SERVER = ANY_SERVER.replace("- toPorts", "- toEntities: [world]\n  toPorts")
+HOST_SERVER = ANY_SERVER.replace("- toPorts", "- toEntities: [host]\n  toPorts")
+PLAIN = f'{TO_KUBE_DNS}  toPorts: [{{ports: [{{port: "53"}}]}}]\n'
+OUTSIDE = IPv4Address("203.0.113.53")
+STRANGER = pod("dns", DNS, "n2", namespace="kube-system", labels={"app": "stranger"})
+RENAMED = pod("dns", DNS, "n2", namespace="kube-system", labels={**DNS_LABELS, "tier": "b"})
+
+
+@pytest.mark.parametrize(
+    ("rules", "edit"),
+    [
+        pytest.param(dns_rule("a.io"), STRANGER, id="a server is another pod now"),
+        pytest.param(dns_rule("a.io"), RENAMED, id="a server has another identity now"),
+        pytest.param(
+            dns_rule("a.io"), slice_of(KUBE_DNS, [DNS, NEW]), id="a Service has a stranger behind it"
+        ),
+        pytest.param(dns_rule("a.io"), slice_of(KUBE_DNS, []), id="a Service has nobody behind it"),
+        pytest.param(ANY_SERVER, STRANGER, id="any server: another pod is behind a Service"),
+        pytest.param(ANY_SERVER, slice_of(KUBE_DNS, []), id="any server: nobody is behind a Service"),
+        pytest.param(ANY_SERVER + PLAIN, STRANGER, id="any server: a plain rule opens nobody now"),
+        pytest.param(WORLD_SERVER, slice_of(KUBE_DNS, [OUTSIDE]), id="a Service stands for a server outside"),
+        pytest.param(HOST_SERVER, Node("n1", (NEW,)), id="the node has another address"),
+        pytest.param(HOST_SERVER, slice_of(KUBE_DNS, [N1]), id="a Service stands for the node"),
+        pytest.param(dns_rule("a.io") + PLAIN, STRANGER, id="what a plain rule opened is another pod now"),
+    ],
+)
+def test_dns_servers_are_those_of_the_newest_cluster(rules: str, edit: Object) -> None:
+    text = manifest(rules)
+    resolver = Resolver("n1")
+    before = resolver.resolve(cluster(text))
+    newer = cluster(text, more=(edit,))
+    assert resolver.resolve(newer) == resolve(newer, "n1") != before
+    assert resolver.resolve(cluster(text)) == before
+
+
+def test_a_deny_that_comes_to_mean_a_server_takes_it_away() -> None:
+    deny = manifest("- toEndpoints: [{matchLabels: {tier: b, io.kubernetes.pod.namespace: kube-system}}]")
+    texts = (
+        manifest(dns_rule("a.io")),
+        deny.replace("egress:", "egressDeny:").replace("name: p", "name: deny"),
+    )
+    resolver = Resolver("n1")
+    assert endpoint(resolver.resolve(cluster(*texts)), "frontend").dns
+    assert not endpoint(resolver.resolve(cluster(*texts, more=(RENAMED,))), "frontend").dns
+
+
 def test_objects_that_no_rule_speaks_of_change_nothing() -> None:
     before, found = after(CIDRGroup("ours"), replace(KUBE_DNS, labels={"x": "y"}))
     assert found is before
@@ -145,17 +214,21 @@ def test_what_is_gone_is_forgotten() -> None:
 
 def test_a_resolver_does_not_grow_with_what_came_and_went() -> None:
     resolver = Resolver("n1")
-    texts = [manifest(f"- toEndpoints: [{{matchLabels: {{app: web, n: 'x{n}'}}}}]") for n in range(20)]
+    guests = [f"{{matchLabels: {{n: 'x{n}'}}}}" for n in range(20)]
+    texts = [manifest(f"- toEndpoints: [{guest}]", selector=guest) for guest in guests]
     resolver.resolve(cluster())
     before = Counter(_alive())
     for n, text in enumerate(texts):
-        resolver.resolve(cluster(text, more=(pod(f"guest-{n}", NEW, labels={"n": f"x{n}"}),)))
+        visited = cluster(text, more=(pod(f"guest-{n}", NEW, labels={"n": f"x{n}"}),))
+        resolver.resolve(visited)
+        resolver.resolve(copy.deepcopy(visited))
     resolver.resolve(cluster())
     after = Counter(_alive())
     assert after["Labels"] <= before["Labels"] + 1
     assert after["Meaning"] <= before["Meaning"] + 1
     assert after["Rule"] <= before["Rule"] + 1
     assert after["Pods"] <= 4  # groups are looked through now and then
+    assert after["Selector"] <= before["Selector"] + 4
 
 
 def _alive() -> list[str]:
