@@ -17,7 +17,7 @@ from acns.policy.routes import Outcome, Route
 from acns.policy.services import Front
 from acns.policy.shares import Share, shares
 from acns.policy.traffic import Packet
-from acns.policy.wording import selector_text, traffic_text, who
+from acns.policy.wording import names_text, traffic_text, who
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,7 @@ def _part(overview: Overview, route: Route, share: Share, learned: Learnings, ca
         through = (
             f"Service {route.front.service} {route.asked}:{route.front.port} → port {route.backend_port}"
         )
-    redirects = tuple(
-        Said(one.origin, ", ".join(map(selector_text, one.names)) if one.names is not None else "every name")
-        for one in judgement.redirects
-    )
+    redirects = tuple(Said(one.origin, names_text(one.names)) for one in judgement.redirects)
     sides = () if redirects else tuple(_sides(overview, route, share, learned, called))
     return Part(called, through, share.text, judgement.outcome, sides, redirects, route, share.packet)
 

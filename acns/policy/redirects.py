@@ -10,28 +10,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from acns.policy.changes import Moves
-from acns.policy.model import Addresses, DNSAllow, DNSServers, Host, Match, Origin
+from acns.policy.model import Addresses, DNSAllow, DNSServers, Host, Match, Origin, ServerAddress
 from acns.policy.rules import Resolved, Target, Targets
-from acns.policy.servers import Mixed, is_wide, opened_by, servers_of, without_denied
+from acns.policy.servers import Undecidable, is_wide, opened_by, servers_of, without_denied
 from acns.policy.traffic import includes, packet
 from acns.policy.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """The servers at some targets, and the Services that had to be left out."""
+    """The servers at some targets, and the Services that may or may not be among them."""
 
     servers: DNSServers | None
-    mixed: tuple[Mixed, ...]
+    undecidable: tuple[Undecidable, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Redirects:
     """The DNS side of an endpoint. What it was made from: `targets` (keys of expansions) and `groups` (those
-    whose members decide about the servers); `mixed`: what had to be left out, and by which rule."""
+    whose members decide about the servers); `undecidable`: of which Services, and by which rule."""
 
     dns: tuple[DNSAllow, ...] = ()
-    mixed: tuple[tuple[Origin, Mixed], ...] = ()
+    undecidable: tuple[tuple[Origin, Undecidable], ...] = ()
     targets: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
 
@@ -46,9 +46,9 @@ class Expansions:
     def of(self, key: str, targets: Targets) -> Expansion:
         """The servers at `targets`, whose key is `key`."""
         if key not in self._known:
-            mixed: list[Mixed] = []
-            servers = servers_of(targets, self.view, mixed.append)
-            self._known[key] = targets, Expansion(servers, tuple(sorted(mixed)))
+            undecidable: list[Undecidable] = []
+            servers = servers_of(targets, self.view, undecidable.append)
+            self._known[key] = targets, Expansion(servers, tuple(sorted(undecidable)))
         return self._known[key][1]
 
     def update(self, moves: Moves) -> set[str]:
@@ -97,8 +97,8 @@ def redirects(
     opening = [found for each in plain for found in maker.opening(each, redirecting)]
     peers = (*(match.peer for match in denies), *(target.peer for each in plain for target in each.plain))
     return Redirects(
-        dns=(*redirecting, *opening),
-        mixed=tuple(maker.mixed),
+        dns=(*redirecting, *opening, *_refusing(maker.undecidable, redirecting)),
+        undecidable=tuple(maker.undecidable),
         targets=frozenset(block.key for block in blocks),
         groups=frozenset(peer.key for peer in peers if isinstance(peer, Addresses)),
     )
@@ -108,7 +108,7 @@ class _Maker:
     """Makes the entries of one endpoint."""
 
     def __init__(self, expansions: Expansions, denies: Sequence[Match]) -> None:
-        self.mixed: list[tuple[Origin, Mixed]] = []
+        self.undecidable: list[tuple[Origin, Undecidable]] = []
         self._expansions = expansions
         self._view = expansions.view
         self._denies = denies
@@ -116,7 +116,7 @@ class _Maker:
     def redirecting(self, rule: Resolved, names_count: bool) -> Iterator[DNSAllow]:
         for block in rule.blocks:
             expansion = self._expansions.of(block.key, block.targets)
-            self.mixed += ((rule.origin, each) for each in expansion.mixed)
+            self.undecidable += ((rule.origin, each) for each in expansion.undecidable)
             if servers := self._without_denied(expansion.servers, rule.origin):
                 yield DNSAllow(servers, block.names if names_count else None, True, rule.origin)
 
@@ -130,8 +130,22 @@ class _Maker:
         if servers is None or not self._denies:
             return servers
         return without_denied(
-            servers, self._denies, self._view, lambda mixed: self.mixed.append((origin, mixed))
+            servers, self._denies, self._view, lambda found: self.undecidable.append((origin, found))
         )
+
+
+def _refusing(
+    undecidable: Iterable[tuple[Origin, Undecidable]], redirecting: Iterable[DNSAllow]
+) -> Iterator[DNSAllow]:
+    """Their queries go to the resolver too, which has no names for them; unless another rule decides."""
+    decided = frozenset[ServerAddress]().union(*(allow.servers.exact for allow in redirecting))
+    left: dict[Origin, set[ServerAddress]] = {}
+    for origin, each in undecidable:
+        if each.server not in decided:
+            left.setdefault(origin, set()).add(each.server)
+    for origin, servers in left.items():
+        key = "undecidable:" + ",".join(f"{one.address}:{one.port}/{one.protocol}" for one in sorted(servers))
+        yield DNSAllow(DNSServers(key, frozenset(servers)), (), True, origin)
 
 
 def _ports(targets: Targets) -> Iterator[tuple[int, int]]:

@@ -1,9 +1,10 @@
 """The DNS servers of a rule, in the form in which a pod's packets name them.
 
 Policy speaks of backends and their ports; the redirection sees a packet before Service translation, so it
-must know the ClusterIPs too. A Service stands for its backends only if all of them are selected and share one
-identity: the resolver sees only the ClusterIP and cannot tell which of them will answer. A Service that
-fails this is left out (its queries are then denied, never let through unseen) and reported.
+must know the ClusterIPs too. A Service stands for its backends only if all of them are selected: the resolver
+sees only the ClusterIP and cannot tell which of them will answer. A Service that fails this is `Undecidable`:
+it is reported, and its queries go to the resolver all the same, which has no names for it and refuses them.
+(Left alone, they would pass unseen where a rule without ports opens a backend.)
 
 A plain L4 rule for one of these servers opens every name on it (Cilium keeps rules per port and selector: a
 selector without DNS rules allows all). That holds for the same port number only: a rule without ports, for
@@ -37,14 +38,15 @@ ANYWHERE = IPv4Network("0.0.0.0/0")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Mixed:
-    """A Service that cannot stand for its backends, and why."""
+class Undecidable:
+    """A Service that cannot stand for its backends, why, and how pods address it."""
 
     service: str
     reason: str
+    server: ServerAddress
 
 
-Report = Callable[[Mixed], None]
+Report = Callable[[Undecidable], None]
 
 
 def servers_of(targets: Targets, view: View, report: Report) -> DNSServers | None:
@@ -72,7 +74,7 @@ def without_denied(
     for server in sorted(gone):
         if not all(hits[server]):
             front = view.directory.services.fronts[server.address, server.protocol, server.port]
-            report(Mixed(front.service, "only some of its backends are denied"))
+            report(Undecidable(front.service, "only some of its backends are denied", server))
     exact, networks = servers.exact - gone, servers.networks
     if not servers.outside_only:  # a ClusterIP would be redirected there although its backends are denied
         denied = {IPv4Network(each.address) for each in gone if (each.protocol, each.port) in servers.ports}
@@ -118,15 +120,14 @@ def _addresses(target: Target, view: View) -> frozenset[IPv4Address]:
 def _translated(targets: Targets, view: View, report: Report) -> Iterator[ServerAddress]:
     for front in _fronts(targets, view):
         selected = [_selected(front.protocol, backend, targets, view) for backend in front.backends]
-        identities = {view.identity(address) for address, _ in front.backends}
         if not any(selected):
             continue
-        if not all(selected):
-            report(Mixed(front.service, "only some of its backends are selected"))
-        elif len(identities) > 1:
-            report(Mixed(front.service, "its backends have different labels, so different identities"))
+        identity = view.identity_behind(front.address)
+        server = ServerAddress(front.address, front.protocol, front.port, identity)
+        if all(selected):
+            yield server
         else:
-            yield ServerAddress(front.address, front.protocol, front.port, identities.pop())
+            report(Undecidable(front.service, "only some of its backends are selected", server))
 
 
 def _fronts(targets: Targets, view: View) -> Iterable[Front]:
@@ -211,5 +212,5 @@ def _common_networks(targets: Targets, redirected: DNSServers) -> tuple[tuple[IP
     return tuple(collapse_addresses(common)), True
 
 
-def _silent(_: Mixed) -> None:
+def _silent(_: Undecidable) -> None:
     """The rule that redirects reports; a rule that only opens names need not."""

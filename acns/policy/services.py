@@ -37,11 +37,13 @@ class Front:
 
 class Services:
     """The index. `fronts`: by what pods address; of two Services with one ClusterIP the first by name
-    counts. `before`: the fronts that have an address among their backends."""
+    counts. `before`: the fronts that have an address among their backends. `behind`: a ClusterIP's backends,
+    those of all its fronts."""
 
     def __init__(self) -> None:
         self.fronts: dict[FrontKey, Front] = {}
         self.before: dict[IPv4Address, list[Front]] = {}
+        self.behind: dict[IPv4Address, set[IPv4Address]] = {}
         self.addresses: frozenset[IPv4Address] = frozenset()
         self._services: dict[ServiceKey, Service] = {}
         self._slices: dict[ServiceKey, dict[str, EndpointSlice]] = {}
@@ -102,15 +104,19 @@ class Services:
 
     def _index(self, changed: Iterable[FrontKey]) -> frozenset[IPv4Address]:
         """All fronts anew; returns the backends, before and after, of those that may be others now."""
-        old = self.fronts
+        old = self.behind
         claims = (front for key in sorted(self._fronts, reverse=True) for front in self._fronts[key])
         self.fronts = {front.key: front for front in claims}
-        self.before = {}
+        self.before, self.behind = {}, {}
         for front in self.fronts.values():
-            for address in {address for address, _ in front.backends}:
+            backends = {address for address, _ in front.backends}
+            self.behind.setdefault(front.address, set()).update(backends)
+            for address in backends:
                 self.before.setdefault(address, []).append(front)
-        both = (fronts[key] for fronts in (old, self.fronts) for key in changed if key in fronts)
-        return frozenset(address for front in both for address, _ in front.backends)
+        at = {address for address, _, _ in changed}
+        return frozenset[IPv4Address]().union(
+            *(behind.get(address, ()) for behind in (old, self.behind) for address in at)
+        )
 
 
 def _fronts_of(service: Service, slices: Iterable[EndpointSlice]) -> Iterator[Front]:

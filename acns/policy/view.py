@@ -82,6 +82,12 @@ class View:
     def identity(self, address: IPv4Address) -> str:
         return self.directory.identity_at(address, self.node_name)
 
+    def identity_behind(self, cluster_ip: IPv4Address) -> str:
+        """The identity that a ClusterIP is known under: its backends', or one of its own where they differ
+        (in the middle of a roll-out, say). It is only in the rules that mean every one of them."""
+        found = {self.identity(address) for address in self.directory.services.behind[cluster_ip]}
+        return found.pop() if len(found) == 1 else f"clusterIP:{cluster_ip}"
+
     def ports_named(self, name: str, addresses: Iterable[IPv4Address]) -> list[tuple[Protocol, int]]:
         """Which container ports of that name the pods at these addresses have, sorted."""
         found = {

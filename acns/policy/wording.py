@@ -32,6 +32,13 @@ def peer_text(peer: Peer) -> str:
     return plain(peer.key.replace(":", " ", 1))
 
 
+def names_text(names: tuple[FQDNSelector, ...] | None) -> str:
+    """Which names a rule lets be asked for."""
+    if names is None:
+        return "every name"
+    return ", ".join(map(selector_text, names)) or "no name: no rule can decide about this server"
+
+
 def peers_text(peers: Iterable[Peer]) -> str:
     """Several, the first few of them."""
     texts = [peer_text(peer) for peer in dict.fromkeys(peers)]

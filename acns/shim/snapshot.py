@@ -2,7 +2,7 @@
 
 The resolver knows a DNS server by *identity*: of the endpoint that has the address, else of the longest
 streamed prefix around it, else world (2). So every server address is streamed as a /32 under its identity, a
-ClusterIP under the identity of the pods behind it, and a CIDR under an identity of its own. Since the longest
+ClusterIP under the identity of what is behind it, and a CIDR under an identity of its own. Since the longest
 prefix alone counts there, a rule for a wide CIDR also lists the identities of the narrower ones inside it, as
 Cilium's label-based CIDR identities do. Where a rule is for any server at all, pods, nodes and Services are
 asked that no rule names: they are streamed too, as nobody's, since they are part of no world and of no CIDR.
@@ -83,7 +83,8 @@ class Snapshots:
 
     def _part(self, policy: EndpointPolicy) -> _Part:
         endpoint_id = self._ledger.endpoints.number(policy.endpoint.key)
-        rules = pb.PolicyState(egress_l7_dns_policy=[self._rule(endpoint_id, allow) for allow in policy.dns])
+        listed = [self._rule(endpoint_id, allow) for allow in policy.dns if allow.names != ()]
+        rules = pb.PolicyState(egress_l7_dns_policy=listed)
         servers = (server for allow in policy.dns for server in allow.servers.exact)
         return _Part(
             policy,

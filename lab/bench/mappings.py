@@ -18,7 +18,11 @@ from dataclasses import asdict
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import grpc.aio
+
 from acns import settings as settings_files
+from acns.api import fqdndata_pb2 as pb
+from acns.api import fqdndata_pb2_grpc as rpc
 from acns.datapath.elements import Elements
 from acns.datapath.sets import fqdn_set_name
 from acns.shim.settings import ShimSettings
@@ -52,9 +56,10 @@ def measures(plan: Plan, folder: Path) -> Iterator[Measure]:
         yield _resident(daemon, "shim, policy loaded", None)
         yield from asyncio.run(_conversation(plan, cluster, settings))
         yield _resident(daemon, f"shim, {plan.scale.addresses} addresses learned", RESIDENT_AT_MOST_MIB)
-        yield from _elements(plan)
         yield _noticed(cluster, manifests, journal, daemon)
         yield _resident(daemon, "shim, in the end", None)
+        # Last: to the shim this is somebody else at its table.
+        yield from _elements(plan)
 
 
 @contextlib.contextmanager
@@ -114,13 +119,11 @@ async def _conversation(plan: Plan, cluster: BenchCluster, settings: ShimSetting
 class _Peer:
     """A client of the contract."""
 
-    def __init__(self, stub: object) -> None:
-        self._update = stub.UpdateMappingRequest  # type: ignore[attr-defined]
+    def __init__(self, stub: rpc.FQDNDataAsyncStub) -> None:
+        self._stub = stub
 
     async def learn_ms(self, answer: Answer, asking: IPv4Address) -> float:
         """How long the report of this answer takes to be answered."""
-        from acns.api import fqdndata_pb2 as pb
-
         request = pb.FQDNMapping(
             fqdn=f"{answer.name}.",
             record_ip=[str(address).encode() for address in answer.addresses],
@@ -128,7 +131,7 @@ class _Peer:
             source_ip=str(asking).encode(),
         )
         started = time.perf_counter()
-        reply = await self._update(request)
+        reply = await self._stub.UpdateMappingRequest(request)
         took_ms = (time.perf_counter() - started) * 1e3
         if reply.response != pb.RESPONSE_CODE_NO_ERROR:
             raise ProcessFailed(f"the shim refuses {answer.name}: {pb.ResponseCode.Name(reply.response)}")
@@ -137,10 +140,6 @@ class _Peer:
 
 @contextlib.asynccontextmanager
 async def _peer(settings: ShimSettings) -> AsyncIterator[_Peer]:
-    import grpc.aio  # not before the daemon is started: grpc must not be forked
-
-    from acns.api import fqdndata_pb2_grpc as rpc
-
     async with grpc.aio.insecure_channel(f"unix:{settings.fqdndata_socket}") as channel:
         yield _Peer(rpc.FQDNDataStub(channel))
 
@@ -164,8 +163,8 @@ def _noticed(
 ) -> Measure:
     """From a file's rename into the folder to the commit: with the folder's poll and the settling."""
     samples: list[float] = []
-    list(journal.commits())
     for number in range(_FILE_CHANGES):
+        list(journal.commits())
         _replace(manifests / cluster.pod_file(number), cluster.pod(number, number + 1))
         renamed_s = time.time()
         samples.append((_wait_for_commit(journal, daemon) - renamed_s) * 1e3)

@@ -16,16 +16,12 @@ def verdicts(oracle: Oracle, packet: Packet, expected: Verdict) -> set[Verdict]:
     """Those that are no finding."""
     if packet.backend and packet.backend[0] == packet.source:
         return {expected, Verdict.PROXY}  # what a pod asks itself through a Service is caught too
-    if expected is not Verdict.PROXY:
-        return {expected}
-    services = {address for address, _, _ in oracle.cluster.service_ports()}
-    nobody_there = not packet.backend and packet.destination in services
-    if nobody_there:
-        return {Verdict.PROXY, Verdict.DENY}
-    # The agents report such a Service as an error. To be mended: where another rule opens the backend without
-    # naming ports, its queries pass unseen instead of being dropped.
-    undecidable = packet.backend and not _backends_are_alike(oracle, packet)
-    return set(Verdict) if undecidable else {Verdict.PROXY}
+    if Verdict.PROXY in (expected, *(oracle.judge(each) for each in _to_each_backend(oracle, packet))):
+        # Undecidable where not all backends are servers: it goes to the resolver, which has no names for it.
+        services = {address for address, _, _ in oracle.cluster.service_ports()}
+        nobody_there = not packet.backend and packet.destination in services
+        return {Verdict.PROXY, Verdict.DENY} if nobody_there else {Verdict.PROXY}
+    return {expected}
 
 
 def answers(oracle: Oracle, packet: Packet, allowed: bool) -> set[bool]:
@@ -35,19 +31,40 @@ def answers(oracle: Oracle, packet: Packet, allowed: bool) -> set[bool]:
     as_sent = replace(packet, backend=(packet.target[0], packet.port))
     if packet.backend and packet.backend[1] != packet.port and oracle.name_allowed(as_sent):
         return {allowed, True}
+    packets = _to_each_backend(oracle, packet)
+    if not _are_alike(oracle, packets):  # a name is open where one rule opens it on all of them
+        everywhere = all(
+            oracle.judge(each) is Verdict.PROXY and oracle.name_allowed(each) for each in packets
+        )
+        return {everywhere, False}
     # Opened by `toFQDNs` for the server's port: who tells the resolver does not know the server's name.
     if allowed and not oracle.name_allowed(packet, by_names=False):
         return {True, False}
     return {allowed}
 
 
-def _backends_are_alike(oracle: Oracle, packet: Packet) -> bool:
-    for address, service, port in oracle.cluster.service_ports():
-        key = (address, port["port"], port.get("protocol", "TCP"))
-        if key == (packet.destination, packet.port, packet.protocol):
-            backends = oracle.cluster.backends(service, port, ready_only=False)
-            outcomes = {oracle.judge(replace(packet, backend=backend)) for backend in backends}
-            remotes = (oracle.peers.remote(backend) for backend, _ in backends)
-            identities = {repr(oracle.peers.identity(remote)) for remote in remotes}
-            return len(outcomes) == len(identities) == 1
-    return True
+def _to_each_backend(oracle: Oracle, packet: Packet) -> list[Packet]:
+    """The packet as each backend of its Service would get it."""
+    if not packet.backend:
+        return []
+    asked = (packet.destination, packet.port, packet.protocol)
+    return [
+        replace(packet, backend=backend)
+        for address, service, port in oracle.cluster.service_ports()
+        if (address, port["port"], port.get("protocol", "TCP")) == asked
+        for backend in oracle.cluster.backends(service, port, ready_only=False)
+    ]
+
+
+def _are_alike(oracle: Oracle, packets: list[Packet]) -> bool:
+    """Whether to every rule these backends are one."""
+    remotes = (oracle.peers.remote(packet.target[0]) for packet in packets)
+    return (
+        len(
+            {
+                (repr(oracle.peers.identity(remote)), packet.target[1])
+                for remote, packet in zip(remotes, packets, strict=True)
+            }
+        )
+        <= 1
+    )

@@ -8,20 +8,20 @@ from acns.errors import Problem
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
 from acns.policy.model import DNSAllow, DNSServers, Origin
-from acns.policy.servers import Mixed
+from acns.policy.servers import Undecidable
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
     for subject in scene.subjects:
         if subject.meaning is not None:
             redirects = subject.meaning.redirects
-            yield from (_unexpanded(origin, mixed) for origin, mixed in redirects.mixed)
+            yield from (_undecidable(origin, found) for origin, found in redirects.undecidable)
             yield from _opened(redirects.dns)
 
 
-def _unexpanded(origin: Origin, mixed: Mixed) -> Doubt:
-    message = f"Service {mixed.service} cannot be a DNS server here: {mixed.reason}"
-    hint = "a query to a ClusterIP names no backend: treat all of them alike, with equal labels"
+def _undecidable(origin: Origin, found: Undecidable) -> Doubt:
+    message = f"Service {found.service} cannot be a DNS server here: {found.reason}"
+    hint = "a query to a ClusterIP names no backend, so it is refused: treat all backends alike"
     return Doubt(Problem(origin.path, origin.line, origin.column, message, hint))
 
 

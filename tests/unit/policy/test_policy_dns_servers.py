@@ -126,22 +126,55 @@ def mixed_service(**labels: str) -> tuple[Pod, EndpointSlice]:
     return second, slice_of(KUBE_DNS, [DNS, SECOND])
 
 
-def test_a_service_with_a_backend_that_is_not_selected_is_refused_and_not_expanded() -> None:
+def refusing(policy: EndpointPolicy) -> set[tuple[str, int, int]]:
+    """The servers about which no rule can decide: redirected, and no name may be asked there."""
+    none = [dns for dns in policy.dns if dns.names == ()]
+    assert all(dns.redirects for dns in none)
+    return {(str(one.address), one.protocol, one.port) for dns in none for one in dns.servers.exact}
+
+
+def test_a_service_with_a_backend_that_is_not_selected_is_reported_and_answers_no_query() -> None:
     more = mixed_service(app="stranger")
-    assert servers(policy_of("frontend", manifest(dns_rule("a.io")), more=more)) == BACKEND
+    policy = policy_of("frontend", manifest(dns_rule("a.io")), more=more)
+    assert servers(policy) == BACKEND | CLUSTER_IP
+    assert refusing(policy) == CLUSTER_IP
     (message,) = messages(manifest(dns_rule("a.io")), more=more)
     assert message == (
         "Service kube-system/kube-dns cannot be a DNS server here: only some of its backends are selected"
     )
 
 
-def test_a_service_whose_backends_have_different_identities_is_refused_and_not_expanded() -> None:
-    more = mixed_service(**DNS_LABELS, tier="b")
-    assert servers(policy_of("frontend", manifest(dns_rule("a.io")), more=more)) == BACKEND | {
-        (str(SECOND), UDP, 53),
-        (str(SECOND), TCP, 53),
+def test_nor_does_it_where_a_rule_without_ports_opens_a_backend() -> None:
+    """Found by the oracle: its queries passed unseen."""
+    rules = manifest(
+        dns_rule("a.io") + "- toEndpoints: [{matchLabels: {io.kubernetes.pod.namespace: kube-system}}]"
+    )
+    assert refusing(policy_of("frontend", rules, more=mixed_service(app="stranger"))) == CLUSTER_IP
+
+
+def test_a_rule_that_can_decide_about_a_service_does() -> None:
+    able = dns_rule("b.io").replace("      k8s:k8s-app: kube-dns\n", "")
+    assert able != dns_rule("b.io")
+    policy = policy_of("frontend", manifest(dns_rule("a.io") + able), more=mixed_service(app="stranger"))
+    assert refusing(policy) == set()
+    asked = {
+        name.key
+        for dns in policy.dns
+        if any(one.address == DNS_IP for one in dns.servers.exact)
+        for name in dns.names or ()
     }
-    assert "different identities" in messages(manifest(dns_rule("a.io")), more=more)[0]
+    assert asked == {"name:b.io."}
+
+
+def test_a_service_whose_backends_have_different_identities_has_one_of_its_own() -> None:
+    """A roll-out that changes a label must not take DNS away."""
+    more = mixed_service(**DNS_LABELS, tier="b")
+    policy = policy_of("frontend", manifest(dns_rule("a.io")), more=more)
+    assert servers(policy) == BACKEND | CLUSTER_IP | {(str(SECOND), UDP, 53), (str(SECOND), TCP, 53)}
+    assert messages(manifest(dns_rule("a.io")), more=more) == []
+    (dns,) = policy.dns
+    by_address = {server.address: server.identity for server in dns.servers.exact}
+    assert by_address[DNS_IP] not in (by_address[DNS], by_address[SECOND])
 
 
 @pytest.mark.parametrize(
@@ -292,11 +325,13 @@ def test_a_deny_of_somebody_else_leaves_the_servers_as_they_are(rule: str) -> No
     assert policy_of("frontend", manifest(dns_rule("a.io")), denying(rule)).dns == undisturbed
 
 
-def test_a_service_with_one_denied_backend_is_left_out_and_reported() -> None:
+def test_a_service_with_one_denied_backend_is_reported_and_answers_no_query() -> None:
     more = mixed_service(**DNS_LABELS)
     second = replace(more[0], named_ports=(NamedPort("odd", "UDP", 53),))
     texts = manifest(dns_rule("a.io", protocol="UDP")), denying("- toPorts: [{ports: [{port: odd}]}]")
-    assert servers(policy_of("frontend", *texts, more=(second, more[1]))) == {(str(DNS), UDP, 53)}
+    policy = policy_of("frontend", *texts, more=(second, more[1]))
+    assert servers(policy) == {(str(DNS), UDP, 53), (str(DNS_IP), UDP, 53)}
+    assert refusing(policy) == {(str(DNS_IP), UDP, 53)}
     (problem,) = problems(cluster(*texts, more=(second, more[1])))
     assert not problem.warning
     assert "only some of its backends are denied" in problem.message

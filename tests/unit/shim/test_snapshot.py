@@ -180,3 +180,12 @@ def test_a_snapshot_uses_only_numbers_taken_before(ledger: Ledger) -> None:
     assert all(one.news() for one in registries)
     made.state()
     assert not any(one.news() for one in registries)
+
+
+def test_a_server_about_which_no_rule_decides_is_known_and_stands_in_no_rule(ledger: Ledger) -> None:
+    """An entry without patterns would mean every name."""
+    one = ServerAddress(CLUSTER_IP, UDP, 53, f"clusterIP:{CLUSTER_IP}")
+    undecidable = DNSAllow(DNSServers("undecidable", exact=frozenset({one})), (), True, ORIGIN)
+    state = snapshot(node(undecidable), ledger)
+    assert not state.egress_l7_dns_policy
+    assert prefixes(state) == {CLUSTER_IP.packed + b"\x20": ledger.identities.number(one.identity)}
