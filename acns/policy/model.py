@@ -167,8 +167,8 @@ class DirectionPolicy:
 class ServerAddress:
     """A DNS server as a pod may ask it: a backend's address and port, or a Service's ClusterIP and port.
 
-    `protocol` is 6 or 17; `identity` is the identity key of the endpoint; of a ClusterIP its backends', or one
-    of its own where they differ.
+    `protocol` is 6 or 17; `identity` is the identity key of who is there: of a ClusterIP its backends',
+    or one of its own where they differ.
     """
 
     address: IPv4Address
@@ -194,8 +194,9 @@ class DNSServers:
 
 @dataclass(frozen=True, slots=True)
 class DNSAllow:
-    """Names an endpoint may look up at these servers; `names` None is every name (a plain L4 rule says so), ()
-    is none: of servers about which no rule can decide.
+    """Names an endpoint may look up at these servers; `names` None is every name (a plain L4 rule says so).
+
+    No name at all, (): servers about which no rule can decide.
 
     `redirects` tells a `rules.dns` block (its packets go to the resolver) from a plain L4 rule that overlaps
     one: the latter redirects nothing, it only opens every name on what is redirected anyway.

@@ -58,13 +58,5 @@ def _to_each_backend(oracle: Oracle, packet: Packet) -> list[Packet]:
 
 def _are_alike(oracle: Oracle, packets: list[Packet]) -> bool:
     """Whether to every rule these backends are one."""
-    remotes = (oracle.peers.remote(packet.target[0]) for packet in packets)
-    return (
-        len(
-            {
-                (repr(oracle.peers.identity(remote)), packet.target[1])
-                for remote, packet in zip(remotes, packets, strict=True)
-            }
-        )
-        <= 1
-    )
+    peers = oracle.peers
+    return len({(repr(peers.identity(peers.remote(one.target[0]))), one.target[1]) for one in packets}) <= 1
