@@ -90,25 +90,27 @@ def policy_chain(
 def redirect_chain(redirects: Iterable[Redirect], denies: Iterable[Atom]) -> ChainSpec:
     """The DNS queries that go to the resolver; not those that a deny is about: the egress chain drops them.
 
-    Exact servers that are denied are not in the policy; which ones of a network are is seen here.
+    Exact servers that are denied are not in the policy (a deny speaks of the backend's port, which a packet to
+    a ClusterIP does not have yet); which ones of a network are is seen here.
     """
     ordered = sorted(redirects, key=lambda redirect: redirect.id)
-    spared = denies if any(redirect.servers.networks for redirect in ordered) else ()
+    spared = denies if any(redirect.networks for redirect in ordered) else ()
     body = [
+        *(_to_resolver(redirect, match) for redirect in ordered for match in redirect.exact),
         *(
             fixed(f"{_before_translation(atom)} return", "denied")
             for atom in _ordered(spared, Way.EGRESS)
             if rules.carries_queries(atom.saying.traffic)
         ),
-        *(
-            Rule(
-                redirect.id, rules.join(match, f"counter name {redirect.id}", rules.to_proxy()), redirect.text
-            )
-            for redirect in ordered
-            for match in redirect.matches
-        ),
+        *(_to_resolver(redirect, match) for redirect in ordered for match in redirect.networks),
     ]
     return ChainSpec(drops.named("rd", body), tuple(body))
+
+
+def _to_resolver(redirect: Redirect, match: str) -> Rule:
+    return Rule(
+        redirect.id, rules.join(match, f"counter name {redirect.id}", rules.to_proxy()), redirect.text
+    )
 
 
 def from_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:

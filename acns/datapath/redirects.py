@@ -11,12 +11,13 @@ from acns.policy.model import DNSServers
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The servers of one block: `matches` are the packets to them."""
+    """The servers of one block. `exact`: the packets to those that are known one by one; `networks`: to others."""
 
     id: str
     servers: DNSServers
     sets: tuple[SetSpec, ...]
-    matches: tuple[str, ...]
+    exact: tuple[str, ...]
+    networks: tuple[str, ...]
 
     @property
     def text(self) -> str:
@@ -27,10 +28,12 @@ def redirect(servers: DNSServers) -> Redirect:
     """The redirect of queries to these servers."""
     exact = sets.exact_server_set(servers) if servers.exact else None
     networks = sets.cidr_set(servers.networks) if servers.networks else None
-    matches = rules.servers_matches(servers, exact.name if exact else "", networks.name if networks else "")
+    to_exact = rules.exact_server_matches(exact.name) if exact else []
+    to_networks = rules.server_network_matches(servers, networks.name) if networks else []
     return Redirect(
-        id=f"q_{names.digest(servers.key, *matches)}",
+        id=f"q_{names.digest(servers.key, *to_exact, *to_networks)}",
         servers=servers,
         sets=tuple(spec for spec in (exact, networks) if spec),
-        matches=tuple(matches),
+        exact=tuple(to_exact),
+        networks=tuple(to_networks),
     )

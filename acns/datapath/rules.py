@@ -186,18 +186,18 @@ def to_proxy() -> str:
     return f"notrack meta mark set meta mark & 0x{rest:08x} | 0x{constants.MARK_TO_PROXY:x} accept"
 
 
-def servers_matches(servers: DNSServers, exact_set: str, network_set: str) -> list[str]:
-    """The packets that a `rules.dns` block redirects, before Service translation."""
-    matches = []
-    if servers.exact:
-        matches.append(f"ip daddr . meta l4proto . th dport @{exact_set}")
-    if servers.networks and servers.ports:
-        guard = join(outside(Way.EGRESS), no_service()) if servers.outside_only else ""
-        matches += [
-            join(f"ip daddr @{network_set}", guard, f"meta l4proto {protocol(number)} th dport {_port(port)}")
-            for number, port in sorted(servers.ports)
-        ]
-    return matches
+def exact_server_matches(exact_set: str) -> list[str]:
+    """The packets that a `rules.dns` block redirects, before Service translation: to these servers."""
+    return [f"ip daddr . meta l4proto . th dport @{exact_set}"]
+
+
+def server_network_matches(servers: DNSServers, network_set: str) -> list[str]:
+    """The same, to servers in these networks."""
+    guard = join(outside(Way.EGRESS), no_service()) if servers.outside_only else ""
+    return [
+        join(f"ip daddr @{network_set}", guard, f"meta l4proto {protocol(number)} th dport {_port(port)}")
+        for number, port in sorted(servers.ports)
+    ]
 
 
 def no_service() -> str:

@@ -97,10 +97,17 @@ def redirects(
     """The `rules.dns` blocks that take a packet to this server, as the pod names it, to the resolver."""
     if server == policy.endpoint.address:
         return ()
-    if any(matching(policy.egress.denies, node, server, packet(protocol, port), {})):
-        return ()
-    redirecting = (allow for allow in policy.dns if allow.redirects)
-    return tuple(allow for allow in redirecting if serves(allow.servers, node, server, protocol, port))
+    # Exact servers that are denied are not in the policy: a deny speaks of the backend's port.
+    denied = any(matching(policy.egress.denies, node, server, packet(protocol, port), {}))
+    return tuple(
+        allow
+        for allow in policy.dns
+        if allow.redirects
+        and (
+            serves_exactly(allow.servers, server, protocol, port)
+            or (not denied and serves(allow.servers, node, server, protocol, port))
+        )
+    )
 
 
 def name_verdict(
@@ -151,9 +158,14 @@ def selects(peer: Peer, node: NodePolicy, address: IPv4Address, learned: Learned
     return False
 
 
+def serves_exactly(servers: DNSServers, address: IPv4Address, protocol: int, port: int) -> bool:
+    """Whether this server is one of those that are known one by one."""
+    return any((one.address, one.protocol, one.port) == (address, protocol, port) for one in servers.exact)
+
+
 def serves(servers: DNSServers, node: NodePolicy, address: IPv4Address, protocol: int, port: int) -> bool:
     """Whether this server, as a pod names it, is one of `servers`."""
-    if any((one.address, one.protocol, one.port) == (address, protocol, port) for one in servers.exact):
+    if serves_exactly(servers, address, protocol, port):
         return True
     if (protocol, port) not in servers.ports:
         return False

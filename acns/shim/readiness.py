@@ -32,6 +32,7 @@ class Readiness:
         findings = self.reconciler.parts.findings
         details["manifests"] = dict(outcome.versions)
         details["problems"] = [str(problem) for problem in findings.problems]
+        details["errors"] = sum(not problem.warning for problem in findings.problems)
         details["problems_pending"] = findings.pending
         details["endpoints"] = dict(self._endpoints(outcome))
         reasons = [f"pod {key} has no interface yet" for key in outcome.waiting]

@@ -63,17 +63,20 @@ def explained_errors() -> Iterator[None]:
 
 
 def up(topology: str, name: str | None, *, as_json: bool) -> int:
-    """Bring a lab up, then show its status and its truth table; 1 where the table disagrees."""
+    """Bring a lab up, then show its status and its truth table; 1 where the table disagrees, or where the
+    shims refuse a manifest."""
     lab = Lab.up(topology, name, remark)
     lab.wait_settled()
-    rows = lab.check()
+    rows, found = lab.check(), lab.status()
     if as_json:
-        print(_joined(tables.status_json(lab.status()), tables.truth_json(lab.name, rows)))
+        print(_joined(tables.status_json(found), tables.truth_json(lab.name, rows)))
     else:
-        tables.print_status(lab.status())
+        tables.print_status(found)
         tables.print_truth(rows)
         tables.print_tour(lab.topology, lab.name, program=_program())
-    return 0 if all(row.ok for row in rows) else 1
+    if found.errors:
+        remark(f"errors in manifests: {found.errors} (in red above); what they say is not in force")
+    return 0 if all(row.ok for row in rows) and not found.errors else 1
 
 
 def _program() -> str:

@@ -58,7 +58,8 @@ def status(lab: Lab) -> Status:
     pods = tuple(_pod(pod, lab, said[pod.node].get("endpoints", {}), processes) for pod in topology.pods)
     services = tuple((f"{one.namespace}/{one.name}", _ports(one)) for one in topology.services)
     problems = tuple(problem for one in said.values() for problem in one.get("problems", ()))
-    return Status(lab.name, topology.name, nodes, pods, services, str(lab.folder.path), problems)
+    errors = sum(one.get("errors", 0) for one in said.values())
+    return Status(lab.name, topology.name, nodes, pods, services, str(lab.folder.path), problems, errors)
 
 
 def _start_probe(

@@ -55,3 +55,5 @@ class Status:
     state_dir: str = ""
     problems: tuple[str, ...] = ()
     """What the shims have to say against manifests, each with file:line:col."""
+    errors: int = 0
+    """How many of them are errors: of those manifests nothing, or what they last said, is in force."""

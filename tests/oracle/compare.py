@@ -71,8 +71,9 @@ def difference(
         if seen.verdict not in tolerance.verdicts(oracle, packet, expected):
             text = f"the policies say {expected.value}, the ruleset says {seen.verdict.value} (by {seen.by})"
             return Difference(f"{expected} {seen.verdict}", packet, text)
-        if expected is seen.verdict is Verdict.PROXY and packet.name:
-            allowed, answered = oracle.name_allowed(packet), answers.name_allowed(packet)
+        if seen.verdict is Verdict.PROXY and expected is not Verdict.ALLOW and packet.name:
+            allowed = expected is Verdict.PROXY and oracle.name_allowed(packet)
+            answered = answers.name_allowed(packet)
             tally.names[allowed] += 1
             if answered is not None and answered not in tolerance.answers(oracle, packet, allowed):
                 words = {True: "allowed", False: "refused"}

@@ -14,14 +14,17 @@ from .semantics import Oracle, Verdict
 
 def verdicts(oracle: Oracle, packet: Packet, expected: Verdict) -> set[Verdict]:
     """Those that are no finding."""
-    if packet.backend and packet.backend[0] == packet.source:
+    packets = _to_each_backend(oracle, packet)
+    if any(each.target[0] == packet.source for each in packets):
         return {expected, Verdict.PROXY}  # what a pod asks itself through a Service is caught too
-    if Verdict.PROXY in (expected, *(oracle.judge(each) for each in _to_each_backend(oracle, packet))):
+    if Verdict.PROXY in (expected, *map(oracle.judge, packets)):
         # Undecidable where not all backends are servers: it goes to the resolver, which has no names for it.
         services = {address for address, _, _ in oracle.cluster.service_ports()}
         nobody_there = not packet.backend and packet.destination in services
         return {Verdict.PROXY, Verdict.DENY} if nobody_there else {Verdict.PROXY}
-    return {expected}
+    # Where a rule names some backends and others are denied, it is refused rather than dropped.
+    refused = expected is Verdict.DENY and not _are_alike(oracle, packets)
+    return {expected, Verdict.PROXY} if refused else {expected}
 
 
 def answers(oracle: Oracle, packet: Packet, allowed: bool) -> set[bool]:
@@ -33,9 +36,8 @@ def answers(oracle: Oracle, packet: Packet, allowed: bool) -> set[bool]:
         return {allowed, True}
     packets = _to_each_backend(oracle, packet)
     if not _are_alike(oracle, packets):  # a name is open where one rule opens it on all of them
-        everywhere = all(
-            oracle.judge(each) is Verdict.PROXY and oracle.name_allowed(each) for each in packets
-        )
+        others = [each for each in packets if each.target[0] != each.source]
+        everywhere = all(oracle.judge(one) is Verdict.PROXY and oracle.name_allowed(one) for one in others)
         return {everywhere, False}
     # Opened by `toFQDNs` for the server's port: who tells the resolver does not know the server's name.
     if allowed and not oracle.name_allowed(packet, by_names=False):

@@ -120,6 +120,35 @@ def test_down_of_what_is_not_there_says_so_and_is_no_error() -> None:
 # --- wrong input ------------------------------------------------------------------------------------------
 
 
+REFUSING = """
+name: refusing
+nodes: [{name: n1}]
+pods: [{name: a, node: n1}]
+policies: [{file: wrong.yaml}]
+"""
+WRONG_POLICY = """
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: wrong}
+spec:
+  endpointSelector: {}
+  egress:
+  - toFQDN: [{matchName: api.example.com}]
+"""
+
+
+def test_up_with_a_policy_that_the_agents_refuse_builds_the_lab_says_so_and_exits_1(tmp_path: Path) -> None:
+    (tmp_path / "refusing.yaml").write_text(REFUSING)
+    (tmp_path / "wrong.yaml").write_text(WRONG_POLICY)
+    try:
+        done = invoke("lab.up", "--topology", str(tmp_path / "refusing.yaml"))
+        assert done.returncode == 1, done.stderr
+        assert "wrong.yaml:8:5: unknown field 'toFQDN' (did you mean 'toFQDNs'?)" in done.stdout
+        assert "errors in manifests: 1 " in done.stderr
+    finally:
+        assert invoke("lab.down", "--name", "refusing").returncode == 0
+
+
 @pytest.mark.parametrize(
     "command",
     [
