@@ -41,10 +41,11 @@ _REMEMBERED = (FQDN, CIDRs, World, Everything)
 _FEW = 4
 
 OPENED_BEFORE = (
-    "meta l4proto tcp ct direction original ct state new tcp flags & (fin | syn | rst | ack) != syn "
+    "ct state new meta l4proto tcp ct direction original tcp flags & (fin | syn | rst | ack) != syn "
     f"goto x_{MIDSTREAM}"
 )
 """Else a connection that was cut comes back as its other end's own, once its conntrack entry is gone."""
+_NO_QUERY = fixed("accept", "for the other hooks to judge")
 _UNKNOWN = f"ct state invalid,untracked goto x_{INVALID}"
 
 
@@ -73,12 +74,13 @@ def policy_chain(
     way: Way, live: Live, allows: Iterable[Atom], denies: Iterable[Atom], answer: DenyResponse
 ) -> ChainSpec:
     """One way's judgement."""
+    remembered, denied = _remembered(live, way), [atom.rules[way] for atom in _ordered(denies, way)]
     body = [
+        *([] if denied else remembered),  # most packets are of these
         *_node_traffic(way),
         fixed(f"ip saddr . ip daddr @{rules.SELF} accept", "a pod reaches itself"),
         *(fixed(f"meta l4proto icmp ct state related jump {chain.name}") for chain in live.chains),
-        *(atom.rules[way] for atom in _ordered(denies, way)),
-        *_remembered(live, way),
+        *(denied and [*denied, *remembered]),
         *(atom.rules[way] for atom in _ordered(allows, way)),
         *([] if way.is_reply else [fixed(_UNKNOWN)]),
     ]
@@ -90,19 +92,20 @@ def policy_chain(
 def redirect_chain(redirects: Iterable[Redirect], denies: Iterable[Atom]) -> ChainSpec:
     """The DNS queries that go to the resolver; not those that a deny is about: the egress chain drops them.
 
-    Exact servers that are denied are not in the policy (a deny speaks of the backend's port, which a packet to
-    a ClusterIP does not have yet); which ones of a network are is seen here.
+    Exact servers that are denied are not in the policy (a deny speaks of the backend's port, which a packet
+    to a ClusterIP does not have yet); which ones of a network are is seen here.
     """
     ordered = sorted(redirects, key=lambda redirect: redirect.id)
     spared = denies if any(redirect.networks for redirect in ordered) else ()
     body = [
         *(_to_resolver(redirect, match) for redirect in ordered for match in redirect.exact),
         *(
-            fixed(f"{_before_translation(atom)} return", "denied")
+            fixed(f"{_before_translation(atom)} accept", "denied")
             for atom in _ordered(spared, Way.EGRESS)
             if rules.carries_queries(atom.saying.traffic)
         ),
         *(_to_resolver(redirect, match) for redirect in ordered for match in redirect.networks),
+        _NO_QUERY,
     ]
     return ChainSpec(drops.named("rd", body), tuple(body))
 
@@ -135,7 +138,7 @@ def to_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None
 
 def dns_link(key: str, redirects: ChainSpec | None) -> ChainSpec:
     """The queries of an endpoint."""
-    return _link("d", key, [fixed(f"goto {redirects.name}")] if redirects else [])
+    return _link("d", key, [fixed(f"goto {redirects.name}") if redirects else _NO_QUERY])
 
 
 def _link(prefix: str, key: str, body: list[Rule]) -> ChainSpec:

@@ -155,7 +155,6 @@ class Compiler:
             _PORTED,
             sets.kept(base.POD_INTERFACES, "ifname", pods),
             sets.kept(base.KNOWN_INTERFACES, "ifname", known),
-            sets.kept(base.ENDPOINTS, pairs, (one.key for one in placed)),
             sets.kept(base.ENFORCED, pairs, (one.key for one in placed if one.egress or one.ingress)),
             sets.kept(base.UNPLACED_FROM, "ipv4_addr", _unplaced(place for place in places if place.egress)),
             sets.kept(base.UNPLACED_TO, "ipv4_addr", _unplaced(place for place in places if place.ingress)),

@@ -11,7 +11,7 @@ from acns.policy.model import DNSServers
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The servers of one block. `exact`: the packets to those that are known one by one; `networks`: to others."""
+    """The servers of one block; the packets to those that are known one by one (`exact`), and to others."""
 
     id: str
     servers: DNSServers

@@ -271,6 +271,19 @@ class MiniNode:
         assert any(self.judge(sent) == [Verdict.ALLOW] * len(sent) for _ in range(ROUNDS)), "no way through"
 
 
+def openings(packets: Iterable[Packet]) -> list[Packet]:
+    """Those that open a connection: without ports there is one between two hosts, and what comes back is its
+    answer."""
+    found: list[Packet] = []
+    for packet in packets:
+        back = (packet.target[0], packet.source, "GRE")
+        if packet.protocol != "GRE" or back not in [
+            (one.source, one.target[0], one.protocol) for one in found
+        ]:
+            found.append(packet)
+    return found
+
+
 def _services(rules: Iterable[str]) -> str:
     hairpins = ", ".join(f"{address} . {address}" for address in PLACES)
     return f"""

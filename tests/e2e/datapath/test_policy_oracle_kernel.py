@@ -62,7 +62,7 @@ def test_the_kernel_does_to_packets_what_the_policies_say(mini_node: kernel.Mini
     @given(case=cases(nodes=(kernel.NODE,)))
     def compare(case: tuple[Cluster, str, list[Packet]]) -> None:
         cluster, node, drawn = case
-        sent = [packet for packet in drawn if mini_node.can_tell(cluster, packet)]
+        sent = kernel.openings(packet for packet in drawn if mini_node.can_tell(cluster, packet))
         if found := difference(load, cluster, node, sent, tally):
             raise AssertionError(smallest_file(load, cluster, node, found))
 

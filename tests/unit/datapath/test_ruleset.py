@@ -47,11 +47,10 @@ ICMP_ECHO = ICMP(8)
 
 def test_an_unrestricted_endpoint_is_known_and_let_pass() -> None:
     table = compiled(pod_a())
-    assert table.sets["endpoints"].elements == {'"veth-a" . 10.244.1.3'}
     assert table.sets["pod_ifaces"].elements == {'"veth-a"'}
-    for map_name in ("from_pod", "to_pod"):
+    for map_name in ("dns_redirect", "from_pod", "to_pod"):
+        assert table.maps[map_name].elements.keys() == {'"veth-a" . 10.244.1.3'}
         assert texts(link_of(table, map_name)) == "accept"
-    assert texts(link_of(table, "dns_redirect")) == ""
     for name in ("enforced", "v6_from", "v6_to", "unplaced_from", "unplaced_to"):
         assert not table.sets[name].elements
 
@@ -92,7 +91,7 @@ def test_an_enforced_endpoint_without_interface_is_shut_by_its_address(egress: b
     assert table.sets["unplaced_to"].elements == (shut if ingress else frozenset())
     assert not table.maps["from_pod"].elements
     assert ("iifname != @known_ifaces" in texts(table.chains["pre_raw"])) is egress
-    assert ("oifname != @known_ifaces" in texts(table.chains["fwd_pods"])) is ingress
+    assert ("oifname != @known_ifaces" in texts(table.chains["ipv6_coming"])) is ingress
 
 
 def test_interfaces_are_known_as_pods_or_as_uplinks() -> None:
@@ -169,8 +168,9 @@ def test_dns_rules_dispatch_queries_and_plain_rules_do_not() -> None:
     (gated,) = redirecting(KUBE_DNS)
     plain = replace(gated, redirects=False)
     table = compiled(pod_a(SHUT, dns=(gated,)), endpoint("b", POD_B, SHUT, dns=(plain,)))
-    assert texts(link_of(table, "dns_redirect", POD_B)) == ""
-    (rule,) = chain_of(table, "rd").rules
+    assert texts(link_of(table, "dns_redirect", POD_B)) == "accept"
+    rule, last = chain_of(table, "rd").rules
+    assert last.text == "accept"
     assert "notrack meta mark set meta mark & 0xfffff0ff | 0x200 accept" in rule.text
     assert table.sets[re.search(r"@(dns_\w+)", rule.text)[1]].elements == {  # type: ignore[index]
         "10.96.0.10 . udp . 53"
@@ -179,11 +179,13 @@ def test_dns_rules_dispatch_queries_and_plain_rules_do_not() -> None:
 
 def test_a_network_of_dns_servers_leaves_pods_and_services_alone() -> None:
     table = compiled(pod_a(SHUT, dns=redirecting(OUTSIDE)))
-    (rule,) = chain_of(table, "rd").rules
+    rule, last = chain_of(table, "rd").rules
+    assert last.text == "accept"
     assert "ip daddr != @cluster_addrs" in rule.text
     assert "ip daddr != @service_addrs" in rule.text
     table = compiled(pod_a(SHUT, dns=redirecting(replace(OUTSIDE, outside_only=False))))
-    (rule,) = chain_of(table, "rd").rules
+    rule, last = chain_of(table, "rd").rules
+    assert last.text == "accept"
     assert "@cluster_addrs" not in rule.text
 
 
@@ -195,18 +197,22 @@ def test_what_a_deny_is_about_is_not_redirected_in_a_network_of_servers() -> Non
         match(model.World(), Ports(Protocol.SCTP, 53, 53)),
     )
     table = compiled(pod_a(only(deny=denies), dns=redirecting(OUTSIDE)))
-    *spared, redirect = (rule.text for rule in chain_of(table, "rd").rules)
-    assert redirect.endswith("accept")
+    *spared, redirect, _ = (rule.text for rule in chain_of(table, "rd").rules)
+    assert redirect.endswith("0x200 accept")
     assert sorted(re.sub(r"_\w{10}", "", text) for text in spared) == [
-        "ip daddr @cidr ip daddr != @cluster_addrs fib daddr type unicast ip daddr != @service_addrs return",
-        "ip daddr @peers meta l4proto @ported th dport 53 return",
+        "ip daddr @cidr ip daddr != @cluster_addrs fib daddr type unicast ip daddr != @service_addrs accept",
+        "ip daddr @peers meta l4proto @ported th dport 53 accept",
     ]
 
 
 def test_exact_servers_are_redirected_whatever_is_denied() -> None:
     """Those that are denied are not in the policy; a ClusterIP is not what a CIDR of denies means."""
-    table = compiled(pod_a(only(deny=(match(cidr("0.0.0.0/0"), None),)), dns=redirecting(KUBE_DNS)))
-    assert len(chain_of(table, "rd").rules) == 1
+    everywhere = only(deny=(match(cidr("0.0.0.0/0"), None),))
+    alone = compiled(pod_a(everywhere, dns=redirecting(KUBE_DNS)))
+    assert [rule.text[-12:] for rule in chain_of(alone, "rd").rules] == ["0x200 accept", "accept"]
+    both = compiled(pod_a(everywhere, dns=(*redirecting(OUTSIDE), *redirecting(KUBE_DNS))))
+    first, denied, *_ = (rule.text for rule in chain_of(both, "rd").rules)
+    assert ("@dns_" in first, denied.startswith("ip daddr @cidr_")) == (True, True)
 
 
 # --- descriptions -------------------------------------------------------------------------------------------
