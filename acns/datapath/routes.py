@@ -8,10 +8,14 @@ lost, not let through: the kernel never forwards a packet that tproxy has given 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import socket
 import struct
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -19,10 +23,9 @@ from acns.datapath import constants, netlink
 from acns.datapath.netlink import Attributes, NetlinkSocket, Refused
 from acns.errors import EnvironmentFault, Problem
 
-_GETLINK = 18
 _NEWROUTE, _GETROUTE = 24, 26
 _NEWRULE, _GETRULE = 32, 34
-_IFLA_NAME = 3
+_SIOCGIFNAME = 0x8910
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
@@ -33,10 +36,22 @@ _ACTION_TO_TABLE = 1
 _LOOPBACK_INDEX = 1  # in every network namespace
 _GROUP_LINK, _GROUP_IPV4_ROUTE, _GROUP_IPV4_RULE = 0x1, 0x40, 0x80
 
+_SOL_NETLINK, _NETLINK_GET_STRICT_CHK = 270, 12  # Linux 4.20
+
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg; struct fib_rule_hdr is laid out alike
-_LINK_BYTES = 16  # struct ifinfomsg
+_IFREQ = struct.Struct("@16si20x")
 
 _SYSCTLS = Path("/proc/sys/net/ipv4")
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The node's links, by name. `interfaces`: of every address with a /32 route of its own straight onto a
+    link, which are the local pods'; `uplinks`: those over which whole networks are reached (other nodes, the
+    world), so that no pod is behind them."""
+
+    interfaces: Mapping[IPv4Address, str] = field(default_factory=dict)
+    uplinks: frozenset[str] = frozenset()
 
 
 class Routes:
@@ -44,23 +59,22 @@ class Routes:
 
     def __init__(self) -> None:
         self._socket = NetlinkSocket(netlink.ROUTE)
+        with contextlib.suppress(OSError):  # older kernels send all tables, and more of each link
+            self._socket.socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        self._names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._watch = NetlinkSocket(netlink.ROUTE, groups=_GROUP_LINK | _GROUP_IPV4_ROUTE | _GROUP_IPV4_RULE)
         self._watch.socket.setblocking(False)
 
-    def interfaces(self) -> dict[IPv4Address, str]:
-        """Every address with a /32 route of its own straight onto a link, and that link: the local pods'."""
-        names = self._link_names()
-        direct = {
-            values.get(_RTA_DST, b""): _direct_interface(header, values)
-            for header, values in self._dump(_GETROUTE)
-        }
-        return {IPv4Address(address): names[index] for address, index in direct.items() if index in names}
-
-    def uplinks(self) -> frozenset[str]:
-        """The links over which whole networks are reached: other nodes, the world. No pod is behind them."""
-        names = self._link_names()
-        indexes = (_network_interface(header, values) for header, values in self._dump(_GETROUTE))
-        return frozenset(names[index] for index in indexes if index in names)
+    def links(self) -> Links:
+        """Where the routes lead."""
+        routes = self._dump(_GETROUTE, _TABLE_MAIN)
+        direct = {values.get(_RTA_DST, b""): _direct_interface(header, values) for header, values in routes}
+        uplinks = {_network_interface(header, values) for header, values in routes}
+        names = {index: self._name(index) for index in {*direct.values(), *uplinks}}
+        return Links(
+            {IPv4Address(address): name for address, index in direct.items() if (name := names[index])},
+            frozenset(name for index in uplinks if (name := names[index])),
+        )
 
     def ensure_proxy_route(self) -> bool:
         """`ip rule` on the mark and `local default dev lo` in its table; True if anything was missing."""
@@ -70,7 +84,7 @@ class Routes:
                 _NEWRULE, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, _proxy_rule(), "adding the rule"
             )
             missing = True
-        if not any(_is_proxy_route(*route) for route in self._dump(_GETROUTE)):
+        if not any(_is_proxy_route(*route) for route in self._dump(_GETROUTE, constants.ROUTE_TABLE)):
             self._change(_NEWROUTE, netlink.NLM_F_CREATE, _proxy_route(), "adding the local route")
             missing = True
         return missing
@@ -94,16 +108,31 @@ class Routes:
 
     def close(self) -> None:
         """Close the sockets."""
-        self._socket.close()
-        self._watch.close()
+        for one in (self._socket, self._names, self._watch):
+            one.close()
 
-    def _link_names(self) -> dict[int, str]:
-        bodies = self._socket.dump(_GETLINK, bytes(_LINK_BYTES), "reading links")
-        return {struct.unpack_from("=i", body, 4)[0]: _name_of_link(body) for body in bodies}
+    def _name(self, index: int) -> str:
+        """The link's name; "" where there is none (any more). Asked for one by one: of all that the kernel
+        would tell in a dump, which is much, it is the one thing wanted."""
+        try:
+            answer = fcntl.ioctl(self._names, _SIOCGIFNAME, _IFREQ.pack(b"", index))
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return ""
+            raise EnvironmentFault(f"asking for a link's name: {error}") from error
+        return netlink.name(_IFREQ.unpack(answer)[0])
 
-    def _dump(self, kind: int) -> list[tuple[tuple[int, ...], Attributes]]:
+    def _dump(self, kind: int, table: int = 0) -> list[tuple[tuple[int, ...], Attributes]]:
+        """All of a table, or more."""
         request = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        bodies = self._socket.dump(kind, request, "reading routes")
+        if table:
+            request += _attribute(_RTA_TABLE, table)
+        try:
+            bodies = self._socket.dump(kind, request, "reading routes")
+        except Refused as refused:
+            if refused.number == errno.ENOENT:
+                return []  # there is no such table
+            raise
         return [(_ROUTE.unpack_from(body), netlink.attributes(body[_ROUTE.size :])) for body in bodies]
 
     def _change(self, kind: int, flags: int, body: bytes, what: str) -> None:
@@ -146,12 +175,6 @@ def _is_one(path: Path) -> bool:
         return path.read_text().strip() == "1"
     except OSError:
         return False
-
-
-def _name_of_link(body: bytes) -> str:
-    """The name stands first in what the kernel says of a link; the rest is long."""
-    attributes = netlink.walk(body[_LINK_BYTES:])
-    return next(netlink.name(value) for kind, value in attributes if kind == _IFLA_NAME)
 
 
 def _number(values: Attributes, kind: int) -> int:

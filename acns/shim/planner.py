@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from acns.datapath.compiler import Compiler
 from acns.datapath.model import Ruleset
+from acns.datapath.routes import Links
 from acns.dns.pattern import FQDNSelector
 from acns.policy.cluster import Cluster
 from acns.policy.model import NodePolicy
@@ -18,7 +19,6 @@ from acns.policy.objects import Object
 from acns.policy.resolve import Resolver
 from acns.shim.selectors import SelectorCount
 from acns.shim.stopwatch import Stopwatch
-from acns.shim.wiring import Links
 
 
 @dataclass(frozen=True, slots=True)

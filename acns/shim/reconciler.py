@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from acns.datapath.routes import Links
 from acns.errors import AcnsError, InputError
 from acns.policy.model import NodePolicy
 from acns.shim import heap
@@ -26,7 +27,6 @@ from acns.shim.publisher import Publisher
 from acns.shim.snapshot import Snapshots
 from acns.shim.sources import Observed
 from acns.shim.stopwatch import Stopwatch
-from acns.shim.wiring import Links
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
 

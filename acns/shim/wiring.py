@@ -6,20 +6,7 @@ links that takes milliseconds, and a change of policy has none to spare.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address
-
-from acns.datapath.routes import Routes
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The node's links, by name. `interfaces`: of every address that has one of its own; `uplinks`: those
-    that lead to no pod."""
-
-    interfaces: Mapping[IPv4Address, str] = field(default_factory=dict)
-    uplinks: frozenset[str] = frozenset()
+from acns.datapath.routes import Links, Routes
 
 
 class Wiring:
@@ -43,7 +30,7 @@ class Wiring:
         """The same object until something changes. The resolver's rule and route are mended on the way."""
         if self.has_changed():
             self._routes.ensure_proxy_route()
-            found = Links(self._routes.interfaces(), self._routes.uplinks())
+            found = self._routes.links()
             self._links = self._links if found == self._links else found
             self._stale = False
         return self._links

@@ -288,7 +288,7 @@ class World:
     ) -> str:
         """Bring the kernel to this policy; the transaction's text."""
         timeouts = {IPv4Address(address): timeout_s for address, timeout_s in (learned or {}).items()}
-        places = self.routes.interfaces() if interfaces is None else interfaces
+        places = self.routes.links().interfaces if interfaces is None else interfaces
         self.ruleset = ruleset.compile_ruleset(node, places, self.grants, {API: timeouts}, **options)
         text = ruleset.transaction(self.nft.inventory(), self.ruleset)
         self.nft.apply(text)

@@ -166,9 +166,10 @@ def test_while_a_restricted_pod_has_no_known_interface_ipv6_passes_at_known_ones
 ) -> None:
     """Its own addresses are not known, so any interface that nobody knows may be its."""
     egress = direction is model.Direction.EGRESS
-    only_b = {address: link for address, link in world.routes.interfaces().items() if str(address) == POD_B}
+    links = world.routes.links()
+    only_b = {address: link for address, link in links.interfaces.items() if str(address) == POD_B}
     restricted = world.policy(**{"a" if egress else "to_a": world.only(world.allow(model.Everything()))})
-    world.enforce(restricted, interfaces=only_b, uplinks=world.routes.uplinks())
+    world.enforce(restricted, interfaces=only_b, uplinks=links.uplinks)
     servers = {where: world.udp6(where, 5000) for where in (world.internet, world.a, world.b)}
     sender, receiver = (world.a, world.internet) if egress else (world.internet, world.a)
     servers[sender].sendto(b"closed", (world.address6(receiver), 5000))

@@ -32,7 +32,7 @@ def test_a_pods_interface_is_the_one_its_own_route_names(alone: Any, table: Rout
         f"ip route add {REMOTE} via 172.18.0.1 && ip route add 10.244.1.0/24 dev x\n"
         f"ip route add {ABSENT} dev x scope host table 77\n"
     )
-    assert table.interfaces() == {POD: "veth83ab05c1"}
+    assert table.links().interfaces == {POD: "veth83ab05c1"}
 
 
 def test_a_new_route_is_noticed(alone: Any, table: Routes) -> None:

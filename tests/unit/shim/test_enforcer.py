@@ -14,6 +14,7 @@ import pytest
 from acns import statelog
 from acns.datapath.compiler import Compiler
 from acns.datapath.model import Inventory, Ruleset
+from acns.datapath.routes import Links
 from acns.datapath.sets import fqdn_set_name
 from acns.dns import name as names
 from acns.dns.pattern import match_name
@@ -30,7 +31,6 @@ from acns.shim.ledger import Ledger
 from acns.shim.planner import Plan, Planner
 from acns.shim.snapshot import Snapshots
 from acns.shim.stopwatch import Stopwatch
-from acns.shim.wiring import Links
 from acns.telemetry.journal import Journal
 
 POD = IPv4Address("10.244.0.2")
