@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Set
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Set
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
+from acns.fqdn.matcher import Matcher
 
 __all__ = ["Change", "Known", "NameCache"]
 
@@ -101,7 +102,7 @@ class NameCache:
         self._names: OrderedDict[Name, _Entry] = OrderedDict()  # longest not learned first
         self._found: dict[_Found, _Entry] = {}
         self._elements = ElementTable(refresh_slack_s)
-        self._matcher = _Matcher(())
+        self._matcher = Matcher(())
         self._live: Set[bytes] = frozenset()
         self._address_count = 0
 
@@ -171,7 +172,7 @@ class NameCache:
 
     def set_selectors(self, selectors: Iterable[FQDNSelector]) -> Change:
         """From now on these selectors count. The change empties the sets of those that went."""
-        matcher = _Matcher(selectors)
+        matcher = Matcher(selectors)
         gone, come = self.selectors - matcher.selectors, matcher.selectors - self.selectors
         self._matcher = matcher
         for selector in gone:
@@ -179,7 +180,7 @@ class NameCache:
         for selector in come:
             self._elements.add_set(selector)
         if gone or come:
-            arrivals = _Matcher(come)
+            arrivals = Matcher(come)
             for name, entry in self._names.items():
                 self._reselect(entry, gone, arrivals.matching(name))
             for (selector, _), entry in self._found.items():
@@ -289,23 +290,3 @@ class NameCache:
         for address in list(entry.leases):
             self._end(entry, address)
         del self._names[name]
-
-
-class _Matcher:
-    """Selectors by the names they match: most are literal and found at once."""
-
-    def __init__(self, selectors: Iterable[FQDNSelector]) -> None:
-        self.selectors = frozenset(selectors)
-        self._literal: Mapping[Name, list[FQDNSelector]] = {}
-        self._patterns: list[FQDNSelector] = []
-        literal: dict[Name, list[FQDNSelector]] = {}
-        for selector in self.selectors:
-            if selector.literal is None:
-                self._patterns.append(selector)
-            else:
-                literal.setdefault(selector.literal, []).append(selector)
-        self._literal = literal
-
-    def matching(self, name: Name) -> tuple[FQDNSelector, ...]:
-        patterns = [selector for selector in self._patterns if selector.matches(name)]
-        return (*self._literal.get(name, ()), *patterns)
