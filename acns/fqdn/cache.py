@@ -160,15 +160,19 @@ class NameCache:
             self._stay_bounded(name, entry)
         return self._elements.take()
 
-    def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> None:
-        """The kernel has this element from an earlier life. The selector may be set before or after."""
-        if (selector, address) in self._found or self._address_count >= self._max_addresses // 2:
-            return  # at the bound, the kernel's own timeout ends it; half of the room is for names
+    def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> bool:
+        """The kernel has this element from an earlier life. The selector may be set before or after. False:
+        there is no room for it, and the kernel's own timeout will end it; half of the room is for names."""
+        if (selector, address) in self._found:
+            return True
+        if self._address_count >= self._max_addresses // 2:
+            return False
         wanted = (selector,) if selector in self.selectors else ()
         entry = self._found[selector, address] = _Entry(wanted)
         self._lease(entry, address, _Lease(expires_at, -math.inf))
         for one in wanted:
             self._elements.adopt(one, address, expires_at)
+        return True
 
     def set_selectors(self, selectors: Iterable[FQDNSelector]) -> Change:
         """From now on these selectors count. The change empties the sets of those that went."""

@@ -31,6 +31,7 @@ from acns.shim.planner import Planner
 from acns.shim.publisher import Publisher
 from acns.shim.reconciler import Parts, Reconciler
 from acns.shim.service import FQDNDataService, Server
+from acns.shim.set_watch import SetWatch
 from acns.shim.settings import ShimSettings
 from acns.shim.snapshot import Snapshots
 from acns.shim.sources.files import FolderSource
@@ -105,6 +106,7 @@ class Daemon:
             self._observe(),
             self.reconciler.run(),
             self.reconciler.watch_kernel(),
+            SetWatch(self.kernel, self.learned, self.parts.enforcer).run(),
             self.parts.findings.run(),
             self._collect(),
         )

@@ -8,7 +8,7 @@ what an earlier run has left: grants, learned addresses and their remaining time
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -71,7 +71,7 @@ class Enforcer:
             self._learned.lost(inventory.sets)
             drift = transaction(inventory, self._enforced)
             if drift and self._left is not None:
-                self._report(drift)
+                self.report(drift.splitlines())
 
     async def _commit(self, plan: Plan, inventory: Inventory, watch: Stopwatch) -> bool:
         before = self._learned.in_kernel
@@ -98,12 +98,12 @@ class Enforcer:
         self._left = inventory
         return bool(text)
 
-    def _report(self, drift: str) -> None:
-        lines = drift.splitlines()
+    def report(self, changes: Sequence[str]) -> None:
+        """Somebody else had changed what these lines mend."""
         self.drifts += 1
-        shown = [line[:200] for line in lines[:_SHOWN]]
-        log.warning("kernel drift repaired", changes=len(lines), first=shown)
-        self._journal.record(Event.KERNEL_DRIFT, changes=len(lines), first=shown)
+        shown = [line[:200] for line in changes[:_SHOWN]]
+        log.warning("kernel drift repaired", changes=len(changes), first=shown)
+        self._journal.record(Event.KERNEL_DRIFT, changes=len(changes), first=shown)
 
 
 def _filled(ruleset: Ruleset, learned: Mapping[FQDNSelector, Mapping[IPv4Address, float]]) -> Ruleset:

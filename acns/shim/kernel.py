@@ -12,12 +12,13 @@ two never disagree about what was written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from acns.datapath import conntrack
-from acns.datapath.elements import Elements
+from acns.datapath.elements import Elements, NoSuchSet
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.nft import Nft
 from acns.datapath.transaction import COMMIT
@@ -31,9 +32,12 @@ class Kernel:
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
+        self.touched = asyncio.Event()
+        """Somebody else has committed something; set at the next `inventory`, for whoever looks after it."""
         self.nft = Nft()
         self.wiring = Wiring()
         self._elements = Elements()
+        self._reader = Elements(refresh_by_re_adding=self._elements.refresh_by_re_adding)  # the thread's
         self._held: Inventory | None = None
         self._generation = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
@@ -48,7 +52,10 @@ class Kernel:
         """What the table holds; the same object as the last commit left unless it had to be read again."""
         if self._held is None or not self.is_as_left():
             # First the number: what somebody commits during the reading shows at the next look.
-            self._generation = self._elements.generation()
+            generation = self._elements.generation()
+            if generation != self._generation:
+                self.touched.set()
+            self._generation = generation
             self._held = await self._run(self.nft.inventory)
         return self._held
 
@@ -77,6 +84,11 @@ class Kernel:
         """Address → seconds left."""
         return self._elements.read(set_name)
 
+    async def read_sets(self, set_names: Collection[str]) -> dict[str, dict[bytes, float]]:
+        """Set name → address → seconds left, of those that are there. Needs no lock: what is changed
+        meanwhile may be seen or not."""
+        return await self._run(lambda: self._read_sets(set_names))
+
     # --- the rest ---------------------------------------------------------------------------------------
 
     async def live_destinations(self) -> set[bytes]:
@@ -88,7 +100,15 @@ class Kernel:
         self._thread.shutdown()
         self.nft.close()
         self._elements.close()
+        self._reader.close()
         self.wiring.close()
+
+    def _read_sets(self, set_names: Iterable[str]) -> dict[str, dict[bytes, float]]:
+        found = {}
+        for name in set_names:
+            with contextlib.suppress(NoSuchSet):
+                found[name] = self._reader.read(name)
+        return found
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

@@ -9,6 +9,7 @@ Callers hold `kernel.lock`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from ipaddress import IPv4Address
@@ -34,6 +35,8 @@ class Learned:
         self.margin_s = margin_s
         self.clock = clock
         self.in_kernel: frozenset[FQDNSelector] = frozenset()
+        self.knows_all = True
+        """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them."""
@@ -56,9 +59,23 @@ class Learned:
             if fqdn_set_name(selector) not in present:
                 continue
             for address, left_s in self.kernel.elements(fqdn_set_name(selector)).items():
-                self.cache.adopt(selector, address, now + left_s - self.margin_s)
-                count += 1
+                adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
+                self.knows_all &= adopted
+                count += adopted
         return count
+
+    def differences(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> Change:
+        """What it takes to make the kernel's set, which has these elements with their seconds left, what is
+        known: addresses that are not there, or would go before their TTL ends, and those that nobody learned.
+        """
+        now, wanted = self.clock(), self.cache.elements(selector)
+        missing = {
+            address: expires_at
+            for address, expires_at in wanted.items()
+            if present.get(address, -math.inf) < expires_at - now
+        }
+        foreign = frozenset(present.keys() - wanted.keys()) if self.knows_all else frozenset[bytes]()
+        return Change({selector: missing} if missing else {}, {selector: foreign} if foreign else {})
 
     def lost(self, present: Set[str]) -> None:
         """The kernel has only these sets: the others are to be made again, with what is known."""

@@ -78,6 +78,20 @@ def test_an_address_taken_from_a_set_of_the_shims_is_put_back(node: NodeHandle) 
     until(lambda: "10.244.0.53" in nft(node, "list set inet acns cluster_addrs"), "the addresses are back")
 
 
+def test_a_learned_set_that_is_flushed_has_its_addresses_back_and_it_is_said(node: NodeHandle) -> None:
+    before, said = drifts(node), len(reports(node))
+    nft(node, f"flush set inet acns {LEARNED}")
+    until(lambda: ADDRESS in learned(node), "the address is back")
+    until(lambda: drifts(node) == before + 1, "it is counted")
+    assert reports(node)[said]["first"] == [f"put back: {ADDRESS} of pattern:*.storage.example.net."]
+
+
+def test_an_address_that_nobody_learned_is_taken_out_of_a_learned_set(node: NodeHandle) -> None:
+    nft(node, f"add element inet acns {LEARNED} {{ 198.51.100.99 }}")
+    until(lambda: "198.51.100.99" not in learned(node), "it is gone")
+    assert ADDRESS in learned(node)
+
+
 def test_what_others_commit_in_tables_of_their_own_is_no_drift(node: NodeHandle, own_quickstart: Lab) -> None:
     before = drifts(node)
     nft(node, "add table inet others")
