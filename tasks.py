@@ -19,11 +19,13 @@ from invoke.tasks import Task, task
 class ManyWords(Task[None]):
     """A task that takes any number of words, as `words`: to invoke each task has a fixed number of them."""
 
+    least = 1
+
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """As many words as are on the command line; one at least, unless help is asked for."""
+        """As many words as are on the command line; so many at least, unless help is asked for."""
         arguments = super().get_arguments(ignore_unknown_help)
         flags = [one for one in arguments if one.name != "words"]
-        count = max("--help" not in sys.argv, len(self._typed(flags)))
+        count = max(self.least * ("--help" not in sys.argv), len(self._typed(flags)))
         return [*(Argument(f"word{number or ''}", positional=True) for number in range(count)), *flags]
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,6 +43,12 @@ class ManyWords(Task[None]):
                 words.append(word)
             skipped = word in takes_value
         return words
+
+
+class PerhapsWords(ManyWords):
+    """One that does without any, too."""
+
+    least = 0
 
 
 @task(
@@ -139,6 +147,23 @@ def observe(
     with commands.explained_errors():
         typed = observing.Typed(pod=pod, verdict=verdict, fqdn=fqdn, last=last, follow=follow, json=json)
         sys.exit(observing.run(name, typed))
+
+
+@task(
+    klass=PerhapsWords,
+    help={
+        "words": "a pod: only what its own policy opens",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    },
+)
+def cache(context: Context, words: list[str], name: str | None = None, json: bool = False) -> None:
+    """What names have opened: addresses, how long their TTL still runs, and why each is still there."""
+    from lab.policy_tools import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(commands.run_cache(words, name, as_json=json))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
@@ -310,7 +335,8 @@ def lint(context: Context) -> None:
 
 namespace = Collection()
 namespace.add_collection(
-    Collection("lab", up, down, status, execute, shell, logs, observe, check, doctor, list_labs), name="lab"
+    Collection("lab", up, down, status, execute, shell, logs, observe, cache, check, doctor, list_labs),
+    name="lab",
 )
 namespace.add_collection(Collection("bench", bench_policy), name="bench")
 namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")

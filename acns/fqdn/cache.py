@@ -10,7 +10,7 @@ What this module keeps true:
   pod's first packet may still be under way). A kept address is refreshed in the kernel at each collection.
 * A selector that comes applies at once to all that is known; one that goes takes its elements with it.
 * An element that two names of a selector share leaves with the last of them.
-* Memory is bounded whatever is asked: addresses per name, names, and addresses in all. Names that no
+* Memory is bounded whatever is asked: addresses per name and endpoint, names, addresses in all. Names that no
   selector wants go first, then those out of use, longest not asked for first.
 
 Addresses found in the kernel at the start have no name; each stands for itself and ends the same way.
@@ -23,6 +23,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Set
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
 from acns.fqdn.matcher import Matcher
 
-__all__ = ["Change", "Known", "NameCache"]
+__all__ = ["Change", "End", "Known", "NameCache", "Stay"]
 
 _Found = tuple[FQDNSelector, bytes]
 _BURST = (
@@ -41,10 +42,33 @@ _BURST = (
 _EVICT_TO = 0.9  # of a bound on everything, so that the work of finding victims is spread over many
 
 
+class Stay(StrEnum):
+    """Why an address is (still) there."""
+
+    FRESH = "fresh"  # its TTL runs
+    IN_USE = "in use"  # at the last collection a live connection went to it
+    NAME_IN_USE = "name in use"  # … or to another address of its name
+    GRACE = "grace"  # its TTL is over, its idle grace or the time to settle is not
+    DUE = "due"  # the next collection lets it go
+
+
+class End(StrEnum):
+    """Why an address went."""
+
+    EXPIRED = "expired"
+    LIMIT_PER_NAME = "limit per name"
+    LIMIT = "limit of all"
+
+
+Ended = Callable[[Name | None, bytes, tuple[FQDNSelector, ...], End], None]
+"""Told of each address that goes: its name, itself, the selectors that it was open for, why."""
+
+
 class Known(NamedTuple):
     """One address, for those who look on. `name` None: found in the kernel at the start, with its selector.
 
     `selectors`: those that it is open for. `asked_by`: who was last told it, as the answer's learner said.
+    `stay`: why it is there; `stays_until`: no collection lets it go before.
     """
 
     name: Name | None
@@ -53,6 +77,8 @@ class Known(NamedTuple):
     learned_at: float
     expires_at: float
     asked_by: str
+    stay: Stay
+    stays_until: float
 
 
 class _Lease(NamedTuple):
@@ -65,6 +91,7 @@ class _Lease(NamedTuple):
 class _Entry:
     """A name's addresses, and the selectors that match the name."""
 
+    name: Name | None
     selectors: tuple[FQDNSelector, ...]
     leases: dict[bytes, _Lease] = field(default_factory=dict)
     last_live: float = -math.inf
@@ -86,6 +113,7 @@ class NameCache:
         idle_grace_s: float = 0.0,
         settle_s: float = 2.0,
         refresh_slack_s: float = 1.0,
+        ended: Ended = lambda *_: None,
     ) -> None:
         """`idle_grace_s`: how long an expired address stays after its last connection.
 
@@ -99,6 +127,7 @@ class NameCache:
         self._min_ttl_s = min_ttl_s
         self._idle_grace_s = idle_grace_s
         self._settle_s = settle_s
+        self._ended = ended
         self._names: OrderedDict[Name, _Entry] = OrderedDict()  # longest not learned first
         self._found: dict[_Found, _Entry] = {}
         self._elements = ElementTable(refresh_slack_s)
@@ -130,14 +159,19 @@ class NameCache:
         entry = self._names.get(name)
         return {address: lease.expires_at for address, lease in entry.leases.items()} if entry else {}
 
-    def known(self) -> Iterator[Known]:
+    def known(self, now: float) -> Iterator[Known]:
         """Everything, names first."""
-        of_names = ((name, entry) for name, entry in self._names.items())
-        found = ((None, entry) for entry in self._found.values())
-        for name, entry in chain[tuple[Name | None, _Entry]](of_names, found):
+        for entry in chain(self._names.values(), self._found.values()):
             for address, lease in entry.leases.items():
                 yield Known(
-                    name, address, entry.selectors, lease.learned_at, lease.expires_at, lease.asked_by
+                    entry.name,
+                    address,
+                    entry.selectors,
+                    lease.learned_at,
+                    lease.expires_at,
+                    lease.asked_by,
+                    self._stay(entry, address, now),
+                    self._stays_until(entry, lease),
                 )
 
     # --- events --------------------------------------------------------------------------------------
@@ -150,13 +184,13 @@ class NameCache:
         if learnable:
             entry = self._names.get(name)
             if entry is None:
-                entry = self._names[name] = _Entry(self._matcher.matching(name))
+                entry = self._names[name] = _Entry(name, self._matcher.matching(name))
             self._names.move_to_end(name)
             expires_at = now + max(ttl_s, self._min_ttl_s)
             for address in islice(learnable, self._max_addresses_per_name):
                 self._lease(entry, address, _Lease(expires_at, now, asked_by))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
-                self._trim(entry)
+                self._trim(entry, _BURST * self._max_addresses_per_name)
             self._stay_bounded(name, entry)
         return self._elements.take()
 
@@ -168,7 +202,7 @@ class NameCache:
         if self._address_count >= self._max_addresses // 2:
             return False
         wanted = (selector,) if selector in self.selectors else ()
-        entry = self._found[selector, address] = _Entry(wanted)
+        entry = self._found[selector, address] = _Entry(None, wanted)
         self._lease(entry, address, _Lease(expires_at, -math.inf))
         for one in wanted:
             self._elements.adopt(one, address, expires_at)
@@ -217,7 +251,8 @@ class NameCache:
         entry.leases[address] = lease
         entry.earliest = min(entry.earliest, lease.expires_at)
 
-    def _end(self, entry: _Entry, address: bytes) -> None:
+    def _end(self, entry: _Entry, address: bytes, why: End) -> None:
+        self._ended(entry.name, address, entry.selectors, why)
         del entry.leases[address]
         self._address_count -= 1
         for selector in entry.selectors:
@@ -237,7 +272,7 @@ class NameCache:
             if entry.earliest < now:
                 self._let_go(entry, now)
             if len(entry.leases) > self._max_addresses_per_name:
-                self._trim(entry)
+                self._trim(entry, self._max_addresses_per_name)
             if not entry.leases:
                 del entries[key]
 
@@ -248,11 +283,21 @@ class NameCache:
             if now <= lease.expires_at:
                 continue
             if now > self._stays_until(entry, lease):
-                self._end(entry, address)
+                self._end(entry, address, End.EXPIRED)
             else:
                 for selector in entry.selectors:
                     self._elements.extend(selector, address, now)
         entry.earliest = min((lease.expires_at for lease in entry.leases.values()), default=math.inf)
+
+    def _stay(self, entry: _Entry, address: bytes, now: float) -> Stay:
+        lease = entry.leases[address]
+        if now <= lease.expires_at:
+            return Stay.FRESH
+        if address in self._live:
+            return Stay.IN_USE
+        if not self._live.isdisjoint(entry.leases):
+            return Stay.NAME_IN_USE
+        return Stay.GRACE if now <= self._stays_until(entry, lease) else Stay.DUE
 
     def _stays_until(self, entry: _Entry, lease: _Lease) -> float:
         in_use_until = max(lease.expires_at, entry.last_live) + self._idle_grace_s
@@ -260,12 +305,18 @@ class NameCache:
 
     # --- bounds --------------------------------------------------------------------------------------
 
-    def _trim(self, entry: _Entry) -> None:
-        """Down to the limit per name: earliest expiry first, never one in use."""
-        surplus = len(entry.leases) - self._max_addresses_per_name
-        idle = [address for address in entry.leases if address not in self._live]
-        for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
-            self._end(entry, address)
+    def _trim(self, entry: _Entry, at_most: int) -> None:
+        """Where the name has more than so many addresses for one endpoint, down to the limit: earliest expiry
+        first, never one in use. An address counts for the endpoint that was last told it."""
+        by_endpoint: dict[str, list[bytes]] = {}
+        for address, lease in entry.leases.items():
+            by_endpoint.setdefault(lease.asked_by, []).append(address)
+        for addresses in by_endpoint.values():
+            if len(addresses) > at_most:
+                surplus = len(addresses) - self._max_addresses_per_name
+                idle = [address for address in addresses if address not in self._live]
+                for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
+                    self._end(entry, address, End.LIMIT_PER_NAME)
 
     def _stay_bounded(self, newest_name: Name, newest: _Entry) -> None:
         """Make room where there is too much. An answer that a pod waits for is not what has to go for it."""
@@ -292,5 +343,5 @@ class NameCache:
 
     def _forget(self, name: Name, entry: _Entry) -> None:
         for address in list(entry.leases):
-            self._end(entry, address)
+            self._end(entry, address, End.LIMIT)
         del self._names[name]

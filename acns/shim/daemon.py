@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from acns.datapath import routes
 from acns.datapath.compiler import Compiler
+from acns.dns import name as names
+from acns.dns.name import Name
+from acns.dns.pattern import FQDNSelector
 from acns.errors import AcnsError, EnvironmentFault
-from acns.fqdn.cache import NameCache
+from acns.fqdn.cache import End, NameCache
 from acns.policy.model import Enforcement
 from acns.policy.profiles import Profile
 from acns.policy.resolve import Resolver
@@ -55,7 +59,7 @@ class Daemon:
         self.settings = settings
         self.journal = Journal(settings.journal_file, "shim")
         self.kernel = Kernel()
-        self.learned = _learned(settings, self.kernel)
+        self.learned = _learned(settings, self.kernel, self.journal)
         self.parts = _parts(settings, state_dir, self.kernel, self.learned, self.journal)
         self.reconciler = Reconciler(self.parts)
         self.source = FolderSource(
@@ -129,14 +133,10 @@ class Daemon:
             await asyncio.sleep(self.settings.fqdn_gc_interval_s)
             try:
                 async with self.kernel.lock:
-                    gone = (await self.learned.collect()).delete
+                    await self.learned.collect()
             except AcnsError as error:  # what is kept too long does no harm: the next one gets it
                 log.failure("collection failed", error)
                 continue
-            for selector, addresses in gone.items():
-                self.journal.record(
-                    Event.ADDRESS_GONE, selector=selector.key, count=len(addresses), why="expired"
-                )
             heap.settle()
 
     def _on_routes(self) -> None:
@@ -144,9 +144,20 @@ class Daemon:
             self.reconciler.wake()
 
 
-def _learned(settings: ShimSettings, kernel: Kernel) -> Learned:
+def _learned(settings: ShimSettings, kernel: Kernel, journal: Journal) -> Learned:
+    def ended(name: Name | None, address: bytes, selectors: tuple[FQDNSelector, ...], why: End) -> None:
+        journal.record(
+            Event.ADDRESS_GONE,
+            name=names.to_text(name) if name is not None else "",
+            address=str(IPv4Address(address)),
+            selectors=[one.key for one in selectors],
+            why=why,
+        )
+
     cache = NameCache(
-        max_addresses_per_name=settings.max_addresses_per_name, idle_grace_s=settings.idle_grace_s
+        max_addresses_per_name=settings.max_addresses_per_name,
+        idle_grace_s=settings.idle_grace_s,
+        ended=ended,
     )
     return Learned(cache, kernel, margin_s=settings.fqdn_gc_interval_s + settings.agent_down_grace_s)
 

@@ -76,6 +76,7 @@ class Enforcer:
     async def _commit(self, plan: Plan, inventory: Inventory, watch: Stopwatch) -> bool:
         before = self._learned.in_kernel
         try:
+            gone = {one: len(self._learned.cache.elements(one)) for one in before - plan.selectors}
             if plan.selectors != before:
                 self._learned.cache.set_selectors(plan.selectors)
             wanted = _filled(plan.ruleset, self._learned.timeouts(plan.selectors - before))
@@ -93,6 +94,9 @@ class Enforcer:
             self._left = None
             self._learned.write(self._learned.cache.set_selectors(before))
             raise
+        for selector, count in gone.items():
+            why = "no policy has the selector any more"
+            self._journal.record(Event.ADDRESS_GONE, selector=selector.key, count=count, why=why)
         self._learned.in_kernel = plan.selectors
         self._enforced = plan.ruleset
         self._left = inventory

@@ -2,8 +2,8 @@
 
 What the compiled table should hold is compared with each reading of the kernel's; what is learned is not part
 of it, and there may be twenty thousand addresses. So it is looked at apart, whenever somebody else has
-committed something in this namespace: read beside everything else, and only where a set differs looked at once
-more with nobody writing.
+committed something in this namespace: read beside everything else, and only where a set differs looked at
+once more with nobody writing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What may be looked at of the shim, over its HTTP socket: read-only, JSON, for people who ask why.
 
-`/cache`: every address that names have opened, and from which query it is known, since when, until when.
+`/cache`: every address that names have opened, from which query it is known, since when, until when, and why
+it is still there.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ def of(learned: Learned) -> Mapping[str, Callable[[], object]]:
 
 def cache(learned: Learned) -> dict[str, object]:
     """Times are seconds since the epoch; `opens` are keys of selectors whose sets hold the address."""
+    now = learned.clock()
     return {
         "version": VERSION,
-        "now": learned.clock(),
-        "addresses": [_entry(one, learned) for one in learned.cache.known()],
+        "now": now,
+        "addresses": [_entry(one, learned) for one in learned.cache.known(now)],
     }
 
 
@@ -40,4 +42,6 @@ def _entry(known: Known, learned: Learned) -> dict[str, object]:
         "learned_at": None if found else known.learned_at,
         "expires_at": known.expires_at,
         "asked_by": known.asked_by,
+        "stay": known.stay,
+        "stays_until": known.stays_until,
     }

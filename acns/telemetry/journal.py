@@ -37,7 +37,7 @@ class Event(StrEnum):
     MAPPING_REPLAYED = "mapping.replayed"  # name, addresses, ttl, outcome
     MAPPING_COMMITTED = "mapping.committed"  # name, addresses, ttl, sets: the shim's side
     MAPPING_REFUSED = "mapping.refused"  # name, reason
-    ADDRESS_GONE = "address.gone"  # selector, address, why
+    ADDRESS_GONE = "address.gone"  # name, address, selectors, why; selector, count, why: with its set
     POLICY_SNAPSHOT = "policy.snapshot"  # request_id, endpoints, rules, outcome
     POLICY_COMMITTED = "policy.committed"  # endpoints, took_ms, laps_ms: the kernel has it
     POLICY_REFUSED = "policy.refused"  # problems

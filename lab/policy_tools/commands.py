@@ -22,11 +22,12 @@ from acns.policy.lookups import DNS_PORT, Server
 from acns.policy.model import Traffic
 from acns.policy.routes import Outcome
 from lab.errors import EnvironmentFault, InputError, ProcessFailed
-from lab.policy_tools import inputs, validating
+from lab.policy_tools import inputs, name_cache, validating
 from lab.policy_tools.inputs import Given
 from lab.policy_tools.seen import Answered
 from lab.report import explanations
 from lab.report import matrix as matrix_report
+from lab.report import name_cache as cache_report
 from lab.report.tables import FORMAT_VERSION
 from lab.runtime import state
 from lab.runtime.commands import remark
@@ -127,6 +128,19 @@ def run_matrix(about: About, ports: Sequence[str], *, as_json: bool) -> int:
     else:
         matrix_report.print_matrix(columns, rows, what, differences)
     return 1 if differences else 0
+
+
+def run_cache(words: Sequence[str], name: str | None, *, as_json: bool) -> int:
+    """1 where a kernel's sets are not what its shim says."""
+    if len(words) > 1:
+        raise InputError(f"'{' '.join(words)}' is not a pod", hint="lab.cache [POD]")
+    lab = Lab.attach(name)
+    nodes = name_cache.look(lab, words[0] if words else None)
+    if as_json:
+        print(cache_report.cache_json(lab.name, nodes))
+    else:
+        cache_report.print_cache(nodes)
+    return 0 if all(one.agrees for one in nodes) else 1
 
 
 def validate(paths: list[str], *, profile: str | None, strict: bool, as_json: bool) -> int:

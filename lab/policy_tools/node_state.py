@@ -7,6 +7,7 @@ where it does not run, from the kernel's sets, which then no longer say for whic
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from acns import settings, statelog
-from acns.datapath.elements import Elements
+from acns.datapath import conntrack
+from acns.datapath.conntrack import Connection
+from acns.datapath.elements import Elements, NoSuchSet
 from acns.datapath.inventory import read_counters
 from acns.datapath.nfnetlink import NetfilterSocket
 from acns.datapath.sets import fqdn_set_name
@@ -65,13 +68,29 @@ class NodeState:
             )
         return texts
 
+    def cache(self) -> Mapping[str, Any] | None:
+        """What the shim shows of its memory (`shim.views.cache`); None where it cannot be asked."""
+        try:
+            return dict(self.node.shim.http_get(views.CACHE).json())
+        except (OSError, http.client.HTTPException):
+            return None
+
     def learnings(self, selectors: Iterable[FQDNSelector]) -> Learnings:
         """What names are known to resolve to; `selectors`: those of the node."""
-        try:
-            view = self.node.shim.http_get(views.CACHE).json()
-        except (OSError, http.client.HTTPException):
+        view = self.cache()
+        if view is None:
             return Learnings(tuple(self._from_kernel(selectors)))
-        return Learnings(tuple(map(_learning, view["addresses"])))
+        return Learnings(tuple(map(learning, view["addresses"])))
+
+    def sets(self, selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, frozenset[IPv4Address]]:
+        """What the kernel's sets hold, of those selectors that have one."""
+        with netns.keeping(self.node.place.open()) as inside:
+            return netns.in_namespace(inside.net, lambda: _sets(selectors))
+
+    def connections(self) -> list[Connection]:
+        """The live connections that an egress rule has opened."""
+        with netns.keeping(self.node.place.open()) as inside:
+            return netns.in_namespace(inside.net, conntrack.live_connections)
 
     def meanings(self) -> Mapping[str, Meaning]:
         """What the ids of the kernel's rules, sets and chains stand for."""
@@ -88,19 +107,11 @@ class NodeState:
             return netns.in_namespace(inside.net, _counters)
 
     def _from_kernel(self, selectors: Iterable[FQDNSelector]) -> list[Learning]:
-        def read() -> list[Learning]:
-            elements = Elements(refresh_by_re_adding=True)
-            try:
-                return [
-                    Learning(None, IPv4Address(address), (selector,), expires_at=0.0)
-                    for selector in selectors
-                    for address in elements.read(fqdn_set_name(selector))
-                ]
-            finally:
-                elements.close()
-
-        with netns.keeping(self.node.place.open()) as inside:
-            return netns.in_namespace(inside.net, read)
+        return [
+            Learning(None, address, (selector,), expires_at=0.0)
+            for selector, addresses in self.sets(selectors).items()
+            for address in addresses
+        ]
 
     def _log(self, file: str, form: str, version: int) -> tuple[Any, ...]:
         try:
@@ -109,7 +120,8 @@ class NodeState:
             raise EnvironmentFault(str(error), hint="the shim of this lab is of another version") from error
 
 
-def _learning(entry: Mapping[str, Any]) -> Learning:
+def learning(entry: Mapping[str, Any]) -> Learning:
+    """One of the addresses that `cache` lists."""
     return Learning(
         names.from_text(entry["name"]) if entry["name"] else None,
         IPv4Address(entry["address"]),
@@ -123,6 +135,18 @@ def _learning(entry: Mapping[str, Any]) -> Learning:
 def _selector(key: str) -> FQDNSelector:
     kind, _, text = key.partition(":")
     return FQDNSelector("name" if kind == "name" else "pattern", text)
+
+
+def _sets(selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, frozenset[IPv4Address]]:
+    elements = Elements(refresh_by_re_adding=True)  # nothing is written
+    found = {}
+    try:
+        for selector in selectors:
+            with contextlib.suppress(NoSuchSet):
+                found[selector] = frozenset(map(IPv4Address, elements.read(fqdn_set_name(selector))))
+    finally:
+        elements.close()
+    return found
 
 
 def _counters() -> dict[str, tuple[int, int]]:

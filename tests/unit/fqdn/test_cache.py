@@ -8,7 +8,7 @@ import pytest
 
 from acns.dns import name, pattern
 from acns.dns.name import Name
-from acns.fqdn.cache import Change, NameCache
+from acns.fqdn.cache import Change, End, NameCache, Stay
 
 WWW, API, OTHER = (name.from_text(f"{host}.example.com") for host in ("www", "api", "other"))
 STAR = pattern.match_pattern("*.example.com")
@@ -240,6 +240,55 @@ def test_adopting_what_is_known_for_longer_does_not_hide_that_the_kernel_has_les
     assert puts(one.learn(WWW, [ip(1)], 50, now=1)) == {"*.example.com.": {1: 100}}
 
 
+# --- why -----------------------------------------------------------------------------------------------
+
+
+def stays(one: NameCache, now: float) -> dict[int, Stay]:
+    return {known.address[3]: known.stay for known in one.known(now)}
+
+
+def test_it_can_say_why_an_address_is_there() -> None:
+    one = cache(idle_grace_s=10, settle_s=3)
+    one.learn(WWW, [ip(1), ip(2)], 50, now=0)
+    one.learn(API, [ip(3)], 0, now=50)
+    one.learn(OTHER, [ip(4)], 0, now=38)
+    one.collect(40, {ip(1)})
+    assert stays(one, 50) == {1: Stay.FRESH, 2: Stay.FRESH, 3: Stay.FRESH, 4: Stay.DUE}
+    assert stays(one, 51) == {1: Stay.IN_USE, 2: Stay.NAME_IN_USE, 3: Stay.GRACE, 4: Stay.DUE}
+    one.collect(52, NOBODY)
+    assert stays(one, 60) == {1: Stay.GRACE, 2: Stay.GRACE, 3: Stay.GRACE}
+    assert stays(one, 61) == {1: Stay.DUE, 2: Stay.DUE, 3: Stay.DUE}
+
+
+def test_no_collection_lets_an_address_go_before_it_says() -> None:
+    one = cache(idle_grace_s=10)
+    one.learn(WWW, [ip(1)], 50, now=0)
+    (known,) = one.known(now=0)
+    assert not one.collect(known.stays_until, NOBODY).delete
+    assert one.collect(known.stays_until + 0.1, NOBODY).delete
+
+
+def test_whoever_wants_to_know_is_told_why_an_address_went() -> None:
+    told: list[tuple[Name | None, int, End]] = []
+    one = NameCache(
+        settle_s=0.0,
+        max_addresses_per_name=1,
+        max_names=2,
+        ended=lambda name, address, _, why: told.append((name, address[3], why)),
+    )
+    one.set_selectors({STAR})
+    one.learn(WWW, [ip(1)], 10, now=0)
+    one.learn(WWW, [ip(2)], 20, now=0)
+    one.collect(1, NOBODY)
+    one.collect(21, NOBODY)
+    one.learn(API, [ip(3)], 10, now=21)
+    one.learn((b"x", b"org"), [ip(4)], 10, now=21)
+    one.learn((b"y", b"org"), [ip(5)], 10, now=21)
+    assert told[:2] == [(WWW, 1, End.LIMIT_PER_NAME), (WWW, 2, End.EXPIRED)]
+    assert {why for _, _, why in told[2:]} == {End.LIMIT}
+    assert API not in {name for name, _, _ in told}
+
+
 # --- bounds --------------------------------------------------------------------------------------------
 
 
@@ -250,6 +299,15 @@ def test_a_name_over_its_limit_loses_the_earliest_expiry_first_and_never_one_in_
     assert deletes(one.collect(1, {ip(1)})) == {"*.example.com.": {2, 3}}
     assert set(one.elements(STAR)) == {ip(1), ip(4)}
     assert one.collect(2, {ip(1), ip(4)}).delete == {}
+
+
+def test_the_limit_is_for_each_endpoint_that_asks() -> None:
+    one = cache(max_addresses_per_name=2)
+    for last, asking in ((1, "ns/a"), (2, "ns/a"), (3, "ns/b"), (4, "ns/b"), (5, "ns/a")):
+        one.learn(WWW, [ip(last)], 100 + last, 0, asking)
+    assert deletes(one.collect(1, NOBODY)) == {"*.example.com.": {1}}
+    one.learn(WWW, [ip(2), ip(5)], 200, 2, "ns/b")  # now these count for it
+    assert deletes(one.collect(3, NOBODY)) == {"*.example.com.": {3, 4}}
 
 
 def test_between_collections_a_name_cannot_grow_past_twice_its_limit() -> None:

@@ -50,6 +50,8 @@ def test_an_address_says_which_query_it_is_from_and_until_when() -> None:
             "learned_at": 1000.0,
             "expires_at": 1030.0,
             "asked_by": "default/frontend",
+            "stay": "fresh",
+            "stays_until": 1030.0,
         }
     ]
 
