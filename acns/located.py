@@ -27,6 +27,7 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 MAX_TEXT_BYTES = 8 << 20
 MAX_NODES = 500_000
 MAX_DEPTH = 200
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where there is one."""
@@ -72,7 +73,7 @@ def load(text: str, path: str) -> list[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise InputError([Problem(path, line, column, f"not YAML: {error.problem or error}")]) from error
+        raise InputError([Problem(path, line, column, _in_words(error))]) from error
     except (yaml.YAMLError, ValueError) as error:  # such as a character that YAML does not have
         raise InputError([Problem(path, 1, 1, f"not YAML: {error}")]) from error
 
@@ -91,6 +92,12 @@ def _documents(text: str, path: str) -> Iterator[Document]:
         loader.dispose()
 
 
+def _in_words(error: yaml.MarkedYAMLError) -> str:
+    if error.problem and "nesting depth" in error.problem:  # libyaml has a limit of its own, before any event
+        return _TOO_DEEP
+    return f"not YAML: {error.problem or error}"
+
+
 def _check_depth(text: str, path: str) -> None:
     """Before anything recurses: a stack that libyaml's composer overflows takes the whole process with it."""
     depth = 0
@@ -99,8 +106,7 @@ def _check_depth(text: str, path: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 at = _position(event)
-                message = f"nested deeper than {MAX_DEPTH} levels"
-                raise InputError([Problem(path, at.line, at.column, message)])
+                raise InputError([Problem(path, at.line, at.column, _TOO_DEEP)])
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
