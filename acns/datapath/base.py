@@ -11,7 +11,8 @@ In a packet's order (the numbers are nft priorities):
   destinations too.
 * `fwd_pods` (forward 0): what comes to pods from elsewhere.
 * `out_raw` (output -300): the resolver's answers are not tracked. Tracked, they would leave entries that
-  swallow the pod's next query from the same port once the rules are gone.
+  swallow the pod's next query from the same port once the rules are gone. What Cilium's proxy asks of
+  servers has the same mark, and is tracked: the Service translation must see it.
 * `out_pods` (output 0): what the node answers to its pods. What it opens to them is its own business.
 
 In each of them an endpoint's own IPv4 packets, which are most, come first and meet few rules: each rule that
@@ -68,7 +69,7 @@ def base_chains(proxy_port: int, unplaced: Unplaced) -> list[ChainSpec]:
         _chain("pre_tproxy", "prerouting", -150, [fixed(f"{_TO_PROXY} goto {_RESOLVER}")]),
         _chain("pre_pods", "prerouting", -90, _from_pods(proxy_port)),
         _chain("fwd_pods", "forward", 0, _to_pods()),
-        _chain("out_raw", "output", -300, [fixed(f"{_marked(constants.MARK_FROM_PROXY)} notrack")]),
+        _chain("out_raw", "output", -300, _proxy_answers()),
         _chain("out_pods", "output", 0, _node_answers()),
         ChainSpec(_MISMATCHED, tuple(_mismatched())),
         ChainSpec(_V6_SENT, tuple(_ipv6_sent())),
@@ -124,6 +125,10 @@ def _to_resolver(proxy_port: int) -> list[Rule]:
         ),
         fixed("goto x_unproxied", "no resolver: closed"),
     ]
+
+
+def _proxy_answers() -> list[Rule]:
+    return [fixed(f"{_marked(constants.MARK_FROM_PROXY)} oifname @{POD_INTERFACES} notrack", "to pods only")]
 
 
 def _from_pods(proxy_port: int) -> list[Rule]:

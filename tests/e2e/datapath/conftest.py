@@ -77,6 +77,10 @@ table ip services {{
         ip daddr {CLUSTER_IP} meta l4proto {{ tcp, udp }} th dport 53 dnat to {REMOTE_POD}
         ip daddr {HAIRPIN_IP} tcp dport 80 dnat to {POD_A}:8080
     }}
+    chain out {{
+        type nat hook output priority -100; policy accept;
+        ip daddr {CLUSTER_IP} meta l4proto {{ tcp, udp }} th dport 53 dnat to {REMOTE_POD}
+    }}
     chain post {{
         type nat hook postrouting priority 100; policy accept;
         ip saddr {POD_A} ip daddr {POD_A} masquerade

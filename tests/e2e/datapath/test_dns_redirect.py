@@ -74,6 +74,23 @@ def test_a_tcp_query_reaches_the_resolver_and_its_answer_comes_back(world: Any) 
     world.talk(client, session)
 
 
+def test_what_a_proxy_asks_of_a_service_is_translated_though_it_has_the_mark_of_its_answers(
+    world: Any,
+) -> None:
+    """Cilium's proxy marks its sockets towards the servers too, with the pod's identity in the upper half."""
+    world.apply(dns=(world.dns(world.kube_dns()),))
+    backend = world.udp(world.internet, REMOTE_POD, 53)
+    identity = 4321
+    marked = (socket.SOL_SOCKET, SO_MARK, identity << 16 | constants.MARK_FROM_PROXY)
+    upstream = world.node.socket(socket.AF_INET, socket.SOCK_DGRAM, marked)
+    upstream.connect((CLUSTER_IP, 53))
+    upstream.send(b"query")
+    data, source = backend.recvfrom(100)
+    assert data == b"query"
+    backend.sendto(b"answer", source)
+    assert upstream.recv(100) == b"answer"
+
+
 @pytest.mark.parametrize("routed", [True, False], ids=["routed", "routing rule missing too"])
 @pytest.mark.parametrize("server", [CLUSTER_IP, REMOTE_POD])
 def test_without_a_resolver_queries_reach_nobody(world: Any, server: str, routed: bool) -> None:
