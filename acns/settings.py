@@ -90,7 +90,7 @@ def _invalid(error: pydantic.ValidationError, text: str, path: Path) -> Iterator
             yield Problem(str(path), 1, 1, f"setting '{key}' is missing")
         else:
             message = detail["msg"].removeprefix("Value error, ")
-            yield Problem(str(path), _line(text, key), 1, f"setting '{key}': {message}")
+            yield Problem(str(path), _line(text, key), 1, f"setting '{key}': {message}" if key else message)
 
 
 def _line(text: str, key: str) -> int:

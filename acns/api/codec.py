@@ -29,6 +29,8 @@ class BadMessage(PeerError):
         self.field = field
 
 
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+
 # --- addresses -------------------------------------------------------------------------------------------
 
 
@@ -51,6 +53,15 @@ def _from_text(value: bytes) -> bytes | None:
         return ipaddress.ip_address(value.decode("ascii")).packed
     except ValueError:  # UnicodeDecodeError is one
         return None
+
+
+def pod_address_from_wire(value: bytes, field: str) -> bytes:
+    """As `address_from_wire`, for a pod's own: Go's 16 bytes of an IPv4 address (`::ffff:a.b.c.d`) are one.
+
+    Not for what names resolve to: an AAAA record of that form opens nothing.
+    """
+    address = address_from_wire(value, field)
+    return address[12:] if address.startswith(_V4_MAPPED) and len(address) == 16 else address
 
 
 def address_to_wire(address: bytes) -> bytes:
@@ -133,9 +144,15 @@ def mapping_from_wire(message: pb.FQDNMapping) -> Mapping:
         addresses=ipv4_only(address_from_wire(value, "record_ip") for value in message.record_ip),
         ttl_s=message.ttl,
         source_identity=message.source_identity,
-        source=address_from_wire(message.source_ip, "source_ip") if message.source_ip else b"",
+        source=pod_address_from_wire(message.source_ip, "source_ip") if message.source_ip else b"",
         rcode=message.response_code,
     )
+
+
+def code_name(code: int) -> str:
+    """The name of a ResponseCode, without its prefix; a newer peer's is its number."""
+    known = code in pb.ResponseCode.values()
+    return pb.ResponseCode.Name(code).removeprefix("RESPONSE_CODE_") if known else str(code)  # type: ignore[arg-type]
 
 
 # --- policy ----------------------------------------------------------------------------------------------
@@ -179,7 +196,7 @@ def _endpoints(mappings: Iterable[pb.IdentityToEndpointMapping]) -> list[table.E
         table.EndpointAddress(address, endpoint.id, mapping.identity)
         for mapping in mappings
         for endpoint in mapping.endpoint_info
-        for address in ipv4_only(address_from_wire(value, "endpoint_info.ip") for value in endpoint.ip)
+        for address in ipv4_only(pod_address_from_wire(value, "endpoint_info.ip") for value in endpoint.ip)
     ]
 
 

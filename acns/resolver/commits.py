@@ -170,7 +170,7 @@ class Commits:
                 raise
             return Outcome.LOST  # the channel was closed under the call
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
-            return self._refused(pb.ResponseCode.Name(response.response))
+            return self._refused(codec.code_name(response.response))
         return Outcome.COMMITTED
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Outcome:

@@ -6,13 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from acns.api import address
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolverSettings:
     """One flat TOML file; every field has a default."""
 
     fqdndata: str = "unix:/run/acns/fqdndata.sock"
-    """The shim's FQDNData service: `unix:PATH`, or `host:port` on TCP (Cilium: 127.0.0.1:10095)."""
+    """The shim's FQDNData service: `unix:PATH`, or `host:port` on the loopback (Cilium: 127.0.0.1:10095)."""
 
     http_socket: str = "/run/acns/resolver-http.sock"
     """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""
@@ -71,18 +73,10 @@ class ResolverSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.listen_port <= 65_535:
             raise ValueError("listen_port must be 1 to 65535")
-        _check_peer(self.fqdndata)
+        address.check_peer(self.fqdndata)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, not {value}")
         if self.max_in_flight > 400_000:
             raise ValueError("max_in_flight must be at most 400000: there are 16 sockets with 65536 IDs each")
-
-
-def _check_peer(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if not (address.startswith("unix:") and len(address) > 5) and not (host and port.isdigit()):
-        raise ValueError(
-            f"'{address}' is neither unix:PATH nor host:port, as in unix:/run/acns/fqdndata.sock"
-        )

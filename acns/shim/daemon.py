@@ -31,6 +31,7 @@ from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
 from acns.shim.ledger import Ledger
 from acns.shim.mappings import Mappings
+from acns.shim.metrics import ShimMetrics
 from acns.shim.planner import Planner
 from acns.shim.publisher import Publisher
 from acns.shim.reconciler import Parts, Reconciler
@@ -40,7 +41,6 @@ from acns.shim.settings import ShimSettings
 from acns.shim.snapshot import Snapshots
 from acns.shim.sources.files import FolderSource
 from acns.telemetry import log as logs
-from acns.telemetry import metrics
 from acns.telemetry.http import HealthServer
 from acns.telemetry.journal import Event, Journal
 
@@ -69,12 +69,12 @@ class Daemon:
             settings.settle_ms / 1000,
             adopting=self.kernel.nft.inventory().exists,
         )
-        service = FQDNDataService(self.parts.publisher, self.parts.mappings)
+        counted = ShimMetrics()
+        service = FQDNDataService(self.parts.publisher, self.parts.mappings, counted)
         self.server = Server(service, Path(settings.fqdndata_socket), settings.tcp_listen)
-        registry = metrics.new_registry()
-        readiness.register(registry, self.learned, self.reconciler, service)
+        readiness.register(counted.registry, self.learned, self.reconciler, service)
         state = readiness.Readiness(self.reconciler, service)
-        self.health = HealthServer(settings.http_socket, registry, state, views.of(self.learned))
+        self.health = HealthServer(settings.http_socket, counted.registry, state, views.of(self.learned))
 
     async def run(self) -> None:
         for problem in routes.sysctl_problems():

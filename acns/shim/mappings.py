@@ -73,18 +73,18 @@ class Mappings:
         return await self._commit(report, request.fqdn)
 
     def _checked(self, request: pb.FQDNMapping) -> _Report | None:
-        """None where there is nothing to learn. Raises _Refusal."""
+        """None where there is nothing to learn, whoever asked for whatever. Raises _Refusal."""
+        if request.response_code != NOERROR or not request.record_ip:
+            return None
         try:
             name = codec.name_from_wire(request.fqdn)
-            source = codec.address_from_wire(request.source_ip, "source_ip")
+            source = codec.pod_address_from_wire(request.source_ip, "source_ip")
             reported = [codec.address_from_wire(value, "record_ip") for value in request.record_ip]
         except codec.BadMessage as error:
             raise _Refusal(pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT, str(error)) from error
         endpoint = self._endpoints.get(source)
         if endpoint is None:
             raise _Refusal(pb.RESPONSE_CODE_ERROR_ENDPOINT_NOT_FOUND, "endpoint not found")
-        if request.response_code != NOERROR or not reported:
-            return None
         addresses = tuple(filter(self._is_learnable, codec.ipv4_only(reported)))
         return _Report(name, endpoint, addresses, min(max(request.ttl, self.min_ttl_s), MAX_TTL_S))
 

@@ -1,7 +1,9 @@
 """The FQDNData service: policy out, mappings in.
 
-Several policy streams are served at once (an old and a new resolver during an upgrade). A mapping is answered
-only after the kernel has its addresses: that answer is what lets the resolver release the DNS answer.
+Several policy streams are served at once (an old and a new resolver during an upgrade), each at the pace of
+its peer's acknowledgements: one that never acknowledges gets no second snapshot, and holds up nobody. A
+mapping is answered only after the kernel has its addresses: that answer is what lets the resolver release the
+DNS answer.
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ from typing import Any
 
 import grpc.aio
 
+from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.errors import EnvironmentFault
+from acns.shim.acknowledgements import Acknowledgements
 from acns.shim.mappings import Mappings
+from acns.shim.metrics import ShimMetrics
 from acns.shim.publisher import Publisher
 from acns.telemetry import log as logs
 
 log = logs.named(__name__)
 
 STREAM_INTERVAL_S = 0.25  # never more than a few snapshots a second to one peer
+ACK_PATIENCE_S = 10.0  # then it is said, once a snapshot; Cilium's proxy acknowledges at once
 # Cilium's keep-alive (pkg/fqdn/service): a hung peer is noticed within seconds.
 SERVER_OPTIONS = (
     ("grpc.keepalive_time_ms", 5_000),
@@ -38,9 +44,10 @@ SERVER_OPTIONS = (
 class FQDNDataService(rpc.FQDNDataServicer):
     """Thin: hands snapshots from the publisher out and mappings to `Mappings`."""
 
-    def __init__(self, publisher: Publisher, mappings: Mappings) -> None:
+    def __init__(self, publisher: Publisher, mappings: Mappings, metrics: ShimMetrics) -> None:
         self.publisher = publisher
         self.mappings = mappings
+        self.metrics = metrics
         self._taken: dict[object, int] = {}
 
     @property
@@ -59,26 +66,48 @@ class FQDNDataService(rpc.FQDNDataServicer):
         """Full snapshots: one at once, the next after the peer's answer and a change."""
         version, stream = 0, object()
         self._taken[stream] = version
+        acknowledgements = Acknowledgements(acks, self._unasked)
         log.info("policy stream opened", streams=self.streams)
         try:
             while True:
                 version, state = await self.publisher.newer_than(version)
+                acknowledgements.forget()
                 yield state
-                ack = await anext(acks, None)
-                if ack is None:
+                if not await self._acknowledged(acknowledgements, state.request_id, version):
                     return
-                if ack.response != pb.RESPONSE_CODE_NO_ERROR:
-                    name = pb.ResponseCode.Name(ack.response)
-                    log.error("policy snapshot refused by peer", response=name, version=version)
                 self._taken[stream] = version
                 await asyncio.sleep(STREAM_INTERVAL_S)
         finally:
+            acknowledgements.close()
             del self._taken[stream]
             log.info("policy stream closed", streams=self.streams)
 
+    async def _acknowledged(self, acks: Acknowledgements, request_id: str, version: int) -> bool:
+        """Wait for the peer's word on a snapshot; False when it will not come."""
+        late = asyncio.get_running_loop().call_later(
+            ACK_PATIENCE_S, log.warning, "policy snapshot not acknowledged yet"
+        )
+        try:
+            ack = await acks.of(request_id)
+        finally:
+            late.cancel()
+        if ack is None:
+            return False
+        refused = ack.response != pb.RESPONSE_CODE_NO_ERROR
+        self.metrics.acknowledgements.add("refused" if refused else "applied")
+        if refused:
+            name = codec.code_name(ack.response)
+            log.error("policy snapshot refused by peer", response=name, version=version)
+        return True
+
+    def _unasked(self) -> None:
+        self.metrics.acknowledgements.add("unasked")
+
     async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:
         """Answered only after the kernel commit."""
-        return pb.UpdateMappingResponse(response=await self.mappings.update(request))
+        response = await self.mappings.update(request)
+        self.metrics.reports.add(codec.code_name(response))
+        return pb.UpdateMappingResponse(response=response)
 
 
 class Server:

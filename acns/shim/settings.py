@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from acns.api import address
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShimSettings:
@@ -23,7 +25,7 @@ class ShimSettings:
     """Unix socket of the FQDNData service, mode 0600: whoever reaches it can open the firewall."""
 
     tcp_listen: str = ""
-    """`host:port` to serve FQDNData on TCP as well, as Cilium does (127.0.0.1:10095). Off: no TLS."""
+    """Loopback `host:port` to serve FQDNData on TCP too, as Cilium does (127.0.0.1:10095). Off: no TLS."""
 
     http_socket: str = "/run/acns/shim-http.sock"
     """Unix socket for /healthz, /readyz and /metrics."""
@@ -72,3 +74,7 @@ class ShimSettings:
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged: this and worse."""
+
+    def __post_init__(self) -> None:
+        if self.tcp_listen:
+            address.check_tcp(self.tcp_listen)

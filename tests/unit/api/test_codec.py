@@ -151,3 +151,19 @@ def test_rules_of_one_endpoint_add_up() -> None:
 def test_a_pattern_that_cannot_be_read_refuses_the_whole_snapshot(pattern: str) -> None:
     with pytest.raises(codec.BadMessage, match="dns_pattern"):
         codec.policy_table(snapshot("www.example.com", pattern))
+
+
+def test_a_pods_address_may_come_in_gos_sixteen_bytes() -> None:
+    mapped = bytes(10) + b"\xff\xff" + b"\x0a\xf4\0\5"
+    assert codec.pod_address_from_wire(mapped, "ip") == b"\x0a\xf4\0\5"
+    assert codec.pod_address_from_wire(b"::ffff:10.244.0.5", "ip") == b"\x0a\xf4\0\5"
+    assert len(codec.pod_address_from_wire(b"2001:db8::1", "ip")) == 16
+
+
+def test_what_a_name_resolves_to_is_never_ipv4_in_ipv6_clothes() -> None:
+    read = codec.mapping_from_wire(pb.FQDNMapping(fqdn="a.io.", record_ip=[b"::ffff:192.0.2.7"]))
+    assert read.addresses == ()
+
+
+def test_a_response_code_of_a_newer_peer_is_its_number() -> None:
+    assert [codec.code_name(code) for code in (1, 99)] == ["NO_ERROR", "99"]

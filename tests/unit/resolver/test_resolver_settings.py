@@ -43,6 +43,7 @@ def test_every_setting_is_explained_in_help(capsys: pytest.CaptureFixture[str]) 
         ("max_in_flight = 0", "max_in_flight must be at least 1"),
         ("listen_port = 70000", "listen_port"),
         ('fqdndata = "somewhere"', "neither unix:PATH nor host:port"),
+        ('\nfqdndata = "192.0.2.1:10095"', "'192.0.2.1:10095' is not on the loopback"),
     ],
 )
 def test_mistakes_are_input_errors_that_say_where(tmp_path: Path, text: str, expected: str) -> None:
