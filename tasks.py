@@ -56,14 +56,21 @@ class PerhapsWords(ManyWords):
         "topology": "name of a shipped topology, or a file",
         "name": "name of the lab (default: the topology's)",
         "json": "print status and truth table as one JSON object",
+        "external": "run the external programs that the topology names, as root",
     }
 )
-def up(context: Context, topology: str = "quickstart", name: str | None = None, json: bool = False) -> None:
+def up(
+    context: Context,
+    topology: str = "quickstart",
+    name: str | None = None,
+    json: bool = False,
+    external: bool = False,
+) -> None:
     """Bring a lab up (or mend it), and show that it does what its topology expects."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.up(topology, name, as_json=json))
+        sys.exit(commands.up(topology, name, as_json=json, external=external))
 
 
 @task(help={"name": "which lab, where there are several"})

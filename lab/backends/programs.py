@@ -16,12 +16,15 @@ from typing import Any
 import acns
 import lab
 from acns import settings as settings_files
+from lab.backends import external_agents
+from lab.backends.external_agents import Surroundings
 from lab.backends.network import INTERNET, node_place, pod_place
 from lab.backends.order import Order
 from lab.kernel.netns import Namespace
 from lab.runtime.readiness import DescriptorReady, HttpReady, PortReady
 from lab.runtime.state import LabFolder
 from lab.runtime.supervise import Program
+from lab.spec.external import FQDNDATA_TCP
 from lab.spec.plan import NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Node, Pod, WebProgram
 from lab.world import cluster_dns, dns, web
@@ -121,6 +124,7 @@ def _web_command(what: WebProgram, certificates: Certificates) -> Callable[[int]
 
 
 def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
+    """The two; where one of them is not ours, ours meets it on TCP."""
     home = site.folder.node(node.name)
     fqdndata = site.folder.socket(plan.index, "fqdndata")
     shim = {
@@ -131,10 +135,11 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
         "http_socket": str(site.folder.socket(plan.index, "shim")),
         "flow_log_file": str(home / "flows.jsonl"),
         "flow_log": "all",
+        **({"tcp_listen": FQDNDATA_TCP} if node.external.resolver else {}),
         **node.shim,
     }
     resolver = {
-        "fqdndata": f"unix:{fqdndata}",
+        "fqdndata": FQDNDATA_TCP if node.external.shim else f"unix:{fqdndata}",
         "http_socket": str(site.folder.socket(plan.index, "resolver")),
         "journal_file": str(home / "resolver-journal.jsonl"),
         **node.resolver,
@@ -142,7 +147,13 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
     modules = site.order.agents
     wanted = (("shim", modules.shim, shim), ("resolver", modules.resolver, resolver))
     place = site.namespaces[node_place(node.name)]
-    return [_agent(home, agent, module, settings, place) for agent, module, settings in wanted if module]
+    around = Surroundings(place, home, site.folder.manifests(node.name), fqdndata, base_environment())
+    others = external_agents.programs(node, plan, shim, resolver, around)
+    return [
+        others.get(agent) or _agent(home, agent, module, settings, place)
+        for agent, module, settings in wanted
+        if module
+    ]
 
 
 def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place: Namespace) -> Program:

@@ -138,7 +138,8 @@ def table(console: Console, *columns: str) -> Table:
 
 def _agent_cells(agent: AgentStatus) -> tuple[str | Text, ...]:
     health = Text(agent.health, style=_HEALTH_STYLES[agent.health])
-    return agent.name, health, str(agent.pid or ""), Text(agent.detail)
+    name = f"{agent.name} ({agent.external})" if agent.external else agent.name
+    return name, health, str(agent.pid or ""), Text(agent.detail)
 
 
 def _pod_cells(pod: PodStatus) -> tuple[str | Text, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -24,6 +25,8 @@ from lab.report import doctor as doctor_report
 from lab.report import tables
 from lab.runtime import terminal
 from lab.runtime.lab import Lab, list_labs, sole_name, take_down
+from lab.spec.load import find_topology, load_topology
+from lab.spec.topology import Topology
 
 FORMAT_VERSION = 1
 
@@ -62,10 +65,13 @@ def explained_errors() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def up(topology: str, name: str | None, *, as_json: bool) -> int:
+def up(topology: str, name: str | None, *, as_json: bool, external: bool = False) -> int:
     """Bring a lab up, then show its status and its truth table; 1 where the table disagrees, or where the
-    shims refuse a manifest."""
-    lab = Lab.up(topology, name, remark)
+    shims refuse a manifest. `external`: with the external programs that the topology names."""
+    wanted = load_topology(find_topology(topology))
+    if not external:
+        _refuse_external(wanted)
+    lab = Lab.up(wanted, name, remark)
     lab.wait_settled()
     rows, found = lab.check(), lab.status()
     if as_json:
@@ -77,6 +83,20 @@ def up(topology: str, name: str | None, *, as_json: bool) -> int:
     if found.errors:
         remark(f"errors in manifests: {found.errors} (in red above); what they say is not in force")
     return 0 if all(row.ok for row in rows) and not found.errors else 1
+
+
+def _refuse_external(topology: Topology) -> None:
+    """A topology may come from anywhere, and its programs would run as root."""
+    listed = [
+        f"on {node.name}, as {agent}: {shlex.join(program.command)}"
+        for node in topology.nodes
+        for agent, program in node.external.programs()
+    ]
+    if listed:
+        raise InputError(
+            "\n".join(["the topology runs external programs, as root:", *listed]),
+            hint="if you trust them: invoke lab.up --external",
+        )
 
 
 def _program() -> str:

@@ -43,6 +43,7 @@ class Program:
     log: Path
     readiness: readiness.Readiness
     environment: Mapping[str, str] = field(default_factory=dict)
+    ready_within_s: float = READY_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,10 @@ class Process:
         state = "ready" if not lacking else "not ready" if running.was_ready else "starting"
         return ProcessStatus(name, state, running.pid, running.pidfd, self.restarts, lacking)
 
-    async def wait_ready(self, timeout_s: float = READY_TIMEOUT_S, *, first_start: bool = False) -> None:
-        """Returns when it is ready. Raises ProcessFailed with the end of its log after `timeout_s`, or, at a
-        `first_start`, as soon as it has died."""
+    async def wait_ready(self, timeout_s: float | None = None, *, first_start: bool = False) -> None:
+        """Returns when it is ready. Raises ProcessFailed with the end of its log after `timeout_s` (default:
+        the program's own), or, at a `first_start`, as soon as it has died."""
+        timeout_s = self.program.ready_within_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         lacking = "it does not run"
         while time.monotonic() < deadline:

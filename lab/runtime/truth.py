@@ -15,7 +15,7 @@ from lab.runtime.supervise import ProcessStatus
 from lab.spec import expect
 from lab.spec.expect import Expectation, Row
 from lab.spec.status import AgentStatus, Health, NodeStatus, PodStatus, Status
-from lab.spec.topology import Pod, Service
+from lab.spec.topology import AGENTS, Node, Pod, Service
 from lab.world import probe
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def status(lab: Lab) -> Status:
     topology, addressing = lab.topology, lab.addressing
     processes = {one.name: one for one in lab.processes()}
     nodes = tuple(
-        NodeStatus(node.name, node.address, tuple(_agents(lab, node.name, processes)))
-        for node in addressing.nodes
+        NodeStatus(plan.name, plan.address, tuple(_agents(lab, node, processes)))
+        for node, plan in zip(topology.nodes, addressing.nodes, strict=True)
     )
     said = {node.name: _said_by_shim(lab, node.name) for node in addressing.nodes}
     pods = tuple(_pod(pod, lab, said[pod.node].get("endpoints", {}), processes) for pod in topology.pods)
@@ -77,10 +77,12 @@ def _start_probe(
     return process
 
 
-def _agents(lab: Lab, node: str, processes: Mapping[str, ProcessStatus]) -> Iterator[AgentStatus]:
-    for agent in ("shim", "resolver"):
-        if one := processes.get(f"{node}/{agent}"):
-            yield AgentStatus(agent, _HEALTH[one.state], lab.process(one.name).pid, one.detail)
+def _agents(lab: Lab, node: Node, processes: Mapping[str, ProcessStatus]) -> Iterator[AgentStatus]:
+    others = {agent: program.command[0] for agent, program in node.external.programs()}
+    for agent in AGENTS:
+        if one := processes.get(f"{node.name}/{agent}"):
+            pid, external = lab.process(one.name).pid, Path(others.get(agent, "")).name
+            yield AgentStatus(agent, _HEALTH[one.state], pid, one.detail, external)
 
 
 def _said_by_shim(lab: Lab, node: str) -> Mapping[str, Any]:

@@ -18,11 +18,12 @@ import pydantic
 
 from acns import located
 from acns.errors import InputError, Problem
-from lab.spec import rules
-from lab.spec.topology import DNS_LABEL, HOSTNAME, Topology
+from lab.spec import external_rules, rules
+from lab.spec.topology import DNS_LABEL, HOSTNAME, VARIABLE, Node, Topology
 
 _WORDS = {
     DNS_LABEL: "not a DNS label (lower-case letters, digits and '-', 63 at most)",
+    VARIABLE: "not a name of an environment variable (letters, digits and '_')",
     HOSTNAME: "not a host name (lower-case DNS labels with dots between, such as api.example.com)",
 }
 
@@ -32,7 +33,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
 def load_topology(path: Path) -> Topology:
     """The topology in `path`. Raises InputError with every problem at file:line:col.
 
-    In the result every `policies[].file` is an absolute path.
+    In the result every `policies[].file` and every external program is an absolute path.
     """
     document = _document(path)
     folder = path.resolve().parent
@@ -149,4 +150,15 @@ def _with_absolute_files(topology: Topology, folder: Path) -> Topology:
         policy.model_copy(update={"file": str(folder / policy.file)}) if policy.file else policy
         for policy in topology.policies
     )
-    return topology.model_copy(update={"policies": policies})
+    nodes = tuple(_with_absolute_programs(node, folder) for node in topology.nodes)
+    return topology.model_copy(update={"policies": policies, "nodes": nodes})
+
+
+def _with_absolute_programs(node: Node, folder: Path) -> Node:
+    programs: dict[str, Any] = {
+        agent: program.model_copy(
+            update={"command": (str(external_rules.found(program.command[0], folder)), *program.command[1:])}
+        )
+        for agent, program in node.external.programs()
+    }
+    return node.model_copy(update={"external": node.external.model_copy(update=programs)})

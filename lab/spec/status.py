@@ -11,12 +11,14 @@ Health = Literal["ready", "starting", "not ready", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """One daemon on one node (`shim`, `resolver`). `detail` says why it is not ready."""
+    """One daemon on one node (`shim`, `resolver`). `detail` says why it is not ready; `external` is the
+    program that runs in its place, empty for ours."""
 
     name: str
     health: Health
     pid: int | None = None
     detail: str = ""
+    external: str = ""
 
 
 @dataclass(frozen=True, slots=True)

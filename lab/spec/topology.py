@@ -8,6 +8,7 @@ to DNS labels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal
 
@@ -16,10 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 HOSTNAME = r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$"
 
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
 DNSLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Hostname = Annotated[str, Field(pattern=HOSTNAME, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Labels = dict[str, str]
+Word = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+Variable = Annotated[str, Field(pattern=VARIABLE)]
+
+Agent = Literal["shim", "resolver"]
+AGENTS: tuple[Agent, ...] = ("shim", "resolver")
 
 
 class Section(BaseModel):
@@ -28,12 +36,40 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ExternalProgram(Section):
+    """A program that runs, as root and in the node's namespace, in the place of an agent.
+
+    Placeholders are `lab.spec.external`'s. It is ready when `ready_port` of 127.0.0.1 accepts a TCP
+    connection (default: the port at which an agent of its kind serves).
+    """
+
+    command: Annotated[tuple[Word, ...], Field(min_length=1)]
+    environment: dict[Variable, Word] = {}
+    ready_port: Port | None = None
+    ready_within_s: Annotated[int, Field(ge=1, le=240)] = 30
+
+
+class ExternalAgents(Section):
+    """Which of a node's agents are not ours."""
+
+    shim: ExternalProgram | None = None
+    resolver: ExternalProgram | None = None
+
+    def programs(self) -> Iterator[tuple[Agent, ExternalProgram]]:
+        for agent in AGENTS:
+            program: ExternalProgram | None = getattr(self, agent)
+            if program is not None:
+                yield agent, program
+
+
 class Node(Section):
-    """A node: a namespace with its own agent pair. `shim` and `resolver` override agent settings by name."""
+    """A node: a namespace with its own agent pair. `shim` and `resolver` override agent settings by name;
+    `external` puts programs of others' in the place of one or both."""
 
     name: DNSLabel
     shim: dict[str, Any] = {}
     resolver: dict[str, Any] = {}
+    external: ExternalAgents = ExternalAgents()
 
 
 class WebProgram(Section):

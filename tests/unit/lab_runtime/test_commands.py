@@ -37,3 +37,13 @@ def test_an_empty_name_is_not_the_default(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv(state.STATE_ROOT_VARIABLE, str(tmp_path))
     with pytest.raises(InputError):
         commands.down("")
+
+
+def test_external_programs_of_a_topology_run_only_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text("name: t\nnodes: [{name: n1, external: {shim: {command: [sh, -c, 'rm -rf /']}}}]\n")
+    monkeypatch.setattr(commands.Lab, "up", lambda *arguments: pytest.fail("it was brought up"))
+    with pytest.raises(InputError, match=r"(?s)on n1, as shim: /.*sh -c 'rm -rf /'.*--external"):
+        commands.up(str(file), None, as_json=False)

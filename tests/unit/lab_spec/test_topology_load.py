@@ -123,3 +123,19 @@ def test_what_is_no_topology_at_all_is_refused(tmp_path: Path, content: str) -> 
 def test_a_missing_file_is_the_operators_mistake(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_topology(tmp_path / "none.yaml")
+
+
+def test_an_external_program_beside_the_topology_becomes_absolute_and_a_name_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "proxy"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("./proxy", "proxy"):
+        (tmp_path / "t.yaml").write_text(
+            f"name: tiny\nnodes: [{{name: n1, external: {{resolver: {{command: [{name}, '{{dns}}']}}}}}}]\n"
+        )
+        (node,) = load_topology(tmp_path / "t.yaml").nodes
+        ((agent, external),) = node.external.programs()
+        assert (agent, external.command) == ("resolver", (str(program), "{dns}"))
