@@ -13,8 +13,10 @@ from lab.backends.order import Agents
 from lab.runtime.lab import Lab
 from lab.spec.topology import Topology
 
+from ..resolver.resolver_world import World
 from . import policies
 from .peers import Relay, ScriptedResolver, unix_listener
+from .resolver_bench import OTHER_POD, Bench
 
 FQDNDATA = ("127.0.0.1", 10095)
 
@@ -72,3 +74,32 @@ def policy(shim_lab: Lab) -> Iterator[policies.Desk]:
     desk = policies.Desk(shim_lab)
     yield desk
     desk.restore()
+
+
+# --- the resolver -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A pod with two addresses, a node and DNS servers, with nothing of the shim's."""
+    made = World()
+    made.pod.run("ip", "address", "add", f"{OTHER_POD}/24", "dev", "eth0")
+    made.node.run("nft", "add", "element", "inet", "x", "pods", f"{{ {OTHER_POD} }}")
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module", params=["unix socket", "TCP"])
+def shared_bench(
+    world: World, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    made = Bench(world, tmp_path_factory.mktemp("bench"), on_tcp=request.param == "TCP")
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def bench(shared_bench: Bench) -> Iterator[Bench]:
+    """A resolver that gets its policy from a scripted agent; not started yet."""
+    yield shared_bench
+    shared_bench.test_is_over()

@@ -193,6 +193,19 @@ class ScriptedAgent(grpc.GenericRpcHandler):
             self._server.stop(None).wait()
             self._server = None
 
+    @property
+    def is_running(self) -> bool:
+        return self._server is not None
+
+    def reopen(self) -> None:
+        """End the streams; returns when a new one has been served."""
+        before = self.streams
+        self.end_streams.set()
+        until(lambda: self.streams > before, "a new stream")
+        self.acknowledgements.queue.clear()
+        self.end_streams.clear()
+        until(lambda: not self.acknowledgements.empty(), "the new stream is acknowledged")
+
     def publish(self, *snapshots: wire.Snapshot | bytes) -> None:
         with self._changed:
             self._published += [one if isinstance(one, bytes) else one.encoded() for one in snapshots]
