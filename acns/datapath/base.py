@@ -10,6 +10,8 @@ In a packet's order (the numbers are nft priorities):
 * `pre_pods` (prerouting -90): what pods send. After Service translation, before routing: sees node-local
   destinations too.
 * `fwd_pods` (forward 0): what comes to pods from elsewhere.
+* `in_own` (input 0): what comes from outside for 127.0.0.0/8. With route_localnet, as kube-proxy sets it, pods
+  would reach what listens there: the agents' own ports too.
 * `out_raw` (output -300): the resolver's answers are not tracked. Tracked, they would leave entries that
   swallow the pod's next query from the same port once the rules are gone. What Cilium's proxy asks of
   servers has the same mark, and is tracked: the Service translation must see it.
@@ -43,6 +45,7 @@ COUNTERS = {
     "unjudged": "packets of restricted pods that found no chain of theirs: never, on a sound table",
     "unproxied": "redirected DNS queries that found no resolver",
     "resolver_port": "packets of pods straight to the resolver's own port",
+    "loopback": "packets from outside to this node's loopback addresses",
     chains.MIDSTREAM: "TCP packets that open a connection of a restricted pod's without SYN",
     chains.INVALID: "packets of restricted pods that belong to no connection",
 }
@@ -52,6 +55,7 @@ _V6_SENT, _V6_ANSWERED, _V6_COMING = "ipv6_sent", "ipv6_answered", "ipv6_coming"
 
 _V6 = "meta nfproto ipv6"
 _TO_PROXY = rules.has_packet_mark(constants.MARK_TO_PROXY)
+_FROM_OUTSIDE, _LOOPBACK = 'iifname != "lo"', "127.0.0.0/8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ def base_chains(proxy_port: int, unplaced: Unplaced) -> list[ChainSpec]:
         _chain("pre_tproxy", "prerouting", -150, [fixed(f"{_TO_PROXY} goto {_RESOLVER}")]),
         _chain("pre_pods", "prerouting", -90, _from_pods(proxy_port)),
         _chain("fwd_pods", "forward", 0, _to_pods()),
+        _chain("in_own", "input", 0, [fixed(f"{_FROM_OUTSIDE} ip daddr {_LOOPBACK} goto x_loopback")]),
         _chain("out_raw", "output", -300, _proxy_answers()),
         _chain("out_pods", "output", 0, _node_answers()),
         ChainSpec(_MISMATCHED, tuple(_mismatched())),

@@ -35,6 +35,7 @@ _COUNTERS: Final = {
     "unjudged": DropReason.NO_CONFIGURATION_AVAILABLE_TO_PERFORM_POLICY_DECISION,
     "unproxied": DropReason.SOCKET_LOOKUP_FAILED,
     "resolver_port": DropReason.POLICY_DENY,
+    "loopback": DropReason.POLICY_DENY,
     "midstream": DropReason.UNKNOWN_CONNECTION_TRACKING_STATE,
     "invalid": DropReason.UNKNOWN_CONNECTION_TRACKING_STATE,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,14 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
+from lab.kernel import netns
 from lab.runtime.lab import Lab
 
 from . import plain_wire as wire
 from .conftest import connected
 from .peers import PolicyStream, ScriptedResolver, until
 from .policies import DNS_POD, DNS_SERVICE, INTERNET_DNS, POLICIES, Desk, client_policy, cnp
+from .raw_syn import answers_to_syn
 
 A, B, OPEN, CIDR, WORLD, FREE = (f"10.244.0.{number}" for number in range(2, 8))
 CLIENT_PATTERNS = {"api.example.com.", "*.example.net."}
@@ -296,3 +299,17 @@ def test_the_port_is_on_the_loopback_alone(shim_lab: Lab) -> None:
 def test_without_the_setting_there_is_no_port(shim_lab: Lab) -> None:
     with pytest.raises(ConnectionRefusedError):
         connected(shim_lab, "n2")
+
+
+@pytest.mark.parametrize("pod", ["free", "a"])
+def test_no_pod_reaches_the_port_under_its_loopback_address(shim_lab: Lab, pod: str) -> None:
+    """kube-proxy sets route_localnet: a packet to 127.0.0.1 from a pod's wire is taken (CVE-2020-8558)."""
+    namespace = shim_lab.pod(pod).netns_fd()
+    source = str(shim_lab.pod(pod).address)
+    try:
+        answered = netns.in_namespace(namespace, lambda: answers_to_syn(source, "127.0.0.1", 10095))
+        alive = netns.in_namespace(namespace, lambda: answers_to_syn(source, DNS_POD, 9))
+    finally:
+        os.close(namespace)
+    assert not answered
+    assert alive or pod == "a"  # the way there and back works: a free pod's SYN to a closed port is reset
