@@ -33,7 +33,7 @@ from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
 from acns.fqdn.matcher import Matcher
 
-__all__ = ["Change", "End", "Known", "NameCache", "Stay"]
+__all__ = ["Census", "Change", "End", "Known", "NameCache", "Stay"]
 
 _Found = tuple[FQDNSelector, bytes]
 _BURST = (
@@ -79,6 +79,14 @@ class Known(NamedTuple):
     asked_by: str
     stay: Stay
     stays_until: float
+
+
+class Census(NamedTuple):
+    """Names with a living address, living addresses, and addresses past their TTL that connections keep."""
+
+    names: int
+    addresses: int
+    kept: int
 
 
 class _Lease(NamedTuple):
@@ -149,6 +157,23 @@ class NameCache:
     @property
     def selectors(self) -> frozenset[FQDNSelector]:
         return self._matcher.selectors
+
+    def census(self, now: float) -> Census:
+        """How much of what is known is alive; a pass over the names."""
+        names = addresses = kept = 0
+        for entry in self._names.values():
+            living, held = self._alive(entry, now)
+            names += living > 0
+            addresses += living
+            kept += held
+        return Census(names, addresses, kept)
+
+    def _alive(self, entry: _Entry, now: float) -> tuple[int, int]:
+        """How many of its addresses are within their TTL, and how many a live connection keeps past it."""
+        if entry.earliest >= now:
+            return len(entry.leases), 0
+        living = sum(lease.expires_at >= now for lease in entry.leases.values())
+        return living, 0 if self._live.isdisjoint(entry.leases) else len(entry.leases) - living
 
     def elements(self, selector: FQDNSelector) -> dict[bytes, float]:
         """Address → expiry of everything that the selector opens now."""

@@ -91,7 +91,10 @@ class AgentLink:
             self.connected.clear()
             self.stub = None
             await channel.close(None)
-        self._metrics.agent_errors.add("policy_stream_recv" if served else "open_policy_stream")
+        if served:
+            self._metrics.stream_errors.add("policy_stream_recv")
+        else:
+            self._metrics.agent_errors.add("open_policy_stream")
         return reason, served
 
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:

@@ -1,4 +1,7 @@
-"""What the resolver counts. Names are Cilium's where the meaning is; no label holds a pod's words."""
+"""What the resolver counts. Names are Cilium's where the meaning is; no label holds a pod's words.
+
+`docs/metrics.md` has them all; a test compares.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Histogram
 
-from acns.telemetry.metrics import LATENCY_BUCKETS_S, Tally, new_registry
+from acns.telemetry.metrics import LATENCY_BUCKETS_S, BareTally, Tally, new_registry
 
 UDP: Final = "udp"
 TCP: Final = "tcp"
@@ -54,28 +57,35 @@ class ResolverMetrics:
             registry=registry,
             buckets=LATENCY_BUCKETS_S,
         )
-        self.upstream_time = self.upstream_reply_s.labels("", "dns", "upstreamTime")
+        self.upstream_time = self.upstream_reply_s.labels("allow", "dns", "upstreamTime")
         self.upstream_timeout = self.upstream_reply_s.labels("timeout", "dns", "upstreamTime")
-        self.upstream_error = self.upstream_reply_s.labels("proxy", "dns", "upstreamTime")
-        self.commit_time = self.upstream_reply_s.labels("", "dns", "dataplaneTime")
+        self.upstream_error = self.upstream_reply_s.labels("proxyErr", "dns", "upstreamTime")
+        self.commit_time = self.upstream_reply_s.labels("allow", "dns", "dataplaneTime")
         self.update_timeout = Tally(
             "cilium_proxy_datapath_update_timeout",
             "Answers released because the shim's commit took too long.",
             registry=registry,
         )
-        self.mapping_errors = Tally(
+        self.mapping_errors = BareTally(
             "standalone_dns_proxy_fqdn_mapping_sync_errors",
             "Mappings that the agent did not confirm: its refusal, its time-out, or no connection.",
             ("error",),
             registry=registry,
             known=(("mapping_sync_request",), ("mapping_sync_connection",), ("timeout",)),
         )
-        self.agent_errors = Tally(
+        self.agent_errors = BareTally(
             "standalone_dns_proxy_cilium_agent_connection_errors",
-            "Failures of the connection to the agent.",
+            "Connections to the agent that brought no policy.",
             ("error",),
             registry=registry,
-            known=(("open_policy_stream",), ("policy_stream_recv",)),
+            known=(("open_policy_stream",),),
+        )
+        self.stream_errors = BareTally(
+            "standalone_dns_proxy_retrieve_dns_rules_errors",
+            "Policy streams that ended, after at least one snapshot.",
+            ("error",),
+            registry=registry,
+            known=(("policy_stream_recv",),),
         )
         self.mappings = Tally(
             "acns_mappings",

@@ -37,6 +37,8 @@ class Learned:
         self.in_kernel: frozenset[FQDNSelector] = frozenset()
         self.knows_all = True
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
+        self.names_collected = 0
+        """How many names have gone at collections."""
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them."""
@@ -47,7 +49,9 @@ class Learned:
     async def collect(self) -> Change:
         """Let go what has expired and is not in use; refresh what is kept for a live connection."""
         live = await self.kernel.live_destinations()
+        before = self.cache.name_count
         change = self.cache.collect(self.clock(), live)
+        self.names_collected += before - self.cache.name_count
         self.write(change)
         return change
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
+from acns.fqdn.cache import Census
 from acns.policy.model import EndpointPolicy
 from acns.shim.learned import Learned
 from acns.shim.reconciler import Outcome, Reconciler
@@ -67,26 +69,51 @@ def enforced(policy: EndpointPolicy) -> str:
 def register(
     registry: CollectorRegistry, learned: Learned, reconciler: Reconciler, service: FQDNDataService
 ) -> None:
-    """Gauges and counts, under Cilium's names where the meaning is Cilium's."""
+    """Gauges and counts, under Cilium's names where the meaning is Cilium's; all are in `docs/metrics.md`."""
     cache, enforcer = learned.cache, reconciler.parts.enforcer
 
-    def endpoints() -> float:
-        return float(len(reconciler.outcome.policy.endpoints)) if reconciler.outcome else 0.0
+    def policies() -> Sequence[EndpointPolicy]:
+        return reconciler.outcome.policy.endpoints if reconciler.outcome else ()
+
+    def census() -> Census:
+        return cache.census(learned.clock())
 
     for name, documentation, read in (
+        ("cilium_fqdn_active_names", "Names with an address whose TTL runs.", lambda: census().names),
+        ("cilium_fqdn_active_ips", "Addresses of names whose TTL runs.", lambda: census().addresses),
         (
-            "cilium_fqdn_active_names",
-            "Names with at least one live address.",
-            lambda: float(cache.name_count),
+            "cilium_fqdn_alive_zombie_connections",
+            "Addresses past their TTL that stay for a live connection to their name.",
+            lambda: census().kept,
         ),
-        ("cilium_fqdn_active_ips", "Addresses of live names.", lambda: float(cache.address_count)),
-        ("cilium_fqdn_selectors", "FQDN selectors in use.", lambda: float(len(learned.in_kernel))),
-        ("acns_endpoints", "Pods of this node.", endpoints),
-        ("acns_policy_streams", "Policy streams served now.", lambda: float(service.streams)),
+        ("cilium_fqdn_selectors", "FQDN selectors in use.", lambda: len(learned.in_kernel)),
+        ("cilium_endpoint", "Pods of this node.", lambda: len(policies())),
+        ("acns_policy_streams", "Policy streams served now.", lambda: service.streams),
         (
-            "acns_kernel_drifts",
-            "Changes of the table by somebody else, undone.",
-            lambda: float(enforcer.drifts),
+            "acns_policy_streams_behind",
+            "Policy streams that have not acknowledged the newest snapshot.",
+            lambda: service.streams_behind,
         ),
+        ("acns_kernel_drifts", "Changes of the table by somebody else, undone.", lambda: enforcer.drifts),
     ):
         metrics.Reading(name, documentation, read, registry=registry)
+    metrics.CountReading(
+        "cilium_fqdn_gc_deletions",
+        "Names gone at collections.",
+        lambda: learned.names_collected,
+        registry=registry,
+    )
+    metrics.LabelledReading(
+        "cilium_policy_endpoint_enforcement_status",
+        "Pods by the directions in which policy is enforced: none, egress, ingress, both.",
+        "enforcement",
+        lambda: Counter(map(enforced, policies())),
+        registry=registry,
+    )
+    metrics.LabelledReading(
+        "cilium_proxy_redirects",
+        "Pods some of whose queries are redirected.",
+        "protocol",
+        lambda: {"dns": sum(bool(one.dns) for one in policies())},
+        registry=registry,
+    )

@@ -8,7 +8,7 @@ every label's values are words of ours, so that no client can grow the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -87,8 +87,20 @@ class Tally(Collector):
         yield family
 
 
+class BareTally(Tally):
+    """A counter of Cilium's DNS proxy, which leaves `_total` out of its names; the text then has no type."""
+
+    def collect(self) -> Iterable[Metric]:
+        family = Metric(self._name, self._documentation, "unknown")
+        for values, count in list(self._counts.items()):
+            family.add_sample(self._name, dict(zip(self._labels, values, strict=True)), count)
+        yield family
+
+
 class Reading(Collector):
     """A gauge that asks when it is scraped."""
+
+    family: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily
 
     def __init__(
         self, name: str, documentation: str, read: Callable[[], float], *, registry: CollectorRegistry
@@ -99,8 +111,43 @@ class Reading(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily(self._name, self._documentation, value=self._read())
+        yield self.family(self._name, self._documentation, value=self._read())
 
     def describe(self) -> Iterable[Metric]:
         """The name alone: registering must not read a gauge whose owner is still being made."""
-        yield GaugeMetricFamily(self._name, self._documentation)
+        yield self.family(self._name, self._documentation)
+
+
+class CountReading(Reading):
+    """A counter whose owner counts; `name` comes without `_total`."""
+
+    family = CounterMetricFamily
+
+
+class LabelledReading(Collector):
+    """A gauge with one label that asks when it is scraped: label value → value."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        label: str,
+        read: Callable[[], Mapping[str, float]],
+        *,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._read = read
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._documentation, labels=(self._label,))
+        for value, number in self._read().items():
+            family.add_metric((value,), number)
+        yield family
+
+    def describe(self) -> Iterable[Metric]:
+        """As `Reading.describe`."""
+        yield GaugeMetricFamily(self._name, self._documentation, labels=(self._label,))

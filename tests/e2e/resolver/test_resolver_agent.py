@@ -237,7 +237,7 @@ def test_mapping_that_the_agent_refuses_is_servfail_and_no_lost_connection(
     bench.serving("*.example.com")
     bench.agent.behaviour = refuse  # type: ignore[assignment]
     assert rcode(asked_and_answered(bench, "www.example.com.", "192.0.2.7").recv(4096)) == SERVFAIL
-    error = 'standalone_dns_proxy_fqdn_mapping_sync_errors_total{error="mapping_sync_request"}'
+    error = 'standalone_dns_proxy_fqdn_mapping_sync_errors{error="mapping_sync_request"}'
     assert bench.resolver.metric(error) == 1
     assert bench.resolver.metric("acns_mappings_waiting") == 0
     assert bench.agent.streams == 1
