@@ -10,7 +10,7 @@ In a packet's order (the numbers are nft priorities):
 * `pre_pods` (prerouting -90): what pods send. After Service translation, before routing: sees node-local
   destinations too.
 * `fwd_pods` (forward 0): what comes to pods from elsewhere.
-* `in_own` (input 0): what comes from outside for 127.0.0.0/8. With route_localnet, as kube-proxy sets it, pods
+* `in_own` (input 0): what comes from outside for 127.0.0.0/8. With route_localnet, as kube-proxy has it, pods
   would reach what listens there: the agents' own ports too.
 * `out_raw` (output -300): the resolver's answers are not tracked. Tracked, they would leave entries that
   swallow the pod's next query from the same port once the rules are gone. What Cilium's proxy asks of

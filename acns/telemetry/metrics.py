@@ -68,6 +68,11 @@ class Tally(Collector):
         self._counts: dict[tuple[str, ...], int] = dict.fromkeys(known if labels else ((),), 0)
         registry.register(self)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of its labels."""
+        return self._labels
+
     def add(self, *values: str, by: int = 1) -> None:
         try:
             self._counts[values] += by
