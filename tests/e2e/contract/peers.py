@@ -21,7 +21,7 @@ import grpc
 from . import plain_wire as wire
 
 T = TypeVar("T")
-WAIT_S = 10.0
+WAIT_S = 30.0  # a process may take seconds to start where much else runs
 
 
 def until(condition: Callable[[], T], what: str, timeout_s: float = WAIT_S) -> T:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 from acns import settings
@@ -75,7 +76,7 @@ class Bench:
             relay = Relay(self.world.node.listen(*FQDNDATA), self._to_agent)
             self._cleanup.callback(relay.close)
         self._run_resolver(changed)
-        self.resolver.wait_ready()
+        until(lambda: self.resolver.get("/readyz")[0] == HTTPStatus.OK, "the resolver is ready")
         self.wait_connected()
 
     def test_is_over(self) -> None:

@@ -184,16 +184,26 @@ def logged(work):  # type: ignore[no-untyped-def]
     return run
 
 
+def connected(agent: str, every_s: float) -> tuple[grpc.Channel, Policy]:
+    """The first try is late, and so is each further one."""
+    while True:
+        time.sleep(every_s)
+        channel = grpc.insecure_channel(agent)
+        try:
+            return channel, Policy(channel)
+        except grpc.RpcError as error:
+            print(f"no policy from {agent}: {error.code().name}", flush=True)
+            channel.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--agent", required=True, help="host:port of FQDNData")
     parser.add_argument("--dns-port", type=int, required=True)
-    parser.add_argument("--connect-after", type=float, default=10.0, help="seconds, as the real one")
+    parser.add_argument("--connect-after", type=float, default=10.0, help="seconds; the real one's")
     options = parser.parse_args()
     print(f"started; connecting to {options.agent} in {options.connect_after:g} s", flush=True)
-    time.sleep(options.connect_after)
-    channel = grpc.insecure_channel(options.agent)
-    policy = Policy(channel)
+    channel, policy = connected(options.agent, options.connect_after)
     proxy = Proxy(policy, channel)
     threading.Thread(target=serve_udp, args=(proxy, options.dns_port), daemon=True).start()
     serve_tcp(proxy, options.dns_port)

@@ -101,7 +101,8 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Our shim, and the stand-in for Cilium's proxy."""
     command = [sys.executable, str(HERE / "stand_in_proxy.py"), "--agent", "{fqdndata}"]
     command += ["--dns-port", "{dns_port}", "--connect-after", str(CONNECT_AFTER_S)]
-    running = up(tmp_path_factory.mktemp("proxied"), {"resolver": {"command": command}})
+    proxy = {"command": command, "ready_within_s": 60}
+    running = up(tmp_path_factory.mktemp("proxied"), {"resolver": proxy})
     try:
         yield running
     finally:
@@ -150,7 +151,7 @@ def test_killed_it_fails_closed_and_is_started_again(proxied: Lab) -> None:
     until(lambda: resolver.restarts > before, "started again")
     assert query(proxied, ALLOWED).returncode != 0  # it has not bound its port yet
     assert resolver.status().state == "starting"
-    resolver.wait_ready(30)
+    resolver.wait_ready(60)
     assert_all_true(proxied)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from lab.spec import external
@@ -25,3 +28,8 @@ def test_nothing_else_is_a_placeholder(text: str) -> None:
 
 def test_a_value_with_braces_is_not_filled_again() -> None:
     assert external.filled("{home}", {**VALUES, "home": "/{node}"}) == "/{node}"
+
+
+def test_the_page_lists_the_placeholders_that_there_are() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "interop.md").read_text()
+    assert dict(re.findall(r"^\| `\{(\w+)\}` \| (.*) \|$", page, re.M)) == external.PLACEHOLDERS
