@@ -24,7 +24,7 @@ from acns.datapath.nfnetlink import NetfilterSocket
 from acns.datapath.sets import fqdn_set_name
 from acns.dns import name as names
 from acns.dns.pattern import FQDNSelector
-from acns.errors import EnvironmentFault, PeerError
+from acns.errors import EnvironmentFault, InputError, PeerError
 from acns.policy.learnings import Learning, Learnings
 from acns.shim import ledger, views
 from acns.shim.settings import ShimSettings
@@ -48,7 +48,13 @@ class NodeState:
 
     def __init__(self, lab: Lab, node: NodeHandle) -> None:
         self.node = node
-        self.settings = settings.load(ShimSettings, lab.folder.node(node.name) / "shim.toml")
+        file = lab.folder.node(node.name) / "shim.toml"
+        if not file.exists():
+            raise InputError(
+                f"no shim of ours runs on {node.name}: nobody knows what became of its manifests",
+                hint="ask the manifests alone, with --topology or --manifests",
+            )
+        self.settings = settings.load(ShimSettings, file)
 
     @property
     def folder(self) -> Path:

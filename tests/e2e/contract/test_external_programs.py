@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.errors import AcnsError
+from lab.errors import AcnsError, InputError
+from lab.policy_tools.node_state import NodeState
 from lab.report import tables
 from lab.runtime.lab import Lab
 from lab.spec.load import load_topology
@@ -201,6 +202,11 @@ def test_the_status_knows_what_it_cannot_ask(led: Lab) -> None:
         "resolver": False,
     }
     assert all(pod.identity is None for pod in status.pods)
+
+
+def test_an_explanation_needs_a_shim_of_ours_and_says_so(led: Lab) -> None:
+    with pytest.raises(InputError, match="no shim of ours runs on n1"):
+        NodeState(led, led.node("n1"))
 
 
 # --- failing ----------------------------------------------------------------------------------------------
