@@ -41,14 +41,18 @@ from acns.dns.wire import (
     TYPE_A,
     TYPE_AAAA,
     TYPE_ANY,
+    TYPE_AXFR,
     TYPE_CNAME,
     TYPE_DNAME,
+    TYPE_IXFR,
     TYPE_OPT,
     TYPE_RRSIG,
+    TYPE_SIG,
+    TYPE_TSIG,
     UDP,
     Header,
     RawRecord,
-    find_opt,
+    read_extras,
     read_header,
     read_question,
     read_records,
@@ -70,8 +74,12 @@ __all__ = [
     "TYPE_A",
     "TYPE_AAAA",
     "TYPE_ANY",
+    "TYPE_AXFR",
     "TYPE_CNAME",
+    "TYPE_IXFR",
     "TYPE_RRSIG",
+    "TYPE_SIG",
+    "TYPE_TSIG",
     "UDP",
     "Answer",
     "Header",
@@ -94,6 +102,7 @@ _DO = 0x8000
 _OPCODE_BITS = 0x7800
 _MAX_TTL_S = 0x7FFF_FFFF
 _MAX_CHAIN_NAMES = 64  # resolvers follow 16 or fewer; DNAMEs that multiply each other would never end
+_MAX_DNAMES = 16  # each is tried on each name of the chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,8 @@ class Query:
     edns_size: int | None
     size_limit: int
     """Octets of the largest answer the asker can take over the transport it asked on."""
+    signature: int = 0
+    """TYPE_TSIG or TYPE_SIG where the whole message is signed (RFC 8945, RFC 2931), else 0."""
 
     @property
     def opcode(self) -> int:
@@ -142,6 +153,8 @@ class Answer:
     qclass: int
     question_wire: bytes
     records: tuple[Record, ...]
+    signature: int = 0
+    """As a query's."""
 
     @property
     def qr(self) -> bool:
@@ -169,8 +182,11 @@ def read_query(packet: bytes, protocol: int = UDP) -> Query:
     """The query in `packet`, which came over `protocol`. Raises MalformedDNS; judges no QR, no opcode."""
     header = read_header(packet)
     question = read_question(packet, header)
-    opt = find_opt(packet, header, question.end)
-    edns_size = opt.rclass if opt else None
+    before = header.answers + header.authorities
+    extras = read_extras(packet, question.end, before, header.additionals)
+    if extras.end != len(packet):
+        raise MalformedDNS("octets behind the last record")  # nobody has judged them
+    edns_size = extras.opt.rclass if extras.opt else None
     udp_limit = max(MAX_PLAIN_UDP_OCTETS, edns_size or 0)  # RFC 6891 §6.2.3: below 512 means 512
     return Query(
         id=header.id,
@@ -181,6 +197,7 @@ def read_query(packet: bytes, protocol: int = UDP) -> Query:
         question_wire=packet[HEADER_OCTETS : question.end],
         edns_size=edns_size,
         size_limit=MAX_MESSAGE_OCTETS if protocol == TCP else udp_limit,
+        signature=extras.signature.type if extras.signature else 0,
     )
 
 
@@ -194,8 +211,7 @@ def read_answer(packet: bytes) -> Answer:
     for raw in read_records(packet, offset, header.answers):
         records.append(Record(reader.read(raw.owner)[0], *raw[1:]))
         offset = raw.end
-    for _ in read_records(packet, offset, header.authorities + header.additionals):
-        pass
+    signature = read_extras(packet, offset, header.authorities, header.additionals).signature
     return Answer(
         packet=packet,
         id=header.id,
@@ -205,6 +221,7 @@ def read_answer(packet: bytes) -> Answer:
         qclass=question.qclass,
         question_wire=packet[HEADER_OCTETS : question.end],
         records=tuple(records),
+        signature=signature.type if signature else 0,
     )
 
 
@@ -216,6 +233,8 @@ def learnable(answer: Answer) -> Learned:
     if answer.rcode != RCODE_NOERROR or answer.qclass != CLASS_IN:
         return Learned((), 0)
     by_owner, dnames = _by_owner(answer.records)
+    if len(dnames) > _MAX_DNAMES:
+        return Learned((), 0)
     reader = names.NameReader(answer.packet)
     addresses: dict[bytes, None] = {}
     ttls: list[int] = []
@@ -254,7 +273,8 @@ def _readable_parts(packet: bytes, header: Header) -> tuple[bytes, RawRecord | N
     except MalformedDNS:
         return b"", None
     try:
-        return packet[HEADER_OCTETS:end], find_opt(packet, header, end)
+        before = header.answers + header.authorities
+        return packet[HEADER_OCTETS:end], read_extras(packet, end, before, header.additionals).opt
     except MalformedDNS:
         return packet[HEADER_OCTETS:end], None
 

@@ -5,14 +5,16 @@ and as two print alike. Everything that decides therefore compares `Name` values
 the FQDNData contract. Case is folded for ASCII only (RFC 4343).
 
 What this module keeps true: reading is bounded whatever the bytes say. A pointer must lead to before the
-part that it ends, so no chain of pointers returns to where it was; one name follows few of them and never
-exceeds 255 octets. `NameReader` reads the many names of one message without doing the same work twice.
+part that it ends, and what it leads to must end there too (RFC 1035 §4.1.4: a *prior* occurrence), so no
+chain of pointers returns to where it was; one name follows few of them and never exceeds 255 octets.
+`NameReader` reads the many names of one message without doing the same work twice.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 Name = tuple[bytes, ...]
 
@@ -39,30 +41,34 @@ def read(buf: bytes, offset: int) -> tuple[Name, int]:
 def read_labels(buf: bytes, offset: int) -> tuple[list[bytes], int]:
     """As `read`, but the labels in the case they were sent in."""
     labels, end, target = read_segment(buf, offset)
-    pointers = 0
+    pointers, stop = 0, offset
     while target is not None:
         pointers += 1
         if pointers > MAX_POINTERS:
             raise MalformedDNS("a name follows too many compression pointers")
-        more, _, target = read_segment(buf, target)
+        stop, (more, _, target) = target, read_segment(buf, target, stop)
         labels += more
     if len(labels) > 1 and sum(map(len, labels)) + len(labels) + 1 > MAX_NAME_OCTETS:
         raise MalformedDNS("a name exceeds 255 octets")
     return labels, end
 
 
-def read_segment(buf: bytes, start: int) -> tuple[list[bytes], int, int | None]:
-    """The labels up to a pointer or the root, the offset behind, and where the pointer leads (None: root)."""
+def read_segment(buf: bytes, start: int, stop: int | None = None) -> tuple[list[bytes], int, int | None]:
+    """The labels up to a pointer or the root, the offset behind, and where the pointer leads (None: root).
+
+    `stop`: where it has to have ended, for the target of a pointer the part that the pointer ends.
+    """
     labels: list[bytes] = []
     offset = start
-    limit = min(len(buf), start + MAX_NAME_OCTETS)
+    stop = len(buf) if stop is None else stop
+    limit = min(stop, start + MAX_NAME_OCTETS)
     while 0 <= offset < limit:
         length = buf[offset]
         offset += 1
         if length == 0:
             return labels, offset, None
         if length >= _POINTER:
-            return labels, offset + 1, _pointer_target(buf, offset, start)
+            return labels, offset + 1, _pointer_target(buf, offset, stop, start)
         if length > MAX_LABEL_OCTETS:
             raise MalformedDNS("unknown label type")
         labels.append(buf[offset : offset + length])
@@ -70,27 +76,65 @@ def read_segment(buf: bytes, start: int) -> tuple[list[bytes], int, int | None]:
     raise MalformedDNS("a name runs past the end or exceeds 255 octets")
 
 
+class _Tail(NamedTuple):
+    """What pointers to one place lead to. `end`: of the part that stands there itself."""
+
+    labels: tuple[bytes, ...]
+    octets: int
+    pointers: int
+    end: int
+
+
+_NOTHING = _Tail((), 0, 0, 0)
+
+
 class NameReader:
-    """The names of one message, lower-cased. What pointers lead to is read once, however often they do."""
+    """The names of one message. Each part that a pointer leads to is read once, however often they do."""
 
-    __slots__ = ("_buf", "_known")
+    __slots__ = ("_buf", "_fold", "_known")
 
-    def __init__(self, buf: bytes) -> None:
+    def __init__(self, buf: bytes, *, fold: bool = True) -> None:
+        """`fold`: in lower case, to be compared."""
         self._buf = buf
-        self._known: dict[int, Name] = {}
+        self._fold = fold
+        self._known: dict[int, _Tail] = {}
 
     def read(self, offset: int) -> tuple[Name, int]:
-        """As the function `read`."""
+        """As the functions `read` and `read_labels`."""
         labels, end, target = read_segment(self._buf, offset)
-        name = tuple([label.lower() for label in labels])
+        name = self._folded(labels)
         if target is not None:
-            rest = self._known.get(target)
-            if rest is None:
-                rest = self._known[target] = read(self._buf, target)[0]
-            name += rest
-            if labels and sum(map(len, name)) + len(name) + 1 > MAX_NAME_OCTETS:
+            tail = self._known.get(target)
+            if tail is None or tail.end > offset:
+                tail = self._read_tail(target, offset)
+            name += tail.labels
+            if labels and tail.octets + sum(map(len, labels)) + len(labels) + 1 > MAX_NAME_OCTETS:
                 raise MalformedDNS("a name exceeds 255 octets")
         return name, end
+
+    def _read_tail(self, target: int, stop: int) -> _Tail:
+        """What stands at `target`, and all that it leads to in turn, remembered part by part."""
+        parts: list[tuple[int, list[bytes], int]] = []
+        place: int | None = target
+        tail = _NOTHING
+        while place is not None:
+            known = self._known.get(place)
+            if known is not None and known.end <= stop:
+                tail = known
+                break
+            labels, end, following = read_segment(self._buf, place, stop)
+            parts.append((place, labels, end))
+            stop, place = place, following
+        for start, labels, end in reversed(parts):
+            octets = tail.octets + sum(map(len, labels)) + len(labels)
+            if octets >= MAX_NAME_OCTETS or tail.pointers >= MAX_POINTERS:
+                raise MalformedDNS("a name exceeds 255 octets or follows too many compression pointers")
+            tail = _Tail(self._folded(labels) + tail.labels, octets, tail.pointers + 1, end)
+            self._known[start] = tail
+        return tail
+
+    def _folded(self, labels: list[bytes]) -> tuple[bytes, ...]:
+        return tuple([label.lower() for label in labels]) if self._fold else tuple(labels)
 
 
 def to_wire(labels: Sequence[bytes]) -> bytes:
@@ -129,8 +173,8 @@ def from_text(text: str) -> Name:
     return tuple(labels)
 
 
-def _pointer_target(buf: bytes, offset: int, segment_start: int) -> int:
-    if offset >= len(buf):
+def _pointer_target(buf: bytes, offset: int, stop: int, segment_start: int) -> int:
+    if offset >= stop:
         raise MalformedDNS("a compression pointer runs past the end")
     target = (buf[offset - 1] & 0x3F) << 8 | buf[offset]
     if target >= segment_start:

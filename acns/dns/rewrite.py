@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable
 
 from acns.dns import wire
-from acns.dns.name import MAX_NAME_OCTETS, MalformedDNS, read_labels, read_segment, to_wire
+from acns.dns.name import MalformedDNS, NameReader, to_wire
 from acns.dns.wire import Header, RawRecord
 
 # Octets before the first name, number of names: where names stand in rdata. The first group may be compressed
@@ -76,7 +76,8 @@ def truncated(packet: bytes) -> bytes:
     header = wire.read_header(packet)
     end = wire.read_question(packet, header).end
     try:
-        opt = wire.find_opt(packet, header, end)
+        before = header.answers + header.authorities
+        opt = wire.read_extras(packet, end, before, header.additionals).opt
     except MalformedDNS:
         opt = None
     edns = b"" if opt is None else packet[opt.owner : opt.end]
@@ -105,45 +106,21 @@ def _written(packet: bytes, header: Header, question_end: int, records: Iterable
     return bytes(writer.out)
 
 
-class _Names:
-    """The names of one message, spelt out. What pointers lead to is read once, however often they do."""
-
-    def __init__(self, packet: bytes) -> None:
-        self._packet = packet
-        self._known: dict[int, bytes] = {}
-
-    def read(self, offset: int) -> tuple[bytes, int]:
-        """The uncompressed name in the case it was sent in, and the offset behind it."""
-        labels, end, target = read_segment(self._packet, offset)
-        whole = to_wire(labels)
-        if target is not None:
-            whole = whole[:-1] + self._behind(target)
-            if len(whole) > MAX_NAME_OCTETS:
-                raise MalformedDNS("a name exceeds 255 octets")
-        return whole, end
-
-    def _behind(self, target: int) -> bytes:
-        found = self._known.get(target)
-        if found is None:
-            found = self._known[target] = to_wire(read_labels(self._packet, target)[0])
-        return found
-
-
 class _Writer:
     """A message under construction, and where in it each name (from any of its labels on) already stands."""
 
     def __init__(self, packet: bytes, header: Header) -> None:
         self.out = bytearray(header.to_wire())
         self._packet = packet
-        self._names = _Names(packet)
+        self._names = NameReader(packet, fold=False)
         self._places: dict[bytes, int] = {}
 
     def question(self, end: int) -> None:
-        self._name(self._names.read(wire.HEADER_OCTETS)[0])
+        self._name(to_wire(self._names.read(wire.HEADER_OCTETS)[0]))
         self.out += self._packet[end - 4 : end]
 
     def record(self, record: RawRecord) -> None:
-        self._name(self._names.read(record.owner)[0])
+        self._name(to_wire(self._names.read(record.owner)[0]))
         tail = len(self.out)
         self.out += wire.record_tail(record.type, record.rclass, record.ttl_s, b"")
         rdata = len(self.out)
@@ -175,7 +152,7 @@ class _Writer:
             name, offset = self._names.read(offset)
             if offset > record.end:
                 raise MalformedDNS("a name runs past its record")
-            self._name(name, compressed=compressed)
+            self._name(to_wire(name), compressed=compressed)
         self.out += self._packet[offset : record.end]
 
 

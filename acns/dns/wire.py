@@ -21,7 +21,7 @@ TCP, UDP = 6, 17  # IANA protocol numbers: the transport of a message
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_QUERY = 0
-CLASS_IN = 1
+CLASS_IN, CLASS_ANY = 1, 255
 
 TYPE_A, TYPE_NS, TYPE_MD, TYPE_MF, TYPE_CNAME, TYPE_SOA = 1, 2, 3, 4, 5, 6
 TYPE_MB, TYPE_MG, TYPE_MR, TYPE_PTR, TYPE_MINFO, TYPE_MX = 7, 8, 9, 12, 14, 15
@@ -83,6 +83,14 @@ class RawRecord(NamedTuple):
     end: int
 
 
+class Extras(NamedTuple):
+    """Of a message's last sections: OPT, the signature over the whole message, the offset behind all."""
+
+    opt: RawRecord | None
+    signature: RawRecord | None
+    end: int
+
+
 def read_header(packet: bytes) -> Header:
     """The header. Raises MalformedDNS where there are not twelve octets."""
     if len(packet) < HEADER_OCTETS:
@@ -121,17 +129,32 @@ def read_records(packet: bytes, offset: int, count: int) -> Iterator[RawRecord]:
         offset = end
 
 
-def find_opt(packet: bytes, header: Header, offset: int) -> RawRecord | None:
-    """The OPT record behind the question that ends at `offset`; walks, and so checks, all that is there."""
-    found = None
-    before = header.answers + header.authorities
-    for number, record in enumerate(read_records(packet, offset, before + header.additionals)):
-        if record.type != TYPE_OPT:
+def read_extras(packet: bytes, offset: int, before: int, additionals: int) -> Extras:
+    """What the records from `offset` on say of the message: `before` of other sections, then the additional.
+
+    Walks, and so checks, all that is there. Raises MalformedDNS.
+    """
+    opt = last = None
+    count = before + additionals
+    for number, record in enumerate(read_records(packet, offset, count), start=1):
+        last = record
+        if record.type not in (TYPE_OPT, TYPE_TSIG):
             continue
-        if found or number < before or packet[record.owner]:  # RFC 6891 §6.1.1
-            raise MalformedDNS("an OPT record too many, out of place, or with a name")
-        found = record
-    return found
+        if number <= before or (record.type == TYPE_TSIG and (number != count or record.rclass != CLASS_ANY)):
+            raise MalformedDNS("an OPT or TSIG record out of place")  # RFC 6891 §6.1.1, RFC 8945 §5.1
+        if record.type == TYPE_OPT:
+            if opt or packet[record.owner]:
+                raise MalformedDNS("an OPT record too many, or with a name")
+            opt = record
+    if last is None:
+        return Extras(None, None, offset)
+    return Extras(opt, last if additionals and is_signature(packet, last) else None, last.end)
+
+
+def is_signature(packet: bytes, record: RawRecord) -> bool:
+    """Whether this record, at the end of a message, signs all of it: TSIG, or SIG(0) (RFC 2931)."""
+    covers_nothing = packet[record.start : min(record.start + 2, record.end)] == b"\0\0"
+    return record.type == TYPE_TSIG or (record.type == TYPE_SIG and covers_nothing)
 
 
 def record_tail(rtype: int, rclass: int, ttl_s: int, rdata: bytes) -> bytes:

@@ -52,6 +52,7 @@ __all__ = [
 
 
 _IPV6 = (message.TYPE_AAAA, message.TYPE_RRSIG)
+_TRANSFERS = (message.TYPE_AXFR, message.TYPE_IXFR)
 
 
 class DeniedCode(StrEnum):
@@ -80,6 +81,7 @@ class Reason(StrEnum):
     OPCODE = "opcode"
     NOT_ONE_QUESTION = "not-one-question"
     CLASS = "class"
+    ZONE_TRANSFER = "zone-transfer"
     UNKNOWN_SOURCE = "unknown-source"
     DENIED = "denied"
     NOT_AN_ANSWER = "not-an-answer"
@@ -165,6 +167,9 @@ def judge_query(
         return _reply(packet, message.RCODE_FORMERR, Reason.MALFORMED)
     if query.qclass != message.CLASS_IN:
         return _reply(packet, message.RCODE_REFUSED, Reason.CLASS)
+    if query.qtype in _TRANSFERS:
+        # All names of a zone, denied ones too, and many messages for one question (RFC 5936 §2.2).
+        return _reply(packet, message.RCODE_REFUSED, Reason.ZONE_TRANSFER)
     endpoint_id = table.endpoint_of(source_ip)
     if endpoint_id is None:
         return _reply(packet, message.RCODE_SERVFAIL, Reason.UNKNOWN_SOURCE)
@@ -207,6 +212,9 @@ def _delivery(query: Query, packet: bytes, header: Header, settings: GateSetting
         if not header.flags & message.TC:
             raise
         return Deliver(message.truncated(packet), None)  # cut off inside a record, as some servers do
+    if query.signature and answer.signature:
+        # Without what was taken out the signature is wrong, and the pod throws all away (RFC 8945 §5.3).
+        return Deliver(packet, _learned(answer))
     fit = _fitted(query, _filtered(answer, settings))
     # What the pod is not given it has to ask for again, and it is learned then.
     return Deliver(fit or message.truncated(packet), _learned(answer) if fit else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from acns.dns import name
@@ -95,3 +97,28 @@ def test_an_escaped_dot_at_the_end_is_part_of_the_label() -> None:
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a domain name"):
         name.from_text(text)
+
+
+OVERLAPPING = b"\3ab\xc0\0" + b"\xc0\0"
+"""At 5 a pointer to the whole name at 0; at 3, inside that name's label, another."""
+
+
+@pytest.mark.parametrize("read", [name.read, name.read_labels])
+def test_what_a_pointer_leads_to_has_to_end_before_the_part_that_the_pointer_ends(
+    read: Callable[[bytes, int], tuple[Sequence[bytes], int]],
+) -> None:
+    labels, end = read(OVERLAPPING, 5)
+    assert (list(labels), end) == ([b"ab\xc0"], 7)
+    with pytest.raises(MalformedDNS):
+        read(OVERLAPPING, 3)
+
+
+def test_what_a_reader_remembers_is_not_taken_where_it_would_overlap() -> None:
+    reader = name.NameReader(OVERLAPPING)
+    assert reader.read(5) == ((b"ab\xc0",), 7)
+    with pytest.raises(MalformedDNS):
+        reader.read(3)
+
+
+def test_a_reader_that_does_not_fold_keeps_the_case() -> None:
+    assert name.NameReader(b"\3WwW\0\1A\xc0\0", fold=False).read(5) == ((b"A", b"WwW"), 9)

@@ -14,6 +14,7 @@ from acns.dns import message, name
 from acns.dns.message import MalformedDNS
 
 WWW = name.from_text("www.example.com")
+TSIG = b"\0\0\xfa\0\xff" + bytes(6)
 
 
 def query(text: str = "wWw.eXample.com.", rdtype: str = "A", **options: object) -> bytes:
@@ -80,6 +81,11 @@ def test_the_root_can_be_asked_for() -> None:
         pytest.param(patched(query(), 6, b"\0\1") + b"\0\0\x29" + bytes(8), id="OPT as an answer"),
         pytest.param(patched(query(), 10, b"\0\1") + b"\1a\0\0\x29" + bytes(8), id="OPT with a name"),
         pytest.param(b"\1a" + query()[2:12] + b"\xc0\0\0\1\0\1", id="a question inside the header"),
+        pytest.param(query() + b"\0", id="an octet behind the question"),
+        pytest.param(query(use_edns=0) + query()[12:], id="a second question behind the records"),
+        pytest.param(patched(query(), 6, b"\0\1") + TSIG, id="TSIG as an answer"),
+        pytest.param(patched(query(), 10, b"\0\2") + TSIG + TSIG, id="two TSIG records"),
+        pytest.param(patched(query(), 10, b"\0\1") + TSIG[:3] + b"\0\1" + TSIG[5:], id="TSIG of class IN"),
     ],
 )
 def test_a_query_that_lies_is_malformed(packet: bytes) -> None:
@@ -90,7 +96,8 @@ def test_a_query_that_lies_is_malformed(packet: bytes) -> None:
 def test_a_signed_query_is_read() -> None:
     signed = dns.message.make_query("www.example.com.", "A", use_edns=0)
     signed.use_tsig({dns.name.from_text("key."): b"secret"})
-    assert message.read_query(signed.to_wire()).edns_size == 1232
+    read = message.read_query(signed.to_wire())
+    assert (read.edns_size, read.signature) == (1232, message.TYPE_TSIG)
 
 
 # --- replies -------------------------------------------------------------------------------------------
@@ -189,6 +196,19 @@ def test_a_dname_does_not_move_its_own_owner() -> None:
 def test_dnames_that_multiply_each_other_end_soon() -> None:
     packet = answer(*(f"com. 9 IN DNAME {label}.com." for label in "abcdefgh"), "x.com. 9 IN A 192.0.2.1")
     assert learned(packet) == (set(), 0)
+
+
+def test_more_dnames_than_any_chain_has_teach_nothing() -> None:
+    records = [f"n{number}.example. 40 IN DNAME example.net." for number in range(16)]
+    assert learned(answer(*records, "www.example.com. 9 IN A 192.0.2.1")) == ({"192.0.2.1"}, 9)
+    records.append("example.com. 40 IN DNAME example.net.")
+    assert learned(answer(*records, "www.example.com. 9 IN A 192.0.2.1")) == (set(), 0)
+
+
+def test_octets_behind_the_last_record_of_an_answer_are_not_read() -> None:
+    packet = answer("www.example.com. 60 IN A 192.0.2.1")
+    more = answer("www.example.com. 60 IN A 192.0.2.2")[-16:]
+    assert learned(packet + more) == ({"192.0.2.1"}, 60)
 
 
 @pytest.mark.parametrize("rcode", [1, 2, 3, 5])
