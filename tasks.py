@@ -332,6 +332,19 @@ def everything(context: Context, arguments: str = "") -> None:
     context.run(f"{sys.executable} -m pytest {arguments}", pty=sys.stdout.isatty())
 
 
+@task(
+    help={
+        "minutes": "how long to search (default 1)",
+        "seed": "repeats a search at random (default: a random one, printed)",
+        "plain": "at random, even where atheris is installed",
+    }
+)
+def fuzz(context: Context, minutes: float = 1.0, seed: int = 0, plain: bool = False) -> None:
+    """Search for a DNS message that does the reader harm, or that dnspython reads otherwise."""
+    options = f"--minutes {minutes} --seed {seed}" + (" --plain" if plain else "")
+    context.run(f"{sys.executable} -m tests.fuzz {options}", pty=sys.stdout.isatty())
+
+
 @task
 def lint(context: Context) -> None:
     """Formatting, lint, types and layers."""
@@ -347,4 +360,4 @@ namespace.add_collection(
 )
 namespace.add_collection(Collection("bench", bench_policy), name="bench")
 namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")
-namespace.add_collection(Collection("test", everything, lint), name="test")
+namespace.add_collection(Collection("test", everything, fuzz, lint), name="test")
