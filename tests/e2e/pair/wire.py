@@ -251,7 +251,10 @@ class Wire:
 
     def send(self, packet: Packet) -> None:
         """Put an IP packet on the cable, to the gateway, whatever its addresses say."""
-        self._card.send(bytes(self._link / packet))
+        self.send_frame(self.link / packet)
+
+    def send_frame(self, frame: Packet) -> None:
+        self._card.send(bytes(frame))
 
     @cached_property
     def _card(self) -> socket.socket:
@@ -261,7 +264,8 @@ class Wire:
         return card
 
     @cached_property
-    def _link(self) -> Packet:
+    def link(self) -> Packet:
+        """An empty frame to the gateway."""
         gateway = _hardware_address(self._lab.node(self.pod.node), self.pod.node_iface)
         return Ether(src=_hardware_address(self.pod, self.pod.iface), dst=gateway)
 
