@@ -1,7 +1,7 @@
 """Tricks with connections that stand: what one lets through lends nothing to another.
 
-The guest has a connection to a server that it may reach. Beside it go segments that its kernel never sent, and
-a connection that a change of policy has cut is tried to be taken up again.
+The guest has a connection to a server that it may reach. Beside it go segments that its kernel never sent;
+and a connection that a change of policy has cut is tried to be taken up again.
 """
 
 from __future__ import annotations
