@@ -19,6 +19,10 @@ class Flight(Protocol):
     @property
     def server(self) -> Server: ...
 
+    @property
+    def kept_id(self) -> int | None:
+        """The ID that the query has to leave under, where a signature covers it; None: any."""
+
     def answered(self, packet: bytes) -> bool:
         """An answer from that server, under the query's own ID. False: it does not count, wait on."""
 

@@ -93,6 +93,11 @@ class Query:
     def server(self) -> Server:
         return self._asked.server
 
+    @property
+    def kept_id(self) -> int | None:
+        # SIG(0) signs the ID (RFC 2931 §3.1); TSIG has a field of its own for it (RFC 8945 §4.2).
+        return self._query.id if self._query.signature == message.TYPE_SIG else None
+
     # --- what upstream tells --------------------------------------------------------------------------
 
     def answered(self, packet: bytes) -> bool:

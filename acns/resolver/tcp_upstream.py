@@ -69,7 +69,11 @@ class TCPUpstream:
             self._connection = None
 
     def _add(self, waiting: _Waiting) -> None:
-        identifier = int.from_bytes(os.urandom(ID_BYTES))
+        kept = waiting.flight.kept_id
+        if kept is not None and kept in self._waiting:
+            waiting.flight.failed("another query has its ID")
+            return
+        identifier = int.from_bytes(os.urandom(ID_BYTES)) if kept is None else kept
         while identifier in self._waiting:  # a pod's connection has few queries in flight: this ends soon
             identifier = int.from_bytes(os.urandom(ID_BYTES))
         self._waiting[identifier] = waiting

@@ -80,7 +80,7 @@ class UDPUpstream:
 
     def send(self, flight: Flight) -> None:
         """Send the query; `flight` hears of the outcome, of a failure to send before this returns."""
-        key = self._free_key()
+        key = self._free_key(flight.kept_id)
         if key is None:
             flight.failed("no free message ID")
             return
@@ -103,9 +103,11 @@ class UDPUpstream:
         except OSError:
             sender.sendto(packet, server)
 
-    def _free_key(self) -> int | None:
+    def _free_key(self, kept_id: int | None) -> int | None:
         for _ in range(_ATTEMPTS):
             key = int.from_bytes(os.urandom(3)) & (SOCKETS << 16) - 1
+            if kept_id is not None:
+                key = key & ~0xFFFF | kept_id
             if key not in self._waiting:
                 return key
         return None
