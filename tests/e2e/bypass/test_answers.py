@@ -14,12 +14,16 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
+from lab.runtime.handles import Inside
+
 from ..pair import wire
-from ..pair.wire import DNS_PORT, NXDOMAIN, REFUSED
+from ..pair.wire import DNS_PORT, NXDOMAIN, REFUSED, Wire
 from .bypass_world import EXACT, HTTPS, OPEN, OTHERS_ZONE, WEB_SERVICE, ZONE, World
 from .scripted import Asked, answer
 
 pytestmark = pytest.mark.root
+
+Place = tuple[str, int]
 
 SERVFAIL = 2
 CHAOS, IN = b"\0\3", b"\0\1"
@@ -195,51 +199,57 @@ def test_a_chain_that_starts_at_the_question_opens_its_end(world: World) -> None
 
 # --- liars ------------------------------------------------------------------------------------------------
 
-Liar = Callable[[World, Asked, bytes], None]
+Liar = Callable[[World, bytes], None]
 
 
-def other_port(world: World, asked: Asked, lie: bytes) -> None:
-    """The right server, from another of its ports."""
-    with world.server.place.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
-        liar.sendto(lie, asked.peer)
-
-
-def another_pod(world: World, asked: Asked, lie: bytes) -> None:
-    """Another pod, under its own address, at the very port that the resolver asks from."""
-    with world.lab.pod("rogue").open_socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
-        liar.bind(("", DNS_PORT))
-        for address in world_node_addresses(world):
-            liar.sendto(lie, (address, asked.peer[1]))
-
-
-def another_pod_as_the_server(world: World, asked: Asked, lie: bytes) -> None:
-    """Another pod, under the server's address."""
-    for source in (world.dns_address, world.cluster_ip):
-        for target in world_node_addresses(world):
-            header = IP(src=source, dst=target)
-            world.free.send(header / UDP(sport=DNS_PORT, dport=asked.peer[1]) / Raw(lie))
-    world.free.fence()
-
-
-def the_guest_as_the_server(world: World, asked: Asked, lie: bytes) -> None:
-    """The guest itself, under the server's address: a pod that wants to be lied to."""
-    for source in (world.dns_address, world.cluster_ip, world.guest.address):
-        for target in world_node_addresses(world):
-            header = IP(src=source, dst=target)
-            world.guest.send(header / UDP(sport=DNS_PORT, dport=asked.peer[1]) / Raw(lie))
-    world.guest.fence()
-
-
-def the_internet(world: World, asked: Asked, lie: bytes) -> None:
-    """Somebody outside, from port 53."""
-    with world.lab.internet.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
-        liar.bind((OPEN, DNS_PORT))
-        liar.sendto(lie, (str(world.node.address), asked.peer[1]))
-
-
-def world_node_addresses(world: World) -> set[str]:
+def resolvers_sockets(world: World) -> list[Place]:
+    """Where the resolver waits for answers. A server sees another port: the node masquerades its own packets."""
+    table = world.node.run(["cat", "/proc/net/udp"]).stdout.splitlines()[1:]
+    bound = [line.split()[1] for line in table]
+    ports = [int(one.split(":")[1], 16) for one in bound if one.startswith("00000000:")]
+    assert len(ports) >= 16
     plan = world.lab.addressing.nodes[0]
-    return {str(plan.address), str(plan.pod_gateway)}
+    return [(str(address), port) for address in (plan.address, plan.pod_gateway) for port in ports]
+
+
+def from_socket(place: Inside, lie: bytes, targets: list[Place], source: Place = ("", 0)) -> None:
+    with place.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as liar:
+        liar.bind(source)
+        for target in targets:
+            liar.sendto(lie, target)
+
+
+def other_port(world: World, lie: bytes) -> None:
+    """The right server, from another of its ports."""
+    from_socket(world.server.place, lie, resolvers_sockets(world))
+
+
+def another_pod(world: World, lie: bytes) -> None:
+    """Another pod, under its own address, from port 53."""
+    from_socket(world.lab.pod("rogue"), lie, resolvers_sockets(world), ("", DNS_PORT))
+
+
+def pod_as_the_server(liar: Wire, world: World, lie: bytes) -> None:
+    for source in (world.dns_address, world.cluster_ip):
+        for target, port in resolvers_sockets(world):
+            liar.send(IP(src=source, dst=target) / UDP(sport=DNS_PORT, dport=port) / Raw(lie))
+    liar.fence()
+
+
+def another_pod_as_the_server(world: World, lie: bytes) -> None:
+    """Another pod, under the server's address."""
+    pod_as_the_server(world.free, world, lie)
+
+
+def the_guest_as_the_server(world: World, lie: bytes) -> None:
+    """The guest itself, under the server's address: a pod that wants to be lied to."""
+    pod_as_the_server(world.guest, world, lie)
+
+
+def the_internet(world: World, lie: bytes) -> None:
+    """Somebody outside, from port 53. The pods' gateway is not to be reached from there."""
+    at_node = [one for one in resolvers_sockets(world) if one[0] == str(world.node.address)]
+    from_socket(world.lab.internet, lie, at_node, (OPEN, DNS_PORT))
 
 
 LIARS: dict[str, Liar] = {
@@ -258,7 +268,7 @@ def test_a_right_answer_from_the_wrong_place_opens_nothing(world: World, liar: s
     world.server.script(name, heard.append)
     sport = world.guest.udp(world.cluster_ip, wire.query(name, ident=world.id16()))
     (asked,) = wire.until(lambda: heard, "the question arrives")
-    LIARS[liar](world, asked, Lie(asked.message, name, target).honest())
+    LIARS[liar](world, Lie(asked.message, name, target).honest())
     asked.answer(answer(asked.message, f"{name} 60 A {OPEN}"))
     assert wire.addresses(wire.payload(world.guest.answer(sport))) == [OPEN]
     world.assert_closed(target)
