@@ -136,6 +136,28 @@ def test_an_allowed_name_is_refused_where_more_is_asked_than_a_name(
     world.assert_never_asked(label)
 
 
+NO_QUERIES = {
+    "an answer": (0x8180, 1),
+    "an inverse query": (0x0900, 1),
+    "a status query": (0x1100, 1),
+    "a notification": (0x2000, 1),
+    "an update": (0x2800, 1),
+    "a stateful operation": (0x3000, 1),
+    "no question": (0x0100, 0),
+    "two questions": (0x0100, 2),
+}
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize("what", NO_QUERIES)
+def test_an_allowed_name_comes_out_in_a_query_only(world: World, what: str, transport: str) -> None:
+    label = world.marker().encode()
+    flags, questions = NO_QUERIES[what]
+    message = head(world.id16(), flags, questions) + question([label, *PUB]) * max(questions, 1)
+    assert set(codes(world.guest, transport, world.cluster_ip, message)) <= {FORMERR, NOTIMP}
+    world.assert_never_asked(label)
+
+
 # --- messages ---------------------------------------------------------------------------------------------
 
 ALLOWED_LABELS = [b"ok", *TEST]
