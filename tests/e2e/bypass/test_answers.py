@@ -203,7 +203,7 @@ Liar = Callable[[World, bytes], None]
 
 
 def resolvers_sockets(world: World) -> list[Place]:
-    """Where the resolver waits for answers. A server sees another port: the node masquerades what it sends."""
+    """Where the resolver waits for answers. A server sees other ports: the node masquerades its own."""
     table = world.node.run(["cat", "/proc/net/udp"]).stdout.splitlines()[1:]
     bound = [line.split()[1] for line in table]
     ports = [int(one.split(":")[1], 16) for one in bound if one.startswith("00000000:")]
