@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_LSRR, IPOption_SSRR, fragment
@@ -31,6 +30,7 @@ from .bypass_world import (
     WEB_SERVICE,
     World,
 )
+from .sender import Sender
 
 pytestmark = pytest.mark.root
 
@@ -39,45 +39,6 @@ REWRITTEN = 4444, 22
 """The ports that fragments put in the place of others."""
 NOWHERE = "203.0.113.200"
 """Outside, and nobody's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """A pod that tries, and its word."""
-
-    world: World
-    wire: Wire
-    word: str
-
-    def ip(self, target: str, **fields: object) -> Packet:
-        return IP(src=self.wire.address, dst=target, **fields)
-
-    def udp(self, target: str, port: int, *, sport: int = 0, payload: bytes = b"") -> Packet:
-        header = UDP(sport=sport or self.world.rng.randrange(20_000, 60_000), dport=port)
-        return self.ip(target) / header / Raw(payload or self.word.encode())
-
-    def tcp(self, target: str, port: int, flags: str = "S", *, sport: int = 0, ack: int = 0) -> Packet:
-        header = TCP(
-            sport=sport or self.world.rng.randrange(20_000, 60_000),
-            dport=port,
-            flags=flags,
-            seq=self.world.rng.getrandbits(32),
-            ack=ack,
-        )
-        return self.ip(target) / header / Raw(self.word)
-
-    @property
-    def query(self) -> bytes:
-        """A question for a denied name with the word in it."""
-        return wire.query(f"{self.word}.evil.test", ident=self.world.id16())
-
-    def question(self, target: str, port: int = DNS_PORT) -> Packet:
-        return self.udp(target, port, payload=self.query)
-
-    @property
-    def inner(self) -> bytes:
-        """A packet to a server that is denied, to be carried by another."""
-        return bytes(self.tcp(DENIED, HTTPS))
 
 
 Packets = Packet | Sequence[Packet]
