@@ -29,6 +29,7 @@ from .oracle import Agreed, Understood
 from .search import Finding, search, smallest
 from .steps import TooManySteps, steps
 
+pytestmark = pytest.mark.timeout(900)  # of a machine that is busy with other things
 ASKED_FOR = int(os.environ.get("ACNS_FUZZ_INPUTS", "0"))
 INPUTS = ASKED_FOR or 50_000
 SHARE = 0.15
