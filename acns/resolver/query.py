@@ -96,7 +96,9 @@ class Query:
     @property
     def kept_id(self) -> int | None:
         # SIG(0) signs the ID (RFC 2931 §3.1); TSIG has a field of its own for it (RFC 8945 §4.2).
-        return self._query.id if self._query.signature == message.TYPE_SIG else None
+        if self._query.signature != message.TYPE_SIG:
+            return None
+        return int.from_bytes(self._asked.packet[:2])
 
     # --- what upstream tells --------------------------------------------------------------------------
 
