@@ -6,7 +6,9 @@ In a packet's order (the numbers are nft priorities):
   Service translation at -100 must not see them. Of what else comes from pods' interfaces, spoofed sources are
   dropped and IPv6 of restricted pods is refused.
 * `pre_tproxy` (prerouting -150): marked packets go to the resolver. Without a listening socket `tproxy`
-  breaks off its rule, so the `drop` after it is what keeps a dead resolver closed.
+  breaks off its rule, so the `drop` after it is what keeps a dead resolver closed. What one pod sends past
+  the limit is dropped before: a packet that is dropped here costs a fiftieth of what the resolver pays for
+  the cheapest refusal, and takes no room in the queue that all pods share.
 * `pre_pods` (prerouting -90): what pods send. After Service translation, before routing: sees node-local
   destinations too.
 * `fwd_pods` (forward 0): what comes to pods from elsewhere.
@@ -30,7 +32,7 @@ from dataclasses import dataclass
 
 from acns.datapath import chains, constants, drops, rules
 from acns.datapath.drops import fixed
-from acns.datapath.model import ChainSpec, Rule
+from acns.datapath.model import ChainSpec, Content, Rule, SetSpec
 
 DNS_MAP, FROM_MAP, TO_MAP = "dns_redirect", "from_pod", "to_pod"
 POD_INTERFACES, KNOWN_INTERFACES = "pod_ifaces", "known_ifaces"
@@ -44,6 +46,7 @@ COUNTERS = {
     "ipv6": "IPv6 packets of restricted pods, refused",
     "unjudged": "packets of restricted pods that found no chain of theirs: never, on a sound table",
     "unproxied": "redirected DNS queries that found no resolver",
+    "flooded": "DNS messages of pods past the limit for one pod, dropped before the resolver",
     "resolver_port": "packets of pods straight to the resolver's own port",
     "loopback": "packets from outside to this node's loopback addresses",
     chains.MIDSTREAM: "TCP packets that open a connection of a restricted pod's without SYN",
@@ -52,6 +55,10 @@ COUNTERS = {
 
 _MISMATCHED, _RESOLVER = "mismatched", "resolver"
 _V6_SENT, _V6_ANSWERED, _V6_COMING = "ipv6_sent", "ipv6_answered", "ipv6_coming"
+
+_MANY_PODS = 65_535
+_BURSTS_A_SECOND = 10
+"""A tenth of a second's messages may come at once: they all fit into the resolver's queue, with room left."""
 
 _V6 = "meta nfproto ipv6"
 _TO_PROXY = rules.has_packet_mark(constants.MARK_TO_PROXY)
@@ -66,7 +73,18 @@ class Unplaced:
     ingress: bool = False
 
 
-def base_chains(proxy_port: int, unplaced: Unplaced) -> list[ChainSpec]:
+def query_rates(per_second: int) -> SetSpec:
+    """What each pod has sent lately. Called after the limit: an element keeps the one it was made with."""
+    return SetSpec(
+        f"query_rates_{per_second}",
+        "ipv4_addr",
+        Content.COUNTED,
+        flags="dynamic,timeout",
+        options=f"timeout 1m; size {_MANY_PODS};",
+    )
+
+
+def base_chains(proxy_port: int, query_rate: int, unplaced: Unplaced) -> list[ChainSpec]:
     """All base chains, and what drops for them."""
     return [
         _chain("pre_raw", "prerouting", -300, _sources(unplaced.egress)),
@@ -80,7 +98,7 @@ def base_chains(proxy_port: int, unplaced: Unplaced) -> list[ChainSpec]:
         ChainSpec(_V6_SENT, tuple(_ipv6_sent())),
         ChainSpec(_V6_ANSWERED, tuple(_ipv6_answered())),
         ChainSpec(_V6_COMING, tuple(_ipv6_coming(unplaced.ingress))),
-        ChainSpec(_RESOLVER, tuple(_to_resolver(proxy_port))),
+        ChainSpec(_RESOLVER, tuple(_to_resolver(proxy_port, query_rate))),
         *(drops.counted(counter) for counter in COUNTERS),
     ]
 
@@ -122,9 +140,10 @@ def _ipv6_sent() -> list[Rule]:
     ]
 
 
-def _to_resolver(proxy_port: int) -> list[Rule]:
+def _to_resolver(proxy_port: int, query_rate: int) -> list[Rule]:
     target = f"{constants.PROXY_ADDRESS}:{proxy_port}"
     return [
+        *_within_rate(query_rate),
         fixed(
             f"meta nfproto ipv4 meta l4proto {{ tcp, udp }} tproxy ip to {target} accept", "to the resolver"
         ),
@@ -134,6 +153,16 @@ def _to_resolver(proxy_port: int) -> list[Rule]:
 
 def _proxy_answers() -> list[Rule]:
     return [fixed(f"{_marked(constants.MARK_FROM_PROXY)} oifname @{POD_INTERFACES} notrack", "to pods only")]
+
+
+def _within_rate(query_rate: int) -> list[Rule]:
+    """Datagrams and new connections draw on one bucket. Only pods have one: their sources were looked up."""
+    limit = f"limit rate over {query_rate}/second burst {max(query_rate // _BURSTS_A_SECOND, 1)} packets"
+    count = f"update @{query_rates(query_rate).name} {{ ip saddr {limit} }} goto x_flooded"
+    return [
+        fixed(f"meta nfproto ipv4 meta l4proto udp {count}", "one pod's flood"),
+        fixed(f"meta nfproto ipv4 tcp flags & (fin | syn | rst | ack) == syn {count}", "one pod's flood"),
+    ]
 
 
 def _from_pods(proxy_port: int) -> list[Rule]:

@@ -32,6 +32,7 @@ class Compiler:
     """Compiles one policy after another, and does again only what has changed.
 
     `grants` is asked for a number per atom, then told which are live; live connections carry these numbers.
+    `query_rate`: DNS messages a second that one pod gets through to the resolver.
     `deny_response`: what pods are told of what their egress policy drops.
     """
 
@@ -40,10 +41,12 @@ class Compiler:
         grants: Grants,
         *,
         proxy_port: int = constants.PROXY_PORT,
+        query_rate: int = constants.QUERY_RATE,
         deny_response: DenyResponse = "none",
     ) -> None:
         self._grants = grants
         self._proxy_port = proxy_port
+        self._query_rate = query_rate
         self._maker = PartMaker(grants, deny_response)
         self._parts: dict[str, Part] = {}
         self._chains: Shared[ChainSpec] = Shared()
@@ -153,6 +156,7 @@ class Compiler:
                 rules.SELF, "ipv4_addr . ipv4_addr", (f"{one.address} . {one.address}" for one in placed)
             ),
             _PORTED,
+            base.query_rates(self._query_rate),
             sets.kept(base.POD_INTERFACES, "ifname", pods),
             sets.kept(base.KNOWN_INTERFACES, "ifname", known),
             sets.kept(base.ENFORCED, pairs, (one.key for one in placed if one.egress or one.ingress)),
@@ -167,7 +171,8 @@ class Compiler:
         unplaced = base.Unplaced(
             egress=any(place.egress for place in waiting), ingress=any(place.ingress for place in waiting)
         )
-        return {chain.name: chain for chain in base.base_chains(self._proxy_port, unplaced)}
+        chains = base.base_chains(self._proxy_port, self._query_rate, unplaced)
+        return {chain.name: chain for chain in chains}
 
     def _links(self) -> dict[str, ChainSpec]:
         return {link.name: link for part in self._parts.values() for link in part.links.values()}

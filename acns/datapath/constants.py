@@ -22,6 +22,10 @@ RULE_PREF = 9
 PROXY_ADDRESS = "127.0.0.1"
 PROXY_PORT = 10053
 
+QUERY_RATE = 20_000
+"""DNS messages a second that one pod gets through to the resolver; above the resolver's own limit, so that a
+pod hears of its excess first."""
+
 EGRESS_GRANT_MASK = 0x0000_FFFF
 INGRESS_GRANT_MASK = 0xFFFF_0000
 

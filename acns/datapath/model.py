@@ -20,6 +20,7 @@ class Content(Enum):
     FIXED = "fixed"  # its name is a digest of its elements: never changed, only made and removed
     KEPT = "kept"  # the ruleset says; transactions bring the difference
     LEARNED = "learned"  # the cache says, through `elements`; transactions never touch one that exists
+    COUNTED = "counted"  # rules do, as packets pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class SetSpec:
     elements: frozenset[str] = frozenset()
     flags: str = ""
     comment: str = ""
+    options: str = ""  # what else nft wants to be told, as it has it
     timeouts_s: Mapping[str, float] = field(default_factory=dict)  # LEARNED only: elements at creation
 
 

@@ -71,6 +71,8 @@ def _new_set(spec: SetSpec) -> str:
     parts = [f"type {spec.type};"]
     if spec.flags:
         parts.append(f"flags {spec.flags};")
+    if spec.options:
+        parts.append(spec.options)
     if spec.comment:
         parts.append(f'comment "{spec.comment}";')
     elements = _with_timeouts(spec.timeouts_s) if spec.content is Content.LEARNED else sorted(spec.elements)

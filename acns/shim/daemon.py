@@ -169,7 +169,12 @@ def _parts(
     ledger = Ledger(state_dir / "ledger.log")
     snapshots = Snapshots(ledger)
     flows = FlowLog(settings.flow_log_file, settings.flow_log, settings.node, ledger)
-    compiler = Compiler(ledger.grants, proxy_port=settings.proxy_port, deny_response=settings.deny_response)
+    compiler = Compiler(
+        ledger.grants,
+        proxy_port=settings.proxy_port,
+        query_rate=settings.max_queries_per_second_per_pod,
+        deny_response=settings.deny_response,
+    )
     return Parts(
         kernel=kernel,
         planner=Planner(Resolver(settings.node, Enforcement(settings.enforcement)), compiler),

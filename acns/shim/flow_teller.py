@@ -34,6 +34,7 @@ _COUNTERS: Final = {
     "ipv6": DropReason.UNSUPPORTED_L3_PROTOCOL,
     "unjudged": DropReason.NO_CONFIGURATION_AVAILABLE_TO_PERFORM_POLICY_DECISION,
     "unproxied": DropReason.SOCKET_LOOKUP_FAILED,
+    "flooded": DropReason.DROP_RATE_LIMITED,
     "resolver_port": DropReason.POLICY_DENY,
     "loopback": DropReason.POLICY_DENY,
     "midstream": DropReason.UNKNOWN_CONNECTION_TRACKING_STATE,

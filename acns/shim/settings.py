@@ -42,6 +42,10 @@ class ShimSettings:
     proxy_port: int = 10053
     """Port on 127.0.0.1 where the resolver takes redirected DNS."""
 
+    max_queries_per_second_per_pod: int = 20_000
+    """DNS messages (datagrams, new TCP connections) of one pod let through to the resolver; the rest is
+    dropped in the kernel, counted. The resolver's own limit, which answers, should be below it."""
+
     fqdn_gc_interval_s: float = 60.0
     """Seconds between collections of expired addresses (Cilium: one minute)."""
 
@@ -78,3 +82,5 @@ class ShimSettings:
     def __post_init__(self) -> None:
         if self.tcp_listen:
             address.check_tcp(self.tcp_listen)
+        if self.max_queries_per_second_per_pod < 1:
+            raise ValueError("max_queries_per_second_per_pod must be at least 1")

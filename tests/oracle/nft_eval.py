@@ -184,7 +184,8 @@ _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("icmp-type", r"icmp type (\d+)"),
     ("icmpv6", r"icmpv6 type \{[^}]*\}"),
     ("ip6", r"ip6 daddr \{[^}]*\}"),
-    ("tcp-flags", r"tcp flags & \(fin \| syn \| rst \| ack\) != syn"),
+    ("tcp-flags", r"tcp flags & \(fin \| syn \| rst \| ack\) (!=|==) syn"),
+    ("over-rate", r"update @\w+ \{ ip saddr limit rate over \d+/second burst \d+ packets \}"),
     ("limit", r"limit rate \d+/second burst \d+ packets"),
     ("counter", r"counter name (\w+)"),
     ("log", r'log prefix "[^"]*" group \d+'),
@@ -266,8 +267,8 @@ def _icmp_type(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool
     return state.protocol == "ICMP" and state.dport == int(arguments[0])
 
 
-def _tcp_flags(_: Interpreter, state: State, __: tuple[str, ...]) -> bool:
-    return state.protocol == "TCP" and state.tcp_flags != "syn"
+def _tcp_flags(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
+    return state.protocol == "TCP" and (state.tcp_flags == "syn") is (arguments[0] == "==")
 
 
 _MATCHES: dict[str, Callable[[Interpreter, State, tuple[str, ...]], bool]] = {
@@ -284,6 +285,7 @@ _MATCHES: dict[str, Callable[[Interpreter, State, tuple[str, ...]], bool]] = {
     "icmp-type": _icmp_type,
     "tcp-flags": _tcp_flags,
     "limit": lambda *_: True,
+    "over-rate": lambda *_: False,
 }  # What asks for IPv6 stands behind `meta nfproto ipv6` and is never reached.
 
 _CHANGES: dict[str, Callable[[State, tuple[str, ...]], State]] = {

@@ -256,13 +256,17 @@ class World:
         b: model.DirectionPolicy = FREE,
         to_b: model.DirectionPolicy = FREE,
         dns: tuple[model.DNSAllow, ...] = (),
+        dns_b: tuple[model.DNSAllow, ...] = (),
     ) -> model.NodePolicy:
         """Egress of pod a, ingress to it, and the same for pod b."""
         pod_a = model.Endpoint("ns", "a", IPv4Address(POD_A), frozenset())
         pod_b = model.Endpoint("ns", "b", IPv4Address(POD_B), frozenset())
         return model.NodePolicy(
             node="node",
-            endpoints=(model.EndpointPolicy(pod_a, a, to_a, dns), model.EndpointPolicy(pod_b, b, to_b)),
+            endpoints=(
+                model.EndpointPolicy(pod_a, a, to_a, dns),
+                model.EndpointPolicy(pod_b, b, to_b, dns_b),
+            ),
             cluster_addresses=frozenset(map(IPv4Address, (POD_A, POD_B, REMOTE_POD, NODE))),
             service_addresses=frozenset(map(IPv4Address, (CLUSTER_IP, HAIRPIN_IP))),
             node_addresses=frozenset({IPv4Address(NODE)}),
