@@ -13,27 +13,50 @@ def framed(message: bytes) -> bytes:
 
 
 class Frames:
-    """Bytes in, whole messages out. Holds what was fed and not yet taken."""
+    """Bytes in, whole messages out. Holds what was fed and not yet taken.
 
-    __slots__ = ("_buffer",)
+    What comes in whole frames is cut where it lies. Of an incomplete frame each byte is copied twice, in
+    however many pieces it comes: a peer that sends byte by byte pays more than we do.
+    """
+
+    __slots__ = ("_at", "_missing", "_part", "_whole")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._whole = b""
+        self._at = 0  # what of it is taken
+        self._part = bytearray()
+        self._missing = 0  # how long `_part` has to be before there is anything to take
 
     def feed(self, data: bytes) -> None:
-        self._buffer += data
+        if self._missing:
+            self._part += data
+            if len(self._part) < self._missing:
+                return
+            data, self._missing = bytes(self._part), 0
+            self._part.clear()
+        elif self._at < len(self._whole):
+            data = self._whole[self._at :] + data
+        self._whole, self._at = data, 0
 
     def take(self) -> bytes | None:
         """The next whole message; None while it is incomplete. An empty frame gives an empty message."""
-        if len(self._buffer) < LENGTH_BYTES:
+        whole, start = self._whole, self._at + LENGTH_BYTES
+        if start > len(whole):
+            self._wait_for(LENGTH_BYTES)
             return None
-        end = LENGTH_BYTES + int.from_bytes(self._buffer[:LENGTH_BYTES])
-        if len(self._buffer) < end:
+        end = start + (whole[start - 2] << 8 | whole[start - 1])
+        if end > len(whole):
+            self._wait_for(end - self._at)
             return None
-        message = bytes(self._buffer[LENGTH_BYTES:end])
-        del self._buffer[:end]
-        return message
+        self._at = end
+        return whole[start:end]
+
+    def _wait_for(self, length: int) -> None:
+        if self._at < len(self._whole):
+            self._part += self._whole[self._at :]
+            self._missing = length
+        self._whole, self._at = b"", 0
 
     def __len__(self) -> int:
         """Bytes held."""
-        return len(self._buffer)
+        return len(self._whole) - self._at + len(self._part)

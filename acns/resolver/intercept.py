@@ -25,10 +25,12 @@ from acns.errors import EnvironmentFault
 IP_TRANSPARENT: Final = 19
 IP_RECVORIGDSTADDR: Final = 20
 IP_ORIGDSTADDR: Final = 20
+SO_MEMINFO: Final = 55  # asm-generic/socket.h
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
 MAX_MESSAGE_BYTES: Final = 65_535
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
+_MEMORY: Final = struct.Struct("=II")  # octets held for reading, and how many may be (linux/sock_diag.h)
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")  # the family is in host order, and known
 
 Address = tuple[str, int]
@@ -57,6 +59,12 @@ def open_tcp(port: int, *, backlog: int = 1024) -> socket.socket:
         listener.bind((PROXY_ADDRESS, port))
         listener.listen(backlog)
         return listener
+
+
+def is_filling(listener: socket.socket) -> bool:
+    """Whether half of the receive buffer is taken: packets come faster than they are read."""
+    held, room = _MEMORY.unpack_from(listener.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64))
+    return bool(held > room >> 1)
 
 
 def receive(listener: socket.socket) -> tuple[bytes, Address, Server] | None:

@@ -40,6 +40,13 @@ class ResolverMetrics:
             registry=registry,
             known=(("unknown_id",), ("wrong_server",), ("malformed",)),
         )
+        self.over_budget = Tally(
+            "acns_dns_over_budget",
+            "Queries and connections past a pod's budget, by transport and kind of budget.",
+            ("transport", "kind"),
+            registry=registry,
+            known=tuple((one, kind) for one in (UDP, TCP) for kind in ("rate", "in_flight")),
+        )
         self.tcp_refused = Tally(
             "acns_dns_tcp_refused",
             "TCP connections closed at once, or at what cannot be a query, by reason.",

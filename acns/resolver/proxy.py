@@ -17,7 +17,9 @@ from acns.resolver.budget import Budget
 from acns.resolver.commits import Commits
 from acns.resolver.flight import Flight
 from acns.resolver.metrics import TCP, UDP, ResolverMetrics
+from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.query import Asked, Context, Query, Reply
+from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
 from acns.telemetry.journal import Event, Journal
 
@@ -37,6 +39,8 @@ class Proxy:
     ) -> None:
         self.metrics = metrics
         self.journal = journal
+        self.rates = Rates(settings.max_queries_per_second_per_pod)
+        self.overload = Overload(settings.over_budget, metrics, journal)
         self._link = link
         self._context = Context(
             link=link,
@@ -69,6 +73,13 @@ class Proxy:
             self._note_refused(verdict, asked)
         reply(verdict.packet if isinstance(verdict, gate.Reply) else None)
 
+    def over_rate(self, packet: bytes, pod: str, transport: str) -> bytes | None:
+        """What a message gets for which `rates` has no room: no answer where even that would be too much."""
+        pressed = self.rates.pressed
+        self.overload.note(pod, transport, Budgeted.PRESSED if pressed else Budgeted.RATE)
+        self.metrics.queries.add(transport, "over-budget")
+        return None if pressed else self.overload.reply(packet, transport)
+
     def _take_on(
         self, verdict: gate.Forward, asked: Asked, forward: Callable[[Flight], None], reply: Reply
     ) -> None:
@@ -80,7 +91,8 @@ class Proxy:
         if taken:
             forward(query)
         else:
-            reply(message.reply_with_rcode(asked.packet, message.RCODE_SERVFAIL))
+            self.overload.note(socket.inet_ntoa(asked.source), asked.transport, Budgeted.IN_FLIGHT)
+            reply(self.overload.reply(asked.packet, asked.transport))
 
     def _note_refused(self, verdict: gate.Drop | gate.Reply, asked: Asked) -> None:
         try:

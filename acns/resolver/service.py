@@ -120,7 +120,7 @@ class Service:
         await self.link.has_table.wait()
         upstream = UDPUpstream(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
         replies = ReplySockets(self.settings.reply_sockets)
-        tcp = TCPClients(self.settings, self.proxy.receive, self.metrics)
+        tcp = TCPClients(self.settings, self.proxy)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(upstream.close)
             cleanup.callback(replies.close)

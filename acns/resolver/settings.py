@@ -43,6 +43,13 @@ class ResolverSettings:
     max_in_flight_per_endpoint: int = 2_048
     """The same for one endpoint, so that a flood from one pod leaves room for the others."""
 
+    max_queries_per_second_per_pod: int = 15_000
+    """Messages a second from one pod address, denied and malformed ones too; the kernel drops what is past
+    the shim's setting of this name, which should be above. The real service warns at 1,000."""
+
+    over_budget: Literal["servfail", "tc"] = "servfail"
+    """What a query past a budget gets over UDP: SERVFAIL, or TC, with which the client comes by TCP."""
+
     max_tcp_connections: int = 2_048
     """TCP connections of pods at once; past it new ones are closed. Each may take two descriptors."""
 

@@ -2,8 +2,12 @@
 
 A connection may pipeline queries and gets the answers in the order in which they come (RFC 7766). What a pod
 can make us hold is bounded: connections in all and per pod, queries in flight per connection (past that it is
-not read), the time without a complete query, the time without reading its answers. A pod that has closed its
-half still gets its answers.
+not read), answers it does not read (past that neither it nor its server is), the time without a complete
+query, the time without reading its answers. A pod past its rate is read more slowly, and refused nothing.
+A pod that has closed its half still gets its answers.
+
+What comes in one piece is worked on together, a burst at a time, and what that makes to send leaves in one
+piece on either side.
 """
 
 from __future__ import annotations
@@ -11,158 +15,247 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from acns.dns import wire
+from acns.resolver import keepalive
 from acns.resolver.budget import Budget
 from acns.resolver.flight import Flight
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import Server
 from acns.resolver.metrics import TCP, ResolverMetrics
+from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.query import Asked, Reply
+from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
-from acns.resolver.tcp_upstream import TCPUpstream
+from acns.resolver.stream import Stream
+from acns.resolver.tcp_upstream import Idle, TCPUpstream
 
-BURST: Final = 16  # queries taken from one connection before others get their turn
+BURST: Final = 32  # queries taken from one connection, and connections accepted, before others get their turn
+SWEEP_INTERVAL_S: Final = 0.1
+SHORTEST_PAUSE_S: Final = 0.01
+NO_DESCRIPTORS_PAUSE_S: Final = 0.1
 
-Receiver = Callable[[Asked, Callable[[Flight], None], Reply], None]
+
+class Gate(Protocol):
+    """Where queries go, and what they are measured by."""
+
+    metrics: ResolverMetrics
+    rates: Rates
+    overload: Overload
+
+    def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None: ...
 
 
 class TCPClients:
     """All TCP connections of pods."""
 
-    def __init__(self, settings: ResolverSettings, receive: Receiver, metrics: ResolverMetrics) -> None:
+    def __init__(self, settings: ResolverSettings, gate: Gate) -> None:
         self.settings = settings
-        self.receive = receive
-        self.metrics = metrics
+        self.gate = gate
         self.budget = Budget(settings.max_tcp_connections, settings.max_tcp_connections_per_pod)
         self.connections: set[TCPClient] = set()
-        self._server: asyncio.Server | None = None
+        self.idle = Idle()
+        self.loop = asyncio.get_running_loop()
+        self._listener: socket.socket | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def serve(self, listener: socket.socket) -> None:
         """Accept from `listener`, which is ours from now on."""
-        own = listener.getsockname()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: TCPClient(self, own), sock=listener, backlog=1024)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
+        self._listener = listener
+        self._accept_on(listener)
 
     def stop_accepting(self) -> None:
-        if self._server:
-            self._server.close()
-            self._server = None
+        if self._listener:
+            self.loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     def close(self) -> None:
         self.stop_accepting()
+        if self._sweeper:
+            self._sweeper.cancel()
         for connection in list(self.connections):
-            connection.transport.abort()
+            connection.end()
+        self.idle.close()
+
+    def forget(self, connection: TCPClient) -> None:
+        """It has come to its end."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.budget.give(connection.pod)
+
+    # --- new ones -------------------------------------------------------------------------------------
+
+    def _accept_on(self, listener: socket.socket) -> None:
+        if listener is self._listener:
+            self.loop.add_reader(listener, self._acceptable, listener)
+
+    def _acceptable(self, listener: socket.socket) -> None:
+        own = listener.getsockname()
+        for _ in range(BURST):
+            try:
+                made, peer = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # gone before it was accepted
+            except OSError:  # no descriptors, no memory: it would be ready again at once
+                self.gate.metrics.tcp_refused.add("descriptors")
+                self.loop.remove_reader(listener)
+                self.loop.call_later(NO_DESCRIPTORS_PAUSE_S, self._accept_on, listener)
+                return
+            self._accepted(made, peer[0], own)
+
+    def _accepted(self, made: socket.socket, pod: str, own: tuple[str, int]) -> None:
+        server = made.getsockname()
+        if server == own:
+            self._refuse(made, "direct")  # not redirected
+        elif not self.budget.take(pod):
+            self.gate.overload.note(pod, TCP, Budgeted.CONNECTIONS)
+            self._refuse(made, "limit")
+        else:
+            made.setblocking(False)
+            self.connections.add(TCPClient(self, made, pod, (socket.inet_aton(server[0]), server[1])))
+            if self._sweeper is None:
+                self._sweep_later()
+
+    def _refuse(self, made: socket.socket, reason: str) -> None:
+        self.gate.metrics.tcp_refused.add(reason)
+        Stream(made, _NOBODY, self.loop).reset()
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def _sweep_later(self) -> None:
+        self._sweeper = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """One timer for all connections; none where there are none."""
+        now = self.loop.time()
+        for connection in list(self.connections):
+            connection.sweep(now)
+        self.idle.sweep(now)
+        self._sweeper = None
+        if self.connections or len(self.idle):
+            self._sweep_later()
 
 
-class TCPClient(asyncio.Protocol):
+class TCPClient:
     """One connection. `_in_flight` queries of it wait for an answer."""
 
-    transport: asyncio.Transport
-
-    def __init__(self, clients: TCPClients, own: tuple[str, int]) -> None:
+    def __init__(self, clients: TCPClients, made: socket.socket, pod: str, server: Server) -> None:
+        self.pod = pod
         self._clients = clients
-        self._own = own
-        self._loop = asyncio.get_running_loop()
+        self._gate = clients.gate
+        self._loop = clients.loop
+        self._source = socket.inet_aton(pod)
+        self._server = server
         self._frames = Frames()
+        self._next: bytes | None = None  # taken from the frames, and not yet within the pod's rate
         self._in_flight = 0
-        self._held = False  # the upstream does not drain
-        self._stuck = False  # the pod does not read
+        self._paced = False  # the pod is past its rate
         self._ended = False  # the pod has closed its half
         self._due = False  # `_work` is to be called soon
+        self._working = False  # it flushes when it is through
         self._active_at = self._loop.time()
         self._upstream: TCPUpstream | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._source = b""
+        self._stream = Stream(made, self, self._loop)
+        self._stream.resume()
 
-    # --- the transport's calls ------------------------------------------------------------------------
+    # --- what the stream tells ------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        server = transport.get_extra_info("sockname")
-        peer = transport.get_extra_info("peername")
-        # A peer may be gone before it is accepted; one that dialled our own port was not redirected.
-        reason = "gone" if peer is None or server is None else "direct" if server == self._own else ""
-        if not reason and not self._clients.budget.take(peer[0]):
-            reason = "limit"
-        if reason:
-            self._clients.metrics.tcp_refused.add(reason)
-            transport.abort()
-            return
-        self._peer = peer[0]
-        self._source = socket.inet_aton(peer[0])
-        self._server: Server = (socket.inet_aton(server[0]), server[1])
-        self._clients.connections.add(self)
-        self._arm(self._idle_limit_s)
-
-    def data_received(self, data: bytes) -> None:
+    def received(self, stream: Stream, data: bytes) -> None:
         self._frames.feed(data)
         self._work()
 
-    def eof_received(self) -> bool:
+    def ended(self, stream: Stream) -> None:
         self._ended = True
         self._work()
-        return True  # keep the other half for what is still to be answered
 
-    def pause_writing(self) -> None:
-        self._stuck = True
+    def drained(self, stream: Stream) -> None:
         self._active_at = self._loop.time()
         self._work()
 
-    def resume_writing(self) -> None:
-        self._stuck = False
-        self._work()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._timer:
-            self._timer.cancel()
-        if self._upstream:
-            self._upstream.close()
-        if self in self._clients.connections:
-            self._clients.connections.discard(self)
-            self._clients.budget.give(self._peer)
+    def lost(self, stream: Stream, reason: str) -> None:
+        self.end()
 
     # --- work -----------------------------------------------------------------------------------------
 
     @property
-    def _idle_limit_s(self) -> float:
-        return self._clients.settings.tcp_idle_timeout_ms / 1000
-
-    @property
     def _full(self) -> bool:
-        return self._held or self._stuck or self._in_flight >= self._clients.settings.max_tcp_pipeline
+        return (
+            self._paced
+            or self._in_flight >= self._clients.settings.max_tcp_pipeline
+            or self._stream.stuck
+            or (self._upstream is not None and self._upstream.stuck)
+        )
 
     def _work(self) -> None:
         """Take queries while there is room; read on, wait or close as that leaves it."""
         self._due = False
-        if self.transport.is_closing() or not self._source:
+        if self._stream.closed:
             return
+        self._working = True
         more = self._take()
+        self._working = False
+        self._flush()
+        if self._stream.closed:
+            return
         if more:
             self._work_soon()
         if more or self._full:
-            self.transport.pause_reading()
-        elif self._ended and not self._in_flight:
-            self.transport.close()
+            self._stream.pause()
+        elif self._ended and not self._in_flight and not self._stream.unsent:
+            self.end()
         elif not self._ended:
-            self.transport.resume_reading()
+            self._stream.resume()
 
     def _take(self) -> bool:
         """A burst of queries, each ended or on its way when this returns; whether there may be more."""
         for _ in range(BURST):
-            if self._full or (packet := self._frames.take()) is None:
+            if self._full or (packet := self._next or self._frames.take()) is None:
                 return False
-            self._active_at = self._loop.time()
-            self._in_flight += 1
-            asked = Asked(packet, self._source, self._server, TCP)
-            self._clients.receive(asked, self._forward, self._reply)
+            now = self._loop.time()
+            if not self._gate.rates.take(self.pod, now):
+                self._pace(packet, now)
+                return False
+            self._next = None
+            self._active_at = now
+            self._ask(packet)
             if not _may_be_query(packet):
-                self._clients.metrics.tcp_refused.add("garbage")
-                self.transport.abort()
+                self._gate.metrics.tcp_refused.add("garbage")
+                self.end(reset=True)
                 return False
         return True
+
+    def _ask(self, packet: bytes) -> None:
+        self._in_flight += 1
+        asked = Asked(packet, self._source, self._server, TCP)
+        forwarded = False
+
+        def forward(flight: Flight) -> None:
+            nonlocal forwarded
+            forwarded = True
+            self._forward(flight)
+
+        def reply(answer: bytes | None) -> None:
+            if answer is not None and not forwarded and keepalive.is_asked(packet):
+                answer = keepalive.with_timeout(answer, self._clients.settings.tcp_idle_timeout_ms)
+            self._reply(answer)
+
+        self._gate.receive(asked, forward, reply)
+
+    def _pace(self, packet: bytes, now: float) -> None:
+        """Leave the pod's queries where they are until it may ask again."""
+        self._next, self._paced = packet, True
+        self._gate.overload.note(self.pod, TCP, Budgeted.RATE)
+        wait_s = max(SHORTEST_PAUSE_S, self._gate.rates.wait_s(self.pod, now))
+        self._loop.call_later(wait_s, self._paced_enough)
+
+    def _paced_enough(self) -> None:
+        self._paced = False
+        self._work()
 
     def _work_soon(self) -> None:
         """Once, however many ask for it: a pod can send 100,000 frames in one piece."""
@@ -172,41 +265,64 @@ class TCPClient(asyncio.Protocol):
 
     def _forward(self, flight: Flight) -> None:
         if self._upstream is None:
-            settings, metrics = self._clients.settings, self._clients.metrics
-            self._upstream = TCPUpstream(
-                self._server, settings.upstream_timeout_ms / 1000, metrics.ignored, self._hold
-            )
+            timeout_s = self._clients.settings.upstream_timeout_ms / 1000
+            ignored = self._gate.metrics.ignored
+            self._upstream = TCPUpstream(self._server, timeout_s, ignored, self._clients.idle, self._work)
         self._upstream.send(flight)
 
     def _reply(self, packet: bytes | None) -> None:
         """One query is done. Called within `_take` too, for what needs no upstream."""
         self._in_flight -= 1
-        if self.transport.is_closing():
+        if self._stream.closed:
             return
         self._active_at = self._loop.time()
         if packet is not None:
-            self.transport.write(framed(packet))
-        self._work_soon()
+            self._stream.write(framed(packet))
+        if not (self._working or (self._upstream and self._upstream.answering)):
+            self._work_soon()
 
-    def _hold(self, hold: bool) -> None:
-        self._held = hold
-        self._work()
+    def _flush(self) -> None:
+        self._stream.flush()
+        if self._upstream and not self._stream.closed:
+            self._upstream.pause(self._stream.stuck)
+            self._upstream.flush()
+
+    def end(self, *, reset: bool = False) -> None:
+        """Close; what is written and not sent is lost."""
+        if not self._stream.closed:
+            self._stream.reset() if reset else self._stream.close()
+        self._clients.forget(self)
+        upstream, self._upstream = self._upstream, None
+        if upstream:
+            upstream.close()
 
     # --- time -----------------------------------------------------------------------------------------
 
-    def _arm(self, delay_s: float) -> None:
-        self._timer = self._loop.call_later(delay_s, self._check_idle)
-
-    def _check_idle(self) -> None:
+    def sweep(self, now: float) -> None:
         """Queries in flight have their own time-outs; a pod that does not read has only this one."""
-        left_s = self._active_at + self._idle_limit_s - self._loop.time()
-        if self._in_flight and not self._stuck:
-            self._arm(self._idle_limit_s)
-        elif left_s > 0:
-            self._arm(left_s)
-        else:
-            self._clients.metrics.tcp_timeouts.add("stuck" if self._stuck else "idle")
-            self.transport.abort() if self._stuck else self.transport.close()
+        if self._upstream:
+            self._upstream.sweep(now)
+        stuck = self._stream.unsent
+        if (self._in_flight and not stuck) or self._stream.closed:
+            return
+        if self._active_at + self._clients.settings.tcp_idle_timeout_ms / 1000 <= now:
+            self._gate.metrics.tcp_timeouts.add("stuck" if stuck else "idle")
+            self.end(reset=stuck)
+
+
+class _Nobody:
+    """Owns connections that are refused."""
+
+    def received(self, stream: Stream, data: bytes) -> None: ...
+
+    def ended(self, stream: Stream) -> None: ...
+
+    def drained(self, stream: Stream) -> None: ...
+
+    def lost(self, stream: Stream, reason: str) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
 
 
 def _may_be_query(packet: bytes) -> bool:

@@ -3,7 +3,10 @@
 Made at the first query, made again when the server has closed it meanwhile (RFC 7766 section 6.2.4: servers
 close idle connections, so a query sent into a closing one is sent once more). Queries are pipelined under
 random IDs, answers may come in any order. Queries are bounded by the pod's connection, which is not read
-while this side does not drain.
+while this side does not drain; and this side is not read while the pod does not read.
+
+A connection has one pod's queries at a time, so that one pod cannot hold up another's and each answer is
+somebody's. When the pod is gone and nothing is left unanswered, another may have it (`Idle`).
 """
 
 from __future__ import annotations
@@ -20,9 +23,13 @@ from acns.dns.message import with_id
 from acns.resolver.flight import ID_BYTES, Flight, restored
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import Server
+from acns.resolver.stream import Stream, errno_name
 from acns.telemetry.metrics import Tally
 
-SWEEP_INTERVAL_S: Final = 0.1
+MAX_IDLE: Final = 64
+MAX_IDLE_S: Final = 2.0
+"""Servers keep connections longer: RFC 7766 section 6.2.3 has "a few seconds" as the least."""
+_IN_PROGRESS: Final = frozenset((0, errno.EINPROGRESS))
 
 
 @dataclass(slots=True)
@@ -33,40 +40,125 @@ class _Waiting:
     """Already sent once into a connection that was closed."""
 
 
+class Idle:
+    """Connections that no pod uses, each to be used again by one, the latest first."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._kept: dict[socket.socket, tuple[Server, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, server: Server, connection: socket.socket) -> None:
+        """Watched: one that the server closes, or says something on, is closed."""
+        if len(self._kept) >= MAX_IDLE:
+            self._drop(next(iter(self._kept)))
+        self._kept[connection] = server, self._loop.time()
+        self._loop.add_reader(connection, self._drop, connection)
+
+    def take(self, server: Server) -> socket.socket | None:
+        for connection, (there, _) in reversed(self._kept.items()):
+            if there == server:
+                self._forget(connection)
+                return connection
+        return None
+
+    def sweep(self, now: float) -> None:
+        """Close those that nobody has wanted for a while."""
+        for connection, (_, since) in list(self._kept.items()):
+            if since + MAX_IDLE_S > now:
+                return
+            self._drop(connection)
+
+    def close(self) -> None:
+        for connection in list(self._kept):
+            self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._forget(connection)
+        connection.close()
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._loop.remove_reader(connection)
+        del self._kept[connection]
+
+
 class TCPUpstream:
-    """One server's connection and the queries waiting on it. `hold(True)` asks for no more for now."""
+    """One server's connection and the queries waiting on it.
+
+    `changed` is called when something has come in, or when there may be room for more (`stuck`).
+    """
 
     def __init__(
-        self, server: Server, timeout_s: float, ignored: Tally, hold: Callable[[bool], None]
+        self, server: Server, timeout_s: float, ignored: Tally, idle: Idle, changed: Callable[[], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._server = server
         self._timeout_s = timeout_s
         self._ignored = ignored
-        self._hold = hold
+        self._idle = idle
+        self._changed = changed
         self._waiting: dict[int, _Waiting] = {}  # by ID, oldest first
-        self._connecting: asyncio.Task[None] | None = None
-        self._connection: _Connection | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._connecting: socket.socket | None = None
+        self._stream: Stream | None = None
+        self._frames = Frames()
+        self._served = False  # the server has answered on this connection
+        self._unanswered = False  # and may yet say something that nobody waits for
+        self._paused = False
+        self.answering = False
+        """`changed` is about to be called."""
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the server reads too little."""
+        return self._stream is not None and self._stream.stuck
 
     def send(self, flight: Flight) -> None:
-        """Send the query, or queue it until there is a connection; `flight` hears of the outcome."""
+        """Queue the query; it leaves with the next `flush`. `flight` hears of the outcome."""
         self._add(_Waiting(flight, self._loop.time() + self._timeout_s))
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def flush(self) -> None:
+        if self._stream:
+            self._stream.flush()
+
+    def pause(self, paused: bool) -> None:
+        """Read no answers for now, as the pod does not."""
+        self._paused = paused
+        if self._stream:
+            self._stream.pause() if paused else self._stream.resume()
+
+    def sweep(self, now: float) -> None:
+        """End what waits too long. All wait equally long, so the first that is not due ends the search."""
+        due = []
+        for identifier, waiting in self._waiting.items():
+            if waiting.deadline > now:
+                break
+            due.append(identifier)
+        for identifier in due:
+            late = self._waiting.pop(identifier, None)
+            if late is None:  # the end of one before it was the end of them all
+                continue
+            self._unanswered = True
+            late.flight.failed("ETIMEDOUT") if self._connecting else late.flight.silent()
+        if self._connecting and due and not self._waiting:
+            self._stop_connecting()
 
     def close(self) -> None:
-        """Close the connection: the pod is gone."""
+        """The pod is gone."""
         abandoned, self._waiting = self._waiting, {}
         for waiting in abandoned.values():
             waiting.flight.abandoned()
-        if self._sweeper:
-            self._sweeper.cancel()
-        if self._connecting:
-            self._connecting.cancel()
-        if self._connection:
-            self._connection.transport.abort()
-            self._connection = None
+        self._stop_connecting()
+        if self._stream is None:
+            return
+        if abandoned or self._unanswered or len(self._frames) or self._stream.unsent or self._paused:
+            self._stream.close()
+        else:
+            self._idle.keep(self._server, self._stream.give_up())
+        self._stream = None
+
+    # --- out ------------------------------------------------------------------------------------------
 
     def _add(self, waiting: _Waiting) -> None:
         kept = waiting.flight.kept_id
@@ -77,32 +169,73 @@ class TCPUpstream:
         while identifier in self._waiting:  # a pod's connection has few queries in flight: this ends soon
             identifier = int.from_bytes(os.urandom(ID_BYTES))
         self._waiting[identifier] = waiting
-        if self._connection:
-            self._write(self._connection, identifier, waiting)
-        elif self._connecting is None:
-            self._connecting = self._loop.create_task(self._connect())
+        if self._stream is None and self._connecting is None and not self._connect():
+            return
+        if self._stream:
+            self._write(self._stream, identifier, waiting)
 
-    def _write(self, connection: _Connection, identifier: int, waiting: _Waiting) -> None:
-        connection.transport.write(framed(with_id(waiting.flight.packet, identifier)))
+    def _write(self, stream: Stream, identifier: int, waiting: _Waiting) -> None:
+        stream.write(framed(with_id(waiting.flight.packet, identifier)))
 
-    async def _connect(self) -> None:
-        host, port = socket.inet_ntoa(self._server[0]), self._server[1]
+    def _connect(self) -> bool:
+        """Have a connection, or begin one; False: that failed, and what waited with it."""
+        kept = self._idle.take(self._server)
+        if kept is not None:
+            self._served = True  # others: it may be closing, then
+            self._start(kept)
+            return True
         try:
-            async with asyncio.timeout(self._timeout_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self._answer, self._lost, self._hold), host, port
-                )
-        except OSError as error:  # TimeoutError is one
-            self._connecting = None
-            self._fail(list(self._waiting), errno.errorcode.get(error.errno or 0, "connect failed"))
-            return
+            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self._fail_all(errno_name(error))
+            return False
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = made.connect_ex((socket.inet_ntoa(self._server[0]), self._server[1]))
+        if code not in _IN_PROGRESS:
+            made.close()
+            self._fail_all(errno.errorcode.get(code, "connect failed"))
+            return False
+        self._connecting = made
+        self._loop.add_writer(made, self._connected, made)
+        return True
+
+    def _connected(self, made: socket.socket) -> None:
+        self._loop.remove_writer(made)
         self._connecting = None
-        if connection.transport.is_closing():
-            self._fail(list(self._waiting), "closed by server")
+        if code := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            made.close()
+            self._fail_all(errno.errorcode.get(code, "connect failed"))
+            self._changed()
             return
-        self._connection = connection
-        for identifier, waiting in list(self._waiting.items()):
-            self._write(connection, identifier, waiting)
+        self._served = False
+        stream = self._start(made)
+        for identifier, waiting in self._waiting.items():
+            self._write(stream, identifier, waiting)
+        stream.flush()
+
+    def _start(self, connection: socket.socket) -> Stream:
+        self._frames, self._unanswered = Frames(), False
+        self._stream = Stream(connection, self, self._loop)
+        if not self._paused:
+            self._stream.resume()
+        return self._stream
+
+    def _stop_connecting(self) -> None:
+        if self._connecting:
+            self._loop.remove_writer(self._connecting)
+            self._connecting.close()
+            self._connecting = None
+
+    # --- in -------------------------------------------------------------------------------------------
+
+    def received(self, stream: Stream, data: bytes) -> None:
+        self.answering = True
+        self._frames.feed(data)
+        while stream is self._stream and (packet := self._frames.take()) is not None:
+            self._served = True
+            self._answer(packet)
+        self.answering = False
+        self._changed()
 
     def _answer(self, packet: bytes) -> None:
         waiting = self._waiting.get(int.from_bytes(packet[:ID_BYTES])) if len(packet) >= ID_BYTES else None
@@ -111,64 +244,31 @@ class TCPUpstream:
         elif waiting.flight.answered(restored(packet, waiting.flight.packet)):
             self._waiting.pop(int.from_bytes(packet[:ID_BYTES]), None)
 
-    def _lost(self, connection: _Connection) -> None:
+    def drained(self, stream: Stream) -> None:
+        self._changed()
+
+    def ended(self, stream: Stream) -> None:
+        """A server that closes its half has said all that it will."""
+        stream.close()
+        self.lost(stream, "closed by server")
+
+    def lost(self, stream: Stream, reason: str) -> None:
         """The server closed. What it did not answer goes once more, if it had served us before."""
-        if connection is not self._connection:
+        if stream is not self._stream:
             return
-        self._connection = None
+        self._stream = None
         unanswered, self._waiting = self._waiting, {}
+        served, self._served = self._served, False
         for waiting in unanswered.values():
-            if connection.answers and not waiting.again:
+            if served and not waiting.again:
                 waiting.again = True
                 self._add(waiting)
             else:
                 waiting.flight.failed("closed by server")
-        self._hold(False)
+        self.flush()
+        self._changed()
 
-    def _fail(self, identifiers: list[int], reason: str) -> None:
-        for identifier in identifiers:
-            if waiting := self._waiting.pop(identifier, None):
-                waiting.flight.failed(reason)
-
-    def _sweep(self) -> None:
-        now = self._loop.time()
-        for identifier in [key for key, waiting in self._waiting.items() if waiting.deadline <= now]:
-            self._waiting.pop(identifier).flight.silent()
-        self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep) if self._waiting else None
-
-
-class _Connection(asyncio.Protocol):
-    """The transport's side: bytes to answers, pauses to `hold`."""
-
-    transport: asyncio.Transport
-
-    def __init__(
-        self,
-        answer: Callable[[bytes], None],
-        lost: Callable[[_Connection], None],
-        hold: Callable[[bool], None],
-    ) -> None:
-        self._answer = answer
-        self._lost = lost
-        self._hold = hold
-        self._frames = Frames()
-        self.answers = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._frames.feed(data)
-        while (packet := self._frames.take()) is not None:
-            self.answers += 1
-            self._answer(packet)
-
-    def pause_writing(self) -> None:
-        self._hold(True)
-
-    def resume_writing(self) -> None:
-        self._hold(False)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._lost(self)
+    def _fail_all(self, reason: str) -> None:
+        failed, self._waiting = self._waiting, {}
+        for waiting in failed.values():
+            waiting.flight.failed(reason)

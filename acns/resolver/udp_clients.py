@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import time
 from typing import Final
 
 from acns.resolver import intercept
@@ -29,6 +30,7 @@ class UDPClients:
         self._proxy = proxy
         self._upstream = upstream
         self._replies = replies
+        self._rates = proxy.rates
 
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._listener, self._readable)
@@ -40,6 +42,7 @@ class UDPClients:
             self._listener.close()
 
     def _readable(self) -> None:
+        self._rates.pressed = intercept.is_filling(self._listener)
         for _ in range(BURST):
             try:
                 received = intercept.receive(self._listener)
@@ -56,6 +59,9 @@ class UDPClients:
             if answer is not None:
                 self._send(server, answer, source)
 
+        if not self._rates.take(source[0], time.monotonic()):
+            reply(self._proxy.over_rate(packet, source[0], UDP))
+            return
         asked = Asked(packet, socket.inet_aton(source[0]), server, UDP)
         self._proxy.receive(asked, self._upstream.send, reply)
 

@@ -32,6 +32,7 @@ class Event(StrEnum):
     DNS_QUERY = "dns.query"  # endpoint, source, server, transport, name, type, verdict, rcode, reason
     DNS_ANSWER = "dns.answer"  # endpoint, source, server, transport, name, rcode, addresses, ttl, outcome
     DNS_IGNORED = "dns.ignored"  # server, transport, reason: an answer that does not count
+    OVER_BUDGET = "dns.over-budget"  # source, transport, kind, count: since the last such line of this pod
     MAPPING_SENT = "mapping.sent"  # name, addresses, ttl, endpoint, outcome, took_ms
     MAPPING_QUEUED = "mapping.queued"  # name, addresses, ttl, why
     MAPPING_REPLAYED = "mapping.replayed"  # name, addresses, ttl, outcome

@@ -40,6 +40,7 @@ POD, SERVER, OTHER_SERVER, GONE_SERVER = "10.244.0.5", "10.96.0.10", "10.96.0.11
 PORT = 10053
 ENDPOINT, POD_IDENTITY, DNS_IDENTITY = 7, 4321, 999
 WAIT_S = 5.0
+START_S = 30.0  # a process reads its imports, on a machine that may have other things to do
 QUIET_S = 0.15  # how long nothing must come where nothing may come
 
 RULES = f"""
@@ -274,7 +275,7 @@ class Resolver:
             connection.close()
 
     def wait_ready(self) -> None:
-        until(lambda: self.get("/readyz")[0] == 200, f"ready; log:\n{self.log_file.read_text()}")
+        until(lambda: self.get("/readyz")[0] == 200, f"ready; log:\n{self.log_file.read_text()}", START_S)
 
     def metric(self, line_start: str) -> float:
         lines = [line for line in self.get("/metrics")[1].splitlines() if line.startswith(line_start)]

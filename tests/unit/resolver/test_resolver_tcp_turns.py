@@ -3,74 +3,119 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import socket
 from collections.abc import Callable
 
 from acns.dns import message
 from acns.resolver import tcp_clients
 from acns.resolver.framing import framed
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.overload import Overload
 from acns.resolver.query import Asked
+from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
 from acns.resolver.tcp_clients import TCPClient, TCPClients
+from acns.telemetry.journal import Journal
 
 QUERY = bytes.fromhex("0007 0100 0001 0000 0000 0000 0161 00 0001 0001")
+WAIT_S = 10.0
 
 
-class Cable(asyncio.Transport):
-    """A transport that leads nowhere."""
+class RefusingGate:
+    """Refuses all, and keeps what it was asked."""
 
-    def __init__(self) -> None:
-        super().__init__({"sockname": ("10.96.0.10", 53), "peername": ("10.244.0.2", 4242)})
-        self.reading = True
-        self.aborted = False
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def write(self, data: object) -> None:
-        pass
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def pause_reading(self) -> None:
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        self.reading = True
-
-
-class Connection:
-    """A pod's connection; `asked` is what reached the gate, which refuses it all."""
-
-    def __init__(self) -> None:
+    def __init__(self, per_second: int) -> None:
+        self.metrics = ResolverMetrics()
+        self.rates = Rates(per_second)
+        self.overload = Overload("servfail", self.metrics, Journal("", "resolver"))
         self.asked: list[bytes] = []
-        self.cable = Cable()
-        clients = TCPClients(ResolverSettings(), self.receive, ResolverMetrics())
-        self.client = TCPClient(clients, ("127.0.0.1", 10053))
-        self.client.connection_made(self.cable)
 
     def receive(self, asked: Asked, forward: object, reply: Callable[[bytes | None], None]) -> None:
         self.asked.append(asked.packet)
         reply(message.reply_with_rcode(asked.packet, 5) if asked.packet == QUERY else None)
 
 
-async def test_a_thousand_queries_in_one_piece_are_taken_a_burst_at_a_time_and_not_read_past() -> None:
+class Connection:
+    """A pod's connection, and the pod's end of it."""
+
+    def __init__(self, per_second: int = 1_000_000) -> None:
+        self.gate = RefusingGate(per_second)
+        self.clients = TCPClients(ResolverSettings(), self.gate)
+        ours, self.pod = socket.socketpair()
+        ours.setblocking(False)
+        self.pod.setblocking(False)
+        self.client = TCPClient(self.clients, ours, "10.244.0.2", (b"\x0a\x60\0\x0a", 53))
+
+    async def received(self, count: int) -> bytes:
+        """So many bytes at the pod."""
+        data = b""
+        async with asyncio.timeout(WAIT_S):
+            while len(data) < count:
+                data += await asyncio.get_running_loop().sock_recv(self.pod, count - len(data))
+        return data
+
+    def end(self) -> None:
+        self.client.end()
+        self.pod.close()
+
+
+async def test_a_thousand_queries_in_one_piece_are_taken_a_burst_at_a_time() -> None:
     connection = Connection()
-    connection.client.data_received(framed(QUERY) * 1000)
-    taken = [len(connection.asked)]
-    assert not connection.cable.reading
-    while not connection.cable.reading:
-        await asyncio.sleep(0)
-        taken.append(len(connection.asked))
-    assert taken[-1] == 1000
-    assert all(after - before <= tcp_clients.BURST for before, after in zip([0, *taken], taken, strict=False))
+    connection.pod.send(framed(QUERY) * 1000)
+    taken = [0]
+    async with asyncio.timeout(WAIT_S):
+        while taken[-1] < 1000:
+            await asyncio.sleep(0)
+            taken.append(len(connection.gate.asked))
+    assert all(after - before <= tcp_clients.BURST for before, after in itertools.pairwise(taken))
+    connection.end()
+
+
+async def test_what_one_burst_is_answered_leaves_in_one_piece() -> None:
+    connection = Connection()
+    connection.pod.send(framed(QUERY) * tcp_clients.BURST)
+    data = await asyncio.get_running_loop().sock_recv(connection.pod, 65_536)
+    assert len(data) == tcp_clients.BURST * len(framed(QUERY))
+    connection.end()
 
 
 async def test_a_connection_out_of_step_is_closed_at_its_first_wrong_frame() -> None:
     for wrong in (b"", QUERY[:11], QUERY[:2] + b"\x81" + QUERY[3:]):
         connection = Connection()
-        connection.client.data_received(framed(QUERY) + framed(wrong) * 100)
-        assert connection.cable.aborted
-        await asyncio.sleep(0)
-        assert connection.asked == [QUERY, wrong]
+        connection.pod.send(framed(QUERY) + framed(wrong) * 100)
+        data = b"."
+        async with asyncio.timeout(WAIT_S):
+            while data:
+                try:
+                    data = await asyncio.get_running_loop().sock_recv(connection.pod, 65_536)
+                except ConnectionResetError:
+                    break
+        assert connection.gate.asked == [QUERY, wrong]
+        connection.end()
+
+
+async def test_a_pod_past_its_rate_is_read_more_slowly_and_refused_nothing() -> None:
+    connection = Connection(per_second=400)
+    connection.pod.send(framed(QUERY) * 150)  # a hundred and one of them at once
+    await connection.received(101 * len(framed(QUERY)))
+    assert len(connection.gate.asked) < 150
+    assert connection.gate.metrics.over_budget.count("tcp", "rate") >= 1
+    await connection.received(49 * len(framed(QUERY)))
+    connection.end()
+
+
+async def test_answers_that_are_not_read_are_held_to_a_bound_and_all_come_when_they_are() -> None:
+    connection = Connection()
+    connection.pod.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    loop, queries = asyncio.get_running_loop(), 60_000
+    sending = asyncio.ensure_future(loop.sock_sendall(connection.pod, framed(QUERY) * queries))
+    seen = -1
+    while seen != len(connection.gate.asked):  # until it stands still
+        seen = len(connection.gate.asked)
+        await asyncio.sleep(0.1)
+    assert 0 < seen < queries
+    await connection.received(queries * len(framed(QUERY)))
+    await sending
+    assert len(connection.gate.asked) == queries
+    connection.end()

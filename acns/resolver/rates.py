@@ -1,0 +1,55 @@
+"""How many queries a second each pod may ask: a token bucket a pod, kept as one number.
+
+The number is the time by which what the pod has asked is paid for, at its rate (the generic cell rate
+algorithm). A pod that is quiet owes nothing and is forgotten; one may be ahead of its rate by a quarter of a
+second's queries. Every message counts, also those that the gate refuses: they cost as much to read.
+
+While the resolver cannot keep up (`pressed`), everybody's rate is a fraction of it: that leaves pods that ask
+at a usual pace alone, and takes from those who ask most, whatever the machine can do.
+
+Time is an argument, in seconds of a clock that never steps back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BURST_S: Final = 0.25
+PRESSED: Final = 16
+"""The rate's divisor while pressed: of the default rate that leaves about what the real service warns at."""
+MANY_PODS: Final = 4_096
+
+
+class Rates:
+    """The buckets. A pod is known by its address, as text."""
+
+    def __init__(self, per_second: int) -> None:
+        self.pressed = False
+        self._interval_s = 1 / per_second
+        self._due: dict[str, float] = {}
+        self._room = MANY_PODS
+
+    def take(self, pod: str, now: float) -> bool:
+        """Whether the pod may ask now; that is then counted."""
+        due = self._due.get(pod)
+        if due is None:
+            self._make_room(now)
+        if due is None or due < now:
+            due = now
+        elif due > now + BURST_S:
+            return False
+        self._due[pod] = due + (self._interval_s * PRESSED if self.pressed else self._interval_s)
+        return True
+
+    def wait_s(self, pod: str, now: float) -> float:
+        """How long until `take` would say yes."""
+        return max(0.0, self._due.get(pod, 0.0) - now - BURST_S)
+
+    def __len__(self) -> int:
+        """Pods remembered."""
+        return len(self._due)
+
+    def _make_room(self, now: float) -> None:
+        if len(self._due) >= self._room:
+            self._due = {pod: due for pod, due in self._due.items() if due > now}
+            self._room = max(MANY_PODS, 2 * len(self._due))

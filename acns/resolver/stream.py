@@ -1,0 +1,164 @@
+"""A TCP socket on the event loop: read once per turn, written once for all that a turn brought.
+
+No asyncio transport: it sends each message by itself, and costs as much again as the query does. What is
+kept true: nothing is written after the end was said; what a peer that does not read makes us hold is known
+(`unsent`), so that its owner can stop making more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+from typing import Final, Protocol
+
+READ_BYTES: Final = 65_536
+HIGH_BYTES: Final = 65_536
+"""A peer that leaves more than this unread is stuck."""
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+
+
+class Owner(Protocol):
+    """Who a stream tells. None of these may raise."""
+
+    def received(self, stream: Stream, data: bytes) -> None: ...
+
+    def ended(self, stream: Stream) -> None:
+        """The peer has closed its half; it may still read."""
+
+    def drained(self, stream: Stream) -> None:
+        """All that was unsent is sent, where some was."""
+
+    def lost(self, stream: Stream, reason: str) -> None:
+        """The stream is closed by an error; an errno's name."""
+
+
+class Stream:
+    """One connected socket, its own from now on. It does not read before `resume`."""
+
+    __slots__ = ("_fd", "_loop", "_out", "_owner", "_reading", "_socket", "_unsent")
+
+    def __init__(self, connected: socket.socket, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self._socket = connected
+        self._fd = connected.fileno()
+        self._owner = owner
+        self._loop = loop
+        self._reading = False
+        self._out: list[bytes] = []  # for the next flush
+        self._unsent = b""  # what the last one left over; we are told when more may go
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the peer reads too little. Without what is not flushed: that may still go at once."""
+        return len(self._unsent) > HIGH_BYTES
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._unsent or self._out)
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Goes with the next `flush`."""
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Send what was written, in one piece."""
+        if not self._out or self._fd < 0:
+            return
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        if self._unsent:
+            self._unsent += data
+        else:
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._fail(error)
+            return
+        if sent < len(data):
+            if not self._unsent:
+                self._loop.add_writer(self._fd, self._writable)
+            self._unsent = data[sent:]
+        elif self._unsent:
+            self._unsent = b""
+            self._loop.remove_writer(self._fd)
+
+    def _writable(self) -> None:
+        self._send(self._unsent)
+        if self._unsent or self._fd < 0:
+            return
+        self._owner.drained(self)
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    def resume(self) -> None:
+        if not self._reading and self._fd >= 0:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._readable)
+
+    def pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if data:
+            self._owner.received(self, data)
+        else:
+            self.pause()
+            self._owner.ended(self)
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Close so that the kernel forgets it at once, and the peer is told."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.close()
+
+    def close(self) -> None:
+        """Close: what the kernel has taken is still sent. The owner hears no more."""
+        if self._fd < 0:
+            return
+        self.pause()
+        if self._unsent:
+            self._loop.remove_writer(self._fd)
+        self._out.clear()
+        self._unsent = b""
+        self._fd = -1
+        self._socket.close()
+
+    def give_up(self) -> socket.socket:
+        """The socket, for another owner: nothing of it is unsent or was read."""
+        self.pause()
+        self._fd = -1
+        return self._socket
+
+    def _fail(self, error: OSError) -> None:
+        self.close()
+        self._owner.lost(self, errno_name(error))
+
+
+def errno_name(error: OSError) -> str:
+    """As the journal has it."""
+    return errno.errorcode.get(error.errno or 0, os.strerror(error.errno or 0))

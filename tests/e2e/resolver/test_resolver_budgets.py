@@ -1,0 +1,229 @@
+"""What one pod may ask of the resolver, and that past it only that pod notices.
+
+Two pods share the namespace, by address. Rates are set so low that a flood is past them on any machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from acns.api import fqdndata_pb2 as pb
+
+from .resolver_world import (
+    DNS_IDENTITY,
+    ENDPOINT,
+    POD,
+    SERVER,
+    WAIT_S,
+    Bench,
+    World,
+    answer,
+    policy,
+    query,
+    rcode,
+    receive_framed,
+    send_framed,
+    until,
+)
+
+pytestmark = pytest.mark.root
+
+NOERROR, SERVFAIL, REFUSED = 0, 2, 5
+TC = 0x02
+OTHER_POD, OTHER_ENDPOINT, OTHER_IDENTITY = "10.244.0.6", 8, 4322
+ALLOWED, DENIED, JUNK = query("www.example.com."), query("www.example.org."), b"\xff" * 40
+JUNK_QUERY = b"\x12\x34\x01\x00\x00\x07" + b"\xff" * 30  # a header that can be read, and nothing behind it
+QUERIES = 40
+
+
+@pytest.fixture(scope="module")
+def two_pods(world: World) -> World:
+    world.pod.run("ip", "address", "add", f"{OTHER_POD}/24", "dev", "eth0")
+    world.node.run("nft", "add", "element", "inet", "x", "pods", f"{{ {OTHER_POD} }}")
+    return world
+
+
+@pytest.fixture
+def budgeted(two_pods: World, bench: Bench) -> Callable[..., Bench]:
+    """The resolver for both pods, with these settings."""
+
+    def start(**changed: object) -> Bench:
+        bench.serving("*.example.com", **changed)
+        bench.agent.publish(both_pods())
+        assert bench.agent.take_ack().response == pb.RESPONSE_CODE_NO_ERROR
+        return bench
+
+    return start
+
+
+def both_pods() -> pb.PolicyState:
+    state = policy("*.example.com", request_id="both")
+    rule = state.egress_l7_dns_policy.add(source_endpoint_id=OTHER_ENDPOINT, dns_pattern=["*.example.com"])
+    for protocol in (6, 17):
+        rule.dns_servers.add(dns_server_identity=DNS_IDENTITY, dns_server_port=53, dns_server_proto=protocol)
+    pods = state.identity_to_endpoint_mapping.add(identity=OTHER_IDENTITY)
+    pods.endpoint_info.add(id=OTHER_ENDPOINT, ip=[socket.inet_aton(OTHER_POD)])
+    return state
+
+
+def pod_socket(bench: Bench, address: str = POD) -> socket.socket:
+    return bench.keep(bench.world.pod.udp(address))
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """`work`, again and again as fast as it goes, in a thread of its own."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError):
+                work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def answering(bench: Bench) -> Iterator[None]:
+    """A DNS server that has an address for every name."""
+    server = bench.server_socket()
+    server.settimeout(0.05)
+
+    def one() -> None:
+        packet, resolver = server.recvfrom(4096)
+        server.sendto(answer(packet), resolver)
+
+    with beside(one):
+        yield
+
+
+def answered(bench: Bench, number: int, address: str = OTHER_POD) -> bool:
+    """Whether a query, asked once, is answered as it should be."""
+    pod = pod_socket(bench, address)
+    pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+    with contextlib.suppress(TimeoutError):
+        received = pod.recv(4096)
+        return (received[1], rcode(received)) == (number, NOERROR)
+    return False
+
+
+# --- past the rate -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over_budget", ["servfail", "tc"])
+def test_past_its_rate_a_pod_is_told_so_whatever_it_asks(
+    budgeted: Callable[..., Bench], over_budget: str
+) -> None:
+    bench = budgeted(max_queries_per_second_per_pod=8, over_budget=over_budget)
+    pod = pod_socket(bench)
+    for number in range(20):  # at most two or three of these are within a quarter of a second's worth
+        pod.sendto(query("www.example.org.", ident=number), (SERVER, 53))
+    replies = [pod.recv(4096) for _ in range(20)]
+    past = [one for one in replies if rcode(one) != REFUSED]
+    assert len(past) >= 15
+    if over_budget == "tc":
+        assert all(one[2] & TC and rcode(one) == NOERROR for one in past)
+    else:
+        assert all(not one[2] & TC and rcode(one) == SERVFAIL for one in past)
+    counted = bench.resolver.metric('acns_dns_over_budget_total{kind="rate",transport="udp"}')
+    assert counted == len(past)
+    line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
+    assert (line["source"], line["transport"], line["kind"]) == (POD, "udp", "rate")
+
+
+@pytest.mark.parametrize("packet", [JUNK, JUNK_QUERY, DENIED], ids=["no header", "no question", "denied"])
+def test_messages_that_are_refused_anyway_count_too(budgeted: Callable[..., Bench], packet: bytes) -> None:
+    bench = budgeted(max_queries_per_second_per_pod=8)
+    pod = pod_socket(bench)
+    for _ in range(20):
+        pod.sendto(packet, (SERVER, 53))
+    over = 'acns_dns_over_budget_total{kind="rate",transport="udp"}'
+    until(lambda: bench.resolver.metric(over) >= 15, "counted")
+
+
+def test_a_pod_told_of_its_rate_by_tc_has_its_answer_over_tcp(budgeted: Callable[..., Bench]) -> None:
+    bench = budgeted(max_queries_per_second_per_pod=8, over_budget="tc")
+    pod = pod_socket(bench)
+    for number in range(20):
+        pod.sendto(query("www.example.org.", ident=number), (SERVER, 53))
+    assert any(pod.recv(4096)[2] & TC for _ in range(20))
+    stream = bench.keep(bench.world.pod.connect(SERVER, source=POD))
+    send_framed(stream, *(query("www.example.org.", ident=number) for number in range(6)))
+    assert [rcode(receive_framed(stream)) for _ in range(6)] == [REFUSED] * 6
+
+
+def test_in_flight_past_the_budget_is_tc_over_udp_where_that_is_set(budgeted: Callable[..., Bench]) -> None:
+    bench = budgeted(max_in_flight_per_endpoint=1, over_budget="tc")
+    server, pod = bench.server_socket(), pod_socket(bench)
+    pod.sendto(ALLOWED, (SERVER, 53))
+    assert server.recv(4096)
+    pod.sendto(query("more.example.com.", ident=2), (SERVER, 53))
+    received = pod.recv(4096)
+    assert received[1] == 2
+    assert received[2] & TC
+    line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
+    assert (line["source"], line["kind"]) == (POD, "in_flight")
+
+
+# --- a flood, and the others ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packet", [ALLOWED, DENIED, JUNK], ids=["allowed", "denied", "junk"])
+def test_while_one_pod_floods_another_has_every_answer(budgeted: Callable[..., Bench], packet: bytes) -> None:
+    bench = budgeted(max_queries_per_second_per_pod=500)
+    flooding = pod_socket(bench)
+    flooding.setblocking(False)
+    over = "acns_dns_over_budget_total"
+
+    def flood() -> None:
+        for _ in range(100):
+            flooding.sendto(packet, (SERVER, 53))
+
+    with answering(bench), beside(flood):
+        until(lambda: bench.resolver.metric(over) > 0, "past its budget")
+        assert [number for number in range(QUERIES) if not answered(bench, number)] == []
+
+
+def test_while_one_pod_opens_connections_without_end_another_has_every_answer(
+    budgeted: Callable[..., Bench],
+) -> None:
+    bench = budgeted(max_tcp_connections_per_pod=4)
+    refused = 'acns_dns_tcp_refused_total{reason="limit"}'
+    opened = itertools.count()
+
+    def flood() -> None:
+        kept = [bench.world.pod.connect(SERVER, source=POD) for _ in range(8)]
+        for stream in kept:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.close()
+        next(opened)
+
+    with answering(bench), beside(flood):
+        until(lambda: bench.resolver.metric(refused) > 0, "past its budget")
+        assert [number for number in range(QUERIES) if not answered(bench, number)] == []
+        stream = bench.keep(bench.world.pod.connect(SERVER, source=OTHER_POD))
+        stream.settimeout(WAIT_S)
+        for number in range(QUERIES):
+            send_framed(stream, query("www.example.org.", ident=number))
+            assert receive_framed(stream)[1] == number
+    line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
+    assert (line["source"], line["transport"], line["kind"]) == (POD, "tcp", "connections")
+    assert ENDPOINT != OTHER_ENDPOINT
+
+
+def test_a_settings_file_with_no_such_answer_is_refused(bench: Bench) -> None:
+    resolver = bench.start(over_budget="nothing")
+    assert resolver.process.wait(timeout=WAIT_S) == 2
