@@ -143,7 +143,7 @@ def _ipv6_sent() -> list[Rule]:
 def _to_resolver(proxy_port: int, query_rate: int) -> list[Rule]:
     target = f"{constants.PROXY_ADDRESS}:{proxy_port}"
     return [
-        *_within_rate(query_rate),
+        *within_rate(query_rate),
         fixed(
             f"meta nfproto ipv4 meta l4proto {{ tcp, udp }} tproxy ip to {target} accept", "to the resolver"
         ),
@@ -155,7 +155,7 @@ def _proxy_answers() -> list[Rule]:
     return [fixed(f"{_marked(constants.MARK_FROM_PROXY)} oifname @{POD_INTERFACES} notrack", "to pods only")]
 
 
-def _within_rate(query_rate: int) -> list[Rule]:
+def within_rate(query_rate: int) -> list[Rule]:
     """Datagrams and new connections draw on one bucket. Only pods have one: their sources were looked up."""
     limit = f"limit rate over {query_rate}/second burst {max(query_rate // _BURSTS_A_SECOND, 1)} packets"
     count = f"update @{query_rates(query_rate).name} {{ ip saddr {limit} }} goto x_flooded"

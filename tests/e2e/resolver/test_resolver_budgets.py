@@ -1,6 +1,7 @@
 """What one pod may ask of the resolver, and that past it only that pod notices.
 
-Two pods share the namespace, by address. Rates are set so low that a flood is past them on any machine.
+Two pods share the namespace, by address. Rates are set so low that a flood is past them on any machine; the
+kernel's limit is as in the ruleset, by its very rules.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
+from acns.datapath import base
 
 from .resolver_world import (
     DNS_IDENTITY,
@@ -42,11 +44,22 @@ ALLOWED, DENIED, JUNK = query("www.example.com."), query("www.example.org."), b"
 JUNK_QUERY = b"\x12\x34\x01\x00\x00\x07" + b"\xff" * 30  # a header that can be read, and nothing behind it
 QUERIES = 40
 
+_RATE = 1_000
+_SET = base.query_rates(_RATE)
+KERNEL_LIMIT = f"""
+table inet x {{
+  set {_SET.name} {{ type {_SET.type}; flags {_SET.flags}; {_SET.options} }}
+  chain x_flooded {{ counter drop; }}
+  chain rates {{ {"; ".join(rule.text for rule in base.within_rate(_RATE))}; }}
+}}
+insert rule inet x tp ip saddr @pods meta l4proto {{ tcp, udp }} th dport 53 jump rates
+"""
+
 
 @pytest.fixture(scope="module")
 def two_pods(world: World) -> World:
     world.pod.run("ip", "address", "add", f"{OTHER_POD}/24", "dev", "eth0")
-    world.node.run("nft", "add", "element", "inet", "x", "pods", f"{{ {OTHER_POD} }}")
+    world.node.run("nft", "-f", "-", text=f"add element inet x pods {{ {OTHER_POD} }}\n{KERNEL_LIMIT}")
     return world
 
 

@@ -7,9 +7,12 @@ import socket
 import struct
 import time
 
+import dns.edns
+import dns.message
 import pytest
 
 from .resolver_world import (
+    QUIET_S,
     SERVER,
     WAIT_S,
     Bench,
@@ -25,6 +28,7 @@ from .resolver_world import (
 pytestmark = pytest.mark.root
 
 REFUSED, SERVFAIL = 5, 2
+KEEPALIVE = 11
 
 
 def pod_connection(bench: Bench, address: str = SERVER) -> socket.socket:
@@ -260,3 +264,186 @@ def test_large_answer_passes_whole_over_tcp(bench: Bench) -> None:
     send_framed(server, answer(receive_framed(server), *addresses))
     assert len(receive_framed(pod)) > 45_000
     assert len(bench.agent.take_mapping().record_ip) == 3000
+
+
+def test_connection_to_the_server_is_used_again_by_the_next_pod_connection(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("a.example.com.", ident=1))
+    server = accepted(bench, listener)
+    send_framed(server, answer(receive_framed(server)))
+    assert receive_framed(pod)[1] == 1
+    pod.close()
+    for number in (2, 3):
+        pod = pod_connection(bench)
+        send_framed(pod, query("b.example.com.", ident=number))
+        send_framed(server, answer(receive_framed(server)))
+        assert receive_framed(pod)[1] == number
+        pod.close()
+    assert quiet_listener(listener)
+
+
+def test_connection_on_which_an_answer_is_owed_is_not_used_again(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("a.example.com.", ident=1))
+    server = accepted(bench, listener)
+    receive_framed(server)
+    reset(pod)  # closed in order, it would still get its answer
+    assert closed_by_peer(server)
+
+
+def test_two_pod_connections_at_once_have_a_connection_each(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener = listening(bench)
+    pods = [pod_connection(bench) for _ in range(2)]
+    for number, pod in enumerate(pods):
+        send_framed(pod, query("a.example.com.", ident=number))
+        server = accepted(bench, listener)
+        send_framed(server, answer(receive_framed(server)))
+        assert receive_framed(pod)[1] == number
+
+
+def test_query_on_a_used_connection_that_the_server_has_closed_goes_out_on_a_new_one(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("a.example.com.", ident=1))
+    server = accepted(bench, listener)
+    send_framed(server, answer(receive_framed(server)))
+    assert receive_framed(pod)[1] == 1
+    pod.close()
+    pod = pod_connection(bench)
+    send_framed(pod, query("b.example.com.", ident=2))
+    assert receive_framed(server)
+    server.close()
+    server = accepted(bench, listener)
+    send_framed(server, answer(receive_framed(server)))
+    assert receive_framed(pod)[1] == 2
+
+
+def test_server_that_resets_in_the_middle_of_an_answer_is_servfail(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("www.example.com."))
+    server = accepted(bench, listener)
+    packet = answer(receive_framed(server), "192.0.2.7")
+    server.sendall(struct.pack("!H", len(packet)) + packet[:20])
+    reset(server)
+    assert rcode(receive_framed(pod)) == SERVFAIL
+
+
+def test_pod_that_resets_in_the_middle_of_a_query_leaves_nothing_behind(bench: Bench) -> None:
+    bench.serving("*.example.com", max_tcp_connections_per_pod=1)
+    pod = pod_connection(bench)
+    pod.sendall(b"\x00\x40half a query")
+    reset(pod)
+    until(lambda: _serves(bench), "room for another")
+
+
+def test_empty_frame_closes_the_connection(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod = pod_connection(bench)
+    pod.sendall(b"\0\0" * 50)
+    assert closed_by_peer(pod)
+    until(lambda: bench.resolver.metric('acns_dns_tcp_refused_total{reason="garbage"}') == 1, "counted once")
+
+
+def test_query_of_65535_bytes_is_read_whole_and_its_connection_goes_on(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod = pod_connection(bench)
+    longest = query("www.example.org.", ident=1)
+    longest += b"\0" * (65_535 - len(longest))  # octets behind the question: no message is like that
+    send_framed(pod, longest, query("www.example.org.", ident=2))
+    assert receive_framed(pod)[1] == 1
+    refused = receive_framed(pod)
+    assert (refused[1], rcode(refused)) == (2, REFUSED)
+
+
+def test_answer_of_65535_bytes_comes_through_a_byte_at_a_time_or_whole(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("www.example.com.", "TXT"))
+    server = accepted(bench, listener)
+    packet = _longest_answer(receive_framed(server))
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in struct.pack("!H", len(packet)) + packet[:500]:
+        server.send(bytes((byte,)))
+    server.sendall(packet[500:])
+    assert receive_framed(pod)[2:] == packet[2:]
+
+
+def _longest_answer(asked: bytes) -> bytes:
+    """65,535 bytes: strings in a TXT record."""
+    head = asked[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + asked[12 : asked.index(b"\0\x00\x10\0\x01", 12) + 5]
+    room = 65_535 - len(head) - 12
+    strings = (b"\xff" + b"x" * 255) * (room // 256) + bytes((room % 256 - 1,)) + b"y" * (room % 256 - 1)
+    return head + b"\xc0\x0c\0\x10\0\x01\0\0\x01\x2c" + struct.pack("!H", len(strings)) + strings
+
+
+def test_connections_opened_and_left_are_closed_in_time_and_room_comes_back(bench: Bench) -> None:
+    bench.serving("*.example.com", tcp_idle_timeout_ms=1_000, max_tcp_connections_per_pod=1_500)
+    left = [pod_connection(bench) for _ in range(1_500)]
+    assert all(closed_by_peer(stream) for stream in left)
+    assert bench.resolver.metric('acns_dns_tcp_timeouts_total{reason="idle"}') == 1_500
+    assert _serves(bench)
+
+
+def test_pod_that_does_not_read_holds_up_its_server_and_gets_everything_once_it_reads(bench: Bench) -> None:
+    bench.serving("*.example.com", max_tcp_pipeline=1_000)
+    listener, pod = listening(bench), bench.keep(bench.world.pod.inside(_small_window))
+    send_framed(pod, *(query(f"n{number}.example.com.", "TXT", ident=number) for number in range(250)))
+    server = accepted(bench, listener)
+    server.settimeout(1)
+    asked = [receive_framed(server) for _ in range(250)]
+    sent = 0
+    with contextlib.suppress(TimeoutError):  # 16 MB: more than kernel buffers take, unless they are read
+        for packet in asked:
+            send_framed(server, _longest_answer(packet))
+            sent += 1
+    assert sent < 250
+    assert bench.resolver.metric("process_resident_memory_bytes") < 200 << 20
+    for _ in range(sent):
+        assert len(receive_framed(pod)) == 65_535
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_replies_of_ours_say_how_long_a_connection_may_idle_to_those_who_ask(
+    bench: Bench, asks: bool
+) -> None:
+    bench.serving("*.example.com", tcp_idle_timeout_ms=12_345)
+    pod = pod_connection(bench)
+    made = dns.message.from_wire(query("www.example.org."))
+    made.use_edns(options=[dns.edns.GenericOption(KEEPALIVE, b"")] if asks else [])
+    send_framed(pod, made.to_wire())
+    reply = dns.message.from_wire(receive_framed(pod))
+    assert reply.rcode() == REFUSED
+    said = [one.to_wire() for one in reply.options if one.otype == KEEPALIVE]
+    assert said == ([struct.pack("!H", 123)] if asks else [])
+
+
+def test_servers_word_on_keeping_a_connection_is_passed_on_unchanged(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    made = dns.message.from_wire(query("www.example.com."))
+    made.use_edns(options=[dns.edns.GenericOption(KEEPALIVE, b"")])
+    send_framed(pod, made.to_wire())
+    server = accepted(bench, listener)
+    response = dns.message.make_response(dns.message.from_wire(receive_framed(server)))
+    response.use_edns(options=[dns.edns.GenericOption(KEEPALIVE, b"\x01\x00")])
+    send_framed(server, response.to_wire())
+    assert receive_framed(pod)[2:] == response.to_wire()[2:]
+
+
+def quiet_listener(listener: socket.socket) -> bool:
+    """Whether nobody connects."""
+    listener.settimeout(QUIET_S)
+    try:
+        listener.accept()[0].close()
+    except TimeoutError:
+        return True
+    return False
+
+
+def reset(stream: socket.socket) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.close()

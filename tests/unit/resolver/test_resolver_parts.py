@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acns.api.codec import Mapping
+from acns.resolver import intercept
 from acns.resolver.backlog import Backlog
 from acns.resolver.budget import Budget
 from acns.resolver.framing import Frames, framed
@@ -158,3 +160,25 @@ def test_a_socket_that_cannot_be_made_leaves_nothing_behind() -> None:
     with pytest.raises(PermissionError):
         replies.send((b"\x0a\0\0\1", 53), b"", ("10.0.0.9", 1))
     replies.close()
+
+
+# --- the queue of queries ------------------------------------------------------------------------------
+
+
+def test_a_receive_buffer_is_filling_when_half_of_it_is_taken_and_no_more_once_it_is_read() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as pod,
+    ):
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", 0))
+        pod.connect(listener.getsockname())
+        pod.send(b"?")
+        assert not intercept.is_filling(listener)
+        for _ in range(10_000):
+            pod.send(b"?" * 500)
+        assert intercept.is_filling(listener)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                listener.recv(1)
+        assert not intercept.is_filling(listener)
