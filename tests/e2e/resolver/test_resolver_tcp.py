@@ -290,6 +290,11 @@ def test_connection_on_which_an_answer_is_owed_is_not_used_again(bench: Bench) -
     server = accepted(bench, listener)
     receive_framed(server)
     reset(pod)  # closed in order, it would still get its answer
+    pod = pod_connection(bench)
+    send_framed(pod, query("b.example.com.", ident=2))
+    other = accepted(bench, listener)
+    send_framed(other, answer(receive_framed(other)))
+    assert receive_framed(pod)[1] == 2
     assert closed_by_peer(server)
 
 
