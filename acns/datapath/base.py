@@ -84,11 +84,13 @@ def query_rates(per_second: int) -> SetSpec:
     )
 
 
-def base_chains(proxy_port: int, query_rate: int, unplaced: Unplaced) -> list[ChainSpec]:
+def base_chains(
+    proxy_port: int, query_rate: int, unplaced: Unplaced, *, transparent: bool = False
+) -> list[ChainSpec]:
     """All base chains, and what drops for them."""
     return [
         _chain("pre_raw", "prerouting", -300, _sources(unplaced.egress)),
-        _chain("pre_tproxy", "prerouting", -150, [fixed(f"{_TO_PROXY} goto {_RESOLVER}")]),
+        _chain("pre_tproxy", "prerouting", -150, _proxied(transparent)),
         _chain("pre_pods", "prerouting", -90, _from_pods(proxy_port)),
         _chain("fwd_pods", "forward", 0, _to_pods()),
         _chain("in_own", "input", 0, [fixed(f"{_FROM_OUTSIDE} ip daddr {_LOOPBACK} goto x_loopback")]),
@@ -138,6 +140,12 @@ def _ipv6_sent() -> list[Rule]:
         fixed(f"{_V6} meta l4proto tcp counter name ipv6 reject with tcp reset", "IPv4 only"),
         fixed(f"{_V6} counter name ipv6 reject with icmpv6 admin-prohibited", "IPv4 only"),
     ]
+
+
+def _proxied(transparent: bool) -> list[Rule]:
+    """`transparent`: answers to what the resolver asks as a pod are its, by the socket that asked."""
+    answers = fixed(rules.answers_a_socket(constants.MARK_AS_POD), "to what was asked as a pod")
+    return [fixed(f"{_TO_PROXY} goto {_RESOLVER}"), *([answers] if transparent else [])]
 
 
 def _to_resolver(proxy_port: int, query_rate: int) -> list[Rule]:

@@ -32,7 +32,8 @@ class Compiler:
     """Compiles one policy after another, and does again only what has changed.
 
     `grants` is asked for a number per atom, then told which are live; live connections carry these numbers.
-    `query_rate`: DNS messages a second that one pod gets through to the resolver.
+    `query_rate`: DNS messages a second that one pod gets through to the resolver. `transparent`: it may ask
+    as the pod.
     `deny_response`: what pods are told of what their egress policy drops.
     """
 
@@ -42,11 +43,13 @@ class Compiler:
         *,
         proxy_port: int = constants.PROXY_PORT,
         query_rate: int = constants.QUERY_RATE,
+        transparent: bool = False,
         deny_response: DenyResponse = "none",
     ) -> None:
         self._grants = grants
         self._proxy_port = proxy_port
         self._query_rate = query_rate
+        self._transparent = transparent
         self._maker = PartMaker(grants, deny_response)
         self._parts: dict[str, Part] = {}
         self._chains: Shared[ChainSpec] = Shared()
@@ -171,7 +174,7 @@ class Compiler:
         unplaced = base.Unplaced(
             egress=any(place.egress for place in waiting), ingress=any(place.ingress for place in waiting)
         )
-        chains = base.base_chains(self._proxy_port, self._query_rate, unplaced)
+        chains = base.base_chains(self._proxy_port, self._query_rate, unplaced, transparent=self._transparent)
         return {chain.name: chain for chain in chains}
 
     def _links(self) -> dict[str, ChainSpec]:

@@ -15,6 +15,8 @@ MARK_TO_PROXY = 0x200
 """A pod's DNS query on its way to the resolver; the routing rule delivers it locally."""
 MARK_FROM_PROXY = 0xB00
 """SO_MARK of the resolver's transparent sockets: answers to pods, never tracked."""
+MARK_AS_POD = 0x900
+"""SO_MARK of the resolver's sockets that ask a DNS server as a pod (Cilium: PROXY_EGRESS_EPID)."""
 
 ROUTE_TABLE = 2005
 RULE_PREF = 9

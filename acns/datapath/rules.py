@@ -186,6 +186,14 @@ def to_proxy() -> str:
     return f"notrack meta mark set meta mark & 0x{rest:08x} | 0x{constants.MARK_TO_PROXY:x} accept"
 
 
+def answers_a_socket(mark: int) -> str:
+    """Deliver the packet here, if it (or what an ICMP error quotes) is a socket's with that mark."""
+    socket = f"socket transparent 1 socket mark & 0x{constants.MARK_MASK:x} == 0x{mark:x}"
+    rest = ~constants.MARK_MASK & 0xFFFF_FFFF
+    marked = f"meta mark set meta mark & 0x{rest:08x} | 0x{constants.MARK_TO_PROXY:x}"
+    return f"meta nfproto ipv4 meta l4proto {{ icmp, tcp, udp }} {socket} {marked} accept"
+
+
 def exact_server_matches(exact_set: str) -> list[str]:
     """The packets that a `rules.dns` block redirects, before Service translation: to these servers."""
     return [f"ip daddr . meta l4proto . th dport @{exact_set}"]

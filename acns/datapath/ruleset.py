@@ -46,10 +46,17 @@ def compile_ruleset(
     uplinks: Collection[str] = (),
     proxy_port: int = constants.PROXY_PORT,
     query_rate: int = constants.QUERY_RATE,
+    transparent: bool = False,
     deny_response: DenyResponse = "none",
 ) -> Ruleset:
     """The table for this policy, compiled once; see `Compiler.compile`."""
-    compiler = Compiler(grants, proxy_port=proxy_port, query_rate=query_rate, deny_response=deny_response)
+    compiler = Compiler(
+        grants,
+        proxy_port=proxy_port,
+        query_rate=query_rate,
+        transparent=transparent,
+        deny_response=deny_response,
+    )
     return compiler.compile(node, interfaces, learned, uplinks=uplinks)
 
 

@@ -47,6 +47,11 @@ class ResolverMetrics:
             registry=registry,
             known=tuple((one, kind) for one in (UDP, TCP) for kind in ("rate", "in_flight")),
         )
+        self.not_transparent = Tally(
+            "acns_dns_not_transparent",
+            "Queries asked from the node's address, as a Service may stand before their server.",
+            registry=registry,
+        )
         self.tcp_refused = Tally(
             "acns_dns_tcp_refused",
             "TCP connections closed at once, or at what cannot be a query, by reason.",

@@ -19,8 +19,9 @@ from acns.resolver.commits import Commits
 from acns.resolver.intercept import ReplySockets
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.proxy import Proxy
-from acns.resolver.settings import ResolverSettings
+from acns.resolver.settings import ResolverSettings, transparent_servers
 from acns.resolver.tcp_clients import TCPClients
+from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_clients import UDPClients
 from acns.resolver.udp_upstream import UDPUpstream
 from acns.telemetry import log as logs
@@ -120,14 +121,19 @@ class Service:
         await self.link.has_table.wait()
         upstream = UDPUpstream(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
         replies = ReplySockets(self.settings.reply_sockets)
-        tcp = TCPClients(self.settings, self.proxy)
+        servers = transparent_servers(self.settings.transparent_servers) if self.settings.transparent else ()
+        transparency = Transparency(servers, self.metrics)
+        as_pods = TransparentUDP(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
+        tcp = TCPClients(self.settings, self.proxy, transparency)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(upstream.close)
+            cleanup.callback(as_pods.close)
             cleanup.callback(replies.close)
             cleanup.callback(tcp.close)
             listener = intercept.open_tcp(self.settings.listen_port)
             cleanup.callback(listener.close)
-            udp = UDPClients(intercept.open_udp(self.settings.listen_port), self.proxy, upstream, replies)
+            queries = intercept.open_udp(self.settings.listen_port)
+            udp = UDPClients(queries, self.proxy, upstream, replies, transparency, as_pods)
             cleanup.callback(udp.stop)
             upstream.open()
             udp.start()

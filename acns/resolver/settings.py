@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from typing import Literal
 
 from acns.api import address
@@ -30,6 +31,14 @@ class ResolverSettings:
 
     upstream_timeout_ms: int = 10_000
     """How long a DNS server may think, in ms, from the query to the answer (Cilium: 10 s)."""
+
+    transparent: bool = False
+    """Ask DNS servers from the pod's own address and port, as Cilium's transparent mode does; the shim's
+    setting of this name has to be on too. Only for `transparent_servers`."""
+
+    transparent_servers: str = ""
+    """CIDRs, with commas between them, of servers that are no Service's address, whatever kind of address a
+    Service may have; others are asked from the node's address. `transparent` needs some."""
 
     upstream_silent: Literal["none", "servfail"] = "none"
     """What the pod gets when the server stays silent: nothing, as the real one does, or SERVFAIL."""
@@ -83,7 +92,17 @@ class ResolverSettings:
         address.check_peer(self.fqdndata)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise ValueError(f"{field.name} must be at least 1, not {value}")
+        if self.transparent and not transparent_servers(self.transparent_servers):
+            raise ValueError("transparent needs transparent_servers, such as '172.18.0.0/16, 192.0.2.53'")
         if self.max_in_flight > 400_000:
             raise ValueError("max_in_flight must be at most 400000: there are 16 sockets with 65536 IDs each")
+
+
+def transparent_servers(text: str) -> tuple[IPv4Network, ...]:
+    """The networks of the setting. Raises ValueError."""
+    try:
+        return tuple(IPv4Network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(f"transparent_servers: {error}") from error

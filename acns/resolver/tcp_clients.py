@@ -22,7 +22,7 @@ from acns.resolver import keepalive
 from acns.resolver.budget import Budget
 from acns.resolver.flight import Flight
 from acns.resolver.framing import Frames, framed
-from acns.resolver.intercept import Server
+from acns.resolver.intercept import Address, Server
 from acns.resolver.metrics import TCP, ResolverMetrics
 from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.query import Asked, Reply
@@ -30,6 +30,7 @@ from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
 from acns.resolver.stream import Stream
 from acns.resolver.tcp_upstream import Idle, TCPUpstream
+from acns.resolver.transparent import Transparency
 
 BURST: Final = 32  # queries taken from one connection, and connections accepted, before others get their turn
 SWEEP_INTERVAL_S: Final = 0.1
@@ -50,8 +51,9 @@ class Gate(Protocol):
 class TCPClients:
     """All TCP connections of pods."""
 
-    def __init__(self, settings: ResolverSettings, gate: Gate) -> None:
+    def __init__(self, settings: ResolverSettings, gate: Gate, transparency: Transparency) -> None:
         self.settings = settings
+        self.transparency = transparency
         self.gate = gate
         self.budget = Budget(settings.max_tcp_connections, settings.max_tcp_connections_per_pod)
         self.connections: set[TCPClient] = set()
@@ -106,18 +108,18 @@ class TCPClients:
                 self.loop.remove_reader(listener)
                 self.loop.call_later(NO_DESCRIPTORS_PAUSE_S, self._accept_on, listener)
                 return
-            self._accepted(made, peer[0], own)
+            self._accepted(made, peer, own)
 
-    def _accepted(self, made: socket.socket, pod: str, own: tuple[str, int]) -> None:
+    def _accepted(self, made: socket.socket, peer: Address, own: Address) -> None:
         server = made.getsockname()
         if server == own:
             self._refuse(made, "direct")  # not redirected
-        elif not self.budget.take(pod):
-            self.gate.overload.note(pod, TCP, Budgeted.CONNECTIONS)
+        elif not self.budget.take(peer[0]):
+            self.gate.overload.note(peer[0], TCP, Budgeted.CONNECTIONS)
             self._refuse(made, "limit")
         else:
             made.setblocking(False)
-            self.connections.add(TCPClient(self, made, pod, (socket.inet_aton(server[0]), server[1])))
+            self.connections.add(TCPClient(self, made, peer, (socket.inet_aton(server[0]), server[1])))
             if self._sweeper is None:
                 self._sweep_later()
 
@@ -144,12 +146,13 @@ class TCPClients:
 class TCPClient:
     """One connection. `_in_flight` queries of it wait for an answer."""
 
-    def __init__(self, clients: TCPClients, made: socket.socket, pod: str, server: Server) -> None:
-        self.pod = pod
+    def __init__(self, clients: TCPClients, made: socket.socket, peer: Address, server: Server) -> None:
+        self.pod = peer[0]
+        self._peer = peer
         self._clients = clients
         self._gate = clients.gate
         self._loop = clients.loop
-        self._source = socket.inet_aton(pod)
+        self._source = socket.inet_aton(peer[0])
         self._server = server
         self._frames = Frames()
         self._next: bytes | None = None  # taken from the frames, and not yet within the pod's rate
@@ -267,7 +270,9 @@ class TCPClient:
         if self._upstream is None:
             timeout_s = self._clients.settings.upstream_timeout_ms / 1000
             ignored = self._gate.metrics.ignored
-            self._upstream = TCPUpstream(self._server, timeout_s, ignored, self._clients.idle, self._work)
+            pod = self._peer if self._clients.transparency.applies(self._server) else None
+            idle = None if pod else self._clients.idle
+            self._upstream = TCPUpstream(self._server, timeout_s, ignored, self._work, idle=idle, pod=pod)
         self._upstream.send(flight)
 
     def _reply(self, packet: bytes | None) -> None:

@@ -22,8 +22,9 @@ from typing import Final
 from acns.dns.message import with_id
 from acns.resolver.flight import ID_BYTES, Flight, restored
 from acns.resolver.framing import Frames, framed
-from acns.resolver.intercept import Server
+from acns.resolver.intercept import Address, Server
 from acns.resolver.stream import Stream, errno_name
+from acns.resolver.transparent import pod_socket
 from acns.telemetry.metrics import Tally
 
 MAX_IDLE: Final = 64
@@ -91,13 +92,22 @@ class TCPUpstream:
     """
 
     def __init__(
-        self, server: Server, timeout_s: float, ignored: Tally, idle: Idle, changed: Callable[[], None]
+        self,
+        server: Server,
+        timeout_s: float,
+        ignored: Tally,
+        changed: Callable[[], None],
+        *,
+        idle: Idle | None,
+        pod: Address | None,
     ) -> None:
+        """`pod`: ask as it, on a connection that is nobody else's (no `idle`)."""
         self._loop = asyncio.get_running_loop()
         self._server = server
         self._timeout_s = timeout_s
         self._ignored = ignored
         self._idle = idle
+        self._pod = pod
         self._changed = changed
         self._waiting: dict[int, _Waiting] = {}  # by ID, oldest first
         self._connecting: socket.socket | None = None
@@ -152,7 +162,8 @@ class TCPUpstream:
         self._stop_connecting()
         if self._stream is None:
             return
-        if abandoned or self._unanswered or len(self._frames) or self._stream.unsent or self._paused:
+        owed = abandoned or self._unanswered or len(self._frames) or self._stream.unsent or self._paused
+        if owed or self._idle is None:
             self._stream.close()
         else:
             self._idle.keep(self._server, self._stream.give_up())
@@ -179,13 +190,13 @@ class TCPUpstream:
 
     def _connect(self) -> bool:
         """Have a connection, or begin one; False: that failed, and what waited with it."""
-        kept = self._idle.take(self._server)
+        kept = self._idle.take(self._server) if self._idle else None
         if kept is not None:
             self._served = True  # others: it may be closing, then
             self._start(kept)
             return True
         try:
-            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            made = self._socket()
         except OSError as error:
             self._fail_all(errno_name(error))
             return False
@@ -198,6 +209,11 @@ class TCPUpstream:
         self._connecting = made
         self._loop.add_writer(made, self._connected, made)
         return True
+
+    def _socket(self) -> socket.socket:
+        if self._pod:
+            return pod_socket(socket.SOCK_STREAM, self._pod)
+        return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     def _connected(self, made: socket.socket) -> None:
         self._loop.remove_writer(made)

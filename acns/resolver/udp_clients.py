@@ -13,6 +13,7 @@ from acns.resolver.intercept import Address, ReplySockets, Server
 from acns.resolver.metrics import UDP
 from acns.resolver.proxy import Proxy
 from acns.resolver.query import Asked
+from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_upstream import UDPUpstream
 from acns.telemetry.journal import Event
 
@@ -23,7 +24,13 @@ class UDPClients:
     """All pods that ask over UDP."""
 
     def __init__(
-        self, listener: socket.socket, proxy: Proxy, upstream: UDPUpstream, replies: ReplySockets
+        self,
+        listener: socket.socket,
+        proxy: Proxy,
+        upstream: UDPUpstream,
+        replies: ReplySockets,
+        transparency: Transparency,
+        as_pods: TransparentUDP,
     ) -> None:
         self._listener = listener
         self._own: Server = (socket.inet_aton(listener.getsockname()[0]), listener.getsockname()[1])
@@ -31,6 +38,8 @@ class UDPClients:
         self._upstream = upstream
         self._replies = replies
         self._rates = proxy.rates
+        self._transparency = transparency
+        self._as_pods = as_pods
 
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._listener, self._readable)
@@ -63,7 +72,10 @@ class UDPClients:
             reply(self._proxy.over_rate(packet, source[0], UDP))
             return
         asked = Asked(packet, socket.inet_aton(source[0]), server, UDP)
-        self._proxy.receive(asked, self._upstream.send, reply)
+        if self._transparency.applies(server):
+            self._proxy.receive(asked, lambda flight: self._as_pods.send(flight, source), reply)
+        else:
+            self._proxy.receive(asked, self._upstream.send, reply)
 
     def _send(self, server: Server, answer: bytes, to: Address) -> None:
         try:

@@ -173,6 +173,7 @@ def _parts(
         ledger.grants,
         proxy_port=settings.proxy_port,
         query_rate=settings.max_queries_per_second_per_pod,
+        transparent=settings.transparent,
         deny_response=settings.deny_response,
     )
     return Parts(

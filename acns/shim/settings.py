@@ -46,6 +46,9 @@ class ShimSettings:
     """DNS messages (datagrams, new TCP connections) of one pod let through to the resolver; the rest is
     dropped in the kernel, counted. The resolver's own limit, which answers, should be below it."""
 
+    transparent: bool = False
+    """Let the resolver ask DNS servers from a pod's own address; its setting of this name is on then too."""
+
     fqdn_gc_interval_s: float = 60.0
     """Seconds between collections of expired addresses (Cilium: one minute)."""
 

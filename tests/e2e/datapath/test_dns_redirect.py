@@ -182,3 +182,38 @@ def assert_silent(*listeners: socket.socket) -> None:
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept() if listener.type == socket.SOCK_STREAM else listener.recv(100)
+
+
+AS_POD = (socket.SOL_SOCKET, SO_MARK, constants.MARK_AS_POD)
+
+
+@pytest.mark.parametrize("transparent", [True, False], ids=["transparent", "not transparent"])
+def test_answer_to_what_was_asked_as_a_pod_comes_to_who_asked_and_never_to_the_pod(
+    world: Any, transparent: bool
+) -> None:
+    world.enforce(world.policy(a=world.only(), dns=(world.dns(world.kube_dns()),)), transparent=transparent)
+    server, pod = world.udp(world.internet, SERVER, 53), world.udp(world.a, POD_A, 40053)
+    asking = world.node.socket(socket.AF_INET, socket.SOCK_DGRAM, TRANSPARENT, REUSE, AS_POD)
+    asking.bind((POD_A, 40053))
+    asking.connect((SERVER, 53))
+    asking.send(b"?")
+    assert server.recvfrom(100) == (b"?", (POD_A, 40053))
+    server.sendto(b"answer", (POD_A, 40053))
+    if transparent:
+        assert asking.recv(100) == b"answer"
+    asking.close()  # the resolver dies: its rule is left, its socket is not
+    before = world.drops()
+    server.sendto(b"late", (POD_A, 40053))
+    world.until(lambda: world.drops() > before, "dropped")
+    assert_silent(pod)
+
+
+def test_answer_over_tcp_to_what_was_asked_as_a_pod_comes_to_who_asked(world: Any) -> None:
+    world.enforce(world.policy(a=world.only(), dns=(world.dns(world.kube_dns()),)), transparent=True)
+    listener = world.listen(world.internet, SERVER, 53)
+    asking = world.node.socket(socket.AF_INET, socket.SOCK_STREAM, TRANSPARENT, REUSE, AS_POD)
+    asking.bind((POD_A, 40054))
+    asking.connect((SERVER, 53))
+    server, source = listener.accept()
+    assert source == (POD_A, 40054)
+    world.talk(asking, server)

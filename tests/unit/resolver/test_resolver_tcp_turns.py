@@ -16,6 +16,7 @@ from acns.resolver.query import Asked
 from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
 from acns.resolver.tcp_clients import TCPClient, TCPClients
+from acns.resolver.transparent import Transparency
 from acns.telemetry.journal import Journal
 
 QUERY = bytes.fromhex("0007 0100 0001 0000 0000 0000 0161 00 0001 0001")
@@ -41,11 +42,11 @@ class Connection:
 
     def __init__(self, per_second: int = 1_000_000) -> None:
         self.gate = RefusingGate(per_second)
-        self.clients = TCPClients(ResolverSettings(), self.gate)
+        self.clients = TCPClients(ResolverSettings(), self.gate, Transparency((), self.gate.metrics))
         ours, self.pod = socket.socketpair()
         ours.setblocking(False)
         self.pod.setblocking(False)
-        self.client = TCPClient(self.clients, ours, "10.244.0.2", (b"\x0a\x60\0\x0a", 53))
+        self.client = TCPClient(self.clients, ours, ("10.244.0.2", 4242), (b"\x0a\x60\0\x0a", 53))
 
     async def received(self, count: int) -> bytes:
         """So many bytes at the pod."""

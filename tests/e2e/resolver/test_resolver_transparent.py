@@ -1,0 +1,180 @@
+"""The resolver asks as the pod: its address and port at the server, the answer to nobody but the resolver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from acns.datapath import constants, rules
+
+from .resolver_world import (
+    OTHER_SERVER,
+    POD,
+    QUIET_S,
+    SERVER,
+    WAIT_S,
+    Bench,
+    Gate,
+    World,
+    answer,
+    policy,
+    query,
+    quiet,
+    rcode,
+    receive_framed,
+    send_framed,
+    until,
+)
+
+pytestmark = pytest.mark.root
+
+SERVFAIL = 2
+NODE = "172.18.0.1"
+SETTINGS = {"transparent": True, "transparent_servers": f"192.0.2.0/24, {SERVER}"}
+ETH_P_IP, ETH_HEADER_BYTES = 0x0800, 14
+
+
+@pytest.fixture(scope="module", autouse=True)
+def diverted(world: World) -> None:
+    """As in the ruleset, by its very rule; and a way back from the server to the pod."""
+    world.node.run("nft", "add", "rule", "inet", "x", "tp", rules.answers_a_socket(constants.MARK_AS_POD))
+    world.dns.run("ip", "route", "add", "10.244.0.0/24", "via", NODE)
+
+
+@pytest.fixture
+def tap(bench: Bench) -> Iterator[socket.socket]:
+    """Everything that comes to the pod's link."""
+
+    def make() -> socket.socket:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_IP))
+        made.bind(("eth0", 0))
+        made.settimeout(QUIET_S)
+        return made
+
+    with bench.world.pod.inside(make) as made:
+        yield made
+
+
+def udp_from(tap: socket.socket, address: str) -> list[bytes]:
+    """The payloads of the datagrams that the pod has from there, until none come any more."""
+    found = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            frame, place = tap.recvfrom(65_535)
+            ip = frame[ETH_HEADER_BYTES:]
+            coming = place[2] == socket.PACKET_HOST and ip[9] == socket.IPPROTO_UDP
+            if coming and ip[12:16] == socket.inet_aton(address):
+                found.append(ip[28:])
+    return found
+
+
+def test_server_sees_the_pods_address_and_port_and_the_pod_has_one_answer_after_the_commit(
+    bench: Bench, tap: socket.socket
+) -> None:
+    bench.agent.behaviour = gate = Gate()
+    bench.serving("*.example.com", commit_timeout_ms=60_000, **SETTINGS)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    forwarded, source = server.recvfrom(4096)
+    assert source == (POD, pod.getsockname()[1])
+    assert forwarded[2:] == asked[2:]
+    server.sendto(answer(forwarded, "192.0.2.7"), source)
+    assert bench.agent.take_mapping().record_ip == [b"192.0.2.7"]
+    assert udp_from(tap, SERVER) == []  # it waits for the commit, and has not come by another way
+    gate.open()
+    assert pod.recvfrom(4096) == (answer(asked, "192.0.2.7"), (SERVER, 53))
+    assert udp_from(tap, SERVER) == [answer(asked, "192.0.2.7")]
+
+
+def test_queries_from_one_port_are_told_apart(bench: Bench) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    for number in range(8):
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+    forwarded = [server.recvfrom(4096) for _ in range(8)]
+    assert {source for _, source in forwarded} == {(POD, pod.getsockname()[1])}
+    for packet, source in reversed(forwarded):
+        server.sendto(answer(packet), source)
+    assert {pod.recv(4096)[1] for _ in range(8)} == set(range(8))
+
+
+def test_over_tcp_the_server_sees_the_pods_address_and_port(bench: Bench) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    listener = bench.keep(bench.world.dns.listen(SERVER, 53))
+    for number in range(2):  # and no connection is another's
+        pod = bench.keep(bench.world.pod.connect(SERVER))
+        send_framed(pod, query("www.example.com.", ident=number))
+        server, source = listener.accept()
+        server.settimeout(WAIT_S)
+        assert source == pod.getsockname()
+        send_framed(server, answer(receive_framed(server), "192.0.2.7"))
+        assert receive_framed(pod)[1] == number
+        pod.close()
+        assert server.recv(1) == b""
+        server.close()
+
+
+def test_server_that_may_be_a_service_is_asked_from_the_nodes_address_and_that_is_said_once(
+    bench: Bench,
+) -> None:
+    bench.serving("*.example.com", transparent=True, transparent_servers="192.0.2.0/24")
+    server, pod = bench.server_socket(), bench.pod_socket()
+    for number in range(3):
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+        packet, source = server.recvfrom(4096)
+        assert source[0] == NODE
+        server.sendto(answer(packet), source)
+        assert pod.recv(4096)[1] == number
+    assert bench.resolver.metric("acns_dns_not_transparent_total") == 3
+    lines = [json.loads(line) for line in bench.resolver.log_file.read_text().splitlines()]
+    assert [line["server"] for line in lines if "the node's address" in line["event"]] == [SERVER]
+
+
+def test_without_the_setting_the_server_sees_the_nodes_address(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    server, pod = bench.server_socket(), bench.pod_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    assert server.recvfrom(4096)[1][0] == NODE
+    assert bench.resolver.metric("acns_dns_not_transparent_total") == 0
+
+
+def test_answer_of_another_server_does_not_count(bench: Bench) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    server, other, pod = bench.server_socket(), bench.server_socket(OTHER_SERVER), bench.pod_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    packet, source = server.recvfrom(4096)
+    other.sendto(answer(packet, "192.0.2.66"), source)
+    forged = answer(packet[:12] + packet[12:].replace(b"www", b"xxx"), "192.0.2.66")
+    server.sendto(forged, source)
+    server.sendto(answer(packet, "192.0.2.7"), source)
+    until(lambda: not bench.agent.mappings.empty(), "learned")
+    assert bench.agent.take_mapping().record_ip == [b"192.0.2.7"]
+
+
+def test_server_that_is_not_there_fails_its_query_at_once(bench: Bench) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    pod = bench.pod_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    assert rcode(pod.recv(4096)) == SERVFAIL
+
+
+def test_silent_server_leaves_no_socket_behind(bench: Bench) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=300, upstream_silent="servfail", **SETTINGS)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    before = bench.resolver.metric("process_open_fds")
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    server.recv(4096)
+    assert rcode(pod.recv(4096)) == SERVFAIL
+    until(lambda: bench.resolver.metric("process_open_fds") <= before + 1, "closed")  # one to answer from
+    assert quiet(pod)
+
+
+def test_transparent_without_servers_is_a_mistake_in_the_settings(bench: Bench) -> None:
+    bench.agent.publish(policy("*.example.com"))
+    assert bench.start(transparent=True).process.wait(timeout=WAIT_S) == 2
