@@ -200,9 +200,11 @@ class TCPClient:
         if self._stream.closed:
             return
         self._working = True
-        more = self._take()
-        self._working = False
-        self._flush()
+        try:
+            more = self._take()
+        finally:
+            self._working = False
+            self._flush()
         if self._stream.closed:
             return
         if more:

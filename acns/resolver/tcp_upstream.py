@@ -246,12 +246,14 @@ class TCPUpstream:
 
     def received(self, stream: Stream, data: bytes) -> None:
         self.answering = True
-        self._frames.feed(data)
-        while stream is self._stream and (packet := self._frames.take()) is not None:
-            self._served = True
-            self._answer(packet)
-        self.answering = False
-        self._changed()
+        try:
+            self._frames.feed(data)
+            while stream is self._stream and (packet := self._frames.take()) is not None:
+                self._served = True
+                self._answer(packet)
+        finally:
+            self.answering = False
+            self._changed()
 
     def _answer(self, packet: bytes) -> None:
         waiting = self._waiting.get(int.from_bytes(packet[:ID_BYTES])) if len(packet) >= ID_BYTES else None
