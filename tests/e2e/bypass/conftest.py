@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from . import bypass_world
 from .bypass_world import World
-
-
-@pytest.fixture(scope="session")
-def shared_world() -> Iterator[World]:
-    with bypass_world.up() as made:
-        yield made
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..bypass.conftest import shared_world, world
+from ..bypass.conftest import world
 from . import scene as scenes
 from .scene import Scene
 
-__all__ = ["scene", "shared_scene", "shared_world", "world"]
+__all__ = ["scene", "shared_scene", "world"]
 
 
 @pytest.fixture(scope="session")
