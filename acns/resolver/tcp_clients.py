@@ -230,7 +230,7 @@ class TCPClient:
             self._ask(packet)
             if not _may_be_query(packet):
                 self._gate.metrics.tcp_refused.add("garbage")
-                self.end(reset=True)
+                self.end()
                 return False
         return True
 
@@ -295,7 +295,9 @@ class TCPClient:
             self._upstream.flush()
 
     def end(self, *, reset: bool = False) -> None:
-        """Close; what is written and not sent is lost."""
+        """Close, with what is written as far as it can be sent now; or have the kernel forget it at once."""
+        if not reset:
+            self._stream.flush()
         if not self._stream.closed:
             self._stream.reset() if reset else self._stream.close()
         self._clients.forget(self)
