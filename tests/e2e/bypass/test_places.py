@@ -45,7 +45,7 @@ def test_a_name_cannot_be_bound_to_a_place_that_no_name_may_open(world: World, p
     world.assert_open(OPEN)
 
 
-@pytest.mark.parametrize("place", ["the node", "the pods' gateway", "another pod", "a Service", "loopback"])
+@pytest.mark.parametrize("place", ["the node", "the pods' gateway", "another pod", "a Service"])
 def test_those_places_answer_a_pod_without_policy(world: World, place: str) -> None:
     """The control: somebody is there, or the node says itself that nobody is."""
     sequence = world.free.syn(PLACES[place](world), HTTPS)

@@ -381,7 +381,7 @@ def test_a_flood_of_denied_packets_is_not_a_flood_of_lines_and_nobody_elses_drop
     """The kernel logs a few of each rule; a pod under other rules is heard all the same."""
     with wire.stage(own_quickstart) as stage:
         frame = bytes(
-            stage.frontend._link / IP(src=stage.frontend.address, dst="198.18.9.9") / UDP(sport=1, dport=9)
+            stage.frontend.link / IP(src=stage.frontend.address, dst="198.18.9.9") / UDP(sport=1, dport=9)
         )
         for _ in range(20_000):
             stage.frontend._card.send(frame)
