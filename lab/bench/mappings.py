@@ -161,9 +161,10 @@ def _elements(plan: Plan) -> Iterator[Measure]:
 def _noticed(
     cluster: BenchCluster, manifests: Path, journal: JournalReader, daemon: subprocess.Popen[bytes]
 ) -> Measure:
-    """From a file's rename into the folder to the commit: with the folder's poll and the settling."""
+    """From a file's rename into the folder to the commit: with the folder's poll and the settling. The
+    measured pod stays as it is."""
     samples: list[float] = []
-    for number in range(_FILE_CHANGES):
+    for number in range(inputs.MEASURED_POD + 1, inputs.MEASURED_POD + 1 + _FILE_CHANGES):
         list(journal.commits())
         _replace(manifests / cluster.pod_file(number), cluster.pod(number, number + 1))
         renamed_s = time.time()
