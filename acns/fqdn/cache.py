@@ -12,6 +12,9 @@ What this module keeps true:
 * An element that two names of a selector share leaves with the last of them.
 * Memory is bounded whatever is asked: addresses per name and endpoint, names, addresses in all. Names that no
   selector wants go first, then those out of use, longest not asked for first.
+* What was promised (`promise`) stays for that long, whatever is learned or which selectors come and go: the
+  resolver lets answers with promised addresses pass without telling of them. Promises are made only while
+  everything is less than half full, so there is always enough else to let go.
 
 Addresses found in the kernel at the start have no name; each stands for itself and ends the same way.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Set
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, islice
@@ -39,6 +42,8 @@ _Found = tuple[FQDNSelector, bytes]
 _BURST = (
     2  # times the limit per name, which is enforced at collections as Cilium does, and at this bound at once
 )
+PROMISED_AT_MOST_S = 300.0
+_PROMISING_TO = 0.5  # of each bound
 _EVICT_TO = 0.9  # of a bound on everything, so that the work of finding victims is spread over many
 
 
@@ -93,6 +98,8 @@ class _Lease(NamedTuple):
     expires_at: float
     learned_at: float
     asked_by: str = ""
+    kept_until: float = -math.inf
+    """It was promised that it stays until then."""
 
 
 @dataclass(slots=True)
@@ -104,6 +111,8 @@ class _Entry:
     leases: dict[bytes, _Lease] = field(default_factory=dict)
     last_live: float = -math.inf
     """When a collection last saw a live connection to one of the addresses."""
+    kept_until: float = -math.inf
+    """The latest of its leases' promises."""
     earliest: float = math.inf
     """No lease ends before; so a collection can pass most names by."""
 
@@ -215,9 +224,26 @@ class NameCache:
             for address in islice(learnable, self._max_addresses_per_name):
                 self._lease(entry, address, _Lease(expires_at, now, asked_by))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
-                self._trim(entry, _BURST * self._max_addresses_per_name)
-            self._stay_bounded(name, entry)
+                self._trim(entry, _BURST * self._max_addresses_per_name, now)
+            self._stay_bounded(name, entry, now)
         return self._elements.take()
+
+    def promise(self, name: Name, addresses: Sequence[bytes], now: float) -> float:
+        """How long these addresses, just learned, stay for certain, in seconds; 0: that cannot be said."""
+        entry = self._names.get(name)
+        if entry is None or not self._within(_PROMISING_TO):
+            return 0.0
+        leases = [entry.leases.get(address) for address in addresses]
+        found = [lease for lease in leases if lease is not None]
+        if not found or len(found) < len(leases):
+            return 0.0
+        if len(entry.leases) > _PROMISING_TO * self._max_addresses_per_name:
+            return 0.0
+        until = min(now + PROMISED_AT_MOST_S, *(lease.expires_at for lease in found))
+        for address, lease in zip(addresses, found, strict=True):
+            entry.leases[address] = lease._replace(kept_until=max(until, lease.kept_until))
+        entry.kept_until = max(until, entry.kept_until)
+        return max(until - now, 0.0)
 
     def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> bool:
         """The kernel has this element from an earlier life. The selector may be set before or after. False:
@@ -270,7 +296,9 @@ class NameCache:
             for selector in entry.selectors:
                 self._elements.hold(selector, address, lease.expires_at)
         else:
-            lease = lease._replace(expires_at=max(known.expires_at, lease.expires_at))
+            lease = lease._replace(
+                expires_at=max(known.expires_at, lease.expires_at), kept_until=known.kept_until
+            )
             for selector in entry.selectors:
                 self._elements.extend(selector, address, lease.expires_at)
         entry.leases[address] = lease
@@ -297,7 +325,7 @@ class NameCache:
             if entry.earliest < now:
                 self._let_go(entry, now)
             if len(entry.leases) > self._max_addresses_per_name:
-                self._trim(entry, self._max_addresses_per_name)
+                self._trim(entry, self._max_addresses_per_name, now)
             if not entry.leases:
                 del entries[key]
 
@@ -330,22 +358,26 @@ class NameCache:
 
     # --- bounds --------------------------------------------------------------------------------------
 
-    def _trim(self, entry: _Entry, at_most: int) -> None:
+    def _trim(self, entry: _Entry, at_most: int, now: float) -> None:
         """Where the name has more than so many addresses for one endpoint, down to the limit: earliest expiry
-        first, never one in use. An address counts for the endpoint that was last told it."""
+        first, never one in use or promised. An address counts for the endpoint that was last told it."""
         by_endpoint: dict[str, list[bytes]] = {}
         for address, lease in entry.leases.items():
             by_endpoint.setdefault(lease.asked_by, []).append(address)
         for addresses in by_endpoint.values():
             if len(addresses) > at_most:
                 surplus = len(addresses) - self._max_addresses_per_name
-                idle = [address for address in addresses if address not in self._live]
+                idle = [
+                    address
+                    for address in addresses
+                    if address not in self._live and entry.leases[address].kept_until < now
+                ]
                 for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
                     self._end(entry, address, End.LIMIT_PER_NAME)
 
-    def _stay_bounded(self, newest_name: Name, newest: _Entry) -> None:
+    def _stay_bounded(self, newest_name: Name, newest: _Entry, now: float) -> None:
         """Make room where there is too much. An answer that a pod waits for is not what has to go for it."""
-        if not self._within(1.0) and not newest.selectors:
+        if not self._within(1.0) and not newest.selectors and newest.kept_until < now:
             self._forget(newest_name, newest)
         classes: tuple[Callable[[_Entry], bool], ...] = (
             lambda entry: not entry.selectors,
@@ -358,7 +390,7 @@ class NameCache:
             for name, entry in list(self._names.items()):
                 if self._within(_EVICT_TO):
                     return
-                if dispensable(entry):
+                if entry.kept_until < now and dispensable(entry):
                     self._forget(name, entry)
 
     def _within(self, share: float) -> bool:

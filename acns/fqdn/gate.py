@@ -24,6 +24,7 @@ from acns.fqdn.table import (
     DNSServer,
     EndpointAddress,
     IdentityPrefix,
+    NameRules,
     PolicyTable,
 )
 
@@ -40,14 +41,19 @@ __all__ = [
     "GateSettings",
     "IdentityPrefix",
     "Ignore",
+    "NameRules",
     "PolicyTable",
+    "Query",
     "Reason",
     "Reply",
     "Server",
     "Verdict",
+    "denied",
     "is_learnable_address",
     "judge_answer",
     "judge_query",
+    "read_query",
+    "stranger",
 ]
 
 
@@ -152,6 +158,19 @@ def judge_query(
     table: PolicyTable, source_ip: bytes, server: Server, packet: bytes, settings: GateSettings
 ) -> Verdict:
     """What becomes of a packet that a pod sent to a DNS server."""
+    query = read_query(packet, server.protocol)
+    if not isinstance(query, Query):
+        return query
+    endpoint_id = table.endpoint_of(source_ip)
+    if endpoint_id is None:
+        return stranger(packet)
+    if not table.names_for(endpoint_id, server.address, server.port, server.protocol).allow(query.name):
+        return denied(packet, settings)
+    return Forward(query, endpoint_id)
+
+
+def read_query(packet: bytes, protocol: int) -> Query | Drop | Reply:
+    """The query, or what becomes of a packet that is none, whoever sent it. The ID has no part in it."""
     try:
         header = message.read_header(packet)
     except MalformedDNS:
@@ -162,7 +181,7 @@ def judge_query(
     if flaw:
         return _reply(packet, *flaw)
     try:
-        query = message.read_query(packet, server.protocol)
+        query = message.read_query(packet, protocol)
     except MalformedDNS:
         return _reply(packet, message.RCODE_FORMERR, Reason.MALFORMED)
     if query.qclass != message.CLASS_IN:
@@ -170,12 +189,17 @@ def judge_query(
     if query.qtype in _TRANSFERS:
         # All names of a zone, denied ones too, and many messages for one question (RFC 5936 §2.2).
         return _reply(packet, message.RCODE_REFUSED, Reason.ZONE_TRANSFER)
-    endpoint_id = table.endpoint_of(source_ip)
-    if endpoint_id is None:
-        return _reply(packet, message.RCODE_SERVFAIL, Reason.UNKNOWN_SOURCE)
-    if not table.allowed(endpoint_id, server.address, server.port, server.protocol, query.name):
-        return _reply(packet, settings.denied.rcode, Reason.DENIED)
-    return Forward(query, endpoint_id)
+    return query
+
+
+def stranger(packet: bytes) -> Reply:
+    """For a query from an address that is no endpoint's."""
+    return _reply(packet, message.RCODE_SERVFAIL, Reason.UNKNOWN_SOURCE)
+
+
+def denied(packet: bytes, settings: GateSettings) -> Reply:
+    """For a query that no rule of its endpoint allows."""
+    return _reply(packet, settings.denied.rcode, Reason.DENIED)
 
 
 def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore | Deliver:

@@ -62,6 +62,21 @@ class IdentityPrefix:
     identity: int
 
 
+class NameRules:
+    """The names that somebody may ask some servers for. Equal ones of one table are one object."""
+
+    __slots__ = ("_everything", "_literal", "_patterns")
+
+    def __init__(self, selectors: Iterable[FQDNSelector], *, everything: bool) -> None:
+        literal = [(one, one.literal) for one in selectors]
+        self._everything = everything
+        self._literal = frozenset(name for _, name in literal if name is not None)
+        self._patterns = tuple(one for one, name in literal if name is None)
+
+    def allow(self, name: Name) -> bool:
+        return self._everything or name in self._literal or any(one.matches(name) for one in self._patterns)
+
+
 class PolicyTable:
     """One snapshot of the policy. Looked up only; two tables with the same contents are equal."""
 
@@ -79,8 +94,9 @@ class PolicyTable:
         self._by_length = _by_length(self.prefixes)
         self._rules_of = _rules_of(self.rules)
         self._identity: Callable[[bytes], int] = lru_cache(_REMEMBERED_SERVERS)(self._find_identity)
-        self._decide: Callable[[int, int, int, int, Name], bool] = lru_cache(_REMEMBERED_RESULTS)(
-            self._find_decision
+        self._interned: dict[tuple[frozenset[FQDNSelector], bool], NameRules] = {}
+        self._names: Callable[[int, int, int, int], NameRules] = lru_cache(_REMEMBERED_RESULTS)(
+            self._find_names
         )
 
     def __eq__(self, other: object) -> bool:
@@ -99,9 +115,13 @@ class PolicyTable:
         """The identity behind an address: an endpoint's own, else the longest prefix's, else world."""
         return self._identity(server_ip)
 
+    def names_for(self, endpoint_id: int, server_ip: bytes, port: int, protocol: int) -> NameRules:
+        """The names that this endpoint may ask this server for."""
+        return self._names(endpoint_id, self._identity(server_ip), port, protocol)
+
     def allowed(self, endpoint_id: int, server_ip: bytes, port: int, protocol: int, name: Name) -> bool:
         """Whether any rule lets this endpoint ask this server for this name."""
-        return self._decide(endpoint_id, self._identity(server_ip), port, protocol, name)
+        return self.names_for(endpoint_id, server_ip, port, protocol).allow(name)
 
     def _find_identity(self, server_ip: bytes) -> int:
         exact = self._identities.get(server_ip)
@@ -114,12 +134,18 @@ class PolicyTable:
                 return found
         return WORLD_IDENTITY
 
-    def _find_decision(self, endpoint_id: int, identity: int, port: int, protocol: int, name: Name) -> bool:
-        return any(
-            not rule.selectors or any(selector.matches(name) for selector in rule.selectors)
+    def _find_names(self, endpoint_id: int, identity: int, port: int, protocol: int) -> NameRules:
+        rules = [
+            rule
             for rule in self._rules_of.get(endpoint_id, ())
             if any(server.covers(identity, port, protocol) for server in rule.servers)
-        )
+        ]
+        selectors = frozenset(selector for rule in rules for selector in rule.selectors)
+        everything = any(not rule.selectors for rule in rules)
+        found = self._interned.get((selectors, everything))
+        if found is None:
+            found = self._interned[selectors, everything] = NameRules(selectors, everything=everything)
+        return found
 
 
 def _by_length(prefixes: Iterable[IdentityPrefix]) -> list[tuple[int, dict[int, int]]]:

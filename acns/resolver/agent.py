@@ -56,6 +56,8 @@ class AgentLink:
         self.connected = asyncio.Event()
         self.stub: FQDNDataAsyncStub | None = None
         """For calls while connected; None otherwise."""
+        self.on_connected: Callable[[], object] = lambda: None
+        """Called before the first call of a connection can be made."""
         self._metrics = metrics
         self._journal = journal
         self._refused = ""
@@ -106,6 +108,7 @@ class AgentLink:
                 self._established(stub)
 
     def _established(self, stub: FQDNDataAsyncStub) -> None:
+        self.on_connected()
         self.stub = stub
         self.connected.set()
         log.info("policy stream open", peer=self.address)

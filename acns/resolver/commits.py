@@ -4,6 +4,10 @@ Committed: the answer may go. The shim away, or slower than the bound: the answe
 yet open, and the mapping waits in memory to be told in order when the shim is there again. The shim refused
 the mapping: the pod gets SERVFAIL, for it must not believe in an address that will never open.
 
+Our shim says with its answer how long the addresses stay, whatever else it learns (`acns.api.kept`). While
+that lasts they are `known`: answers with them leave at once, and the shim is told in the background when
+their end moves. Another agent promises nothing, and is told every answer.
+
 Later: the writer that commits in the shim's stead takes the place of "goes unprogrammed".
 """
 
@@ -17,12 +21,14 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from acns.api import codec
+from acns.api import codec, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api.codec import Mapping
 from acns.dns import name as names
+from acns.dns.name import Name
 from acns.resolver.agent import AgentLink
 from acns.resolver.backlog import Backlog
+from acns.resolver.known import LEAD_S, Known, Promise
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.turns import Turns
 from acns.telemetry import log as logs
@@ -30,6 +36,7 @@ from acns.telemetry.journal import Event, Journal
 
 log = logs.named(__name__)
 
+RENEWALS_AT_ONCE: Final = 16  # half of the turns are for answers that wait
 CALLS_AT_ONCE: Final = 32  # grpc.aio does not get faster beyond, only later
 PATIENCE_S: Final = 1.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
 REPLAY_TIMEOUT_S: Final = 5.0
@@ -52,6 +59,7 @@ class Commits:
         self, link: AgentLink, timeout_s: float, limit: int, metrics: ResolverMetrics, journal: Journal
     ) -> None:
         self.backlog = Backlog(limit)
+        self.known = Known()
         self._link = link
         self._timeout_s = timeout_s
         self._metrics = metrics
@@ -61,11 +69,30 @@ class Commits:
         self._turns = Turns(CALLS_AT_ONCE, PATIENCE_S)
         self._answered_at = float("-inf")
         self._sent_away = Outcome.SLOW
+        self._renewing: set[Name] = set()
+        link.on_connected = self.known.forget_all
 
     @property
     def reachable(self) -> bool:
         """Whether a call is worth waiting for."""
         return self._link.stub is not None
+
+    def held_from(self, promise: Promise) -> float:
+        """From when on answers with these addresses wait for the shim's word again."""
+        return promise.kept_until - LEAD_S
+
+    def may_renew(self, name: Name) -> bool:
+        """Whether to `renew` now: not while that is under way, nor too many at once."""
+        return name not in self._renewing and len(self._renewing) < RENEWALS_AT_ONCE
+
+    async def renew(self, mapping: Mapping) -> None:
+        """Tell the shim of a later end, while answers go on leaving. Without its word they wait again."""
+        self._renewing.add(mapping.name)
+        try:
+            if await self.commit(mapping) is not Outcome.COMMITTED:
+                self.known.forget(mapping.name)
+        finally:
+            self._renewing.discard(mapping.name)
 
     async def commit(self, mapping: Mapping) -> Outcome:
         """Tell the shim. What is not told now is told later, by `run`.
@@ -160,8 +187,11 @@ class Commits:
         stub = self._link.stub
         if stub is None:
             return Outcome.LOST
+        told_at = time.monotonic()
+        call = stub.UpdateMappingRequest(codec.mapping_to_wire(mapping), timeout=timeout_s)
         try:
-            response = await stub.UpdateMappingRequest(codec.mapping_to_wire(mapping), timeout=timeout_s)
+            response = await call
+            kept_s = kept.from_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             return self._failure(error)
         except asyncio.CancelledError:
@@ -171,6 +201,9 @@ class Commits:
             return Outcome.LOST  # the channel was closed under the call
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
             return self._refused(codec.code_name(response.response))
+        if stub is self._link.stub and kept_s > 0:
+            promise = Promise(told_at + min(kept_s, mapping.ttl_s), told_at + mapping.ttl_s)
+            self.known.promised(mapping.name, mapping.addresses, promise, told_at)
         return Outcome.COMMITTED
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Outcome:

@@ -24,18 +24,18 @@ from acns.errors import EnvironmentFault
 # linux/in.h; not in Python's socket module.
 IP_TRANSPARENT: Final = 19
 IP_RECVORIGDSTADDR: Final = 20
-IP_ORIGDSTADDR: Final = 20
 SO_MEMINFO: Final = 55  # asm-generic/socket.h
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
 MAX_MESSAGE_BYTES: Final = 65_535
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
+ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
 _MEMORY: Final = struct.Struct("=II")  # octets held for reading, and how many may be (linux/sock_diag.h)
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")  # the family is in host order, and known
 
 Address = tuple[str, int]
 Server = tuple[bytes, int]
 """Raw IPv4 address and port of the DNS server that a pod asked."""
+Sender = Callable[[bytes, Address], int]
 
 
 def open_udp(port: int) -> socket.socket:
@@ -67,42 +67,44 @@ def is_filling(listener: socket.socket) -> bool:
     return bool(held > room >> 1)
 
 
-def receive(listener: socket.socket) -> tuple[bytes, Address, Server] | None:
-    """One query: packet, who asked, and whom. None where the kernel did not say whom.
-
-    Raises BlockingIOError when nothing is left.
-    """
-    packet, ancillary, _flags, source = listener.recvmsg(MAX_MESSAGE_BYTES, _ANCILLARY_BYTES)
-    for level, kind, data in ancillary:
-        if level == socket.SOL_IP and kind == IP_ORIGDSTADDR:
-            port, address = _SOCKADDR_IN.unpack_from(data)
-            return packet, source, (address, port)
-    return None
+def server_of(place: bytes) -> Server:
+    """Whom a pod asked, from the ancillary data (IP_ORIGDSTADDR) of its datagram."""
+    port, address = _SOCKADDR_IN.unpack_from(place)
+    return address, port
 
 
 class ReplySockets:
-    """Transparent UDP sockets bound to the servers' addresses, kept open, the least recently used closed."""
+    """Transparent UDP sockets bound to the servers' addresses, kept open, the least recently used closed.
+
+    Who sends much keeps a `sender`, as long as `generation` is the same: each closing begins another.
+    """
 
     def __init__(self, limit: int, open_socket: Callable[[Server], socket.socket] | None = None) -> None:
+        self.generation = 0
         self._limit = limit
         self._open = open_socket or _open_reply
         self._sockets: OrderedDict[Server, socket.socket] = OrderedDict()
 
-    def send(self, server: Server, packet: bytes, to: Address) -> None:
-        """Send `packet` from `server` to a pod. Raises OSError; a full buffer is BlockingIOError."""
+    def sender(self, server: Server) -> Sender:
+        """Sends from `server` to a pod. Raises OSError, then too; a full buffer is BlockingIOError."""
         found = self._sockets.get(server)
         if found is None:
             found = self._add(server)
         else:
             self._sockets.move_to_end(server)
-        found.sendto(packet, to)
+        return found.sendto
+
+    def send(self, server: Server, packet: bytes, to: Address) -> None:
+        self.sender(server)(packet, to)
 
     def close(self) -> None:
+        self.generation += 1
         while self._sockets:
             self._sockets.popitem()[1].close()
 
     def _add(self, server: Server) -> socket.socket:
         while len(self._sockets) >= self._limit:
+            self.generation += 1
             self._sockets.popitem(last=False)[1].close()
         made = self._sockets[server] = self._open(server)
         return made

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 
-from acns.telemetry.metrics import LATENCY_BUCKETS_S, BareTally, Tally, new_registry
+from acns.telemetry.metrics import BareTally, Tally, Times, new_registry
 
 UDP: Final = "udp"
 TCP: Final = "tcp"
+IGNORED: Final = (
+    *("unknown_id", "wrong_server", "wrong_port", "other-question", "not-an-answer", "malformed"),
+    *("late", "duplicate"),
+)
+"""Kinds of packets at upstream sockets that are no answer; late: the query was given up before."""
 
 
 class ResolverMetrics:
@@ -38,7 +43,7 @@ class ResolverMetrics:
             "Packets at upstream sockets that answer no query of ours, by kind.",
             ("kind",),
             registry=registry,
-            known=(("unknown_id",), ("wrong_server",), ("malformed",)),
+            known=tuple((kind,) for kind in IGNORED),
         )
         self.over_budget = Tally(
             "acns_dns_over_budget",
@@ -62,12 +67,11 @@ class ResolverMetrics:
         self.tcp_timeouts = Tally(
             "acns_dns_tcp_timeouts", "TCP connections closed for idling.", ("reason",), registry=registry
         )
-        self.upstream_reply_s = Histogram(
+        self.upstream_reply_s = Times(
             "cilium_proxy_upstream_reply_seconds",
             "Seconds waited for the DNS server (upstreamTime) or the shim's commit (dataplaneTime).",
             ("error", "protocol_l7", "scope"),
             registry=registry,
-            buckets=LATENCY_BUCKETS_S,
         )
         self.upstream_time = self.upstream_reply_s.labels("allow", "dns", "upstreamTime")
         self.upstream_timeout = self.upstream_reply_s.labels("timeout", "dns", "upstreamTime")

@@ -1,27 +1,29 @@
 """Where a query goes: packets from pods to the gate, and on as its verdict says. A thin shell.
 
-What it keeps true: a query leaves for its server only when the gate says so and the budgets have room.
+What it keeps true: a query leaves for its server only when the gate says so and the budgets have room; one
+that a pod sends again while the first is on its way is the same query, and has the same answer.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Final
 
-from acns.dns import message
-from acns.dns import name as names
 from acns.fqdn import gate
+from acns.fqdn.table import PolicyTable
 from acns.resolver.agent import AgentLink
 from acns.resolver.budget import Budget
 from acns.resolver.commits import Commits
-from acns.resolver.flight import Flight
+from acns.resolver.flight import ID_BYTES, Flight
+from acns.resolver.judged import Case, Judgements
 from acns.resolver.metrics import TCP, UDP, ResolverMetrics
 from acns.resolver.overload import Budgeted, Overload
-from acns.resolver.query import Asked, Context, Query, Reply
+from acns.resolver.query import Asked, Context, Query, Reply, Transport
 from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
-from acns.telemetry.journal import Event, Journal
+from acns.telemetry.journal import Journal
 
 _PROTOCOLS: Final = {UDP: socket.IPPROTO_UDP, TCP: socket.IPPROTO_TCP}
 
@@ -42,36 +44,62 @@ class Proxy:
         self.rates = Rates(settings.max_queries_per_second_per_pod)
         self.overload = Overload(settings.over_budget, metrics, journal)
         self._link = link
-        self._context = Context(
+        gate_settings = gate.GateSettings(
+            denied=gate.DeniedCode(settings.denied), aaaa=gate.AAAAMode(settings.aaaa)
+        )
+        self.context = Context(
             link=link,
             commits=commits,
             budget=Budget(settings.max_in_flight, settings.max_in_flight_per_endpoint),
             metrics=metrics,
             journal=journal,
-            gate_settings=gate.GateSettings(
-                denied=gate.DeniedCode(settings.denied), aaaa=gate.AAAAMode(settings.aaaa)
-            ),
             silent_is_servfail=settings.upstream_silent == "servfail",
         )
+        self.transports = {
+            name: Transport(name, Judgements(protocol, gate_settings), self.context)
+            for name, protocol in _PROTOCOLS.items()
+        }
 
     @property
     def in_flight(self) -> int:
         """Queries taken on and not ended."""
-        return self._context.budget.in_flight
+        return self.context.budget.in_flight
+
+    @property
+    def table(self) -> PolicyTable:
+        """The policy in force."""
+        table = self._link.table
+        assert table is not None, "sockets are bound after the first snapshot"
+        return table
 
     def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None:
         """A query came in. `forward` sends it on; `reply` is called once, sooner or later."""
-        table = self._link.table
-        assert table is not None, "sockets are bound after the first snapshot"
-        server = gate.Server(*asked.server, _PROTOCOLS[asked.transport])
-        verdict = gate.judge_query(table, asked.source, server, asked.packet, self._context.gate_settings)
-        if isinstance(verdict, gate.Forward):
-            self._take_on(verdict, asked, forward, reply)
+        transport = self.transports[asked.transport]
+        transport.judgements.use(self.table)
+        key = asked.source, asked.server, asked.packet[ID_BYTES:]
+        case = transport.judgements.case(key, asked.source, asked.server, asked.packet)
+        self.journal.burst()
+        own = self.own_reply(transport, case, asked.packet)
+        self.journal.nudge()
+        if own is not None:
+            reply(own or None)
             return
-        self.metrics.queries.add(asked.transport, verdict.reason.value)
+        query = _ReplyingQuery(transport, case, asked.packet, time.monotonic())
+        query.reply = reply
+        forward(query)
+
+    def own_reply(self, transport: Transport, case: Case, packet: bytes) -> bytes | None:
+        """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
+        refusal = case.refusal
+        if refusal is None and not self.context.budget.take(case.asker.endpoint_id):
+            return self._over_budget(transport, case, packet)
         if self.journal.on:
-            self._note_refused(verdict, asked)
-        reply(verdict.packet if isinstance(verdict, gate.Reply) else None)
+            self.journal.record_ready(case.query_line)
+        if refusal is None:
+            transport.forwarded.count += 1
+            return None
+        transport.verdict(refusal.reason).count += 1
+        return packet[:ID_BYTES] + case.reply_rest if case.reply_rest else b""
 
     def over_rate(self, packet: bytes, pod: str, transport: str) -> bytes | None:
         """What a message gets for which `rates` has no room: no answer where even that would be too much."""
@@ -80,32 +108,21 @@ class Proxy:
         self.metrics.queries.add(transport, "over-budget")
         return None if pressed else self.overload.reply(packet, transport)
 
-    def _take_on(
-        self, verdict: gate.Forward, asked: Asked, forward: Callable[[Flight], None], reply: Reply
-    ) -> None:
-        query = Query(self._context, verdict, asked, reply)
-        taken = self._context.budget.take(verdict.endpoint_id)
-        outcome = "forward" if taken else "over-budget"
-        self.metrics.queries.add(asked.transport, outcome)
-        query.note(Event.DNS_QUERY, verdict=outcome)
-        if taken:
-            forward(query)
-        else:
-            self.overload.note(socket.inet_ntoa(asked.source), asked.transport, Budgeted.IN_FLIGHT)
-            reply(self.overload.reply(asked.packet, asked.transport))
+    def _over_budget(self, transport: Transport, case: Case, packet: bytes) -> bytes:
+        transport.over_budget.count += 1
+        if self.journal.on:
+            self.journal.record_ready(
+                case.asker.query_line, case.question.line, b', "verdict": "over-budget"}\n'
+            )
+        self.overload.note(socket.inet_ntoa(case.asker.source), transport.name, Budgeted.IN_FLIGHT)
+        return self.overload.reply(packet, transport.name) or b""
 
-    def _note_refused(self, verdict: gate.Drop | gate.Reply, asked: Asked) -> None:
-        try:
-            query = message.read_query(asked.packet)
-            name, qtype = names.to_text(query.name), query.qtype
-        except message.MalformedDNS:
-            name, qtype = None, None
-        self.journal.record(
-            Event.DNS_QUERY,
-            **asked.fields(),
-            name=name,
-            type=qtype,
-            verdict="drop" if isinstance(verdict, gate.Drop) else "reply",
-            rcode=verdict.packet[3] & 0xF if isinstance(verdict, gate.Reply) else None,
-            reason=verdict.reason.value,
-        )
+
+class _ReplyingQuery(Query):
+    """One whose answer goes through a function."""
+
+    __slots__ = ("reply",)
+    reply: Reply
+
+    def deliver(self, packet: bytes | None) -> None:
+        self.reply(packet)

@@ -1,7 +1,8 @@
 """One query on its way, from its taking on to its end, and what all queries share.
 
-What it keeps true: an answer leaves for the pod only when the shim has confirmed what it teaches, or by the
-two exceptions that `commits` names; a query gives its place in the budget back once, however it ends.
+What it keeps true: an answer leaves for the pod only when the kernel has what it teaches, because the agent
+has just confirmed it or has promised to keep it, or by the two exceptions that `commits` names; a query gives
+its place in the budget back once, however it ends.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from acns.api.codec import Mapping
 from acns.dns import message
 from acns.dns import name as names
 from acns.dns.message import Learned
-from acns.fqdn import gate
 from acns.resolver.agent import AgentLink
 from acns.resolver.budget import Budget
 from acns.resolver.commits import Commits, Outcome
+from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
+from acns.resolver.judged import Answer, Case, Judgements
 from acns.resolver.metrics import ResolverMetrics
 from acns.telemetry.journal import Event, Journal
+from acns.telemetry.metrics import Cell
 
 Reply = Callable[[bytes | None], None]
 """Answers a pod; None: there is no answer, but the query is done."""
@@ -37,7 +40,6 @@ class Context:
     budget: Budget
     metrics: ResolverMetrics
     journal: Journal
-    gate_settings: gate.GateSettings
     silent_is_servfail: bool
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -62,112 +64,155 @@ class Asked:
     server: Server
     transport: str
 
-    def fields(self) -> dict[str, object]:
-        """For the journal."""
-        return {
-            "source": socket.inet_ntoa(self.source),
-            "server": f"{socket.inet_ntoa(self.server[0])}:{self.server[1]}",
-            "transport": self.transport,
-        }
+
+class Transport:
+    """What the queries of one transport share: judgements, and counts by what became of them."""
+
+    def __init__(self, name: str, judgements: Judgements, context: Context) -> None:
+        self.name = name
+        self.judgements = judgements
+        self.context = context
+        self.forwarded, self.over_budget, self.joined = (
+            self.verdict(verdict) for verdict in ("forward", "over-budget", "joined")
+        )
+        self.took = context.metrics.upstream_time.observe
+
+    def verdict(self, verdict: str) -> Cell:
+        return self.context.metrics.queries.cell(self.name, verdict)
+
+    def outcome(self, outcome: str) -> Cell:
+        return self.context.metrics.answers.cell(self.name, outcome)
 
 
 class Query:
-    """A query that the gate lets through. It is the `Flight` that upstream transports carry."""
+    """A query that the gate lets through: the `Flight` that upstream transports carry."""
 
-    __slots__ = ("_asked", "_asked_at", "_context", "_done", "_query", "_reply", "endpoint_id")
+    __slots__ = ("asked_at", "case", "done", "packet", "transport")
 
-    def __init__(self, context: Context, verdict: gate.Forward, asked: Asked, reply: Reply) -> None:
-        self._context = context
-        self._query = verdict.query
-        self._asked = asked
-        self._reply = reply
-        self._asked_at = time.monotonic()
-        self._done = False
-        self.endpoint_id = verdict.endpoint_id
-
-    @property
-    def packet(self) -> bytes:
-        return self._asked.packet
+    def __init__(self, transport: Transport, case: Case, packet: bytes, asked_at: float) -> None:
+        self.transport = transport
+        self.case = case
+        self.packet = packet
+        self.asked_at = asked_at
+        self.done = False
 
     @property
     def server(self) -> Server:
-        return self._asked.server
+        return self.case.asker.server
+
+    def deliver(self, packet: bytes | None) -> None:
+        """To the pod; None: nothing, but the query is done."""
+        raise NotImplementedError
 
     @property
     def kept_id(self) -> int | None:
-        # SIG(0) signs the ID (RFC 2931 §3.1); TSIG has a field of its own for it (RFC 8945 §4.2).
-        if self._query.signature != message.TYPE_SIG:
-            return None
-        return int.from_bytes(self._asked.packet[:2])
+        return kept_id(self.case, self.packet)
 
     # --- what upstream tells --------------------------------------------------------------------------
 
     def answered(self, packet: bytes) -> bool:
-        context = self._context
-        judged = gate.judge_answer(self._query, packet, context.gate_settings)
-        if isinstance(judged, gate.Ignore):
-            context.metrics.ignored.add(judged.reason.value)
-            self.note(Event.DNS_IGNORED, reason=judged.reason.value)
+        self.transport.context.journal.burst()
+        return self.answered_by(packet[ID_BYTES:], time.monotonic())
+
+    def answered_by(self, rest: bytes, now: float) -> bool:
+        """As `answered`; `rest` is the answer behind its ID."""
+        question, context = self.case.question, self.transport.context
+        answer = question.last
+        if answer is None or rest != question.last_rest:
+            answer = self.transport.judgements.answer(question, rest)
+        if answer.ignored is not None:
+            self._ignore(answer.ignored.value)
             return False
-        context.metrics.upstream_time.observe(time.monotonic() - self._asked_at)
-        if judged.learned is None:
-            self._finish(judged.packet, "plain")
-            return True
-        mapping = self._mapping(judged.learned)
-        if context.commits.reachable:
-            context.start(self._commit(mapping, judged.packet))
+        context.metrics.upstream_time.observe(now - self.asked_at)
+        if answer.learned is None:
+            self._finish(answer, "plain")
         else:
-            context.commits.keep(mapping)
-            self._finish(judged.packet, "unprogrammed", mapping)
+            self._teach(answer, answer.learned, now)
         return True
 
     def failed(self, reason: str) -> None:
-        self._context.metrics.upstream_error.observe(time.monotonic() - self._asked_at)
-        self._finish(self._servfail(), "servfail", reason=reason)
+        self.transport.context.metrics.upstream_error.observe(time.monotonic() - self.asked_at)
+        self._end(self._servfail(), "servfail", reason=reason)
 
     def silent(self) -> None:
-        self._context.metrics.upstream_timeout.observe(time.monotonic() - self._asked_at)
-        self._finish(self._servfail() if self._context.silent_is_servfail else None, "silent")
+        context = self.transport.context
+        context.metrics.upstream_timeout.observe(time.monotonic() - self.asked_at)
+        self._end(self._servfail() if context.silent_is_servfail else None, "silent")
 
     def abandoned(self) -> None:
         """The pod's connection is gone, and with it the use of an answer."""
-        self._finish(None, "abandoned")
+        self._end(None, "abandoned")
 
     # --- the answer's way -----------------------------------------------------------------------------
 
-    async def _commit(self, mapping: Mapping, packet: bytes) -> None:
+    def _teach(self, answer: Answer, learned: Learned, now: float) -> None:
+        """Some of its addresses are to be told to the agent: before it leaves, or soon after."""
+        context = self.transport.context
+        commits, mapping = context.commits, self._mapping(learned)
+        if not commits.reachable:
+            commits.keep(mapping)
+            self._finish(answer, "unprogrammed")
+            return
+        promise = commits.known.promise(mapping.name, mapping.addresses)
+        if now >= commits.held_from(promise):
+            context.start(self._commit(answer, mapping))
+            return
+        answer.sure_until = promise.sure_until(mapping.ttl_s)
+        answer.epoch = commits.known.epoch
+        if now >= answer.sure_until and commits.may_renew(mapping.name):
+            context.start(commits.renew(mapping))
+        self._finish(answer, "known")
+
+    async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
         try:
-            outcome = await self._context.commits.commit(mapping)
+            outcome = await self.transport.context.commits.commit(mapping)
         except BaseException:
-            self._finish(None, "abandoned")  # on the way out; never leave without a commit
+            self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise
+        self.transport.context.journal.burst()
         if outcome is Outcome.REFUSED:
-            self._finish(self._servfail(), "servfail", mapping, reason="refused by the agent")
+            self._end(self._servfail(), "servfail", mapping, reason="refused by the agent")
         else:
-            self._finish(packet, "learned" if outcome is Outcome.COMMITTED else "unprogrammed", mapping)
+            self._finish(answer, "learned" if outcome is Outcome.COMMITTED else "unprogrammed")
 
     def _mapping(self, learned: Learned) -> Mapping:
-        table = self._context.link.table
+        query, asker = self.case.question.query, self.case.asker
+        assert query is not None, "only queries are forwarded"
         return Mapping(
-            name=self._query.name,
+            name=query.name,
             addresses=learned.addresses,
             ttl_s=learned.ttl_s,
-            source_identity=table.identity_of(self._asked.source) if table else 0,
-            source=self._asked.source,
+            source_identity=asker.source_identity,
+            source=asker.source,
         )
 
     def _servfail(self) -> bytes:
         return message.reply_with_rcode(self.packet, message.RCODE_SERVFAIL)
 
-    def _finish(
+    # --- the end --------------------------------------------------------------------------------------
+
+    def _finish(self, answer: Answer, outcome: str) -> None:
+        """With an answer of the server's."""
+        if self.done:
+            return
+        self.done = True
+        transport, journal = self.transport, self.transport.context.journal
+        transport.context.budget.give(self.case.asker.endpoint_id)
+        transport.outcome(outcome).count += 1
+        if journal.on:
+            journal.record_ready(self.case.answer_line, answer.line(outcome))
+        self.deliver(self.packet[:ID_BYTES] + answer.rest)
+
+    def _end(
         self, packet: bytes | None, outcome: str, mapping: Mapping | None = None, *, reason: str = ""
     ) -> None:
-        if self._done:
+        """Without one."""
+        if self.done:
             return
-        self._done = True
-        self._context.budget.give(self.endpoint_id)
-        self._context.metrics.answers.add(self._asked.transport, outcome)
+        self.done = True
+        self.transport.context.budget.give(self.case.asker.endpoint_id)
+        self.transport.outcome(outcome).count += 1
         self.note(
             Event.DNS_ANSWER,
             outcome=outcome,
@@ -176,16 +221,28 @@ class Query:
             addresses=[socket.inet_ntoa(one) for one in mapping.addresses] if mapping else [],
             ttl=mapping.ttl_s if mapping else None,
         )
-        self._reply(packet)
+        self.deliver(packet)
+
+    def _ignore(self, reason: str) -> None:
+        self.transport.context.metrics.ignored.add(reason)
+        self.note(Event.DNS_IGNORED, reason=reason)
 
     def note(self, event: Event, **fields: object) -> None:
         """A line in the journal about this query."""
-        if self._context.journal.on:
-            self._context.journal.record(
-                event,
-                endpoint=self.endpoint_id,
-                **self._asked.fields(),
-                name=names.to_text(self._query.name),
-                type=self._query.qtype,
-                **fields,
-            )
+        journal, query = self.transport.context.journal, self.case.question.query
+        if not journal.on or query is None:
+            return
+        journal.record(
+            event,
+            **self.case.asker.fields(),
+            name=names.to_text(query.name),
+            type=query.qtype,
+            **fields,
+        )
+
+
+def kept_id(case: Case, packet: bytes) -> int | None:
+    """The ID that the query has to leave under; None: any."""
+    # SIG(0) signs the ID (RFC 2931 §3.1); TSIG has a field of its own for it (RFC 8945 §4.2).
+    query = case.question.query
+    return int.from_bytes(packet[:ID_BYTES]) if query and query.signature == message.TYPE_SIG else None

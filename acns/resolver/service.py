@@ -23,6 +23,7 @@ from acns.resolver.settings import ResolverSettings, transparent_servers
 from acns.resolver.tcp_clients import TCPClients
 from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_clients import UDPClients
+from acns.resolver.udp_loop import UDPLoop
 from acns.resolver.udp_upstream import UDPUpstream
 from acns.telemetry import log as logs
 from acns.telemetry.http import HealthServer, Readiness
@@ -119,13 +120,15 @@ class Service:
 
     async def _serve(self) -> None:
         await self.link.has_table.wait()
-        upstream = UDPUpstream(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
+        loop = UDPLoop(self.journal)
+        upstream = UDPUpstream(self.settings.upstream_timeout_ms / 1000, self.metrics)
         replies = ReplySockets(self.settings.reply_sockets)
         servers = transparent_servers(self.settings.transparent_servers) if self.settings.transparent else ()
         transparency = Transparency(servers, self.metrics)
         as_pods = TransparentUDP(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
         tcp = TCPClients(self.settings, self.proxy, transparency)
         with contextlib.ExitStack() as cleanup:
+            cleanup.callback(loop.close)
             cleanup.callback(upstream.close)
             cleanup.callback(as_pods.close)
             cleanup.callback(replies.close)
@@ -133,9 +136,9 @@ class Service:
             listener = intercept.open_tcp(self.settings.listen_port)
             cleanup.callback(listener.close)
             queries = intercept.open_udp(self.settings.listen_port)
-            udp = UDPClients(queries, self.proxy, upstream, replies, transparency, as_pods)
+            udp = UDPClients(queries, self.proxy, upstream, replies, transparency, as_pods, loop)
             cleanup.callback(udp.stop)
-            upstream.open()
+            upstream.open(loop, udp)
             udp.start()
             await tcp.serve(listener)
             self.bound = True

@@ -43,6 +43,11 @@ class Transparency:
         self._metrics = metrics
         self._known: dict[bytes, bool] = {}
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there may be such servers."""
+        return bool(self._servers)
+
     def applies(self, server: Server) -> bool:
         """Whether to ask this server as the pod; where not, that is said."""
         if not self._servers:

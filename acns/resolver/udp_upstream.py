@@ -5,7 +5,10 @@ asked, under that ID; whether it answers the question is for the gate to say. Al
 ignored, and the query goes on waiting: an early forgery must not shut the real answer out. ICMP errors come
 through the sockets' error queues, so that a server that is not there fails its query at once.
 
-One datagram, one attempt: to ask again is the pod's business, as it is without a proxy.
+A port that never changed would be found out in time. So every other second a new socket takes the place of
+the oldest, which stays open for the answers that it still waits for.
+
+To ask again is the pod's business, as it is without a proxy: its repetition goes out under the same ID.
 """
 
 from __future__ import annotations
@@ -16,18 +19,31 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from array import array
 from typing import Final
 
 from acns.dns.message import with_id
-from acns.resolver.flight import ID_BYTES, Flight, restored
-from acns.resolver.intercept import MAX_MESSAGE_BYTES, RECEIVE_BUFFER_BYTES, Address
-from acns.telemetry.metrics import Tally
+from acns.resolver.flight import ID_BYTES
+from acns.resolver.intercept import RECEIVE_BUFFER_BYTES, Address
+from acns.resolver.judged import Case
+from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.query import Query, kept_id
+from acns.resolver.udp_loop import UDPLoop
+from acns.resolver.udp_query import ANSWERED, GIVEN_UP, UNUSED, Clients, Key, Port, Waiting
 
 SOCKETS: Final = 16
-BURST: Final = 64  # datagrams read from one socket before others get their turn
 SWEEP_INTERVAL_S: Final = 0.1
+RENEWED_EVERY_S: Final = 2.0
+AGAIN_AFTER_S: Final = 1.0
+"""A pod's repetition before that is not sent on: the answer is on its way."""
 _ATTEMPTS: Final = 16  # to find a free (socket, ID); one in two is free when half of them are taken
+_RANDOM_BYTES: Final = 65_536
+_RANDOM_BYTES_EACH: Final = 4
+_FEW: Final = 8_192  # drawn numbers; between two sweeps as many may be used
+NO_ID: Final = -1
+_ERRORS_AT_ONCE: Final = 64
+
+_ENDED: Final = {UNUSED: "unknown_id", ANSWERED: "duplicate", GIVEN_UP: "late"}
 
 IP_RECVERR: Final = 11  # linux/in.h
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err
@@ -36,136 +52,175 @@ _UNREACHABLE: Final = frozenset(
 )
 
 
-@dataclass(slots=True)
-class _Waiting:
-    flight: Flight
-    server: Address
-    deadline: float
-
-
 class UDPUpstream:
-    """A pool of sockets and the queries that wait for an answer on them. For use on one event loop."""
+    """A pool of sockets. For use on one event loop."""
 
-    def __init__(self, timeout_s: float, ignored: Tally) -> None:
+    def __init__(self, timeout_s: float, metrics: ResolverMetrics) -> None:
         self._timeout_s = timeout_s
-        self._ignored = ignored
-        self._sockets: list[socket.socket] = []
-        self._waiting: dict[int, _Waiting] = {}  # socket << 16 | ID, oldest first
+        self._metrics = metrics
+        self._ignored = metrics.ignored
+        self.ports: list[Port] = []
+        """Those to send from."""
+        self._retired: list[Port] = []
+        self._renewed_at = 0.0
+        self._oldest = 0
+        self.random: array[int] = array("I")
+        """Drawn beforehand: the low four bits choose a port, the high sixteen are an ID."""
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def open(self) -> None:
-        """Open the sockets, on ports that the kernel chooses at random, and read from them."""
+    def open(self, loop: UDPLoop, clients: Clients) -> None:
+        """Open the sockets, and read from them. `clients` hear what becomes of their queries."""
+        self._udp_loop = loop
+        self._clients = clients
         self._loop = asyncio.get_running_loop()
-        for index in range(SOCKETS):
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._sockets.append(made)
-            made.setsockopt(socket.SOL_IP, IP_RECVERR, 1)
-            with contextlib.suppress(OSError):
-                made.setsockopt(
-                    socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER_BYTES
-                )
-            made.bind(("", 0))
-            self._loop.add_reader(made, self._readable, index, made)
+        self.ports[:] = [self._opened() for _ in range(SOCKETS)]
+        self._renewed_at = self._loop.time()
+        self._sweep()
 
     def close(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for one in waiting.values():
-            one.flight.abandoned()
-        for made in self._sockets:
-            self._loop.remove_reader(made)
-            made.close()
-        self._sockets.clear()
+        ports = [*self.ports, *self._retired]
+        self._retired.clear()
+        for port in ports:
+            waiting, port.waiting = port.waiting, {}
+            for one in waiting.values():
+                self._clients.query(one).abandoned()
+            self._close(port)
         if self._sweeper:
             self._sweeper.cancel()
 
-    def send(self, flight: Flight) -> None:
-        """Send the query; `flight` hears of the outcome, of a failure to send before this returns."""
-        key = self._free_key(flight.kept_id)
-        if key is None:
-            flight.failed("no free message ID")
-            return
-        server = (socket.inet_ntoa(flight.server[0]), flight.server[1])
-        try:
-            self._send(self._sockets[key >> 16], with_id(flight.packet, key & 0xFFFF), server)
-        except OSError as error:
-            flight.failed(errno.errorcode.get(error.errno or 0, "send failed"))
-            return
-        self._waiting[key] = _Waiting(flight, server, self._loop.time() + self._timeout_s)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
-
-    def _send(self, sender: socket.socket, packet: bytes, server: Address) -> None:
-        """An ICMP error for an *earlier* query is reported by the next call, so try twice."""
-        try:
-            sender.sendto(packet, server)
-        except BlockingIOError:
-            raise
-        except OSError:
-            sender.sendto(packet, server)
-
-    def _free_key(self, kept_id: int | None) -> int | None:
+    def place(self, case: Case, key: Key, now: float) -> Waiting:
+        """A port and a free ID for a query. Where there is none, it waits under one that is nobody's."""
+        kept = kept_id(case, key[2])
         for _ in range(_ATTEMPTS):
-            key = int.from_bytes(os.urandom(3)) & (SOCKETS << 16) - 1
-            if kept_id is not None:
-                key = key & ~0xFFFF | kept_id
-            if key not in self._waiting:
-                return key
-        return None
+            drawn = int.from_bytes(os.urandom(_RANDOM_BYTES_EACH))
+            port, ident = self.ports[drawn % SOCKETS], drawn >> 16 if kept is None else kept
+            if ident not in port.waiting:
+                return Waiting(case, key, now, port, ident, now)
+        return Waiting(case, key, now, port, NO_ID, now)
 
-    # --- answers --------------------------------------------------------------------------------------
+    def send(self, waiting: Waiting) -> None:
+        """Send a query that has its place; it hears of a failure to send before this returns."""
+        if waiting.ident == NO_ID:
+            self._clients.query(waiting).failed("no free message ID")
+            return
+        waiting.port.waiting[waiting.ident] = waiting
+        try:
+            self._send(waiting)
+        except OSError as error:
+            self.unsent(waiting, error)
 
-    def _readable(self, index: int, receiver: socket.socket) -> None:
-        received, errors = 0, False
-        for _ in range(BURST):
+    def again(self, waiting: Waiting, now: float) -> Waiting:
+        """The pod repeats itself: the first datagram, or its answer, may have been lost."""
+        if now < waiting.sent_at + AGAIN_AFTER_S or waiting.port.waiting.get(waiting.ident) is not waiting:
+            return waiting  # the second: it has been answered, and the answer waits for its commit
+        with contextlib.suppress(OSError):
+            self._send(waiting)
+        again = waiting.port.waiting[waiting.ident] = waiting._replace(sent_at=now)
+        return again
+
+    def unsent(self, waiting: Waiting, error: OSError) -> None:
+        """An ICMP error for an *earlier* query is reported by the next call, so try twice."""
+        if not isinstance(error, BlockingIOError):
             try:
-                packet, source = receiver.recvfrom(MAX_MESSAGE_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                errors = True  # an ICMP error; what it is about is in the error queue
-                continue
-            received += 1
-            self._answer(index, packet, source)
-        if errors or not received:  # woken for nothing to read: for the error queue, then
-            self._read_errors(index, receiver)
+                self._send(waiting)
+            except OSError as second:
+                error = second
+            else:
+                return
+        reason = errno.errorcode.get(error.errno or 0, "send failed")
+        self._give_up(waiting.port, waiting.ident).failed(reason)
 
-    def _answer(self, index: int, packet: bytes, source: Address) -> None:
+    def _send(self, waiting: Waiting) -> None:
+        waiting.port.send(with_id(waiting.key[2], waiting.ident), waiting.case.address)
+
+    # --- what is no answer ----------------------------------------------------------------------------
+
+    def ignore(self, port: Port, packet: bytes, source: Address) -> None:
+        """Count a packet that answers no query, by kind."""
         if len(packet) < ID_BYTES:
             self._ignored.add("malformed")
             return
-        key = index << 16 | int.from_bytes(packet[:ID_BYTES])
-        waiting = self._waiting.get(key)
+        ident = packet[0] << 8 | packet[1]
+        waiting = port.waiting.get(ident)
         if waiting is None:
-            self._ignored.add("unknown_id")
-        elif waiting.server != source:
-            self._ignored.add("wrong_server")
-        elif waiting.flight.answered(restored(packet, waiting.flight.packet)):
-            del self._waiting[key]
+            self._ignored.add(_ENDED[port.ended[ident]])
+        else:
+            self._ignored.add("wrong_port" if waiting.case.address[0] == source[0] else "wrong_server")
 
-    def _read_errors(self, index: int, receiver: socket.socket) -> None:
-        for _ in range(BURST):
+    def read_errors(self, port: Port) -> None:
+        for _ in range(_ERRORS_AT_ONCE):
             try:
-                packet, ancillary, _, server = receiver.recvmsg(512, 256, socket.MSG_ERRQUEUE)
+                packet, ancillary, _, server = port.socket.recvmsg(512, 256, socket.MSG_ERRQUEUE)
             except OSError:  # BlockingIOError: no more of them
+                port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # or the epoll reports it for ever
                 return
             reason = _unreachable(ancillary)
-            key = index << 16 | int.from_bytes(packet[:ID_BYTES])
-            waiting = self._waiting.get(key)
-            if reason and waiting and waiting.server == server and len(packet) >= ID_BYTES:
-                del self._waiting[key]
-                waiting.flight.failed(reason)
+            if reason is None or len(packet) < ID_BYTES:
+                continue
+            ident = packet[0] << 8 | packet[1]
+            waiting = port.waiting.get(ident)
+            if waiting is not None and waiting.case.address == server:
+                self._give_up(port, ident).failed(reason)
+
+    def _give_up(self, port: Port, ident: int) -> Query:
+        return self._clients.query(port.end(ident, GIVEN_UP))
+
+    # --- time -----------------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
-        """All wait equally long, so the first that is not due ends the search."""
+        """All wait equally long, so the first of a port that is not due ends the search."""
         now = self._loop.time()
-        due = []
-        for key, waiting in self._waiting.items():
-            if waiting.deadline > now:
-                break
-            due.append(key)
-        for key in due:
-            self._waiting.pop(key).flight.silent()
-        self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep) if self._waiting else None
+        for port in (*self.ports, *self._retired):
+            due = []
+            for ident, one in port.waiting.items():
+                if one.asked_at > now - self._timeout_s:
+                    break
+                due.append(ident)
+            for ident in due:
+                self._give_up(port, ident).silent()
+        self._metrics.upstream_reply_s.fold()
+        if now > self._renewed_at + RENEWED_EVERY_S:
+            self._renew(now)
+        if len(self.random) < _FEW:
+            self.random.frombytes(os.urandom(_RANDOM_BYTES))
+        self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    # --- sockets --------------------------------------------------------------------------------------
+
+    def _opened(self) -> Port:
+        port = Port(_socket())
+        self._udp_loop.add(port.socket, self._clients.ready(port))
+        return port
+
+    def _renew(self, now: float) -> None:
+        """A new socket for the oldest; without one (no descriptors left) all stay as they are."""
+        self._renewed_at = now
+        self._let_go()
+        with contextlib.suppress(OSError):
+            made = self._opened()
+            self._retired.append(self.ports[self._oldest])
+            self.ports[self._oldest] = made
+            self._oldest = (self._oldest + 1) % SOCKETS
+
+    def _let_go(self) -> None:
+        """Retired sockets that nobody waits on any more."""
+        for port in [one for one in self._retired if not one.waiting]:
+            self._retired.remove(port)
+            self._close(port)
+
+    def _close(self, port: Port) -> None:
+        self._udp_loop.remove(port.socket)
+        port.socket.close()
+
+
+def _socket() -> socket.socket:
+    """On a port that the kernel chooses at random."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    made.setsockopt(socket.SOL_IP, IP_RECVERR, 1)
+    with contextlib.suppress(OSError):
+        made.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER_BYTES)
+    made.bind(("", 0))
+    return made
 
 
 def _unreachable(ancillary: list[tuple[int, int, bytes]]) -> str | None:

@@ -46,6 +46,10 @@ class Learned:
         self.write(change)
         return change
 
+    def promise(self, name: Name, addresses: Iterable[bytes]) -> float:
+        """How long these addresses, just learned, stay for certain, in seconds; 0: that cannot be said."""
+        return self.cache.promise(name, tuple(addresses), self.clock())
+
     async def collect(self) -> Change:
         """Let go what has expired and is not in use; refresh what is kept for a live connection."""
         live = await self.kernel.live_destinations()

@@ -28,12 +28,21 @@ MAX_TTL_S = 7 * 86_400  # RFC 8767 section 4: a longer TTL is capped
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The answer to a mapping. `kept_s`: how long its addresses stay, whatever else is learned."""
+
+    code: pb.ResponseCode.ValueType
+    kept_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class _Report:
-    """What a peer reports, checked. `addresses`: those that may be learned, raw."""
+    """What a peer reports, checked. `addresses`: those that may be learned, raw; `whole`: these are all."""
 
     name: Name
     endpoint: str
     addresses: tuple[bytes, ...]
+    whole: bool
     ttl_s: int
 
 
@@ -61,15 +70,15 @@ class Mappings:
         self.policy = policy
         self._endpoints = {one.endpoint.address.packed: one.endpoint.key for one in policy.endpoints}
 
-    async def update(self, request: pb.FQDNMapping) -> pb.ResponseCode.ValueType:
-        """The response code; NO_ERROR only when every address that counts is in the kernel."""
+    async def update(self, request: pb.FQDNMapping) -> Taken:
+        """NO_ERROR only when every address that counts is in the kernel."""
         try:
             report = self._checked(request)
         except _Refusal as refusal:
             self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason=str(refusal))
-            return refusal.code
+            return Taken(refusal.code)
         if report is None:
-            return pb.RESPONSE_CODE_NO_ERROR
+            return Taken(pb.RESPONSE_CODE_NO_ERROR)
         return await self._commit(report, request.fqdn)
 
     def _checked(self, request: pb.FQDNMapping) -> _Report | None:
@@ -86,15 +95,16 @@ class Mappings:
         if endpoint is None:
             raise _Refusal(pb.RESPONSE_CODE_ERROR_ENDPOINT_NOT_FOUND, "endpoint not found")
         addresses = tuple(filter(self._is_learnable, codec.ipv4_only(reported)))
-        return _Report(name, endpoint, addresses, min(max(request.ttl, self.min_ttl_s), MAX_TTL_S))
+        whole = len(addresses) == len(reported)
+        return _Report(name, endpoint, addresses, whole, min(max(request.ttl, self.min_ttl_s), MAX_TTL_S))
 
-    async def _commit(self, report: _Report, fqdn: str) -> pb.ResponseCode.ValueType:
+    async def _commit(self, report: _Report, fqdn: str) -> Taken:
         try:
             async with self.learned.kernel.lock:
                 change = self.learned.learn(report.name, report.addresses, report.ttl_s, report.endpoint)
         except AcnsError as error:
             log.failure("mapping not committed", error, name=fqdn)
-            return pb.RESPONSE_CODE_SERVER_FAILURE
+            return Taken(pb.RESPONSE_CODE_SERVER_FAILURE)
         self.flows.learned(report.name, report.addresses, report.ttl_s)
         self.journal.record(
             Event.MAPPING_COMMITTED,
@@ -104,7 +114,9 @@ class Mappings:
             ttl=report.ttl_s,
             sets=[selector.key for selector in change.put],
         )
-        return pb.RESPONSE_CODE_NO_ERROR
+        # What is left out now may be learnable later: of that the resolver has to tell again.
+        kept_s = self.learned.promise(report.name, report.addresses) if report.whole else 0.0
+        return Taken(pb.RESPONSE_CODE_NO_ERROR, kept_s)
 
     def _is_learnable(self, address: bytes) -> bool:
         """Whether names may open it: neither special, nor a pod's, a node's, a Service's."""

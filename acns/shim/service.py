@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc.aio
 
-from acns.api import codec
+from acns.api import codec, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.errors import EnvironmentFault
@@ -105,9 +105,10 @@ class FQDNDataService(rpc.FQDNDataServicer):
 
     async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:
         """Answered only after the kernel commit."""
-        response = await self.mappings.update(request)
-        self.metrics.reports.add(codec.code_name(response))
-        return pb.UpdateMappingResponse(response=response)
+        taken = await self.mappings.update(request)
+        self.metrics.reports.add(codec.code_name(taken.code))
+        context.set_trailing_metadata(kept.to_metadata(taken.kept_s))
+        return pb.UpdateMappingResponse(response=taken.code)
 
 
 class Server:

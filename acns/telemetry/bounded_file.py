@@ -37,11 +37,11 @@ class BoundedFile:
                 f"cannot write {self.path}: {error.strerror}", hint=f"see {self._setting}"
             ) from error
 
-    def append(self, lines: str) -> None:
+    def append(self, lines: str | bytes) -> None:
         """Write whole lines. Raises OSError; the next call tries again."""
         if self._descriptor < 0:
             self._open()
-        rest = memoryview(lines.encode())
+        rest = memoryview(lines.encode() if isinstance(lines, str) else lines)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         if os.fstat(self._descriptor).st_size > self._max_bytes:

@@ -1,15 +1,16 @@
 """The decision journal: what the agents decided, as JSON lines that tests, captures and people read.
 
-One vocabulary for both agents. `record` is a queue append and never waits: a thread writes the lines. When
-the disk is slower than the decisions the newest are dropped and counted, and a `journal.dropped` line says
-how many; a query never waits for its record. The file is bounded.
+One vocabulary for both agents. Recording is an append to a list and never waits: a thread writes the lines.
+When the disk is slower than the decisions the newest are dropped and counted, and a `journal.dropped` line
+says how many; a query never waits for its record. The file is bounded.
+
+On the path of a query even printing JSON is too much. `record_ready` takes a line in pieces that were made
+beforehand; only the time of the moment is new, and it is printed once for all lines of a burst.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -21,9 +22,13 @@ from acns.errors import EnvironmentFault
 from acns.telemetry import log as logs
 from acns.telemetry.bounded_file import MAX_BYTES, BoundedFile
 
-_BATCH: Final = 512
+_GATHERED_S: Final = 0.02
+"""Lines of so much time are written together: a thread that wakes for each costs more than the lines."""
 
 log = logs.named(__name__)
+
+Line = dict[str, Any] | tuple[bytes, ...]
+"""Fields, or the pieces of a finished line."""
 
 
 class Event(StrEnum):
@@ -33,7 +38,7 @@ class Event(StrEnum):
     DNS_ANSWER = "dns.answer"  # endpoint, source, server, transport, name, rcode, addresses, ttl, outcome
     DNS_IGNORED = "dns.ignored"  # server, transport, reason: an answer that does not count
     OVER_BUDGET = "dns.over-budget"  # source, transport, kind, count: since the last such line of this pod
-    MAPPING_SENT = "mapping.sent"  # name, addresses, ttl, endpoint, outcome, took_ms
+    MAPPING_SENT = "mapping.sent"  # name, addresses, ttl, outcome, took_ms
     MAPPING_QUEUED = "mapping.queued"  # name, addresses, ttl, why
     MAPPING_REPLAYED = "mapping.replayed"  # name, addresses, ttl, outcome
     MAPPING_COMMITTED = "mapping.committed"  # name, addresses, ttl, sets: the shim's side
@@ -58,7 +63,7 @@ class Journal:
         path: str,
         agent: str,
         *,
-        limit: int = 16_384,
+        limit: int = 65_536,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,9 +73,15 @@ class Journal:
         self._agent = agent
         self._limit = limit
         self._clock = clock
-        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.lines: list[Line] = []
+        """What is to be written, oldest first: the same list always."""
+        self.full = False
+        self._wanted = threading.Event()
+        self._idle = True
+        self._closing = False
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._reported = 0
+        self.now = b""
 
     def start(self) -> None:
         if self.on:
@@ -79,30 +90,53 @@ class Journal:
 
     def record(self, event: Event, /, **fields: object) -> None:
         """Note a decision now; fields must be JSON-able (others are printed with `str`)."""
-        if not self.on:
-            return
-        if self._queue.qsize() >= self._limit:
-            self.dropped += 1
-            return
-        self._queue.put({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
+        if self.on:
+            self._add({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
+
+    def burst(self) -> None:
+        """A moment, whose time the lines of `record_ready` get from now on. Others may add to `lines`
+        themselves while it is `on` and not `full`, with `now` as the first piece, and then `nudge`."""
+        self.now = b'{"ts": %.6f' % self._clock()
+        self.full = len(self.lines) >= self._limit
+
+    def record_ready(self, *pieces: bytes) -> None:
+        """Note a decision of the last `burst`: the rest of its line, from `, "agent"` to the line's end."""
+        self._add((self.now, *pieces))
+
+    def nudge(self) -> None:
+        """Wake the writer if there is something for it."""
+        if self._idle and self.lines:
+            self._idle = False
+            self._wanted.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and stop; gives up after `timeout_s`."""
         if self.on and self._thread.is_alive():
-            self._queue.put(None)
+            self._closing = True
+            self._wanted.set()
             self._thread.join(timeout_s)
         self.on = False
+
+    def _add(self, line: Line) -> None:
+        if len(self.lines) >= self._limit:
+            self.dropped += 1
+            return
+        self.lines.append(line)
+        self.nudge()
 
     # --- the writer's thread ------------------------------------------------------------------------
 
     def _write(self) -> None:
-        running = True
-        while running:
-            batch, running = self._batch()
+        closing = False
+        while not closing:
+            closing = self._gather()
+            batch = self._take()
             if self.dropped != self._reported:
                 batch.append(self._dropped_line())
+            if not batch:
+                continue
             try:
-                self._file.append("".join(json.dumps(line, default=str) + "\n" for line in batch))
+                self._file.append(b"".join(map(_octets, batch)))
             except (OSError, ValueError) as error:
                 self.dropped += len(batch)
                 self.on = False
@@ -110,18 +144,29 @@ class Journal:
                 return
         self._file.close()
 
-    def _batch(self) -> tuple[list[dict[str, Any]], bool]:
-        """The lines that are there, at least one unless the end has come; and whether to go on."""
-        item = self._queue.get()
-        batch: list[dict[str, Any]] = []
-        with contextlib.suppress(queue.Empty):
-            while item is not None:
-                batch.append(item)
-                if len(batch) == _BATCH:
-                    break
-                item = self._queue.get_nowait()
-        return batch, item is not None
+    def _gather(self) -> bool:
+        """Wait until there is something to write; whether it is the last."""
+        if not self.lines:
+            self._idle = True
+            # A line that came before `_idle` was set has woken nobody.
+            if not self.lines and not self._closing:
+                self._wanted.wait()
+            self._wanted.clear()
+        if not self._closing:
+            time.sleep(_GATHERED_S)
+        return self._closing
 
-    def _dropped_line(self) -> dict[str, Any]:
+    def _take(self) -> list[Line]:
+        """What is there. Others append to the same list meanwhile: what they add stays."""
+        count = len(self.lines)
+        batch = self.lines[:count]
+        del self.lines[:count]
+        return batch
+
+    def _dropped_line(self) -> Line:
         count, self._reported = self.dropped - self._reported, self.dropped
         return {"ts": self._clock(), "agent": self._agent, "event": Event.JOURNAL_DROPPED, "count": count}
+
+
+def _octets(line: Line) -> bytes:
+    return b"".join(line) if isinstance(line, tuple) else json.dumps(line, default=str).encode() + b"\n"

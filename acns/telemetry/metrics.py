@@ -8,11 +8,13 @@ every label's values are words of ours, so that no client can grow the table.
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 # Seconds; from a cached answer on the same node to the longest time-out.
@@ -47,6 +49,15 @@ def exposition(registry: CollectorRegistry) -> bytes:
     return generate_latest(registry)
 
 
+class Cell:
+    """One count of a `Tally`, for those who count the same thing again and again: `cell.count += 1`."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Tally(Collector):
     """A counter with plain integers inside. Not for several threads. `name` comes without `_total`.
 
@@ -65,7 +76,7 @@ class Tally(Collector):
         self._name = name.removesuffix("_total")
         self._documentation = documentation
         self._labels = labels
-        self._counts: dict[tuple[str, ...], int] = dict.fromkeys(known if labels else ((),), 0)
+        self._cells: dict[tuple[str, ...], Cell] = {values: Cell() for values in (known if labels else ((),))}
         registry.register(self)
 
     @property
@@ -73,22 +84,27 @@ class Tally(Collector):
         """The names of its labels."""
         return self._labels
 
-    def add(self, *values: str, by: int = 1) -> None:
-        try:
-            self._counts[values] += by
-        except KeyError:
+    def cell(self, *values: str) -> Cell:
+        """The count of one combination of label values."""
+        found = self._cells.get(values)
+        if found is None:
             if len(values) != len(self._labels):
-                raise ValueError(f"{self._name} has labels {self._labels}, got {values}") from None
-            self._counts[values] = by
+                raise ValueError(f"{self._name} has labels {self._labels}, got {values}")
+            found = self._cells[values] = Cell()
+        return found
+
+    def add(self, *values: str, by: int = 1) -> None:
+        self.cell(*values).count += by
 
     def count(self, *values: str) -> int:
         """The count of one combination; with no values, of all of them together."""
-        return self._counts.get(values, 0) if values else sum(self._counts.values())
+        cells = [self._cells[values]] if values in self._cells else []
+        return sum(cell.count for cell in (cells if values else self._cells.values()))
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, count in list(self._counts.items()):
-            family.add_metric(values, count)
+        for values, cell in list(self._cells.items()):
+            family.add_metric(values, cell.count)
         yield family
 
 
@@ -97,9 +113,62 @@ class BareTally(Tally):
 
     def collect(self) -> Iterable[Metric]:
         family = Metric(self._name, self._documentation, "unknown")
-        for values, count in list(self._counts.items()):
-            family.add_sample(self._name, dict(zip(self._labels, values, strict=True)), count)
+        for values, cell in list(self._cells.items()):
+            family.add_sample(self._name, dict(zip(self._labels, values, strict=True)), cell.count)
         yield family
+
+
+class Times(Collector):
+    """A histogram of seconds with plain integers inside. Not for several threads."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: tuple[str, ...], *, registry: CollectorRegistry
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._labels = labels
+        self._kinds: dict[tuple[str, ...], TimesOfKind] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> TimesOfKind:
+        """The part with these label values."""
+        return self._kinds.setdefault(values, TimesOfKind())
+
+    def fold(self) -> None:
+        """To be called now and then, so that what was observed does not pile up."""
+        for kind in self._kinds.values():
+            kind.fold()
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, kind in list(self._kinds.items()):
+            family.add_metric(values, *kind.result())
+        yield family
+
+
+class TimesOfKind:
+    """`observe` is an append to a list; `fold`, to be called now and then, sorts into buckets."""
+
+    __slots__ = ("_counts", "_recent", "_total_s", "observe")
+
+    def __init__(self) -> None:
+        self._total_s = 0.0
+        self._counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self._recent: list[float] = []
+        self.observe: Callable[[float], None] = self._recent.append
+
+    def fold(self) -> None:
+        self._total_s += sum(self._recent)
+        for seconds in self._recent:
+            self._counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+        self._recent.clear()
+
+    def result(self) -> tuple[list[tuple[str, float]], float]:
+        """Upper bound, as Prometheus prints it, with how many were not above; and the sum."""
+        self.fold()
+        bounds = [str(float(bound)) for bound in LATENCY_BUCKETS_S] + ["+Inf"]
+        counts = map(float, itertools.accumulate(self._counts))
+        return list(zip(bounds, counts, strict=True)), self._total_s
 
 
 class Reading(Collector):

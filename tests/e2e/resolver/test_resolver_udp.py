@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 
 import pytest
@@ -25,6 +26,7 @@ from .resolver_world import (
 pytestmark = pytest.mark.root
 
 REFUSED, SERVFAIL, NXDOMAIN = 5, 2, 3
+JOINED = 'acns_dns_queries_total{transport="udp",verdict="joined"}'
 
 
 def test_answer_comes_from_the_server_that_was_asked_with_the_pods_id_and_question_bytes(
@@ -126,10 +128,13 @@ def test_forged_answers_are_counted_and_the_real_one_still_counts(bench: Bench) 
     ignored = 'acns_dns_answers_ignored_total{kind="%s"}'
     counts = {
         kind: bench.resolver.metric(ignored % kind)
-        for kind in ("unknown_id", "wrong_server", "other-question", "not-an-answer", "malformed")
-    }
+        for kind in (
+            "unknown_id", "wrong_server", "wrong_port", "other-question", "not-an-answer", "malformed",
+        )
+    }  # fmt: skip
     assert counts == {
-        "unknown_id": 1, "wrong_server": 2, "other-question": 2, "not-an-answer": 1, "malformed": 2,
+        "unknown_id": 1, "wrong_server": 1, "wrong_port": 1, "other-question": 2, "not-an-answer": 1,
+        "malformed": 2,
     }  # fmt: skip
 
 
@@ -142,6 +147,86 @@ def test_late_and_duplicate_answers_reach_nobody(bench: Bench) -> None:
         server.sendto(answer(forwarded, "192.0.2.7"), resolver)
     assert pod.recv(4096)
     assert quiet(pod)
+    assert bench.resolver.metric('acns_dns_answers_ignored_total{kind="duplicate"}') == 1
+
+
+def test_an_answer_that_comes_after_its_query_was_given_up_is_late(bench: Bench) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=100)
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    forwarded, resolver = server.recvfrom(4096)
+    until(lambda: bench.resolver.metric('acns_dns_answers_total{outcome="silent"') == 1, "time-out")
+    server.sendto(answer(forwarded, "192.0.2.7"), resolver)
+    until(lambda: bench.resolver.metric('acns_dns_answers_ignored_total{kind="late"}') == 1, "counted")
+    assert quiet(pod)
+
+
+def test_a_query_sent_again_under_its_id_is_joined_to_the_first(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    asked = query("www.example.com.", ident=0x0707)
+    for _ in range(3):
+        pod.sendto(asked, (SERVER, 53))
+    forwarded, resolver = server.recvfrom(4096)
+    until(lambda: bench.resolver.metric(JOINED) == 2, "joined")
+    assert quiet(server)
+    server.sendto(answer(forwarded, "192.0.2.7"), resolver)
+    assert pod.recv(4096)[:2] == asked[:2]
+    assert quiet(pod)
+    assert bench.resolver.metric("acns_dns_in_flight") == 0
+    pod.sendto(asked, (SERVER, 53))  # answered, it is a query like any other
+    assert server.recv(4096)
+
+
+def test_a_joined_query_waits_for_the_same_commit(bench: Bench) -> None:
+    bench.serving("*.example.com", commit_timeout_ms=4000)
+    bench.agent.behaviour = gate = Gate()
+    pod, server = bench.pod_socket(), bench.server_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    forwarded, resolver = server.recvfrom(4096)
+    server.sendto(answer(forwarded, "192.0.2.7"), resolver)
+    bench.agent.take_mapping()
+    pod.sendto(asked, (SERVER, 53))
+    until(lambda: bench.resolver.metric(JOINED) == 1, "joined")
+    assert quiet(pod)
+    assert quiet(server)
+    gate.open()
+    assert pod.recv(4096)
+    assert quiet(pod)
+
+
+def test_a_repetition_later_goes_out_again_under_the_same_id_and_port(bench: Bench) -> None:
+    """The first datagram may have been lost: nobody else would send it again."""
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    first = server.recvfrom(4096)
+    server.setblocking(False)
+
+    def sent_again() -> tuple[bytes, object] | None:
+        pod.sendto(asked, (SERVER, 53))
+        try:
+            return server.recvfrom(4096)
+        except BlockingIOError:
+            return None
+
+    assert until(sent_again, "the datagram again") == first
+    server.sendto(answer(first[0], "192.0.2.7"), first[1])
+    assert pod.recv(4096)
+    assert quiet(pod)
+
+
+@pytest.mark.parametrize("other", ["port", "id", "case"])
+def test_another_port_id_or_letter_case_is_another_query(bench: Bench, other: str) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query("www.example.com.", ident=1), (SERVER, 53))
+    second = bench.pod_socket() if other == "port" else pod
+    name = "wWw.example.com." if other == "case" else "www.example.com."
+    second.sendto(query(name, ident=2 if other == "id" else 1), (SERVER, 53))
+    assert len({server.recv(4096) for _ in range(2)}) == 2
 
 
 def test_queries_leave_from_many_ports_under_many_ids(bench: Bench) -> None:
@@ -150,8 +235,22 @@ def test_queries_leave_from_many_ports_under_many_ids(bench: Bench) -> None:
     for number in range(200):
         pod.sendto(query(f"n{number}.example.com.", ident=7), (SERVER, 53))
     seen = [server.recvfrom(4096) for _ in range(200)]
-    assert len({source[1] for _, source in seen}) == 16
+    assert len({source[1] for _, source in seen}) >= 16
     assert len({packet[:2] for packet, _ in seen}) > 190
+
+
+def test_ports_do_not_stay_the_same(bench: Bench) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=200)
+    pod, server = bench.pod_socket(), bench.server_socket()
+    numbers = itertools.count()
+
+    def ports(count: int) -> set[int]:
+        for _ in range(count):
+            pod.sendto(query(f"n{next(numbers)}.example.com."), (SERVER, 53))
+        return {server.recvfrom(4096)[1][1] for _ in range(count)}
+
+    first = ports(200)
+    until(lambda: ports(20) - first, "a port that was not there")
 
 
 def test_server_that_is_not_there_is_servfail_at_once(bench: Bench) -> None:

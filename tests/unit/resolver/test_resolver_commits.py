@@ -14,6 +14,7 @@ import grpc.aio
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
+from acns.api import kept
 from acns.api.codec import Mapping
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import CALLS_AT_ONCE, Commits, Outcome
@@ -25,14 +26,32 @@ MAPPING = Mapping((b"www",), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1")
 Agent = Callable[[pb.FQDNMapping], Awaitable[pb.UpdateMappingResponse]]
 
 
+class Call:
+    """To be awaited for the response; then it has trailing metadata."""
+
+    def __init__(self, response: Coroutine[Any, Any, Any], promises_s: float) -> None:
+        self._response = response
+        self._metadata = kept.to_metadata(promises_s)
+
+    def __await__(self) -> Any:
+        return self._response.__await__()
+
+    async def trailing_metadata(self) -> Any:
+        return grpc.aio.Metadata(*self._metadata)
+
+
 class Stub:
     """The client's stub, with deadlines as gRPC keeps them."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self.promises_s = 0.0
         self.running = self.most = 0
 
-    async def UpdateMappingRequest(self, request: pb.FQDNMapping, timeout: float) -> Any:
+    def UpdateMappingRequest(self, request: pb.FQDNMapping, timeout: float) -> Any:
+        return Call(self._answer(request, timeout), self.promises_s)
+
+    async def _answer(self, request: pb.FQDNMapping, timeout: float) -> pb.UpdateMappingResponse:
         self.running += 1
         self.most = max(self.most, self.running)
         try:

@@ -10,12 +10,13 @@ import sys
 
 from acns.api.codec import Mapping
 from acns.resolver.__main__ import main
+from acns.resolver.judged import Answer
 from acns.resolver.query import Query
 
 
-async def _release_then_commit(query: Query, mapping: Mapping, packet: bytes) -> None:
-    query._finish(packet, "released early", mapping)
-    await query._context.commits.commit(mapping)
+async def _release_then_commit(query: Query, answer: Answer, mapping: Mapping) -> None:
+    query._finish(answer, "released early")
+    await query.transport.context.commits.commit(mapping)
 
 
 Query._commit = _release_then_commit  # type: ignore[assignment, method-assign]

@@ -1,0 +1,90 @@
+"""What the kernel has already: addresses that the agent has promised to keep open under their names.
+
+An answer with none but such addresses need not wait for a call. What this module keeps true: an address
+counts as known only while the agent's promise lasts, less `LEAD_S`, in which to tell the agent again; without
+a promise nothing is known, and every answer is told and waited for. A new connection may lead to an agent
+that has forgotten, so everything is forgotten with the old one.
+
+Time is an argument, in seconds of a clock that never steps back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from acns.dns.name import Name
+from acns.resolver.memory import Memory
+
+LEAD_S: Final = 1.0
+"""Before a promise ends, answers wait for the next; longer than a call may take."""
+MAX_ADDRESSES: Final = 256
+"""Of one name; one with more is told each time."""
+_NAMES: Final = 65_536
+_SLACK: Final = 0.25
+_RENEWED_BEFORE_S: Final = 60.0
+
+
+class Promise(NamedTuple):
+    """`kept_until`: the address stays, come what may. `expires_at`: the end of the TTL that was told."""
+
+    kept_until: float
+    expires_at: float
+
+    def sure_until(self, ttl_s: float) -> float:
+        """Until when an answer of this TTL may leave at once, with nothing to be told.
+
+        Each answer lets its pod use the address for longer than the agent was told. That may come to a part
+        of the TTL, no more: the agent is told again before, and before its promise ends.
+        """
+        renewed_before_s = max(LEAD_S, min(ttl_s * _SLACK, _RENEWED_BEFORE_S))
+        return min(self.kept_until - renewed_before_s, self.expires_at - ttl_s * (1 - _SLACK))
+
+
+UNKNOWN: Final = Promise(-math.inf, -math.inf)
+
+
+class Known:
+    """Names and their addresses. `epoch` is another number after each time something was forgotten."""
+
+    def __init__(self, names: int = _NAMES) -> None:
+        self.epoch = 0
+        self._promises: Memory[Name, dict[bytes, Promise]] = Memory(names)
+
+    def __len__(self) -> int:
+        return len(self._promises)
+
+    def promise(self, name: Name, addresses: Iterable[bytes]) -> Promise:
+        """What holds for all these addresses; UNKNOWN when one of them is not known."""
+        known = self._promises.get(name)
+        if known is None:
+            return UNKNOWN
+        found = [known.get(address, UNKNOWN) for address in addresses]
+        return Promise(min(one.kept_until for one in found), min(one.expires_at for one in found))
+
+    def promised(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
+        """The agent has these addresses, and keeps them. Of several promises the latest ends count."""
+        known = self._promises.get(name)
+        if known is None:
+            known = {}
+            self._promises.put(name, known)
+        for address in addresses:
+            before = known.get(address, UNKNOWN)
+            known[address] = Promise(*map(max, before, promise))
+        if len(known) > MAX_ADDRESSES:
+            self._thin_out(name, known, now)
+
+    def forget(self, name: Name) -> None:
+        self._promises.discard(name)
+        self.epoch += 1
+
+    def forget_all(self) -> None:
+        self._promises.clear()
+        self.epoch += 1
+
+    def _thin_out(self, name: Name, known: dict[bytes, Promise], now: float) -> None:
+        for address in [one for one, promise in known.items() if promise.kept_until <= now]:
+            del known[address]
+        if len(known) > MAX_ADDRESSES:
+            self.forget(name)

@@ -1,0 +1,57 @@
+"""What was found out once, for as long as it is asked for: a dictionary of two generations, bounded.
+
+New entries go into the young generation. When that is full it becomes the old one, and what was the old one
+is gone; an entry that is asked for comes back into the young. So a flood of keys that never come again costs
+its own room and no more: what is asked for once in a generation stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Memory(Generic[Key, Value]):
+    """At most twice `limit`, in whatever `weigh` says of a key."""
+
+    __slots__ = ("_limit", "_old", "_weigh", "_weight", "young")
+
+    def __init__(self, limit: int, weigh: Callable[[Key], int] = lambda key: 1) -> None:
+        self.young: dict[Key, Value] = {}
+        """For a first look by who cannot afford a call; `get` looks everywhere."""
+        self._old: dict[Key, Value] = {}
+        self._weight = 0
+        self._limit = limit
+        self._weigh = weigh
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)
+
+    def get(self, key: Key) -> Value | None:
+        found = self.young.get(key)
+        if found is None:
+            found = self._old.pop(key, None)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: Key, value: Value) -> None:
+        """Remember, in the place of what was remembered under this key."""
+        if key not in self.young:
+            self._weight += self._weigh(key)
+            if self._weight > self._limit:
+                self._old, self.young = self.young, {}
+                self._weight = self._weigh(key)
+            self._old.pop(key, None)
+        self.young[key] = value
+
+    def discard(self, key: Key) -> None:
+        if self.young.pop(key, None) is not None:
+            self._weight -= self._weigh(key)
+        self._old.pop(key, None)
+
+    def clear(self) -> None:
+        self.young, self._old, self._weight = {}, {}, 0

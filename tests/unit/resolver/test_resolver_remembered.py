@@ -1,0 +1,126 @@
+"""What the resolver remembers: bounded memory, and what is known to be open."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acns.resolver.known import LEAD_S, MAX_ADDRESSES, UNKNOWN, Known, Promise
+from acns.resolver.memory import Memory
+
+WWW = (b"www", b"example", b"com")
+ONE, TWO = b"\xc0\0\2\1", b"\xc0\0\2\2"
+
+# --- memory ----------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 60)), st.integers(1, 20))
+def test_it_never_holds_more_than_two_generations(keys: list[int], limit: int) -> None:
+    memory: Memory[int, int] = Memory(limit)
+    for key in keys:
+        if memory.get(key) is None:
+            memory.put(key, -key)
+        assert len(memory) <= 2 * limit
+        assert memory.get(key) == -key
+
+
+def test_what_is_asked_for_stays_however_many_others_come() -> None:
+    memory: Memory[str, int] = Memory(100)
+    memory.put("hot", 1)
+    for number in range(10_000):
+        memory.put(str(number), number)
+        if number % 50 == 0:
+            assert memory.get("hot") == 1
+
+
+def test_what_is_not_asked_for_goes() -> None:
+    memory: Memory[int, int] = Memory(10)
+    memory.put(-1, 1)
+    for number in range(20):
+        memory.put(number, number)
+    assert memory.get(-1) is None
+
+
+def test_weights_count() -> None:
+    memory: Memory[bytes, int] = Memory(1_000, len)
+    for number in range(100):
+        memory.put(b"%100d" % number, number)
+    assert len(memory) <= 20
+
+
+def test_the_newest_value_of_a_key_counts_whichever_generation_had_the_old_one() -> None:
+    memory: Memory[int, str] = Memory(2)
+    for key in (1, 2, 3):
+        memory.put(key, "old")
+    memory.put(1, "new")
+    assert memory.get(1) == "new"
+    memory.discard(1)
+    assert memory.get(1) is None
+
+
+# --- what is known -----------------------------------------------------------------------------------------
+
+
+def test_all_addresses_have_to_be_promised() -> None:
+    known = Known()
+    known.promised(WWW, [ONE], Promise(100.0, 300.0), now=0.0)
+    assert known.promise(WWW, [ONE]) == (100.0, 300.0)
+    assert known.promise(WWW, [ONE, TWO]) == UNKNOWN
+    assert known.promise(WWW[1:], [ONE]) == UNKNOWN
+
+
+def test_the_shortest_promise_of_several_addresses_counts_and_the_longest_of_one() -> None:
+    known = Known()
+    known.promised(WWW, [ONE], Promise(100.0, 300.0), now=0.0)
+    known.promised(WWW, [ONE, TWO], Promise(50.0, 400.0), now=0.0)
+    assert known.promise(WWW, [ONE]) == (100.0, 400.0)
+    assert known.promise(WWW, [ONE, TWO]) == (50.0, 400.0)
+
+
+def test_forgetting_makes_another_epoch() -> None:
+    known = Known()
+    epochs = {known.epoch}
+    known.promised(WWW, [ONE], Promise(100.0, 300.0), now=0.0)
+    for forget in (lambda: known.forget(WWW), known.forget_all):
+        forget()
+        epochs.add(known.epoch)
+        assert known.promise(WWW, [ONE]) == UNKNOWN
+    assert len(epochs) == 3
+
+
+def test_a_name_with_too_many_addresses_is_told_each_time() -> None:
+    known = Known()
+    addresses = [number.to_bytes(4, "big") for number in range(MAX_ADDRESSES + 1)]
+    known.promised(WWW, addresses[:-1], Promise(100.0, 300.0), now=0.0)
+    assert known.promise(WWW, addresses[:-1]) != UNKNOWN
+    known.promised(WWW, addresses[-1:], Promise(100.0, 300.0), now=1.0)
+    assert known.promise(WWW, addresses[-1:]) == UNKNOWN
+
+
+def test_addresses_whose_promise_is_over_make_room() -> None:
+    known = Known()
+    addresses = [number.to_bytes(4, "big") for number in range(MAX_ADDRESSES + 1)]
+    known.promised(WWW, addresses[:-1], Promise(100.0, 300.0), now=0.0)
+    known.promised(WWW, addresses[-1:], Promise(200.0, 300.0), now=100.0)
+    assert known.promise(WWW, addresses[-1:]) == (200.0, 300.0)
+
+
+@given(
+    told_at=st.floats(0, 1e6),
+    told_s=st.integers(0, 600_000),
+    kept_s=st.integers(0, 300),
+    ttl=st.integers(0, 600_000),
+)
+def test_no_answer_passes_silently_near_the_promises_end_nor_far_beyond_what_was_told(
+    told_at: float, told_s: int, kept_s: int, ttl: int
+) -> None:
+    promise = Promise(told_at + min(kept_s, told_s), told_at + told_s)
+    sure_until = promise.sure_until(ttl)
+    assert sure_until <= promise.kept_until - LEAD_S
+    assert sure_until + ttl <= promise.expires_at + 0.25 * ttl + 1e-3
+
+
+def test_nothing_is_sure_of_what_is_unknown() -> None:
+    assert UNKNOWN.sure_until(300) == -math.inf
