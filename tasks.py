@@ -220,6 +220,26 @@ def bench_policy(
         sys.exit(policy.run(as_json=json, quick=quick, only=only, seed=seed))
 
 
+@task(
+    name="dns",
+    help={
+        "json": "print JSON",
+        "quick": "fewer and shorter rounds",
+        "only": "parts, with commas between: known, fresh, slow, fast, new, denied, tcp, pods, memory",
+        "seed": "of the order in which contenders take turns",
+    },
+)
+def bench_dns(
+    context: Context, json: bool = False, quick: bool = False, only: str = "", seed: int = 1
+) -> None:
+    """What the resolver costs here, beside no proxy, dnsdist, and dnsmasq with nftset."""
+    from lab.bench import dns
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(dns.run(as_json=json, quick=quick, only=only, seed=seed))
+
+
 _ABOUT = {
     "topology": "not of a running lab: name of a shipped topology, or a file",
     "manifests": "not of a running lab: a file or folder of manifests; may be repeated",
@@ -358,6 +378,6 @@ namespace.add_collection(
     Collection("lab", up, down, status, execute, shell, logs, observe, cache, check, doctor, list_labs),
     name="lab",
 )
-namespace.add_collection(Collection("bench", bench_policy), name="bench")
+namespace.add_collection(Collection("bench", bench_policy, bench_dns), name="bench")
 namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")
 namespace.add_collection(Collection("test", everything, fuzz, lint), name="test")

@@ -41,8 +41,19 @@ class Result:
 
 def print_result(result: Result, out: TextIO | None = None) -> None:
     """Where, how much, every measure with its limit, and what its steps are."""
+    scale = result.plan.scale
+    headline = (
+        f"{scale.endpoints} endpoints, {scale.policies} policies, {scale.selectors} FQDN selectors, "
+        f"{scale.addresses} learned addresses, seed {scale.seed}"
+    )
+    print_measures(result.machine, headline, result.measures, out)
+
+
+def print_measures(
+    machine: Machine, headline: str, measures: Sequence[Measure], out: TextIO | None = None
+) -> None:
+    """The machine, the headline, and a table."""
     console = console_for(out)
-    machine, scale = result.machine, result.plan.scale
     console.print(
         Text(
             f"{machine.cpus} × {machine.cpu}, Linux {machine.kernel}, {machine.python}, {machine.nft}, "
@@ -51,19 +62,12 @@ def print_result(result: Result, out: TextIO | None = None) -> None:
         ),
         soft_wrap=True,
     )
-    console.print(
-        Text(
-            f"{scale.endpoints} endpoints, {scale.policies} policies, {scale.selectors} FQDN selectors, "
-            f"{scale.addresses} learned addresses, seed {scale.seed}",
-            style="bold",
-        ),
-        soft_wrap=True,
-    )
+    console.print(Text(headline, style="bold"), soft_wrap=True)
     rows = table(console, "part", "measure", "value", "limit", "", "spread", "baseline", "note")
-    for one in result.measures:
+    for one in measures:
         rows.add_row(one.part, one.name, *_cells(one), Text(_remark(one), style="dim"))
     console.print(rows)
-    count = Counter(one.verdict for one in result.measures if one.limit)
+    count = Counter(one.verdict for one in measures if one.limit)
     told = [f"{count[verdict]} {verdict}" for verdict in _STYLES if count[verdict]]
     held = count.keys() <= {Verdict.OK}
     console.print(Text(f"limits: {', '.join(told) or 'none'}", style=f"bold {'green' if held else 'yellow'}"))

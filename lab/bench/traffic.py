@@ -78,7 +78,7 @@ def connections_us(wire: Wire, count: int, cpu: int) -> float:
         return statistics.median(_connection_us(wire) for _ in range(count))
 
 
-def receiving_bulk(wire: Wire) -> contextlib.AbstractContextManager[None]:
+def receiving_bulk(wire: Wire) -> contextlib.AbstractContextManager[int]:
     """An iperf3 server at the wire's far end."""
     argv = ["iperf3", "--server", "--port", str(BULK_PORT), "--forceflush"]
     return serving(wire.server, argv, "listening")

@@ -63,8 +63,8 @@ def laid(pod_address: IPv4Address, server_addresses: Sequence[IPv4Address]) -> I
 
 
 @contextlib.contextmanager
-def serving(namespace: Namespace, argv: Sequence[str], ready: str) -> Iterator[None]:
-    """A server program in the namespace, from when it has printed `ready` to the end of the block."""
+def serving(namespace: Namespace, argv: Sequence[str], ready: str) -> Iterator[int]:
+    """A server program in the namespace, from when it has printed `ready` to the block's end; its pid."""
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -79,12 +79,12 @@ def serving(namespace: Namespace, argv: Sequence[str], ready: str) -> Iterator[N
                     break
             else:
                 raise ProcessFailed(f"{' '.join(argv)} ended before it was ready:\n{''.join(said)}")
-            yield
+            yield process.pid
         finally:
             process.kill()
 
 
-def echoing(wire: Wire, port: int) -> contextlib.AbstractContextManager[None]:
+def echoing(wire: Wire, port: int) -> contextlib.AbstractContextManager[int]:
     """The echo server at the wire's far end."""
     argv = [sys.executable, "-m", "lab.bench.echo", str(wire.server_address), str(port)]
     return serving(wire.server, argv, "ready")

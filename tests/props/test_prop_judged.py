@@ -137,6 +137,23 @@ def test_a_remembered_answer_has_the_gates_verdict_and_a_journal_line(
             assert json.loads(b'{"ts": 1, "x": 1' + found.line("plain"))["outcome"] == "plain"
 
 
+def test_answers_that_differ_in_one_octet_anywhere_are_judged_apart() -> None:
+    query = dns.message.make_query(NAMES[0], "A")
+    response = dns.message.make_response(query)
+    response.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "192.0.2.7"))
+    packet = response.to_wire()
+    judgements = Judgements(17, GATES[0])
+    judgements.use(TABLES[0])
+    asked = query.to_wire()
+    question = judgements.case((PODS[1], SERVERS[0], asked[2:]), PODS[1], SERVERS[0], asked).question
+    assert question.query is not None
+    for offset in range(2, len(packet)):
+        changed = packet[:offset] + bytes((packet[offset] ^ 1,)) + packet[offset + 1 :]
+        for one in (packet, changed):
+            expected = gate.judge_answer(question.query, one, GATES[0])
+            assert outcome(judgements.answer(question, one[2:]), one) == expected
+
+
 def outcome(answer: Answer, packet: bytes) -> gate.Ignore | gate.Deliver:
     if answer.ignored is not None:
         return gate.Ignore(answer.ignored)
