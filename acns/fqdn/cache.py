@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
+from acns.fqdn import untold
 from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
 from acns.fqdn.matcher import Matcher
@@ -100,6 +101,8 @@ class _Lease(NamedTuple):
     asked_by: str = ""
     kept_until: float = -math.inf
     """It was promised that it stays until then."""
+    untold_s: float = 0.0
+    """So much later than we know of may a pod use it (`untold`)."""
 
 
 @dataclass(slots=True)
@@ -241,7 +244,10 @@ class NameCache:
             return 0.0
         until = min(now + PROMISED_AT_MOST_S, *(lease.expires_at for lease in found))
         for address, lease in zip(addresses, found, strict=True):
-            entry.leases[address] = lease._replace(kept_until=max(until, lease.kept_until))
+            entry.leases[address] = lease._replace(
+                kept_until=max(until, lease.kept_until),
+                untold_s=max(untold.kept_s(lease.expires_at - now), lease.untold_s),
+            )
         entry.kept_until = max(until, entry.kept_until)
         return max(until - now, 0.0)
 
@@ -297,7 +303,9 @@ class NameCache:
                 self._elements.hold(selector, address, lease.expires_at)
         else:
             lease = lease._replace(
-                expires_at=max(known.expires_at, lease.expires_at), kept_until=known.kept_until
+                expires_at=max(known.expires_at, lease.expires_at),
+                kept_until=known.kept_until,
+                untold_s=known.untold_s,
             )
             for selector in entry.selectors:
                 self._elements.extend(selector, address, lease.expires_at)
@@ -353,7 +361,7 @@ class NameCache:
         return Stay.GRACE if now <= self._stays_until(entry, lease) else Stay.DUE
 
     def _stays_until(self, entry: _Entry, lease: _Lease) -> float:
-        in_use_until = max(lease.expires_at, entry.last_live) + self._idle_grace_s
+        in_use_until = max(lease.expires_at + lease.untold_s, entry.last_live) + self._idle_grace_s
         return max(in_use_until, lease.learned_at + self._settle_s)
 
     # --- bounds --------------------------------------------------------------------------------------

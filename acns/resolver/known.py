@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from acns.dns.name import Name
+from acns.fqdn import untold
 from acns.resolver.memory import Memory
 
 LEAD_S: Final = 1.0
@@ -22,8 +23,6 @@ LEAD_S: Final = 1.0
 MAX_ADDRESSES: Final = 256
 """Of one name; one with more is told each time."""
 _NAMES: Final = 65_536
-_SLACK: Final = 0.25
-_RENEWED_BEFORE_S: Final = 60.0
 
 
 class Promise(NamedTuple):
@@ -35,11 +34,11 @@ class Promise(NamedTuple):
     def sure_until(self, ttl_s: float) -> float:
         """Until when an answer of this TTL may leave at once, with nothing to be told.
 
-        Each answer lets its pod use the address for longer than the agent was told. That may come to a part
-        of the TTL, no more: the agent is told again before, and before its promise ends.
+        Each answer lets its pod use the address for longer than the agent was told. That may come to what the
+        agent allows for (`fqdn.untold`), no more: it is told again before, and before its promise ends.
         """
-        renewed_before_s = max(LEAD_S, min(ttl_s * _SLACK, _RENEWED_BEFORE_S))
-        return min(self.kept_until - renewed_before_s, self.expires_at - ttl_s * (1 - _SLACK))
+        allowed_s = untold.allowed_s(ttl_s)
+        return min(self.kept_until - max(LEAD_S, allowed_s), self.expires_at + allowed_s - ttl_s)
 
 
 UNKNOWN: Final = Promise(-math.inf, -math.inf)

@@ -6,7 +6,9 @@ import pytest
 
 from acns.dns import pattern
 from acns.dns.name import Name
+from acns.fqdn import untold
 from acns.fqdn.cache import PROMISED_AT_MOST_S, NameCache
+from acns.resolver.known import Promise
 
 EVERY = pattern.match_pattern("*.example.com")
 WWW = (b"www", b"example", b"com")
@@ -129,3 +131,29 @@ def test_a_promise_outlives_another_answer_of_a_shorter_ttl(ttl_s: float) -> Non
     for number in range(1_000):
         made.learn(name(number), [address(number)], 600.0, min(until, 4.0) - 0.5)
     assert ONE in made.elements(EVERY)
+
+
+@pytest.mark.parametrize("told_s", [1, 5, 30, 60, 240, 300, 3_600, 86_400])
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0, 1.3])
+def test_an_address_stays_as_long_as_any_pod_may_use_it_whatever_was_left_untold(
+    told_s: int, share: float
+) -> None:
+    """The last answer that leaves untold, and a collection every second."""
+    made, ttl_s = cache(), told_s * share
+    kept_s = promised(made, told_s)
+    untold_until = Promise(kept_s, told_s).sure_until(ttl_s)
+    used_until = max(untold_until + ttl_s, told_s)
+    now = told_s - 1.0
+    while now < used_until:
+        now = min(now + 1.0, used_until)
+        made.collect(now, frozenset())
+        assert ONE in made.elements(EVERY), f"gone at {now} s, used until {used_until} s"
+    made.collect(told_s + untold.kept_s(told_s) + 3.0, frozenset())
+    assert ONE not in made.elements(EVERY)
+
+
+def test_what_was_not_promised_goes_with_its_ttl() -> None:
+    made = cache(settle_s=0.0)
+    made.learn(WWW, [ONE], 60.0, 0.0)
+    made.collect(60.5, frozenset())
+    assert ONE not in made.elements(EVERY)
