@@ -366,10 +366,13 @@ def test_the_log_goes_on_after_the_shim_was_killed(own_quickstart: Lab, observed
         the_flow(observed, own_quickstart, from_port(before))
         own_quickstart.nodes[0].shim.kill()
         own_quickstart.wait_settled()
+        sent: list[int] = []
 
         def is_logged() -> bool:
-            after = send_syn(stage.batch, wire.fresh_address(stage.rng), 443)
-            return any(map(from_port(after), observed(own_quickstart, pod="batch")))
+            """One of those sent since: the last may not have been written yet."""
+            sent.append(send_syn(stage.batch, wire.fresh_address(stage.rng), 443))
+            flows = observed(own_quickstart, pod="batch")
+            return any(from_port(sport)(flow) for sport in sent for flow in flows)
 
         until(is_logged, "drops are logged again")
         assert any(map(from_port(before), observed(own_quickstart)))
