@@ -38,6 +38,9 @@ LOG_LIMIT = "20/second burst 40 packets"
 ANSWER_LIMIT = "50/second burst 50 packets"
 """Per id that drops; the kernel has a limit per destination besides (icmp_ratelimit)."""
 
+TAKEOVER_COMMENT = "takeover"
+"""On elements of learned sets that the resolver's writer has made while the shim was away."""
+
 COMMENT_BYTES = 128
 """NFTNL_UDATA_COMMENT_MAXLEN: libnftables refuses longer comments."""
 SELECTOR_COMMENT_BYTES = 100

@@ -18,12 +18,13 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 
 from acns.datapath import constants, netlink, nfnetlink
-from acns.datapath.netlink import Refused
-from acns.datapath.nfnetlink import Message, NetfilterSocket
+from acns.datapath.netlink import Attributes, Refused
+from acns.datapath.nfnetlink import Message, NetfilterSocket, Overtaken
 from acns.errors import Bug, EnvironmentFault, PeerError
 
 _LIST_ELEMENT = 1
-_KEY, _TIMEOUT, _EXPIRATION = 1, 4, 5
+_KEY, _TIMEOUT, _EXPIRATION, _USER_DATA = 1, 4, 5, 6
+_USER_DATA_COMMENT = 0  # NFTNL_UDATA_SET_ELEM_COMMENT: `nft list` shows it
 _DATA_VALUE = 1
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH, _SET_ID = 1, 2, 3, 4, 5, 10
 _TABLE_NAME = 1
@@ -33,6 +34,9 @@ _FLAG_TIMEOUT = 0x10
 _PER_MESSAGE = 1000  # a list is one attribute, and those end at 64 KiB
 _LONGEST_S = 10 * 365 * 86_400.0
 _TRIES_WHEN_LOST = 3
+
+
+__all__ = ["Elements", "NoSuchSet", "Overtaken"]
 
 
 class NoSuchSet(PeerError):
@@ -52,19 +56,27 @@ class Elements:
         """Whether this kernel moves an expiry when an element is added again (Linux 6.12)."""
         return self._re_adding
 
-    def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
+    def put(
+        self,
+        wanted: Mapping[str, Mapping[bytes, float]],
+        *,
+        generation: int | None = None,
+        comment: str = "",
+    ) -> None:
         """Add or refresh: set name → address → timeout_s from now. All in one commit, returned after the ack.
 
-        The caller keeps the maximum: what is written here is what the kernel has, also when it is less.
-        Raises NoSuchSet (nothing is written), EnvironmentFault.
+        The caller keeps the maximum: what is written here is what the kernel has, also when it is less. With
+        a `generation` it is written only while the ruleset still has that one. New elements get the
+        `comment`; those that are there keep theirs. Raises NoSuchSet or Overtaken (nothing is written),
+        EnvironmentFault.
         """
         messages = [
             message
             for set_name, timeouts_s in wanted.items()
             for chunk in _chunks(timeouts_s.items())
-            for message in self._put_messages(set_name, chunk)
+            for message in self._put_messages(set_name, chunk, comment)
         ]
-        self._commit(messages, "adding set elements")
+        self._commit(messages, "adding set elements", generation)
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         """Remove; an address that is not there (any more) is no error."""
@@ -81,6 +93,15 @@ class Elements:
         """Address → seconds left (inf without timeout). Raises NoSuchSet."""
         return _read(self._socket, constants.TABLE, set_name)
 
+    def commented(self, set_name: str, comment: str) -> frozenset[bytes]:
+        """The addresses that were put with this comment. Raises NoSuchSet."""
+        wanted = _user_data(comment)
+        return frozenset(
+            _address(element)
+            for element in _dump(self._socket, constants.TABLE, set_name)
+            if element.get(_USER_DATA) == wanted
+        )
+
     def generation(self) -> int:
         """The ruleset's generation in this namespace; grows by one with each commit, anybody's."""
         return self._socket.generation()
@@ -89,22 +110,23 @@ class Elements:
         """Close the socket."""
         self._socket.close()
 
-    def _put_messages(self, set_name: str, chunk: list[tuple[bytes, float]]) -> list[Message]:
-        packed = _list(constants.TABLE, set_name, chunk)
+    def _put_messages(self, set_name: str, chunk: list[tuple[bytes, float]], comment: str) -> list[Message]:
+        packed = _list(constants.TABLE, set_name, chunk, comment)
         add = Message(nfnetlink.NEWSETELEM, packed, netlink.NLM_F_CREATE)
         if self._re_adding:
             return [add]
         keys = _list(constants.TABLE, set_name, [(address, math.inf) for address, _ in chunk])
         return [add, Message(nfnetlink.DELSETELEM, keys), add]
 
-    def _commit(self, messages: list[Message], what: str) -> None:
+    def _commit(self, messages: list[Message], what: str, generation: int | None = None) -> None:
         if not messages:
             return None
         for attempt in itertools.count(1):
             try:
-                return self._socket.batch(messages, what)
+                return self._socket.batch(messages, what, generation=generation)
             except netlink.Lost:
-                # Every batch of ours may be repeated: it says what shall be, not what to change.
+                # Every batch of ours may be repeated: it says what shall be, not what to change. (A fenced
+                # one that was committed is then overtaken by itself, and its maker looks again.)
                 if attempt == _TRIES_WHEN_LOST:
                     raise
             except Refused as refused:
@@ -130,9 +152,17 @@ def _chunks(items: Iterable[tuple[bytes, float]]) -> Iterator[list[tuple[bytes, 
         yield chunk
 
 
-def _list(table: str, set_name: str, elements: Iterable[tuple[bytes, float]]) -> bytes:
-    packed = (netlink.nested(_LIST_ELEMENT, _element(address, timeout_s)) for address, timeout_s in elements)
+def _list(table: str, set_name: str, elements: Iterable[tuple[bytes, float]], comment: str = "") -> bytes:
+    noted = netlink.attribute(_USER_DATA, _user_data(comment)) if comment else b""
+    packed = (
+        netlink.nested(_LIST_ELEMENT, _element(address, timeout_s) + noted) for address, timeout_s in elements
+    )
     return nfnetlink.element_list(table, set_name, b"".join(packed))
+
+
+def _user_data(comment: str) -> bytes:
+    text = comment.encode() + b"\0"
+    return bytes((_USER_DATA_COMMENT, len(text))) + text
 
 
 def _element(address: bytes, timeout_s: float) -> bytes:
@@ -143,17 +173,23 @@ def _element(address: bytes, timeout_s: float) -> bytes:
     return key + netlink.attribute(_TIMEOUT, packed) + netlink.attribute(_EXPIRATION, packed)
 
 
-def _read(socket: NetfilterSocket, table: str, set_name: str) -> dict[bytes, float]:
+def _dump(socket: NetfilterSocket, table: str, set_name: str) -> list[Attributes]:
     try:
-        elements = socket.elements(table, set_name)
+        return socket.elements(table, set_name)
     except Refused as refused:
         raise _explained(refused) from refused
+
+
+def _read(socket: NetfilterSocket, table: str, set_name: str) -> dict[bytes, float]:
     found = {}
-    for element in elements:
+    for element in _dump(socket, table, set_name):
         left_ms = element.get(_EXPIRATION)
-        address = netlink.attributes(element[_KEY])[_DATA_VALUE]
-        found[address] = int.from_bytes(left_ms, "big") / 1000 if left_ms else math.inf
+        found[_address(element)] = int.from_bytes(left_ms, "big") / 1000 if left_ms else math.inf
     return found
+
+
+def _address(element: Attributes) -> bytes:
+    return netlink.attributes(element[_KEY])[_DATA_VALUE]
 
 
 def _probe(socket: NetfilterSocket) -> bool:

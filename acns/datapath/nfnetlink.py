@@ -6,12 +6,14 @@ not at all, and its acknowledgement comes after the commit: when `batch` returns
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from acns.datapath import netlink
 from acns.datapath.netlink import Attributes, NetlinkSocket, Refused
+from acns.errors import PeerError
 
 # linux/netfilter/nf_tables.h
 NEWTABLE, DELTABLE = 0, 2
@@ -26,6 +28,7 @@ _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _ELEMENT_KEY = 1
 
 _BATCH_BEGIN, _BATCH_END = 16, 17
+_BATCH_GENERATION = 1  # NFNL_BATCH_GENID
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _NFPROTO_INET = 1
 _GENERIC_BYTES = 4  # struct nfgenmsg
@@ -41,17 +44,27 @@ class Message:
     flags: int = 0
 
 
+class Overtaken(PeerError):
+    """Somebody has committed since the generation that the batch was made for; nothing of it is."""
+
+
 class NetfilterSocket(NetlinkSocket):
     """A netfilter socket in the namespace of the thread that makes it."""
 
     def __init__(self) -> None:
         super().__init__(netlink.NETFILTER)
 
-    def batch(self, messages: Sequence[Message], what: str) -> None:
-        """Commit all or none; returns after the kernel's acknowledgement. Raises Refused or Lost."""
+    def batch(self, messages: Sequence[Message], what: str, *, generation: int | None = None) -> None:
+        """Commit all or none; returns after the kernel's acknowledgement. Raises Refused or Lost.
+
+        With a `generation` it is committed only while the ruleset still has that one; else raises Overtaken.
+        """
         numbers = [self.next_sequence() for _ in range(len(messages) + 2)]
         request = netlink.NLM_F_REQUEST
-        parts = [netlink.packed(_BATCH_BEGIN, request, numbers[0], _generic(0, _SUBSYSTEM))]
+        fence = (
+            b"" if generation is None else netlink.attribute(_BATCH_GENERATION, struct.pack(">I", generation))
+        )
+        parts = [netlink.packed(_BATCH_BEGIN, request, numbers[0], _generic(0, _SUBSYSTEM) + fence)]
         for message, number in zip(messages, numbers[1:-1], strict=True):
             last = netlink.NLM_F_ACK if number == numbers[-2] else 0
             body = _generic(_NFPROTO_INET) + message.attributes
@@ -104,6 +117,8 @@ class NetfilterSocket(NetlinkSocket):
             # A batch turned away as a whole (no privilege) is answered on its first message.
             if sequence in (first, last):
                 break
+        if refused == errno.ERESTART:
+            raise Overtaken(f"{what}: the ruleset has changed")
         if refused:
             raise Refused(refused, what)
 

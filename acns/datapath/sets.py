@@ -24,6 +24,16 @@ def fqdn_set_name(selector: FQDNSelector) -> str:
     return f"fqdn_{names.digest(selector.key)}"
 
 
+def fqdn_set_of(set_id: bytes) -> str:
+    """The set with that id, as `fqdn_set_id` gives it."""
+    return f"fqdn_{set_id.hex()}"
+
+
+def fqdn_set_id(selector: FQDNSelector) -> bytes:
+    """What tells a selector's set from others: the five octets of its name's digits."""
+    return bytes.fromhex(names.digest(selector.key))
+
+
 def peer_set(peer: Peer) -> SetSpec | None:
     """The set of a peer that has one; still without the members of a group."""
     match peer:

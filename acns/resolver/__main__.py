@@ -19,9 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: ResolverSettings) -> None:
+    from acns.resolver import privileged
     from acns.resolver.service import Service  # grpc and aiohttp: not for --help
 
-    service = Service(settings)
+    service = Service(settings, privileged.then_give_up(settings))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)

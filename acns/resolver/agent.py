@@ -11,6 +11,7 @@ shim is known at once, without a time-out (a unix socket tells).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.fqdn.gate import PolicyTable
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.policy_file import PolicyFile
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
 
@@ -32,6 +34,9 @@ log = logs.named(__name__)
 
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 2.0
+FRESH_POLICY_S: Final = 1.0
+"""How long a resolver that starts waits for the shim's snapshot before it serves by the one on disk; not at
+all where nobody takes the connection."""
 MAX_SNAPSHOT_BYTES: Final = 256 << 20
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_SNAPSHOT_BYTES),
@@ -49,7 +54,10 @@ CHANNEL_OPTIONS: Final = (
 class AgentLink:
     """Holds the policy stream open. `table` is the policy in force, None before the first snapshot."""
 
-    def __init__(self, address: str, metrics: ResolverMetrics, journal: Journal) -> None:
+    def __init__(
+        self, address: str, metrics: ResolverMetrics, journal: Journal, kept: PolicyFile | None = None
+    ) -> None:
+        """`kept`: where the last snapshot outlives this process; None: nowhere."""
         self.address = address
         self.table: PolicyTable | None = None
         self.has_table = asyncio.Event()
@@ -61,6 +69,9 @@ class AgentLink:
         self._metrics = metrics
         self._journal = journal
         self._refused = ""
+        self._kept = kept
+        self._tried = asyncio.Event()
+        """A connection has failed."""
 
     @property
     def refused(self) -> str:
@@ -72,6 +83,7 @@ class AgentLink:
         retry_s = FIRST_RETRY_S
         while True:
             reason, served = await self._connection()
+            self._tried.set()
             retry_s = FIRST_RETRY_S if served else retry_s
             if served or retry_s == FIRST_RETRY_S:
                 log.warning("policy stream lost", peer=self.address, reason=reason)
@@ -99,10 +111,21 @@ class AgentLink:
             self._metrics.agent_errors.add("open_policy_stream")
         return reason, served
 
+    async def restore(self) -> None:
+        """Serve by the policy on disk when the shim does not come up with one; then returns."""
+        if self._kept is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FRESH_POLICY_S):
+                await self._tried.wait()
+        state = await asyncio.to_thread(self._kept.load)
+        if state is not None and self.table is None and self._use(state, "restored") is None:
+            log.warning("serving by the policy on disk: the agent does not answer", peer=self.address)
+
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
         async for state in call:
-            response = self._take(state)
+            response = await self._take(state)
             await call.write(pb.PolicyStateResponse(response=response, request_id=state.request_id))
             if self.table is not None and not self.connected.is_set():
                 self._established(stub)
@@ -114,19 +137,27 @@ class AgentLink:
         log.info("policy stream open", peer=self.address)
         self._journal.record(Event.AGENT_CONNECTED, peer=self.address)
 
-    def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
-        """Make the snapshot the policy in force, or say why not."""
+    async def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
+        """Make the snapshot the policy in force, and keep it, or say why not."""
+        if self._use(state, "applied") is not None:
+            return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+        if self._kept is not None:
+            await asyncio.to_thread(self._kept.save, state)
+        return pb.RESPONSE_CODE_NO_ERROR
+
+    def _use(self, state: pb.PolicyState, outcome: str) -> codec.BadMessage | None:
+        """The error where the snapshot cannot be understood; the policy stays as it was then."""
         try:
             table = codec.policy_table(state)
         except codec.BadMessage as error:
             self._refused = str(error)
             log.failure("policy snapshot refused", error, request_id=state.request_id)
             self._snapshot(state, "refused")
-            return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+            return error
         self.table, self._refused = table, ""
         self.has_table.set()
-        self._snapshot(state, "applied")
-        return pb.RESPONSE_CODE_NO_ERROR
+        self._snapshot(state, outcome)
+        return None
 
     def _snapshot(self, state: pb.PolicyState, outcome: str) -> None:
         self._metrics.snapshots.add(outcome)

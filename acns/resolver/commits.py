@@ -1,14 +1,14 @@
 """What an answer taught is told to the shim before the answer leaves: the outcome decides about the answer.
 
-Committed: the answer may go. The shim away, or slower than the bound: the answer goes too, its addresses not
-yet open, and the mapping waits in memory to be told in order when the shim is there again. The shim refused
-the mapping: the pod gets SERVFAIL, for it must not believe in an address that will never open.
+Committed: the answer may go. The shim away, hung, or slower than the bound: the mapping is kept, on disk too,
+to be told in order when the shim is there again, and the addresses are committed in its stead (`takeover`);
+then the answer may go. Where takeover is off, the answer goes with its addresses not yet open, as the real
+service does it. The shim refused the mapping, or nobody could commit it: the pod gets SERVFAIL, for it must
+not believe in an address that will not open.
 
 Our shim says with its answer how long the addresses stay, whatever else it learns (`acns.api.kept`). While
 that lasts they are `known`: answers with them leave at once, and the shim is told in the background when
 their end moves. Another agent promises nothing, and is told every answer.
-
-Later: the writer that commits in the shim's stead takes the place of "goes unprogrammed".
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from acns.api import codec, kept
+from acns.api import answered, codec, kept
 from acns.api import fqdndata_pb2 as pb
+from acns.api.answered import Answered
 from acns.api.codec import Mapping
 from acns.dns import name as names
 from acns.dns.name import Name
 from acns.resolver.agent import AgentLink
-from acns.resolver.backlog import Backlog
 from acns.resolver.known import LEAD_S, Known, Promise
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.takeover import Takeover
 from acns.resolver.turns import Turns
+from acns.resolver.unconfirmed import Unconfirmed, to_epoch
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
 
@@ -50,16 +52,32 @@ class Outcome(StrEnum):
     LOST = "lost"  # no connection, or it broke
     SLOW = "slow"
     REFUSED = "refused"
+    TAKEN_OVER = "taken-over"  # lost or slow, and committed in the shim's stead
+    FAILED = "failed"  # lost or slow, and not committed by anybody
+
+
+PROGRAMMED: Final = (Outcome.COMMITTED, Outcome.TAKEN_OVER)
+WITHOUT_ANSWER: Final = (Outcome.REFUSED, Outcome.FAILED)
+"""After these the pod gets SERVFAIL."""
 
 
 class Commits:
-    """Tells mappings to the shim and remembers those it could not tell."""
+    """Tells mappings to the shim and remembers those it could not tell. `takeover` None: it is off."""
 
     def __init__(
-        self, link: AgentLink, timeout_s: float, limit: int, metrics: ResolverMetrics, journal: Journal
+        self,
+        link: AgentLink,
+        timeout_s: float,
+        unconfirmed: Unconfirmed,
+        takeover: Takeover | None,
+        metrics: ResolverMetrics,
+        journal: Journal,
     ) -> None:
-        self.backlog = Backlog(limit)
+        self.unconfirmed = unconfirmed
         self.known = Known()
+        self._takeover = takeover
+        self._hangs = False
+        """Whether the shim stood still when it was last asked; then nobody waits for it until it answers."""
         self._link = link
         self._timeout_s = timeout_s
         self._metrics = metrics
@@ -70,12 +88,16 @@ class Commits:
         self._answered_at = float("-inf")
         self._sent_away = Outcome.SLOW
         self._renewing: set[Name] = set()
-        link.on_connected = self.known.forget_all
+        link.on_connected = self._connected
 
     @property
-    def reachable(self) -> bool:
-        """Whether a call is worth waiting for."""
-        return self._link.stub is not None
+    def worth_waiting(self) -> bool:
+        """Whether anybody is there who may commit."""
+        return self._takeover is not None or (self._link.stub is not None and not self._hangs)
+
+    def _connected(self) -> None:
+        self.known.forget_all()
+        self._hangs = False
 
     def held_from(self, promise: Promise) -> float:
         """From when on answers with these addresses wait for the shim's word again."""
@@ -89,7 +111,7 @@ class Commits:
         """Tell the shim of a later end, while answers go on leaving. Without its word they wait again."""
         self._renewing.add(mapping.name)
         try:
-            if await self.commit(mapping) is not Outcome.COMMITTED:
+            if await self.commit(mapping) not in PROGRAMMED:
                 self.known.forget(mapping.name)
         finally:
             self._renewing.discard(mapping.name)
@@ -102,7 +124,7 @@ class Commits:
         burst of ours.
         """
         learned_at = time.monotonic()
-        outcome = await self._in_turn(mapping)
+        outcome = Outcome.SLOW if self._hangs else await self._in_turn(mapping, learned_at)
         took_s = time.monotonic() - learned_at
         if outcome is Outcome.COMMITTED:
             self._metrics.mappings.add("committed")
@@ -110,25 +132,39 @@ class Commits:
         elif outcome is Outcome.REFUSED:
             self._metrics.mappings.add("refused")
             self._metrics.mapping_errors.add("mapping_sync_request")
-        else:
-            self._queue(mapping, learned_at, outcome)
         self._note(Event.MAPPING_SENT, mapping, outcome=outcome, took_ms=round(took_s * 1000, 3))
+        if outcome in (Outcome.LOST, Outcome.SLOW):
+            return await self._without_the_shim(mapping, learned_at, outcome)
         return outcome
 
     def keep(self, mapping: Mapping) -> None:
         """The shim is away: tell it later."""
-        self._queue(mapping, time.monotonic(), Outcome.LOST)
+        self._keep(mapping, time.monotonic(), Outcome.SLOW if self._hangs else Outcome.LOST)
 
-    def _queue(self, mapping: Mapping, learned_at: float, why: Outcome) -> None:
+    async def _without_the_shim(self, mapping: Mapping, learned_at: float, why: Outcome) -> Outcome:
+        """First onto the disk: what the kernel has without the shim's knowledge must not be forgotten."""
+        self._keep(mapping, learned_at, why)
+        if self._takeover is None:
+            return why
+        told_at = time.monotonic()
+        if not await self._takeover.commit(mapping, told_at - learned_at):
+            self._metrics.mappings.add("failed")
+            return Outcome.FAILED
+        expires_at = learned_at + mapping.ttl_s
+        self.known.promised(mapping.name, mapping.addresses, Promise(expires_at, expires_at), told_at)
+        self._metrics.mappings.add("taken_over")
+        return Outcome.TAKEN_OVER
+
+    def _keep(self, mapping: Mapping, learned_at: float, why: Outcome) -> None:
         if why is Outcome.SLOW:
             self._metrics.update_timeout.add()
             self._metrics.mapping_errors.add("timeout")
         else:
             self._metrics.mapping_errors.add("mapping_sync_connection")
-        before = self.backlog.overflowed
-        self.backlog.add(mapping, learned_at)
+        before = self.unconfirmed.waiting.overflowed
+        self.unconfirmed.add(mapping, learned_at)
         self._metrics.mappings.add("queued")
-        if self.backlog.overflowed > before:
+        if self.unconfirmed.waiting.overflowed > before:
             self._metrics.mappings.add("overflowed")
         self._waiting.set()
         self._note(Event.MAPPING_QUEUED, mapping, why=why)
@@ -137,6 +173,8 @@ class Commits:
 
     async def run(self) -> None:
         """For ever: tell what waits, oldest first, whenever the shim is there."""
+        if len(self.unconfirmed):
+            self._waiting.set()
         while True:
             await self._waiting.wait()
             await self._link.connected.wait()
@@ -145,29 +183,33 @@ class Commits:
 
     async def _replay_first(self) -> bool:
         """Whether to go on at once."""
-        expired = self.backlog.expired
-        found = self.backlog.first(time.monotonic())
-        self._metrics.mappings.add("expired", by=self.backlog.expired - expired)
+        backlog = self.unconfirmed.waiting
+        expired = backlog.expired
+        found = backlog.first(time.monotonic())
+        self._metrics.mappings.add("expired", by=backlog.expired - expired)
         if found is None:
             self._waiting.clear()
+            self.unconfirmed.all_told()
             return True
         waiting, mapping = found
-        outcome = await self._call(mapping, REPLAY_TIMEOUT_S)
+        when = Answered(to_epoch(waiting.learned_at), waiting.mapping.ttl_s)
+        outcome = await self._call(mapping, when, REPLAY_TIMEOUT_S)
         if outcome in (Outcome.LOST, Outcome.SLOW):
             return False
-        self.backlog.done(waiting)
+        self.unconfirmed.done(waiting)
         self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else "refused")
         self._note(Event.MAPPING_REPLAYED, mapping, outcome=outcome)
         return True
 
     # --- turns ---------------------------------------------------------------------------------------
 
-    async def _in_turn(self, mapping: Mapping) -> Outcome:
+    async def _in_turn(self, mapping: Mapping, learned_at: float) -> Outcome:
         if not await self._turns.take():
             return self._sent_away
         asked_at = time.monotonic()
         try:
-            outcome = await self._call(mapping, self._timeout_s)
+            when = Answered(to_epoch(learned_at), mapping.ttl_s)
+            outcome = await self._call(mapping, when, self._timeout_s)
             self._judge_agent(outcome, asked_at)
             return outcome
         finally:
@@ -178,17 +220,20 @@ class Commits:
         if outcome in (Outcome.COMMITTED, Outcome.REFUSED):
             self._answered_at = time.monotonic()
         elif outcome is Outcome.LOST or self._answered_at < asked_at:
+            self._hangs = outcome is Outcome.SLOW
             self._sent_away = outcome
             self._turns.send_all_away()
 
     # --- the call -------------------------------------------------------------------------------------
 
-    async def _call(self, mapping: Mapping, timeout_s: float) -> Outcome:
+    async def _call(self, mapping: Mapping, when: Answered, timeout_s: float) -> Outcome:
         stub = self._link.stub
         if stub is None:
             return Outcome.LOST
         told_at = time.monotonic()
-        call = stub.UpdateMappingRequest(codec.mapping_to_wire(mapping), timeout=timeout_s)
+        call = stub.UpdateMappingRequest(
+            codec.mapping_to_wire(mapping), timeout=timeout_s, metadata=answered.to_metadata(when)
+        )
         try:
             response = await call
             kept_s = kept.from_metadata(await call.trailing_metadata())
@@ -199,6 +244,7 @@ class Commits:
             if task and task.cancelling():
                 raise
             return Outcome.LOST  # the channel was closed under the call
+        self._hangs = False
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
             return self._refused(codec.code_name(response.response))
         if stub is self._link.stub and kept_s > 0:

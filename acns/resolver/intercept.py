@@ -5,8 +5,9 @@ pod asked comes as ancillary data (IP_RECVORIGDSTADDR), for TCP it is the accept
 answer has to come from that server's address and port, so it leaves from a transparent socket bound to it.
 All of them carry SO_MARK, by which the ruleset tells answers of the resolver from other traffic.
 
-Needs CAP_NET_ADMIN (IP_TRANSPARENT, SO_MARK). Each socket belongs to the network namespace of the thread that
-makes it.
+Needs CAP_NET_RAW (IP_TRANSPARENT, and SO_MARK from Linux 5.17) and, for port 53, CAP_NET_BIND_SERVICE; the
+listener's large buffer needs CAP_NET_ADMIN, which is why it is made early (`privileged`). Each socket belongs
+to the network namespace of the thread that makes it.
 """
 
 from __future__ import annotations
@@ -38,16 +39,22 @@ Server = tuple[bytes, int]
 Sender = Callable[[bytes, Address], int]
 
 
-def open_udp(port: int) -> socket.socket:
-    """The socket where redirected UDP queries arrive."""
+def open_udp() -> socket.socket:
+    """The socket where redirected UDP queries will arrive, with all that takes privileges done to it."""
     with (
-        _explained(f"cannot listen on UDP {PROXY_ADDRESS}:{port}"),
+        _explained("cannot make a transparent UDP socket"),
         _closing_on_error(_transparent_udp()) as listener,
     ):
         listener.setsockopt(socket.SOL_IP, IP_RECVORIGDSTADDR, 1)
         _large_receive_buffer(listener)
-        listener.bind((PROXY_ADDRESS, port))
         return listener
+
+
+def bind_udp(listener: socket.socket, port: int) -> socket.socket:
+    """From now on they arrive."""
+    with _explained(f"cannot listen on UDP {PROXY_ADDRESS}:{port}"):
+        listener.bind((PROXY_ADDRESS, port))
+    return listener
 
 
 def open_tcp(port: int, *, backlog: int = 1024) -> socket.socket:
@@ -152,7 +159,7 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise EnvironmentFault(
-            f"{what}: {error.strerror}", hint="transparent sockets need CAP_NET_ADMIN"
+            f"{what}: {error.strerror}", hint="transparent sockets need CAP_NET_RAW"
         ) from error
     except OSError as error:
         raise EnvironmentFault(

@@ -34,7 +34,7 @@ class ResolverMetrics:
         )
         self.answers = Tally(
             "acns_dns_answers",
-            "Answers to pods by transport and outcome (learned, unprogrammed, plain, servfail, …).",
+            "Answers to pods by transport and outcome (learned, taken-over, plain, servfail, …).",
             ("transport", "outcome"),
             registry=registry,
         )
@@ -105,7 +105,7 @@ class ResolverMetrics:
         )
         self.mappings = Tally(
             "acns_mappings",
-            "Mappings by what became of them (committed, queued, replayed, expired, overflowed, refused).",
+            "Mappings by what became of them (committed, refused, queued, taken_over, failed, replayed, …).",
             ("outcome",),
             registry=registry,
         )

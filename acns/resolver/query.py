@@ -19,13 +19,16 @@ from acns.dns import name as names
 from acns.dns.message import Learned
 from acns.resolver.agent import AgentLink
 from acns.resolver.budget import Budget
-from acns.resolver.commits import Commits, Outcome
+from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
 from acns.resolver.judged import Answer, Case, Judgements
 from acns.resolver.metrics import ResolverMetrics
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Cell
+
+_REASONS = {Outcome.REFUSED: "refused by the agent", Outcome.FAILED: "nobody could commit it"}
+_OUTCOMES = {Outcome.COMMITTED: "learned", Outcome.TAKEN_OVER: "taken-over"}
 
 Reply = Callable[[bytes | None], None]
 """Answers a pod; None: there is no answer, but the query is done."""
@@ -149,13 +152,13 @@ class Query:
         """Some of its addresses are to be told to the agent: before it leaves, or soon after."""
         context = self.transport.context
         commits, mapping = context.commits, self._mapping(learned)
-        if not commits.reachable:
-            commits.keep(mapping)
-            self._finish(answer, "unprogrammed")
-            return
         promise = commits.known.promise(mapping.name, mapping.addresses)
         if now >= commits.held_from(promise):
-            context.start(self._commit(answer, mapping))
+            if commits.worth_waiting:
+                context.start(self._commit(answer, mapping))
+            else:
+                commits.keep(mapping)
+                self._finish(answer, "unprogrammed")
             return
         answer.sure_until = promise.sure_until(mapping.ttl_s)
         answer.epoch = commits.known.epoch
@@ -171,10 +174,10 @@ class Query:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise
         self.transport.context.journal.burst()
-        if outcome is Outcome.REFUSED:
-            self._end(self._servfail(), "servfail", mapping, reason="refused by the agent")
+        if outcome in WITHOUT_ANSWER:
+            self._end(self._servfail(), "servfail", mapping, reason=_REASONS[outcome])
         else:
-            self._finish(answer, "learned" if outcome is Outcome.COMMITTED else "unprogrammed")
+            self._finish(answer, _OUTCOMES.get(outcome, "unprogrammed"))
 
     def _mapping(self, learned: Learned) -> Mapping:
         query, asker = self.case.question.query, self.case.asker

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+from pathlib import Path
 from typing import Any, Final
 
 from acns.errors import Bug
@@ -17,14 +18,19 @@ from acns.resolver import intercept
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import Commits
 from acns.resolver.intercept import ReplySockets
+from acns.resolver.mapping_log import MappingLog
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.policy_file import PolicyFile
+from acns.resolver.privileged import Privileged
 from acns.resolver.proxy import Proxy
 from acns.resolver.settings import ResolverSettings, transparent_servers
+from acns.resolver.takeover import Takeover
 from acns.resolver.tcp_clients import TCPClients
 from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_clients import UDPClients
 from acns.resolver.udp_loop import UDPLoop
 from acns.resolver.udp_upstream import UDPUpstream
+from acns.resolver.unconfirmed import Unconfirmed
 from acns.telemetry import log as logs
 from acns.telemetry.http import HealthServer, Readiness
 from acns.telemetry.journal import Event, Journal
@@ -39,13 +45,22 @@ OTHER_DESCRIPTORS: Final = 128  # everything but connections and reply sockets
 class Service:
     """One resolver. To be made and run on one event loop."""
 
-    def __init__(self, settings: ResolverSettings) -> None:
+    def __init__(self, settings: ResolverSettings, privileged: Privileged) -> None:
         self.settings = settings
+        self.privileged = privileged
         self.metrics = ResolverMetrics()
         self.journal = Journal(settings.journal_file, "resolver")
-        self.link = AgentLink(settings.fqdndata, self.metrics, self.journal)
+        folder = Path(settings.state_dir) if settings.state_dir else None
+        kept = PolicyFile(folder / "policy.json") if folder else None
+        self.link = AgentLink(settings.fqdndata, self.metrics, self.journal, kept)
+        writer = privileged.writer
         self.commits = Commits(
-            self.link, settings.commit_timeout_ms / 1000, settings.replay_limit, self.metrics, self.journal
+            self.link,
+            settings.commit_timeout_ms / 1000,
+            Unconfirmed(settings.replay_limit, MappingLog(folder) if folder else None),
+            Takeover(writer, Path(settings.shim_ledger)) if writer else None,
+            self.metrics,
+            self.journal,
         )
         self.proxy = Proxy(settings, self.link, self.commits, self.metrics, self.journal)
         self.bound = False
@@ -73,7 +88,7 @@ class Service:
                 "endpoints": len({rule.endpoint_id for rule in self.link.table.rules})
                 if self.link.table
                 else 0,
-                "mappings_waiting": len(self.commits.backlog),
+                "mappings_waiting": len(self.commits.unconfirmed),
                 "queries_in_flight": self.proxy.in_flight,
             },
         )
@@ -82,6 +97,7 @@ class Service:
         """Serve until `stop`. Raises AcnsError where it cannot start, or a bug's exception."""
         asyncio.get_running_loop().set_exception_handler(self._unexpected)
         self._raise_descriptor_limit()
+        self.commits.unconfirmed.open()
         self.journal.start()
         http = HealthServer(self.settings.http_socket, self.metrics.registry, self.readiness)
         try:
@@ -91,26 +107,31 @@ class Service:
             await self._until_stopped()
         finally:
             await http.stop()
+            self.commits.unconfirmed.close()
+            self.privileged.close()
             self.journal.record(Event.SERVICE_STOPPED)
             self.journal.close()
             log.info("stopped")
 
     async def _until_stopped(self) -> None:
         """All parts run together; the end of one that should not end is an error."""
+        writer = self.privileged.writer
         parts: list[asyncio.Task[Any]] = [
             asyncio.create_task(part, name=name)
             for name, part in (
                 ("agent", self.link.run()),
                 ("commits", self.commits.run()),
                 ("serve", self._serve()),
+                *((("writer", writer.run()),) if writer else ()),
             )
         ]
+        restoring = asyncio.create_task(self.link.restore())
         stopping: asyncio.Task[Any] = asyncio.create_task(self._stop.wait())
         try:
             done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # The front first: it drains, and for that the connection to the shim is needed.
-            for task in (parts[2], parts[1], parts[0], stopping):
+            # The front first: it drains, and for that the shim or the writer is needed.
+            for task in (parts[2], parts[1], parts[0], *parts[3:], restoring, stopping):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
@@ -135,7 +156,7 @@ class Service:
             cleanup.callback(tcp.close)
             listener = intercept.open_tcp(self.settings.listen_port)
             cleanup.callback(listener.close)
-            queries = intercept.open_udp(self.settings.listen_port)
+            queries = intercept.bind_udp(self.privileged.queries, self.settings.listen_port)
             udp = UDPClients(queries, self.proxy, upstream, replies, transparency, as_pods, loop)
             cleanup.callback(udp.stop)
             upstream.open(loop, udp)
@@ -182,7 +203,7 @@ class Service:
             (
                 "acns_mappings_waiting",
                 "Mappings that the shim has not confirmed yet.",
-                lambda: len(self.commits.backlog),
+                lambda: len(self.commits.unconfirmed),
             ),
             ("acns_agent_connected", "1 while the shim's policy stream is open.", self.link.connected.is_set),
             (

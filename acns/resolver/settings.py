@@ -17,6 +17,17 @@ class ResolverSettings:
     fqdndata: str = "unix:/run/acns/fqdndata.sock"
     """The shim's FQDNData service: `unix:PATH`, or `host:port` on the loopback (Cilium: 127.0.0.1:10095)."""
 
+    state_dir: str = "/run/acns/resolver"
+    """Folder, mode 0700, for what must outlive the process: the last policy, and mappings that the shim has
+    not confirmed. Empty keeps nothing."""
+
+    takeover: bool = True
+    """While the shim is away or hangs, commit new addresses of allowed names in its stead. Off, their answers
+    leave all the same and the addresses open when the shim is back, as with the real service."""
+
+    shim_ledger: str = "/run/acns/shim/ledger.log"
+    """The shim's `ledger.log`, in its state_dir: for the takeover, which set is which selector's."""
+
     http_socket: str = "/run/acns/resolver-http.sock"
     """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""
 
@@ -75,7 +86,7 @@ class ResolverSettings:
     """Transparent sockets kept open to answer from, one per DNS server; least recently used first out."""
 
     replay_limit: int = 10_000
-    """Mappings kept in memory while the shim is away; past it the oldest go, counted."""
+    """Mappings kept while the shim is away; past it the oldest go, counted."""
 
     log_file: str = ""
     """File for the JSON log; empty is stderr."""

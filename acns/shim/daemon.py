@@ -12,6 +12,7 @@ import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from acns.api.ledger_file import Terms
 from acns.datapath import routes
 from acns.datapath.compiler import Compiler
 from acns.dns import name as names
@@ -166,7 +167,7 @@ def _parts(
     settings: ShimSettings, state_dir: Path, kernel: Kernel, learned: Learned, journal: Journal
 ) -> Parts:
     """What a round has to do with."""
-    ledger = Ledger(state_dir / "ledger.log")
+    ledger = Ledger(state_dir / "ledger.log", Terms(settings.min_ttl_s, learned.margin_s))
     snapshots = Snapshots(ledger)
     flows = FlowLog(settings.flow_log_file, settings.flow_log, settings.node, ledger)
     compiler = Compiler(

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from acns.datapath import conntrack
-from acns.datapath.elements import Elements, NoSuchSet
+from acns.datapath.constants import TAKEOVER_COMMENT
+from acns.datapath.elements import Elements, NoSuchSet, Overtaken
+from acns.datapath.highest import HighestWins
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.nft import Nft
 from acns.datapath.transaction import COMMIT
@@ -71,9 +74,16 @@ class Kernel:
         return self._held
 
     def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
-        """Add or refresh elements: set name → address → timeout_s. As `Elements.put`; none empty."""
-        self._elements.put(wanted)
-        self._generation += 1
+        """Add or refresh elements: set name → address → timeout_s. As `Elements.put`; none empty.
+
+        Where somebody else has committed since the table was last read, it may have been the resolver, in our
+        stead: then what the kernel has is read first, and no expiry is lowered.
+        """
+        try:
+            self._elements.put(wanted, generation=self._generation)
+            self._generation += 1
+        except Overtaken:
+            HighestWins(self._elements).put(wanted, time.monotonic())
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         """Remove elements, as `Elements.delete`; no set without any."""
@@ -83,6 +93,10 @@ class Kernel:
     def elements(self, set_name: str) -> dict[bytes, float]:
         """Address → seconds left."""
         return self._elements.read(set_name)
+
+    def taken_over(self, set_name: str) -> frozenset[bytes]:
+        """The addresses that the resolver has put there in our stead."""
+        return self._elements.commented(set_name, TAKEOVER_COMMENT)
 
     async def read_sets(self, set_names: Collection[str]) -> dict[str, dict[bytes, float]]:
         """Set name → address → seconds left, of those that are there. Needs no lock: what is changed

@@ -41,7 +41,7 @@ class Learned:
         """How many names have gone at collections."""
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
-        """Record an answer and commit its addresses; returns when the kernel has them."""
+        """Record an answer and commit its addresses; returns when the kernel has them. `ttl_s`: from now."""
         change = self.cache.learn(name, addresses, ttl_s, self.clock(), asked_by)
         self.write(change)
         return change
@@ -61,15 +61,19 @@ class Learned:
 
     def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str]) -> int:
         """Take over what the kernel has learned in these selectors' sets; how many addresses."""
-        count = 0
-        now = self.clock()
-        for selector in selectors:
-            if fqdn_set_name(selector) not in present:
-                continue
-            for address, left_s in self.kernel.elements(fqdn_set_name(selector)).items():
-                adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
-                self.knows_all &= adopted
-                count += adopted
+        return sum(
+            self.adopt_some(selector, self.kernel.elements(fqdn_set_name(selector)))
+            for selector in selectors
+            if fqdn_set_name(selector) in present
+        )
+
+    def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float]) -> int:
+        """Take over these elements of its set, with their seconds left; how many there was room for."""
+        now, count = self.clock(), 0
+        for address, left_s in elements.items():
+            adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
+            self.knows_all &= adopted
+            count += adopted
         return count
 
     def differences(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> Change:

@@ -4,6 +4,9 @@
 are saved before a ruleset that uses them is committed. Beside them lies what each short id in `nft list
 ruleset` and in a drop's log prefix stands for: selector, policy, rule and file:line.
 
+The file is also what the resolver goes by when it commits addresses in this process's stead
+(`acns.api.ledger_file`): which set is which selector's, and how long its elements stay.
+
 Only what is new is written, as one line of a log; a crash after that and before the commit leaves numbers
 that nobody uses, which is no harm. Nothing is synced before a commit: what a power loss takes from the disk
 it takes from the kernel too. Ids that are used no more stay readable until the log is rewritten.
@@ -15,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from acns.api.ledger_file import FORMAT, VERSION, Terms
 from acns.datapath.grants import Grants
 from acns.datapath.model import Description
 from acns.policy import numbers
@@ -24,8 +28,6 @@ from acns.telemetry import log as logs
 
 log = logs.named(__name__)
 
-FORMAT, VERSION = "acns-ledger", 2
-
 Numbers = dict[str, dict[str, int]]
 """Kind of registry → text → number."""
 
@@ -33,8 +35,9 @@ Numbers = dict[str, dict[str, int]]
 class Ledger:
     """Registries for identities, CIDR identities, endpoints and grants, and the table of ids."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, terms: Terms) -> None:
         self._log = StateLog(path, FORMAT, VERSION)
+        self._terms = terms
         opened = self._log.open()
         if opened.damage:
             log.failure("state damaged", opened.damage)
@@ -87,7 +90,7 @@ class Ledger:
     def _rewrite(self, descriptions: Mapping[str, Description]) -> None:
         known = {one.kind: one.known() for one in self._registries}
         ids = {id_: _described(one) for id_, one in descriptions.items()}
-        self._log.rewrite([{"numbers": known, "ids": ids}])
+        self._log.rewrite([{"numbers": known, "ids": ids, "terms": self._terms.to_json()}])
         for one in self._registries:
             one.news()
 

@@ -3,6 +3,9 @@
 The message comes from a process that reads hostile bytes, so every field is checked again here. What a name
 may never open (loopback, link-local, multicast, pods, nodes, ClusterIPs) is left out, whoever says it. Real
 peers also report each query, without addresses, and failed answers: these are answered and change nothing.
+
+A TTL counts from the answer, not from its being told: a word that our own resolver could not bring in time,
+or that lay in this process's queue while it hung, opens nothing for longer than the answer allows.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from ipaddress import IPv4Address
 
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
+from acns.api.answered import Answered
 from acns.dns.name import Name
 from acns.errors import AcnsError
 from acns.fqdn.addresses import is_learnable_address
@@ -24,6 +28,8 @@ from acns.telemetry.journal import Event, Journal
 log = logs.named(__name__)
 
 NOERROR = 0
+ON_TIME_S = 1.0
+"""A word that comes within this is told as the answer comes."""
 MAX_TTL_S = 7 * 86_400  # RFC 8767 section 4: a longer TTL is capped
 
 
@@ -43,7 +49,7 @@ class _Report:
     endpoint: str
     addresses: tuple[bytes, ...]
     whole: bool
-    ttl_s: int
+    ttl_s: float
 
 
 class _Refusal(Exception):
@@ -70,10 +76,10 @@ class Mappings:
         self.policy = policy
         self._endpoints = {one.endpoint.address.packed: one.endpoint.key for one in policy.endpoints}
 
-    async def update(self, request: pb.FQDNMapping) -> Taken:
+    async def update(self, request: pb.FQDNMapping, answered: Answered | None = None) -> Taken:
         """NO_ERROR only when every address that counts is in the kernel."""
         try:
-            report = self._checked(request)
+            report = self._checked(request, answered)
         except _Refusal as refusal:
             self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason=str(refusal))
             return Taken(refusal.code)
@@ -81,7 +87,7 @@ class Mappings:
             return Taken(pb.RESPONSE_CODE_NO_ERROR)
         return await self._commit(report, request.fqdn)
 
-    def _checked(self, request: pb.FQDNMapping) -> _Report | None:
+    def _checked(self, request: pb.FQDNMapping, answered: Answered | None) -> _Report | None:
         """None where there is nothing to learn, whoever asked for whatever. Raises _Refusal."""
         if request.response_code != NOERROR or not request.record_ip:
             return None
@@ -96,7 +102,14 @@ class Mappings:
             raise _Refusal(pb.RESPONSE_CODE_ERROR_ENDPOINT_NOT_FOUND, "endpoint not found")
         addresses = tuple(filter(self._is_learnable, codec.ipv4_only(reported)))
         whole = len(addresses) == len(reported)
-        return _Report(name, endpoint, addresses, whole, min(max(request.ttl, self.min_ttl_s), MAX_TTL_S))
+        ttl_s = self._ttl_s(request, answered)
+        return _Report(name, endpoint, addresses, whole, ttl_s) if ttl_s > 0 or answered is None else None
+
+    def _ttl_s(self, request: pb.FQDNMapping, answered: Answered | None) -> float:
+        """What is left of it now."""
+        ttl_s = min(max(answered.ttl_s if answered else request.ttl, self.min_ttl_s), MAX_TTL_S)
+        age_s = max(0.0, self.learned.clock() - answered.at) if answered else 0.0
+        return ttl_s - age_s if age_s > ON_TIME_S else ttl_s
 
     async def _commit(self, report: _Report, fqdn: str) -> Taken:
         try:
@@ -111,7 +124,7 @@ class Mappings:
             name=fqdn,
             endpoint=report.endpoint,
             addresses=[str(IPv4Address(address)) for address in report.addresses],
-            ttl=report.ttl_s,
+            ttl=round(report.ttl_s, 3),
             sets=[selector.key for selector in change.put],
         )
         # What is left out now may be learnable later: of that the resolver has to tell again.

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc.aio
 
-from acns.api import codec, kept
+from acns.api import answered, codec, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.errors import EnvironmentFault
@@ -105,7 +105,7 @@ class FQDNDataService(rpc.FQDNDataServicer):
 
     async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:
         """Answered only after the kernel commit."""
-        taken = await self.mappings.update(request)
+        taken = await self.mappings.update(request, answered.from_metadata(context.invocation_metadata()))
         self.metrics.reports.add(codec.code_name(taken.code))
         context.set_trailing_metadata(kept.to_metadata(taken.kept_s))
         return pb.UpdateMappingResponse(response=taken.code)

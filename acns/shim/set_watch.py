@@ -4,6 +4,9 @@ What the compiled table should hold is compared with each reading of the kernel'
 of it, and there may be twenty thousand addresses. So it is looked at apart, whenever somebody else has
 committed something in this namespace: read beside everything else, and only where a set differs looked at
 once more with nobody writing.
+
+What the resolver has put there in this process's stead (while it hung, say) is nobody's tampering: it is
+adopted like what a restart finds, and gets its name when the resolver tells of it.
 """
 
 from __future__ import annotations
@@ -58,6 +61,11 @@ class SetWatch:
 
     async def _bring_back(self, doubtful: dict[str, FQDNSelector]) -> None:
         seen = await self._kernel.read_sets(doubtful)
+        for name, elements in seen.items():
+            taken_over = self._kernel.taken_over(name)
+            self._learned.adopt_some(
+                doubtful[name], {one: elements[one] for one in taken_over & elements.keys()}
+            )
         changes = [
             change
             for name, elements in seen.items()

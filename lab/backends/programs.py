@@ -141,6 +141,9 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
     resolver = {
         "fqdndata": FQDNDATA_TCP if node.external.shim else f"unix:{fqdndata}",
         "http_socket": str(site.folder.socket(plan.index, "resolver")),
+        "state_dir": str(home / "resolver-state"),
+        "shim_ledger": str(Path(shim["state_dir"]) / "ledger.log"),
+        "takeover": not node.external.shim,
         "journal_file": str(home / "resolver-journal.jsonl"),
         **node.resolver,
     }

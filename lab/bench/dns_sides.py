@@ -173,6 +173,8 @@ def _settings(folder: Path) -> tuple[ShimSettings, ResolverSettings]:
     resolver = ResolverSettings(
         fqdndata=f"unix:{fqdndata}",
         http_socket=str(folder / "resolver-http"),
+        state_dir=str(folder / "resolver-state"),
+        shim_ledger=str(folder / "state" / "ledger.log"),
         journal_file=str(folder / "resolver-journal"),
         log_file=str(folder / "resolver-log"),
         upstream_timeout_ms=2_000,

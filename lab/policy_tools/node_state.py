@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from acns import settings, statelog
+from acns.api import ledger_file
 from acns.datapath import conntrack
 from acns.datapath.conntrack import Connection
 from acns.datapath.elements import Elements, NoSuchSet
@@ -26,7 +27,7 @@ from acns.dns import name as names
 from acns.dns.pattern import FQDNSelector
 from acns.errors import EnvironmentFault, InputError, PeerError
 from acns.policy.learnings import Learning, Learnings
-from acns.shim import ledger, views
+from acns.shim import views
 from acns.shim.settings import ShimSettings
 from acns.shim.sources import memory
 from lab.kernel import netns
@@ -101,7 +102,7 @@ class NodeState:
     def meanings(self) -> Mapping[str, Meaning]:
         """What the ids of the kernel's rules, sets and chains stand for."""
         found: dict[str, Meaning] = {}
-        for value in self._log("ledger.log", ledger.FORMAT, ledger.VERSION):
+        for value in self._log("ledger.log", ledger_file.FORMAT, ledger_file.VERSION):
             for id_, one in value["ids"].items():
                 origins = tuple(origin.replace(f"{self.folder}/", "") for origin in one["origins"])
                 found[id_] = Meaning(one["kind"], one["text"], origins)

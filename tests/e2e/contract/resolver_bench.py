@@ -138,6 +138,8 @@ class Bench:
             "fqdndata": "{}:{}".format(*FQDNDATA) if self.on_tcp else f"unix:{self.agent.path}",
             "http_socket": str(http),
             "listen_port": PORT,
+            "takeover": False,
+            "state_dir": str(self.folder / "state"),
             "log_file": str(log),
             "journal_file": str(journal),
             **changed,

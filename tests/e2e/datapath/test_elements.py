@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from acns.datapath.elements import Elements, NoSuchSet
+from acns.datapath.elements import Elements, NoSuchSet, Overtaken
 from acns.datapath.nft import Nft
 from acns.errors import Bug
 
@@ -144,3 +144,31 @@ def test_writing_goes_on_while_rulesets_change(alone: Any, nft: Nft, elements: E
         stop.set()
         thread.join()
     assert len(elements.read("one")) == 199
+
+
+def test_a_write_for_an_older_generation_changes_nothing(nft: Nft, elements: Elements) -> None:
+    elements.put({"one": {ONE: 100.0}})
+    read_at = elements.generation()
+    nft.apply("add set inet acns three { type ipv4_addr; }\n")
+    with pytest.raises(Overtaken):
+        elements.put({"one": {ONE: 10.0, TWO: 10.0}}, generation=read_at)
+    assert elements.read("one") == pytest.approx({ONE: 100.0}, abs=1)
+    elements.put({"one": {TWO: 10.0}}, generation=elements.generation())
+    assert elements.read("one").keys() == {ONE, TWO}
+
+
+def test_new_elements_carry_a_comment_that_nft_lists_and_old_ones_get_none(
+    nft: Nft, elements: Elements
+) -> None:
+    elements.put({"one": {ONE: 100.0}})
+    elements.put({"one": {TWO: 100.0}}, comment="takeover")
+    assert elements.commented("one", "takeover") == {TWO}
+    assert elements.commented("one", "takeove") == frozenset()
+    assert 'comment "takeover"' in nft.list()
+
+
+def test_a_comment_survives_a_refresh_where_the_kernel_can_refresh(elements: Elements) -> None:
+    elements.put({"one": {ONE: 100.0}}, comment="takeover")
+    elements.put({"one": {ONE: 500.0}}, comment="takeover")
+    assert elements.commented("one", "takeover") == {ONE}
+    assert elements.read("one") == pytest.approx({ONE: 500.0}, abs=1)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from acns.api.ledger_file import Terms
 from acns.datapath import constants, ctevents, nflog
 from acns.datapath import headers as packets
 from acns.datapath.ctevents import ConntrackEvents, Opened
@@ -43,6 +44,7 @@ from acns.shim.planner import Plan
 
 pytestmark = pytest.mark.root
 
+TERMS = Terms(min_ttl_s=0, margin_s=60)
 GROUP = constants.NFLOG_GROUP
 HERE = IPv4Address("127.0.0.1")
 LISTENERS = "/proc/thread-self/net/netfilter/nfnetlink_log"
@@ -212,7 +214,7 @@ class Log:
 
     def __init__(self, place: Any, folder: Path, what: Any = "all", **options: Any) -> None:
         self.path = folder / "flows.jsonl"
-        ledger = Ledger(folder / "ledger.log")
+        ledger = Ledger(folder / "ledger.log", TERMS)
         ledger.grants.egress.adopt({RULE: GRANT})
         self.flows = FlowLog(str(self.path), what, "node1", ledger, **options)
         place.do(self.flows.start)  # a thread lives where it is made

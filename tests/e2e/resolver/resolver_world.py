@@ -313,6 +313,8 @@ class Bench:
             "fqdndata": f"unix:{self.agent.path}",
             "http_socket": str(self.resolver.http_socket),
             "listen_port": PORT,
+            "takeover": False,
+            "state_dir": str(self.folder / "state"),
             "log_file": str(self.resolver.log_file),
             "journal_file": str(self.resolver.journal_file),
             **changed,

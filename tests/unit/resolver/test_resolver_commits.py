@@ -7,6 +7,7 @@ import selectors
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from acns.resolver.agent import AgentLink
 from acns.resolver.commits import CALLS_AT_ONCE, Commits, Outcome
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.turns import Turns
+from acns.resolver.unconfirmed import Unconfirmed
 from acns.telemetry.journal import Journal
 
 MAPPING = Mapping((b"www",), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1")
@@ -48,7 +50,7 @@ class Stub:
         self.promises_s = 0.0
         self.running = self.most = 0
 
-    def UpdateMappingRequest(self, request: pb.FQDNMapping, timeout: float) -> Any:
+    def UpdateMappingRequest(self, request: pb.FQDNMapping, timeout: float, metadata: Any) -> Any:
         return Call(self._answer(request, timeout), self.promises_s)
 
     async def _answer(self, request: pb.FQDNMapping, timeout: float) -> pb.UpdateMappingResponse:
@@ -72,7 +74,7 @@ def commits(agent: Agent, timeout_s: float = 0.1) -> Commits:
     link = AgentLink("unix:/nowhere", metrics, journal)
     link.stub = Stub(agent)  # type: ignore[assignment]
     link.connected.set()
-    return Commits(link, timeout_s, 10_000, metrics, journal)
+    return Commits(link, timeout_s, Unconfirmed(10_000), None, metrics, journal)
 
 
 async def confirm(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
@@ -138,10 +140,11 @@ def test_a_hung_agent_holds_up_a_burst_no_longer_than_the_bound(in_virtual_time:
 async def _hung_agent_holds_up_to_the_bound() -> None:
     made = commits(hang, timeout_s=0.1)
     started = time.monotonic()
-    outcomes = Counter(await asyncio.gather(*(made.commit(MAPPING) for _ in range(500))))
+    mappings = [replace(MAPPING, name=(b"n%d" % number,)) for number in range(500)]
+    outcomes = Counter(await asyncio.gather(*map(made.commit, mappings)))
     assert outcomes == {Outcome.SLOW: 500}
     assert time.monotonic() - started == pytest.approx(0.1)
-    assert len(made.backlog) == 500
+    assert len(made.unconfirmed) == 500
 
 
 async def test_a_lost_agent_lets_those_in_line_go_at_once() -> None:
@@ -175,7 +178,7 @@ async def test_an_error_of_the_agent_is_a_refusal_and_is_not_told_again(code: gr
 
     made = commits(refuse)
     assert await made.commit(MAPPING) is Outcome.REFUSED
-    assert len(made.backlog) == 0
+    assert len(made.unconfirmed) == 0
 
 
 async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
@@ -190,7 +193,7 @@ async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
         made.keep(Mapping((b"n%d" % number,), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1"))
     replay = asyncio.create_task(made.run())
     async with asyncio.timeout(2):
-        while len(made.backlog):
+        while len(made.unconfirmed):
             await asyncio.sleep(0.001)
     replay.cancel()
     assert told == ["n0.", "n1.", "n2."]

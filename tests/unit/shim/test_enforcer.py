@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from acns import statelog
+from acns.api.ledger_file import Terms
 from acns.datapath.compiler import Compiler
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.routes import Links
@@ -33,6 +34,7 @@ from acns.shim.snapshot import Snapshots
 from acns.shim.stopwatch import Stopwatch
 from acns.telemetry.journal import Journal
 
+TERMS = Terms(min_ttl_s=0, margin_s=60)
 POD = IPv4Address("10.244.0.2")
 A, B = match_name("a.example.com"), match_name("b.example.com")
 ADDRESS = IPv4Address("198.51.100.7")
@@ -91,7 +93,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.kernel = FakeKernel()
         self.path = folder / "ledger.log"
-        self.ledger = Ledger(self.path)
+        self.ledger = Ledger(self.path, TERMS)
         kernel = cast(Kernel, self.kernel)
         self.learned = Learned(NameCache(), kernel, margin_s=60.0, clock=lambda: 1000.0)
         self.snapshots = Snapshots(self.ledger)
@@ -131,7 +133,7 @@ async def test_what_an_id_stands_for_is_on_disk_before_the_kernel_has_it(bench: 
 
 async def test_numbers_that_the_snapshot_needs_are_on_disk_before_the_commit(bench: Bench) -> None:
     known: list[dict[str, int]] = []
-    bench.kernel.before_commit = lambda: known.append(Ledger(bench.path).endpoints.known())
+    bench.kernel.before_commit = lambda: known.append(Ledger(bench.path, TERMS).endpoints.known())
     await bench.enforce("a.example.com")
     assert known == [{"default/frontend": 1}]
 

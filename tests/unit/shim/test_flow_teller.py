@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from acns.api.ledger_file import Terms
 from acns.datapath import base, nflog
 from acns.datapath.ctevents import Opened
 from acns.datapath.headers import Headers
@@ -256,7 +257,7 @@ def test_a_line_stays_a_line_however_many_policies_select_a_pod(names: FlowNames
 
 
 def test_what_was_found_in_hundreds_of_policies_is_kept_until_one_of_them_changes(tmp_path: Path) -> None:
-    ledger, pod_a = Ledger(tmp_path / "ledger"), NODE_POLICY.endpoints[0]
+    ledger, pod_a = Ledger(tmp_path / "ledger", Terms(min_ttl_s=0, margin_s=60)), NODE_POLICY.endpoints[0]
 
     def after(cluster: Cluster, before: Scene | None) -> Scene:
         plan = Plan(cluster, NODE_POLICY, Ruleset(frozenset(), {}, {}, {}, {}), frozenset())

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from acns import statelog
+from acns.api.ledger_file import Terms
 from acns.datapath.model import Description
 from acns.errors import EnvironmentFault
 from acns.policy.model import Origin
 from acns.shim.ledger import FORMAT, VERSION, Ledger
 
+TERMS = Terms(min_ttl_s=0, margin_s=60)
 ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 7, 5)
 RULE = Description("rule", "fqdn:name:a.io. 443/TCP", (ORIGIN,), ("default/frontend",))
 SET = Description("set", "fqdn:name:a.io.")
@@ -24,26 +26,28 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_numbers_survive_a_restart(path: Path) -> None:
-    before = Ledger(path)
+    before = Ledger(path, TERMS)
     numbers = [before.identities.number(key) for key in ("b", "a", "c")]
     before.save({})
     before.identities.number("d")
     before.save({})
-    after = Ledger(path)
+    after = Ledger(path, TERMS)
     assert [after.identities.number(key) for key in ("b", "a", "c", "d")] == [*numbers, max(numbers) + 1]
     assert after.identities.number("e") not in (*numbers, max(numbers) + 1)
 
 
 def test_each_registry_has_its_own_numbers(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     registries = (ledger.endpoints, ledger.grants.egress, ledger.grants.ingress)
     assert [one.number("x") for one in registries] == [1, 1, 1]
     ledger.save({})
-    assert [one.number("y") for one in (Ledger(path).endpoints, Ledger(path).grants.ingress)] == [2, 2]
+    assert [
+        one.number("y") for one in (Ledger(path, TERMS).endpoints, Ledger(path, TERMS).grants.ingress)
+    ] == [2, 2]
 
 
 def test_a_number_that_was_given_again_belongs_to_the_last_text(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     grants = ledger.grants.egress
     for key in range(grants.first, grants.last + 1):
         grants.number(f"re_{key}")
@@ -51,13 +55,13 @@ def test_a_number_that_was_given_again_belongs_to_the_last_text(path: Path) -> N
     grants.keep_only(f"re_{key}" for key in range(grants.first + 1, grants.last + 1))
     assert grants.number("re_new") == grants.first
     ledger.save({})
-    after = Ledger(path).grants.egress.known()
+    after = Ledger(path, TERMS).grants.egress.known()
     assert after["re_new"] == grants.first
     assert f"re_{grants.first}" not in after
 
 
 def test_only_what_is_new_is_written(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     ledger.identities.number("a")
     ledger.save({"re_1": RULE})
     size = path.stat().st_size
@@ -73,13 +77,13 @@ def test_only_what_is_new_is_written(path: Path) -> None:
 
 
 def test_what_an_id_stands_for_can_be_read_with_file_and_line(path: Path) -> None:
-    Ledger(path).save({"re_1": RULE})
+    Ledger(path, TERMS).save({"re_1": RULE})
     [value] = statelog.read(path, FORMAT, VERSION)
     assert value["ids"]["re_1"]["origins"] == ["default/p egress[0] (p.yaml:7:5)"]
 
 
 def test_whom_an_id_serves_is_not_written(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     ledger.save({"re_1": RULE})
     size = path.stat().st_size
     ledger.save({"re_1": replace(RULE, endpoints=("default/batch", "default/frontend"))})
@@ -87,7 +91,7 @@ def test_whom_an_id_serves_is_not_written(path: Path) -> None:
 
 
 def test_an_id_whose_meaning_changed_is_written_again(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     ledger.save({"x": RULE})
     ledger.save({"x": SET})
     *_, last = statelog.read(path, FORMAT, VERSION)
@@ -95,31 +99,31 @@ def test_an_id_whose_meaning_changed_is_written_again(path: Path) -> None:
 
 
 def test_compacting_leaves_what_is_in_use_and_every_number(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     number = ledger.identities.number("a")
     ledger.save({"re_1": RULE})
     ledger.save({"fqdn_1": SET})
     ledger.compact()
     [value] = statelog.read(path, FORMAT, VERSION)
     assert list(value["ids"]) == ["fqdn_1"]
-    assert Ledger(path).identities.number("a") == number
+    assert Ledger(path, TERMS).identities.number("a") == number
 
 
 def test_a_torn_end_costs_only_what_was_in_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     first = ledger.identities.number("a")
     ledger.save({})
     second = ledger.identities.number("b")
     ledger.save({})
     path.write_bytes(path.read_bytes()[:-5])
-    after = Ledger(path)
+    after = Ledger(path, TERMS)
     assert "state damaged" in caplog.text
     assert after.identities.known() == {"a": first}
     assert after.identities.number("c") == second
 
 
 def test_what_could_not_be_written_is_written_with_the_next(path: Path) -> None:
-    ledger = Ledger(path)
+    ledger = Ledger(path, TERMS)
     ledger.save({})
     ledger.identities.number("a")
     path.unlink()
@@ -128,6 +132,6 @@ def test_what_could_not_be_written_is_written_with_the_next(path: Path) -> None:
         ledger.save({"re_1": RULE})
     path.parent.mkdir()
     ledger.save({"re_1": RULE})
-    assert Ledger(path).identities.known() == {"a": 256}
+    assert Ledger(path, TERMS).identities.known() == {"a": 256}
     [value] = statelog.read(path, FORMAT, VERSION)
     assert list(value["ids"]) == ["re_1"]

@@ -10,6 +10,7 @@ import pytest
 
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
+from acns.api.ledger_file import Terms
 from acns.dns import name as names
 from acns.dns.pattern import match_name, match_pattern
 from acns.policy.model import (
@@ -25,6 +26,7 @@ from acns.policy.model import (
 from acns.shim.ledger import Ledger
 from acns.shim.snapshot import Snapshots
 
+TERMS = Terms(min_ttl_s=0, margin_s=60)
 ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 1, 1)
 DNS_POD = "k8s:k8s-app=kube-dns"
 UDP, TCP = 17, 6
@@ -33,7 +35,7 @@ CLUSTER_IP, BACKEND = IPv4Address("10.96.0.10"), IPv4Address("10.244.0.9")
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(tmp_path / "ledger.log")
+    return Ledger(tmp_path / "ledger.log", TERMS)
 
 
 FRONTEND = Endpoint("default", "frontend", IPv4Address("10.244.0.2"), frozenset({"k8s:app=frontend"}))

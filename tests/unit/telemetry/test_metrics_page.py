@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry
 
 from acns.fqdn.cache import NameCache
+from acns.resolver.privileged import Privileged
 from acns.resolver.service import Service
 from acns.resolver.settings import ResolverSettings
 from acns.shim import readiness
@@ -55,7 +57,7 @@ def touch(metrics: object) -> None:
 
 
 async def test_the_page_has_every_metric_of_the_resolver_and_no_other() -> None:
-    service = Service(ResolverSettings(http_socket=""))
+    service = Service(ResolverSettings(http_socket=""), Privileged(socket.socket(), None))
     touch(service.metrics)
     assert on_the_page("Resolver") == in_the_registry(service.metrics.registry)
 

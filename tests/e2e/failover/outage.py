@@ -8,24 +8,35 @@ left to the tests.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
+from socket import inet_aton
+from typing import Any, TypeVar
 
 from scapy.layers.inet import IP
 
+from acns.datapath.elements import Elements
+from acns.datapath.sets import fqdn_set_name
 from acns.dns import pattern
+from acns.shim import views
 from lab.capture.tap import Tap
+from lab.kernel import netns
 from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
 from lab.spec.topology import InternetName
 
-from . import probes, wire
-from .companions import Download, KernelWatch, Steady
-from .probes import Answer, Segment, Sides, happens
-from .stand_in import answers_http, wait_joined
-from .wire import Wire, tapped, until
+from ..pair import probes, wire
+from ..pair.companions import Download, KernelWatch, Steady
+from ..pair.probes import Answer, Segment, Sides, happens
+from ..pair.stand_in import wait_joined
+from ..pair.wire import Wire, tapped
+
+T = TypeVar("T")
 
 ZONE = "storage.example.net"
 """`batch` may ask for what is directly below, and connect to it on PORT."""
@@ -76,6 +87,40 @@ class Place:
         """Whether an address opens before long."""
         return happens(lambda: address in self.open(address, known=known), PATIENCE_S)
 
+    @property
+    def resolver_state(self) -> Path:
+        """The folder of what outlives the resolver."""
+        return self.node.resolver.log_file.parent / "resolver-state"
+
+    def expiry(self, address: str) -> float:
+        """When the kernel lets this address of SELECTOR go, on the monotonic clock."""
+        left_s = self._elements(lambda elements: elements.read(fqdn_set_name(SELECTOR)))
+        return time.monotonic() + left_s[inet_aton(address)]
+
+    def put_by_hand(self, address: str) -> None:
+        """As somebody with root would: into SELECTOR's set, without a word to anybody."""
+        self._elements(lambda elements: elements.put({fqdn_set_name(SELECTOR): {inet_aton(address): 1000.0}}))
+
+    def entry(self, name: str, address: str) -> dict[str, Any] | None:
+        """What the shim says of this address under this name."""
+        entries = self.node.shim.http_get(views.CACHE).json()["addresses"]
+        wanted = f"{name}.", address
+        return next((one for one in entries if (one["name"], one["address"]) == wanted), None)
+
+    def is_known(self, name: str, address: str) -> bool:
+        """Whether the shim says that this name brought this address."""
+        return self.entry(name, address) is not None
+
+    def _elements(self, do: Callable[[Elements], T]) -> T:
+        """With a netlink socket in the node's namespace."""
+        namespace = self.node.netns_fd()
+        try:
+            elements = netns.in_namespace(namespace, lambda: Elements(refresh_by_re_adding=True))
+            with contextlib.closing(elements):
+                return do(elements)
+        finally:
+            os.close(namespace)
+
     def upstream_queries(self, name: str) -> int:
         """How often the DNS pod was asked for a name."""
         about = wire.seen(self.dns_pod, wire.holding(name.partition(".")[0]))
@@ -119,7 +164,7 @@ def _is_download(segment: Segment) -> bool:
 def places(lab: Lab) -> Iterator[Place]:
     """The place, with names enough."""
     rng = wire.seeded()
-    names = {f"{wire.fresh_label(rng)}.{ZONE}": wire.fresh_address(rng) for _ in range(16)}
+    names = {f"{wire.fresh_label(rng)}.{ZONE}": wire.fresh_address(rng) for _ in range(24)}
     records = {name: InternetName(a=(IPv4Address(address),), ttl_s=TTL_S) for name, address in names.items()}
     _, stranger = names.popitem()
     with (
@@ -142,6 +187,8 @@ class WithoutShim:
     open: set[str]
     download_flows: bool
     open_afterwards: set[str]
+    known_afterwards: bool
+    """Whether the shim, back again, says under which name the fresh address was learned."""
     asked_upstream: int
     """Queries for the fresh name that the DNS pod saw, the shim's return included."""
 
@@ -160,8 +207,11 @@ class WithoutBoth:
     leaks: list[str]
     open: set[str]
     download_flows: bool
-    leaks_without_policy: list[str]
-    """When the resolver was back and the shim was not."""
+    alone: Answer
+    """To a new name, when the resolver was back and the shim was not."""
+    alone_address: str
+    alone_denied: Answer
+    open_alone: set[str]
     last: str
     """The address of a name that was asked for when both were back."""
     open_afterwards: set[str]
@@ -216,8 +266,11 @@ def _shim_dies(place: Place, known: str) -> WithoutShim:
     place.wait_well()
     place.opens(fresh, known=known)
     open_afterwards = place.open(fresh, known=known)
+    known_afterwards = happens(lambda: place.is_known(fresh_name, fresh), PATIENCE_S)
     asked = place.upstream_queries(fresh_name)
-    return WithoutShim(allowed, fresh, denied, denied_upstream, open_, flows, open_afterwards, asked)
+    return WithoutShim(
+        allowed, fresh, denied, denied_upstream, open_, flows, open_afterwards, known_afterwards, asked
+    )
 
 
 def _resolver_dies(place: Place, known: str) -> WithoutResolver:
@@ -232,16 +285,29 @@ def _resolver_dies(place: Place, known: str) -> WithoutResolver:
 
 
 def _both_die(place: Place, known: str) -> WithoutBoth:
-    """The resolver comes back first: without a shim it has no policy."""
+    """The resolver comes back first, and serves by the policy it left on disk."""
     place.node.shim.hold()
     place.node.resolver.hold()
     leaks, open_, flows = place.leaks(known), place.open(known=known), place.download_flows()
     place.node.resolver.start()
-    until(lambda: answers_http(place.node.resolver), "the resolver runs")
-    leaks_without_policy = place.leaks(known)
+    place.node.resolver.wait_ready()
+    alone_name, alone_address = place.take()
+    alone = place.sides.ask(alone_name)
+    alone_denied = place.sides.ask(f"{wire.fresh_label(place.sides.wire.rng)}.example.org")
+    open_alone = place.open(alone_address, known=known)
     place.node.shim.start()
     place.wait_well()
     last_name, last = place.take()
     place.sides.ask(last_name)
     place.opens(last, known=known)
-    return WithoutBoth(leaks, open_, flows, leaks_without_policy, last, place.open(last, known=known))
+    return WithoutBoth(
+        leaks,
+        open_,
+        flows,
+        alone,
+        alone_address,
+        alone_denied,
+        open_alone,
+        last,
+        place.open(last, alone_address, known=known),
+    )

@@ -1,33 +1,23 @@
-"""Agents die, hang and come back: what is enforced stays enforced, and what is open stays open.
+"""Agents die and come back: what is enforced stays enforced, what is open stays open, DNS goes on.
 
-The story of an outage is told once (`outage.told`) and looked at from many sides; a hung shim has a story of
-its own. A SYN that gets through is one that comes out of the node's uplink.
+The story of an outage is told once (`outage.told`) and looked at from many sides. A SYN that gets through is
+one that comes out of the node's uplink.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
 from collections.abc import Iterator
 
 import pytest
 
-from lab.runtime.lab import Lab
-
+from ..pair.probes import Answer
+from ..pair.wire import NOERROR, REFUSED
 from . import outage
 from .outage import Place, Story
-from .probes import Answer
-from .wire import NOERROR, REFUSED
 
 pytestmark = pytest.mark.root
 
 DIG_NO_ANSWER = 9
-
-
-@pytest.fixture(scope="module")
-def place(own_quickstart: Lab) -> Iterator[Place]:
-    with outage.places(own_quickstart) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +37,18 @@ def test_without_the_shim_a_denied_name_is_refused_and_goes_nowhere(story: Story
     assert (story.without_shim.denied, story.without_shim.denied_upstream) == (Answer(REFUSED), 0)
 
 
-def test_without_the_shim_learned_addresses_are_open_and_no_others(story: Story) -> None:
-    assert story.without_shim.open == {story.known}
+def test_without_the_shim_a_new_address_of_an_allowed_name_is_open_with_its_answer(
+    story: Story,
+) -> None:
+    assert story.without_shim.open == {story.known, story.without_shim.fresh}
 
 
-def test_the_shim_back_opens_what_was_answered_meanwhile(story: Story) -> None:
+def test_the_shim_back_keeps_what_was_opened_in_its_stead(story: Story) -> None:
     assert story.without_shim.open_afterwards == {story.known, story.without_shim.fresh}
 
 
-def test_what_was_answered_meanwhile_opens_without_being_asked_for_again(story: Story) -> None:
+def test_the_shim_back_knows_the_name_of_what_was_opened_in_its_stead(story: Story) -> None:
+    assert story.without_shim.known_afterwards
     assert story.without_shim.asked_upstream == 1
 
 
@@ -85,12 +78,18 @@ def test_without_both_learned_addresses_are_open_and_no_others(story: Story) -> 
     assert story.without_both.open == {story.known}
 
 
-def test_a_resolver_that_is_back_before_the_shim_stays_closed(story: Story) -> None:
-    assert story.without_both.leaks_without_policy == []
+def test_a_resolver_that_is_back_before_the_shim_serves_by_the_policy_on_disk(story: Story) -> None:
+    assert story.without_both.alone == Answer(NOERROR, (story.without_both.alone_address,))
+    assert story.without_both.alone_denied == Answer(REFUSED)
+
+
+def test_a_resolver_that_is_back_before_the_shim_opens_new_addresses_of_allowed_names(story: Story) -> None:
+    assert story.without_both.open_alone == {story.known, story.without_both.alone_address}
 
 
 def test_both_back_a_new_name_opens_and_a_stranger_does_not(story: Story) -> None:
-    assert story.without_both.open_afterwards == {story.known, story.without_both.last}
+    without = story.without_both
+    assert without.open_afterwards == {story.known, without.alone_address, without.last}
 
 
 # --- through all of it --------------------------------------------------------------------------------------
@@ -122,26 +121,3 @@ def test_a_download_that_ran_through_all_of_it_is_whole(story: Story) -> None:
 def test_a_connection_carries_data_whichever_agent_is_dead(story: Story) -> None:
     outages = (story.without_shim, story.without_resolver, story.without_both)
     assert [outage.download_flows for outage in outages] == [True] * 3
-
-
-# --- the shim hangs -----------------------------------------------------------------------------------------
-
-
-def test_a_hung_shim_holds_no_answer_back_for_good_and_opens_its_address_when_it_wakes(place: Place) -> None:
-    known = place.learn()
-    name, address = place.take()
-    with stopped(place):
-        answer, open_ = place.sides.ask(name), place.open(address, known=known)
-    assert (answer, open_) == (Answer(NOERROR, (address,)), {known})
-    assert place.opens(address, known=known)
-    assert place.upstream_queries(name) == 1
-
-
-@contextlib.contextmanager
-def stopped(place: Place) -> Iterator[None]:
-    """The shim neither runs nor dies."""
-    place.node.shim.kill(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        place.node.shim.kill(signal.SIGCONT)

@@ -1,0 +1,62 @@
+"""What the shim's ledger on disk says to others: which learned set is which selector's, and how long its
+elements stay.
+
+The contract names DNS rules, not the `toFQDNs` selectors that open addresses; a resolver that commits in the
+shim's stead reads those here. The file is the shim's alone to write; each line is checksummed, and that a
+selector is rightly read shows in its set's id, which is a digest of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from acns import statelog
+from acns.datapath.sets import fqdn_set_id, fqdn_set_name
+from acns.dns.pattern import FQDNSelector
+from acns.errors import PeerError
+
+FORMAT: Final = "acns-ledger"
+VERSION: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a learned address stays in the kernel: its TTL, `min_ttl_s` at least, and `margin_s` more."""
+
+    min_ttl_s: int
+    margin_s: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"min_ttl_s": self.min_ttl_s, "margin_s": self.margin_s}
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedSets:
+    """Selector → the id of its set (`acns.writer.wire`): all that the shim has made since it last tidied up,
+    so some may be gone."""
+
+    ids: dict[FQDNSelector, bytes]
+    terms: Terms
+
+
+def read(path: Path) -> LearnedSets:
+    """Raises PeerError when it is no ledger or lacks something, EnvironmentFault when it cannot be read."""
+    values = statelog.read(path, FORMAT, VERSION)
+    terms = next((value["terms"] for value in values if "terms" in value), None)
+    if terms is None:
+        raise PeerError(f"{path} does not say how long addresses stay", hint="written by an older shim?")
+    found = (_selector(id_, one) for value in values for id_, one in value["ids"].items())
+    ids = {selector: fqdn_set_id(selector) for selector in found if selector is not None}
+    return LearnedSets(ids, Terms(int(terms["min_ttl_s"]), float(terms["margin_s"])))
+
+
+def _selector(id_: str, described: Any) -> FQDNSelector | None:
+    """The selector of a learned set; None for whatever else has an id. Its text is `FQDN.key`."""
+    what, _, key = described["text"].partition(":")
+    kind, _, text = key.partition(":")
+    if described["kind"] != "set" or what != "fqdn" or kind not in ("name", "pattern"):
+        return None
+    selector = FQDNSelector(kind, text)
+    return selector if fqdn_set_name(selector) == id_ else None

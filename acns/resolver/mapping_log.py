@@ -1,0 +1,153 @@
+"""Mappings that the shim has not confirmed, on disk: a line each, in the file before its answer leaves.
+
+Each resolver process has a log of its own, for two live side by side while one takes over from the other. A
+lock says that its owner lives; a log without one is an orphan, and whoever starts next adopts what it holds.
+Time is an argument, in seconds since the epoch. What cannot be written is reported and stays in memory only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from acns.api.codec import Mapping
+from acns.errors import AcnsError
+from acns.statelog import StateLog
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
+
+FORMAT: Final = "acns-mappings"
+VERSION: Final = 1
+
+Entry = tuple[Mapping, float]
+"""A mapping, and when its answer came."""
+
+
+class MappingLog:
+    """In `folder`, which is made if need be. Call `open` first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._log_failed = logs.Seldom()
+        self._lock = -1
+        self._log: StateLog
+
+    def open(self) -> list[Entry]:
+        """Make this process's log; what orphans held, oldest first, is in it and returned."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._folder / f"mappings-{secrets.token_hex(4)}.log"
+        self._lock = _locked(path.with_suffix(".owner"))
+        self._log = StateLog(path, FORMAT, VERSION)
+        orphans = [found for found in map(_Orphan.at, self._others(path)) if found is not None]
+        entries = sorted((one for orphan in orphans for one in orphan.entries()), key=lambda entry: entry[1])
+        self.rewrite(entries)
+        for orphan in orphans:
+            orphan.bury()
+        return entries
+
+    def append(self, mapping: Mapping, answered_at: float) -> None:
+        """One more; it is in the file when this returns."""
+        try:
+            if self._log.must_be_rewritten:
+                self._log.rewrite(())
+            self._log.append(_to_json(mapping, answered_at))
+        except AcnsError as error:
+            self._failed(error)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether `rewrite` is worth its time."""
+        return self._log.has_grown
+
+    def rewrite(self, entries: Iterable[Entry]) -> None:
+        """These are all that wait."""
+        try:
+            self._log.rewrite(_to_json(*entry) for entry in entries)
+        except AcnsError as error:
+            self._failed(error)
+
+    def close(self, *, empty: bool) -> None:
+        """An empty log goes; another is left for whoever starts next."""
+        self._log.close()
+        if empty:
+            self._log.path.unlink(missing_ok=True)
+            self._log.path.with_suffix(".owner").unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _others(self, own: Path) -> Iterator[Path]:
+        return (path for path in sorted(self._folder.glob("mappings-*.log")) if path != own)
+
+    def _failed(self, error: AcnsError) -> None:
+        if self._log_failed():
+            log.failure("mapping not kept on disk", error)
+
+
+class _Orphan:
+    """The log of a process that is no more, held so that nobody else adopts it too."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self._path = path
+        self._lock = lock
+
+    @classmethod
+    def at(cls, path: Path) -> _Orphan | None:
+        """None: its owner lives."""
+        try:
+            return cls(path, _locked(path.with_suffix(".owner")))
+        except BlockingIOError:
+            return None
+
+    def entries(self) -> list[Entry]:
+        found = StateLog(self._path, FORMAT, VERSION)
+        try:
+            opened = found.open()
+        except AcnsError as error:
+            log.failure("mappings on disk not read", error)
+            return []
+        found.close()
+        if opened.damage:
+            log.failure("mappings on disk damaged", opened.damage)
+        return [_from_json(value) for value in opened.values]
+
+    def bury(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".owner").unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the lock. Raises BlockingIOError where another process has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _to_json(mapping: Mapping, answered_at: float) -> dict[str, Any]:
+    return {
+        "name": [label.hex() for label in mapping.name],
+        "addresses": [address.hex() for address in mapping.addresses],
+        "ttl_s": mapping.ttl_s,
+        "source_identity": mapping.source_identity,
+        "source": mapping.source.hex(),
+        "answered_at": answered_at,
+    }
+
+
+def _from_json(value: dict[str, Any]) -> Entry:
+    mapping = Mapping(
+        name=tuple(bytes.fromhex(label) for label in value["name"]),
+        addresses=tuple(bytes.fromhex(address) for address in value["addresses"]),
+        ttl_s=value["ttl_s"],
+        source_identity=value["source_identity"],
+        source=bytes.fromhex(value["source"]),
+    )
+    return mapping, value["answered_at"]

@@ -1,0 +1,51 @@
+"""The last policy on disk, so that a resolver that starts while the shim is away can serve by it.
+
+It is the snapshot as it came, in a checksummed file of mode 0600 that is replaced as a whole; one that cannot
+be trusted is set aside and not used.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from acns import statefile
+from acns.api import fqdndata_pb2 as pb
+from acns.errors import AcnsError
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
+
+FORMAT: Final = "acns-policy-snapshot"
+VERSION: Final = 1
+
+
+class PolicyFile:
+    """At `path`; its folder is there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._saved = b""
+
+    def save(self, state: pb.PolicyState) -> None:
+        """Keep this snapshot. A disk that does not take it is reported; the policy is in force anyway."""
+        content = state.SerializeToString(deterministic=True)
+        if content == self._saved:
+            return
+        try:
+            statefile.save(self._path, FORMAT, VERSION, base64.b64encode(content).decode())
+            self._saved = content
+        except AcnsError as error:
+            log.failure("policy snapshot not kept on disk", error)
+
+    def load(self) -> pb.PolicyState | None:
+        """The snapshot that was kept last; None: there is none, or none that can be trusted."""
+        try:
+            content = statefile.load(self._path, FORMAT, VERSION)
+            return None if content is None else pb.PolicyState.FromString(base64.b64decode(content))
+        except (AcnsError, DecodeError, ValueError, TypeError) as error:
+            log.failure("policy snapshot on disk not used", error)
+            return None

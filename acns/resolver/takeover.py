@@ -1,0 +1,89 @@
+"""Committing in the shim's stead while it is away or hangs: new addresses of allowed names open anyway.
+
+Nothing is decided here that the shim would decide otherwise. That the pod may have asked for the name is the
+gate's judgement, by the last policy snapshot; which sets a name belongs into, and how long its elements stay,
+is what the shim's own file says (`acns.api.ledger_file`). The sets are written by a process of their own
+(`acns.writer`), since this one may not; sets that are gone meanwhile it passes by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from acns.api import ledger_file
+from acns.api.codec import Mapping
+from acns.api.ledger_file import LearnedSets
+from acns.errors import AcnsError
+from acns.fqdn.addresses import is_learnable_address
+from acns.fqdn.matcher import Matcher
+from acns.resolver.writer_link import WriterLink
+from acns.telemetry import log as logs
+from acns.writer import wire
+from acns.writer.wire import Lease, Outcome
+
+log = logs.named(__name__)
+
+MAX_TTL_S: Final = 7 * 86_400  # as the shim: RFC 8767 section 4
+PATIENCE_S: Final = 1.0
+"""For the writer; a ruleset that is being committed holds it up for part of a second."""
+
+
+class Takeover:
+    """`ledger`: the shim's file."""
+
+    def __init__(self, writer: WriterLink, ledger: Path) -> None:
+        self.writer = writer
+        self._ledger = ledger
+        self._read: tuple[tuple[int, ...], LearnedSets, Matcher] | None = None
+        self._reading = asyncio.Lock()
+        self._log_failed = logs.Seldom()
+
+    async def commit(self, mapping: Mapping, age_s: float) -> bool:
+        """Whether the kernel has the addresses of an answer that came `age_s` ago, wherever they belong."""
+        try:
+            leases = await self._leases(mapping, age_s)
+            async with asyncio.timeout(PATIENCE_S):
+                for start in range(0, len(leases), wire.MOST):
+                    if await self.writer.put(leases[start : start + wire.MOST]) is not Outcome.WRITTEN:
+                        return False
+        except TimeoutError:
+            self._failed("the writer does not answer")
+            return False
+        except AcnsError as error:
+            self._failed(str(error))
+            return False
+        return True
+
+    async def _leases(self, mapping: Mapping, age_s: float) -> list[Lease]:
+        sets, matcher = await self._sets()
+        ttl_s = min(max(mapping.ttl_s, sets.terms.min_ttl_s), MAX_TTL_S)
+        expires_at = time.time() - age_s + ttl_s + sets.terms.margin_s
+        addresses = [one for one in mapping.addresses if is_learnable_address(one)]
+        found = matcher.matching(mapping.name)
+        return [Lease(sets.ids[one], address, expires_at) for one in found for address in addresses]
+
+    async def _sets(self) -> tuple[LearnedSets, Matcher]:
+        """As the shim's file has them now. Raises AcnsError."""
+        async with self._reading:
+            version = _version(self._ledger)
+            if self._read is None or self._read[0] != version:
+                sets = await asyncio.to_thread(ledger_file.read, self._ledger)
+                self._read = version, sets, Matcher(sets.ids)
+            return self._read[1:]
+
+    def _failed(self, reason: str) -> None:
+        if self._log_failed():
+            log.error("addresses not committed in the shim's stead", reason=reason)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Another one whenever the file has changed."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns

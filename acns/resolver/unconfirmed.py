@@ -1,0 +1,66 @@
+"""What the shim has not confirmed: in memory to be told again, on disk for when this process is gone.
+
+One list in two places. The disk has each mapping before its answer leaves; it is tidied when all has been
+told, or when it has grown out of proportion.
+"""
+
+from __future__ import annotations
+
+import time
+
+from acns.api.codec import Mapping
+from acns.resolver.backlog import Backlog, Waiting
+from acns.resolver.mapping_log import MappingLog
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
+
+
+class Unconfirmed:
+    """`disk` None: in memory only."""
+
+    def __init__(self, limit: int, disk: MappingLog | None = None) -> None:
+        self.waiting = Backlog(limit)
+        self._disk = disk
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def open(self) -> None:
+        """Take up what processes before this one could not tell. Raises EnvironmentFault."""
+        if self._disk is None:
+            return
+        adopted = self._disk.open()
+        for mapping, answered_at in adopted:
+            self.waiting.add(mapping, time.monotonic() - max(0.0, time.time() - answered_at))
+        if adopted:
+            log.info("mappings of an earlier process taken up", count=len(adopted))
+
+    def add(self, mapping: Mapping, learned_at: float) -> None:
+        """`learned_at`: when its answer came, on the monotonic clock."""
+        if self.waiting.add(mapping, learned_at) and self._disk is not None:
+            if self._disk.has_grown:
+                self._tidy_up(self._disk)
+            else:
+                self._disk.append(mapping, to_epoch(learned_at))
+
+    def done(self, waiting: Waiting) -> None:
+        """It was told."""
+        self.waiting.done(waiting)
+
+    def all_told(self) -> None:
+        """Nothing waits any more."""
+        if self._disk is not None:
+            self._tidy_up(self._disk)
+
+    def close(self) -> None:
+        if self._disk is not None:
+            self._disk.close(empty=not self.waiting)
+
+    def _tidy_up(self, disk: MappingLog) -> None:
+        disk.rewrite((one.mapping, to_epoch(one.learned_at)) for one in self.waiting)
+
+
+def to_epoch(monotonic: float) -> float:
+    """A moment of the monotonic clock, in seconds since the epoch."""
+    return time.time() - (time.monotonic() - monotonic)

@@ -1,0 +1,102 @@
+"""The writer process as the resolver's loop uses it: leases go in, what became of them comes out.
+
+One request is under way at a time; what comes meanwhile goes together in the next, so a burst of answers
+costs few commits. The writer was started before this process gave its privileges up and cannot be started
+again: its end is the resolver's too, and whoever supervises starts both anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from acns.errors import EnvironmentFault
+from acns.writer import wire
+from acns.writer.wire import Lease, Outcome
+
+_END_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    leases: Sequence[Lease]
+    outcome: asyncio.Future[Outcome]
+
+
+class WriterLink:
+    """Make it with `start`, while this process may still change the kernel."""
+
+    def __init__(self, process: subprocess.Popen[bytes], link: socket.socket) -> None:
+        self._process = process
+        self._link = link
+        self._sequence = 0
+        self._line: list[_Waiting] = []
+        self._under_way: list[_Waiting] = []
+
+    @classmethod
+    def start(cls) -> WriterLink:
+        """Start the writer; it is there when it answers."""
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            command = [sys.executable, "-m", "acns.writer", str(its.fileno())]
+            process = subprocess.Popen(command, pass_fds=(its.fileno(),), stdin=subprocess.DEVNULL)
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    async def put(self, leases: Sequence[Lease]) -> Outcome:
+        """Have the kernel's elements last so long at least. At most `wire.MOST` leases."""
+        waiting = _Waiting(leases, asyncio.get_running_loop().create_future())
+        self._line.append(waiting)
+        if not self._under_way:
+            self._send()
+        return await waiting.outcome
+
+    async def run(self) -> None:
+        """Hear the writer out, for ever. Raises EnvironmentFault when it ends."""
+        loop = asyncio.get_running_loop()
+        while data := await loop.sock_recv(self._link, wire.MAX_BYTES):
+            sequence, outcome = wire.read_answer(data)
+            if sequence != self._sequence or not self._under_way:
+                continue  # its first word, or an answer that nobody waits for
+            for waiting in self._under_way:
+                if not waiting.outcome.done():
+                    waiting.outcome.set_result(outcome)
+            self._under_way = []
+            if self._line:
+                self._send()
+        raise EnvironmentFault(
+            "the process that writes learned addresses has ended",
+            hint="its log says why; start the resolver again",
+        )
+
+    def close(self) -> None:
+        """Let the writer end."""
+        self._link.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _send(self) -> None:
+        count = 0
+        while self._line and count + len(self._line[0].leases) <= wire.MOST:
+            count += len(self._line[0].leases)
+            self._under_way.append(self._line.pop(0))
+        self._sequence = self._sequence % 0xFFFF_FFFF + 1
+        leases = [lease for waiting in self._under_way for lease in waiting.leases]
+        try:
+            self._link.send(wire.request(self._sequence, leases))
+        except OSError:  # it has ended; `run` says so
+            self._abandon()
+
+    def _abandon(self) -> None:
+        for waiting in (*self._under_way, *self._line):
+            if not waiting.outcome.done():
+                waiting.outcome.set_result(Outcome.FAILED)
+        self._under_way, self._line = [], []

@@ -1,0 +1,139 @@
+"""What reads what pods and servers send cannot change a rule; what can change rules reads none of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from acns.datapath.sets import fqdn_set_id
+from acns.writer import wire
+from acns.writer.wire import Lease, Outcome
+
+from .outage import SELECTOR, Place
+
+pytestmark = pytest.mark.root
+
+SET_ID = fqdn_set_id(SELECTOR)
+NET_ADMIN, NET_RAW, NET_BIND_SERVICE = 1 << 12, 1 << 13, 1 << 10
+
+CHANGE_A_RULE = """
+import sys
+from acns import privileges
+from acns.datapath.nft import Nft
+privileges.keep_only({privileges.NET_RAW, privileges.NET_BIND_SERVICE})
+Nft().apply("add table inet mine\\n")
+"""
+
+
+def capabilities(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return {kind: int(found[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")}
+
+
+def child_of(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def test_the_resolver_has_what_transparent_sockets_need_and_nothing_else(place: Place) -> None:
+    pid = place.node.resolver.pid
+    assert pid is not None
+    kept = NET_RAW | NET_BIND_SERVICE
+    assert capabilities(pid) == {"Inh": 0, "Prm": kept, "Eff": kept, "Bnd": kept, "Amb": 0}
+    assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_every_thread_of_the_resolver_has_given_them_up(place: Place) -> None:
+    pid = place.node.resolver.pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        assert f"CapEff:\t{NET_RAW | NET_BIND_SERVICE:016x}" in (task / "status").read_text()
+
+
+def test_the_writer_has_only_the_right_to_change_the_kernel(place: Place) -> None:
+    pid = place.node.resolver.pid
+    assert pid is not None
+    writer = capabilities(child_of(pid))
+    assert writer == {"Inh": 0, "Prm": NET_ADMIN, "Eff": NET_ADMIN, "Bnd": NET_ADMIN, "Amb": 0}
+
+
+def test_with_the_resolvers_privileges_no_rule_can_be_changed(place: Place) -> None:
+    before = place.node.ruleset()
+    done = place.node.run([sys.executable, "-c", CHANGE_A_RULE], env=os.environ | {"PYTHONPATH": os.getcwd()})
+    assert done.returncode != 0
+    assert "Operation not permitted" in done.stderr
+    assert place.node.ruleset().count("table inet") == before.count("table inet")
+
+
+# --- a writer that is told what it should not be ------------------------------------------------------------
+
+
+@pytest.fixture
+def writer(place: Place) -> Iterator[socket.socket]:
+    """A writer of our own on the node, and the resolver's end of its socket."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(20)
+    with its:
+        process = place.node.popen(
+            [sys.executable, "-m", "acns.writer", str(its.fileno())],
+            pass_fds=(its.fileno(),),
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.getcwd()},
+        )
+    assert wire.read_answer(ours.recv(100)) == (0, Outcome.WRITTEN)
+    yield ours
+    ours.close()
+    process.communicate(timeout=20)
+
+
+def told(writer: socket.socket, *leases: Lease) -> Outcome:
+    writer.send(wire.request(7, leases))
+    sequence, outcome = wire.read_answer(writer.recv(100))
+    assert sequence == 7
+    return outcome
+
+
+def test_the_writer_writes_a_learned_set(place: Place, writer: socket.socket) -> None:
+    known = place.learn()
+    lease = Lease(SET_ID, socket.inet_aton("192.0.2.77"), time.time() + 5000)
+    assert told(writer, lease) is Outcome.WRITTEN
+    assert "192.0.2.77" in place.open("192.0.2.77", known=known)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "169.254.169.254", "224.0.0.1", "255.255.255.255", "0.0.0.0"]
+)
+def test_the_writer_refuses_addresses_that_no_name_may_open(writer: socket.socket, address: str) -> None:
+    lease = Lease(SET_ID, socket.inet_aton(address), time.time() + 50)
+    assert told(writer, lease) is Outcome.REFUSED
+
+
+@pytest.mark.parametrize("expires_at", [float("nan"), float("inf"), 1e18])
+def test_the_writer_refuses_an_expiry_without_sense(writer: socket.socket, expires_at: float) -> None:
+    assert told(writer, Lease(SET_ID, socket.inet_aton("192.0.2.7"), expires_at)) is Outcome.REFUSED
+
+
+def test_the_writer_passes_by_a_set_that_is_not_there(place: Place, writer: socket.socket) -> None:
+    before = place.node.ruleset().count("fqdn_")
+    lease = Lease(bytes(5), socket.inet_aton("192.0.2.7"), time.time() + 50)
+    assert told(writer, lease) is Outcome.WRITTEN
+    assert place.node.ruleset().count("fqdn_") == before
+
+
+def test_the_writer_never_lowers_an_expiry(place: Place, writer: socket.socket) -> None:
+    known = place.learn()
+    before = place.expiry(known)
+    assert told(writer, Lease(SET_ID, socket.inet_aton(known), time.time() + 1)) is Outcome.WRITTEN
+    assert place.expiry(known) >= before - 1
+
+
+def test_a_message_that_is_no_request_ends_the_writer(writer: socket.socket) -> None:
+    writer.send(b"flush ruleset")
+    assert writer.recv(100) == b""
