@@ -9,8 +9,9 @@ import argparse
 import asyncio
 import sys
 import textwrap
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from acns import settings as files
@@ -32,14 +33,18 @@ def run(
     agent: str,
     description: str,
     kind: type[Any],
-    serve: Callable[[Any], Coroutine[Any, Any, None]],
+    serve: Callable[..., Coroutine[Any, Any, None]],
     arguments: Sequence[str] | None = None,
+    *,
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run `acns-<agent>`: `kind` is its settings dataclass, `serve` runs until it is told to stop.
 
+    `flags`: of this agent only, name → help; `serve` gets each as a keyword.
+
     `serve` imports what is slow to import by itself, so that `--help` and wrong settings need not wait.
     """
-    options = _parser(agent, description, kind).parse_args(arguments)
+    options = _parser(agent, description, kind, flags).parse_args(arguments)
     try:
         settings: CommonSettings = files.load(kind, options.settings)
         if options.check:
@@ -48,7 +53,7 @@ def run(
     except AcnsError as error:
         print(f"acns-{agent}: {error}", file=sys.stderr)
         return error.exit_code
-    return _served(agent, serve(settings))
+    return _served(agent, serve(settings, **{flag: getattr(options, flag) for flag in flags}))
 
 
 def _served(agent: str, serving: Coroutine[Any, Any, None]) -> int:
@@ -64,7 +69,9 @@ def _served(agent: str, serving: Coroutine[Any, Any, None]) -> int:
     return 0
 
 
-def _parser(agent: str, description: str, kind: type[Any]) -> argparse.ArgumentParser:
+def _parser(
+    agent: str, description: str, kind: type[Any], flags: Mapping[str, str]
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"acns-{agent}",
         description=description,
@@ -76,6 +83,8 @@ def _parser(agent: str, description: str, kind: type[Any]) -> argparse.ArgumentP
         "--settings", type=Path, required=needed, metavar="FILE.toml", help="one setting a line"
     )
     parser.add_argument("--check", action="store_true", help="check the settings and leave")
+    for flag, meaning in flags.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=meaning)
     return parser
 
 

@@ -10,19 +10,20 @@ from collections.abc import Sequence
 from acns import command
 from acns.resolver.settings import ResolverSettings
 
+FLAGS = {"takeover": "take over from the resolver that runs: its sockets, and its pods' TCP connections"}
 DESCRIPTION = "Security resolver: answers redirected DNS queries of pods as their policy allows."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return command.run("resolver", DESCRIPTION, ResolverSettings, _serve, arguments)
+    return command.run("resolver", DESCRIPTION, ResolverSettings, _serve, arguments, flags=FLAGS)
 
 
-async def _serve(settings: ResolverSettings) -> None:
+async def _serve(settings: ResolverSettings, *, takeover: bool) -> None:
     from acns.resolver import privileged
     from acns.resolver.service import Service  # grpc and aiohttp: not for --help
 
-    service = Service(settings, privileged.then_give_up(settings))
+    service = Service(settings, privileged.then_give_up(settings), succeeds=takeover)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)

@@ -169,6 +169,12 @@ class Commits:
         self._waiting.set()
         self._note(Event.MAPPING_QUEUED, mapping, why=why)
 
+    def take_up_orphans(self) -> None:
+        """What a process that has ended since could not tell is told from here."""
+        self.unconfirmed.adopt()
+        if len(self.unconfirmed):
+            self._waiting.set()
+
     # --- telling again --------------------------------------------------------------------------------
 
     async def run(self) -> None:

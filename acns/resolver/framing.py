@@ -57,6 +57,10 @@ class Frames:
             self._missing = length
         self._whole, self._at = b"", 0
 
+    def unread(self) -> bytes:
+        """What was fed and not taken, for another reader."""
+        return self._whole[self._at :] + bytes(self._part)
+
     def __len__(self) -> int:
         """Bytes held."""
         return len(self._whole) - self._at + len(self._part)

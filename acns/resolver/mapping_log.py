@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from acns import statefile
 from acns.api.codec import Mapping
 from acns.errors import AcnsError
 from acns.statelog import StateLog
@@ -37,15 +38,23 @@ class MappingLog:
         self._lock = -1
         self._log: StateLog
 
-    def open(self) -> list[Entry]:
-        """Make this process's log; what orphans held, oldest first, is in it and returned."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def open(self) -> None:
+        """Make this process's log, empty. Raises EnvironmentFault."""
         path = self._folder / f"mappings-{secrets.token_hex(4)}.log"
-        self._lock = _locked(path.with_suffix(".owner"))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _locked(path.with_suffix(".owner"))
+        except OSError as error:
+            raise statefile.unusable(path, "written", error) from error
         self._log = StateLog(path, FORMAT, VERSION)
-        orphans = [found for found in map(_Orphan.at, self._others(path)) if found is not None]
+        self._log.rewrite(())
+
+    def orphaned(self) -> list[Entry]:
+        """What the logs of ended processes hold, oldest first; it is in this one's when this returns."""
+        orphans = [found for found in map(_Orphan.at, self._others(self._log.path)) if found is not None]
         entries = sorted((one for orphan in orphans for one in orphan.entries()), key=lambda entry: entry[1])
-        self.rewrite(entries)
+        for entry in entries:
+            self.append(*entry)
         for orphan in orphans:
             orphan.bury()
         return entries

@@ -2,34 +2,30 @@
 
 Its sockets are bound only once there is a policy: before that the kernel, finding no socket, drops redirected
 queries, which is better than answering them without knowing who may ask what. They stay bound from then on,
-whatever becomes of the shim.
+whatever becomes of the shim, and pass on to the next process of this node (`handover`) as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 from pathlib import Path
 from typing import Any, Final
 
 from acns.errors import Bug
-from acns.resolver import intercept
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import Commits
-from acns.resolver.intercept import ReplySockets
+from acns.resolver.front import Front, own_listeners
+from acns.resolver.handover import Handover, Predecessor
 from acns.resolver.mapping_log import MappingLog
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
 from acns.resolver.privileged import Privileged
 from acns.resolver.proxy import Proxy
-from acns.resolver.settings import ResolverSettings, transparent_servers
+from acns.resolver.settings import ResolverSettings
 from acns.resolver.takeover import Takeover
-from acns.resolver.tcp_clients import TCPClients
-from acns.resolver.transparent import Transparency, TransparentUDP
-from acns.resolver.udp_clients import UDPClients
-from acns.resolver.udp_loop import UDPLoop
-from acns.resolver.udp_upstream import UDPUpstream
 from acns.resolver.unconfirmed import Unconfirmed
 from acns.telemetry import log as logs
 from acns.telemetry.http import HealthServer, Readiness
@@ -45,7 +41,8 @@ OTHER_DESCRIPTORS: Final = 128  # everything but connections and reply sockets
 class Service:
     """One resolver. To be made and run on one event loop."""
 
-    def __init__(self, settings: ResolverSettings, privileged: Privileged) -> None:
+    def __init__(self, settings: ResolverSettings, privileged: Privileged, *, succeeds: bool = False) -> None:
+        """`succeeds`: another resolver serves here, and is to hand over to this one."""
         self.settings = settings
         self.privileged = privileged
         self.metrics = ResolverMetrics()
@@ -64,6 +61,9 @@ class Service:
         )
         self.proxy = Proxy(settings, self.link, self.commits, self.metrics, self.journal)
         self.bound = False
+        self._succeeds = succeeds
+        self._handover = Handover(settings.handover_socket)
+        self._http = HealthServer(settings.http_socket, self.metrics.registry, self.readiness)
         self._stop = asyncio.Event()
         self._log_bug = logs.Seldom()
         self._gauges()
@@ -83,6 +83,7 @@ class Service:
         return Readiness(
             tuple(reasons),
             {
+                "pid": os.getpid(),
                 "agent_connected": self.link.connected.is_set(),
                 "snapshot_refused": self.link.refused,
                 "endpoints": len({rule.endpoint_id for rule in self.link.table.rules})
@@ -94,21 +95,23 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises AcnsError where it cannot start, or a bug's exception."""
+        """Serve until `stop`, or until a successor has taken over. Raises AcnsError where it cannot start, or
+        a bug's exception."""
         asyncio.get_running_loop().set_exception_handler(self._unexpected)
         self._raise_descriptor_limit()
         self.commits.unconfirmed.open()
         self.journal.start()
-        http = HealthServer(self.settings.http_socket, self.metrics.registry, self.readiness)
         try:
-            await http.start()
+            if not self._succeeds:  # a predecessor answers there until it hands over
+                await self._http.start()
             log.info("started", fqdndata=self.settings.fqdndata, listen_port=self.settings.listen_port)
             self.journal.record(Event.SERVICE_STARTED)
             await self._until_stopped()
         finally:
-            await http.stop()
+            await self._http.stop()
             self.commits.unconfirmed.close()
             self.privileged.close()
+            self._handover.close()
             self.journal.record(Event.SERVICE_STOPPED)
             self.journal.close()
             log.info("stopped")
@@ -137,47 +140,43 @@ class Service:
                     await task
         for task in done - {stopping}:
             task.result()
-            raise Bug(f"part '{task.get_name()}' ended by itself")
+            if not self._stop.is_set():
+                raise Bug(f"part '{task.get_name()}' ended by itself")
+
+    # --- serving ----------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         await self.link.has_table.wait()
-        loop = UDPLoop(self.journal)
-        upstream = UDPUpstream(self.settings.upstream_timeout_ms / 1000, self.metrics)
-        replies = ReplySockets(self.settings.reply_sockets)
-        servers = transparent_servers(self.settings.transparent_servers) if self.settings.transparent else ()
-        transparency = Transparency(servers, self.metrics)
-        as_pods = TransparentUDP(self.settings.upstream_timeout_ms / 1000, self.metrics.ignored)
-        tcp = TCPClients(self.settings, self.proxy, transparency)
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(loop.close)
-            cleanup.callback(upstream.close)
-            cleanup.callback(as_pods.close)
-            cleanup.callback(replies.close)
-            cleanup.callback(tcp.close)
-            listener = intercept.open_tcp(self.settings.listen_port)
-            cleanup.callback(listener.close)
-            queries = intercept.bind_udp(self.privileged.queries, self.settings.listen_port)
-            udp = UDPClients(queries, self.proxy, upstream, replies, transparency, as_pods, loop)
-            cleanup.callback(udp.stop)
-            upstream.open(loop, udp)
-            udp.start()
-            await tcp.serve(listener)
+        predecessor = Predecessor.at(self.settings.handover_socket) if self._succeeds else None
+        listeners = await predecessor.listeners() if predecessor else None
+        front = Front(
+            self.settings, self.proxy, listeners or own_listeners(self.settings, self.privileged.queries)
+        )
+        try:
+            if self._succeeds:
+                await self._http.start()
+            self._handover.start()
             self.bound = True
             log.info("serving", listen_port=self.settings.listen_port)
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.bound = False
-                udp.stop()
-                tcp.stop_accepting()
-                await self._drain()
+            if predecessor:
+                await self._succeed(predecessor, front)
+            await self._handover.asked.wait()
+            self.bound = False
+            await self._http.stop()
+            await front.hand_over(self._handover)
+            await front.drain(self.settings.upstream_timeout_ms / 1000 + DRAIN_S)
+            log.info("handed over")
+            self.stop()
+        finally:
+            self.bound = False
+            await front.drain(DRAIN_S)
+            front.close()
 
-    async def _drain(self) -> None:
-        """Let queries in flight get their answers, briefly."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_S
-        while self.proxy.in_flight and loop.time() < deadline:
-            await asyncio.sleep(0.01)
+    async def _succeed(self, predecessor: Predecessor, front: Front) -> None:
+        """Go on with what the predecessor gives; when it has ended, with what it could not tell the shim."""
+        await predecessor.take_over(front.adopt)
+        self.commits.take_up_orphans()
+        log.info("taken over")
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback failed: one packet is lost, the loop goes on. Logged at most once a second."""

@@ -31,6 +31,9 @@ class ResolverSettings:
     http_socket: str = "/run/acns/resolver-http.sock"
     """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""
 
+    handover_socket: str = "/run/acns/resolver-handover.sock"
+    """Unix socket path where a next process (`--takeover`) is given everything; empty turns it off."""
+
     listen_port: int = 10053
     """UDP and TCP port on 127.0.0.1 to which the kernel redirects; the shim's `proxy_port` is the same."""
 

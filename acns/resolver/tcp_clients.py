@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from acns.dns import wire
@@ -22,6 +22,7 @@ from acns.resolver import keepalive
 from acns.resolver.budget import Budget
 from acns.resolver.flight import Flight
 from acns.resolver.framing import Frames, framed
+from acns.resolver.handover import Connection
 from acns.resolver.intercept import Address, Server
 from acns.resolver.metrics import TCP, ResolverMetrics
 from acns.resolver.overload import Budgeted, Overload
@@ -59,14 +60,46 @@ class TCPClients:
         self.connections: set[TCPClient] = set()
         self.idle = Idle()
         self.loop = asyncio.get_running_loop()
+        self.changed = asyncio.Event()
+        """A connection has come to its end, or owes its pod less."""
         self._listener: socket.socket | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def serve(self, listener: socket.socket) -> None:
+    def serve(self, listener: socket.socket) -> None:
         """Accept from `listener`, which is ours from now on."""
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
         self._listener = listener
         self._accept_on(listener)
+
+    def adopt(self, given: Connection) -> None:
+        """A connection that another resolver has served until now."""
+        if not self.budget.take(given.pod[0]):
+            self._refuse(given.socket, "limit")
+            return
+        connection = TCPClient(self, given.socket, given.pod, given.server)
+        self.connections.add(connection)
+        if self._sweeper is None:
+            self._sweep_later()
+        connection.go_on(given.unread)
+
+    async def give_up(self, give: Callable[[Connection], Awaitable[None]]) -> None:
+        """Read no more; `give` each connection away as soon as it owes its pod nothing."""
+        for connection in self.connections:
+            connection.leave()
+        while self.connections:
+            self.changed.clear()
+            for connection in list(self.connections):
+                if (given := connection.given_up()) is not None:
+                    await give(given)
+            if self.connections:
+                await self.changed.wait()
+
+    def give_up_listener(self) -> socket.socket:
+        """Accept no more; the listener with its queue is the caller's."""
+        assert self._listener, "it is accepted from"
+        self.loop.remove_reader(self._listener)
+        listener, self._listener = self._listener, None
+        return listener
 
     def stop_accepting(self) -> None:
         if self._listener:
@@ -87,6 +120,7 @@ class TCPClients:
         if connection in self.connections:
             self.connections.discard(connection)
             self.budget.give(connection.pod)
+            self.changed.set()
 
     # --- new ones -------------------------------------------------------------------------------------
 
@@ -159,6 +193,7 @@ class TCPClient:
         self._in_flight = 0
         self._paced = False  # the pod is past its rate
         self._ended = False  # the pod has closed its half
+        self._leaving = False  # another resolver will go on with it
         self._due = False  # `_work` is to be called soon
         self._working = False  # it flushes when it is through
         self._active_at = self._loop.time()
@@ -178,6 +213,7 @@ class TCPClient:
 
     def drained(self, stream: Stream) -> None:
         self._active_at = self._loop.time()
+        self._clients.changed.set()
         self._work()
 
     def lost(self, stream: Stream, reason: str) -> None:
@@ -189,6 +225,7 @@ class TCPClient:
     def _full(self) -> bool:
         return (
             self._paced
+            or self._leaving
             or self._in_flight >= self._clients.settings.max_tcp_pipeline
             or self._stream.stuck
             or (self._upstream is not None and self._upstream.stuck)
@@ -280,6 +317,7 @@ class TCPClient:
     def _reply(self, packet: bytes | None) -> None:
         """One query is done. Called within `_take` too, for what needs no upstream."""
         self._in_flight -= 1
+        self._clients.changed.set()
         if self._stream.closed:
             return
         self._active_at = self._loop.time()
@@ -287,6 +325,27 @@ class TCPClient:
             self._stream.write(framed(packet))
         if not (self._working or (self._upstream and self._upstream.answering)):
             self._work_soon()
+
+    # --- from one resolver to the next ----------------------------------------------------------------
+
+    def go_on(self, unread: bytes) -> None:
+        """Where another resolver has left off."""
+        self._frames.feed(unread)
+        self._work_soon()
+
+    def leave(self) -> None:
+        """Take no more queries from it."""
+        self._leaving = True
+        self._stream.pause()
+
+    def given_up(self) -> Connection | None:
+        """The connection, for another resolver; None while something of it is under way here."""
+        if self._in_flight or self._stream.unsent or self._stream.closed:
+            return None
+        unread = framed(self._next) if self._next is not None else b""
+        given = Connection(self._stream.give_up(), self._peer, self._server, unread + self._frames.unread())
+        self.end()
+        return given
 
     def _flush(self) -> None:
         self._stream.flush()

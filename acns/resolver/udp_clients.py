@@ -84,6 +84,11 @@ class UDPClients:
         """For the upstream: what to call when something is at one of its sockets."""
         return functools.partial(self._answer, port)
 
+    def give_up(self) -> socket.socket:
+        """Read no more; the listener with its queue is the caller's. Answers still leave."""
+        self._loop.remove(self._listener)
+        return self._listener
+
     def stop(self) -> None:
         """Take no more queries; answers still leave. May be called twice."""
         if self._listener.fileno() >= 0:

@@ -28,9 +28,15 @@ class Unconfirmed:
 
     def open(self) -> None:
         """Take up what processes before this one could not tell. Raises EnvironmentFault."""
+        if self._disk is not None:
+            self._disk.open()
+            self.adopt()
+
+    def adopt(self) -> None:
+        """Take up what processes that have ended meanwhile could not tell."""
         if self._disk is None:
             return
-        adopted = self._disk.open()
+        adopted = self._disk.orphaned()
         for mapping, answered_at in adopted:
             self.waiting.add(mapping, time.monotonic() - max(0.0, time.time() - answered_at))
         if adopted:

@@ -142,6 +142,7 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
         "fqdndata": FQDNDATA_TCP if node.external.shim else f"unix:{fqdndata}",
         "http_socket": str(site.folder.socket(plan.index, "resolver")),
         "state_dir": str(home / "resolver-state"),
+        "handover_socket": str(site.folder.socket(plan.index, "handover")),
         "shim_ledger": str(Path(shim["state_dir"]) / "ledger.log"),
         "takeover": not node.external.shim,
         "journal_file": str(home / "resolver-journal.jsonl"),

@@ -174,6 +174,7 @@ def _settings(folder: Path) -> tuple[ShimSettings, ResolverSettings]:
         fqdndata=f"unix:{fqdndata}",
         http_socket=str(folder / "resolver-http"),
         state_dir=str(folder / "resolver-state"),
+        handover_socket="",
         shim_ledger=str(folder / "state" / "ledger.log"),
         journal_file=str(folder / "resolver-journal"),
         log_file=str(folder / "resolver-log"),

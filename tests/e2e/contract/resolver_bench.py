@@ -139,6 +139,7 @@ class Bench:
             "http_socket": str(http),
             "listen_port": PORT,
             "takeover": False,
+            "handover_socket": "",
             "state_dir": str(self.folder / "state"),
             "log_file": str(log),
             "journal_file": str(journal),

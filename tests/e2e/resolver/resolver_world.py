@@ -314,6 +314,7 @@ class Bench:
             "http_socket": str(self.resolver.http_socket),
             "listen_port": PORT,
             "takeover": False,
+            "handover_socket": str(self.folder / "handover.sock"),
             "state_dir": str(self.folder / "state"),
             "log_file": str(self.resolver.log_file),
             "journal_file": str(self.resolver.journal_file),

@@ -1,0 +1,228 @@
+"""From one resolver process to the next: what they say to each other over a socket, descriptors and all.
+
+The next one (`--takeover`) connects when it could serve. The old one then stops reading and sends, in this
+order: its two listeners, whose queues go with them; each TCP connection of a pod as soon as nothing of it is
+in flight or unsent, with the octets that were read and not yet worked on; the end. It closes the connection
+only when it has answered all that it had taken on and is about to end. So every query is read by exactly one
+of the two, and on a TCP connection the next one answers only after the old one has.
+
+SOCK_SEQPACKET: a message and its descriptors come together or not at all. Whoever reaches the socket gets the
+node's DNS, so it is of mode 0600, and only processes of our own user are answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from acns.errors import EnvironmentFault, PeerError
+from acns.resolver.intercept import Address, Server
+from acns.telemetry import log as logs
+from acns.telemetry import sockets
+
+log = logs.named(__name__)
+
+_LISTENERS, _CONNECTION, _END = b"L", b"C", b"E"
+_ADDRESSES: Final = struct.Struct("!4sH4sH")
+_MOST_BYTES: Final = 1 << 18
+_MOST_DESCRIPTORS: Final = 2
+_PEER: Final = struct.Struct("=iII")  # struct ucred
+_BUFFER_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A pod's TCP connection between two queries. `unread`: octets that nobody has worked on."""
+
+    socket: socket.socket
+    pod: Address
+    server: Server
+    unread: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where redirected queries arrive."""
+
+    udp: socket.socket
+    tcp: socket.socket
+
+
+# --- the old one -------------------------------------------------------------------------------------------
+
+
+class Handover:
+    """Waits at `path` for a successor; empty: there will be none. `asked` is set when it is there."""
+
+    def __init__(self, path: str) -> None:
+        self.asked = asyncio.Event()
+        self._path = path
+        self._inode = 0
+        self._loop = asyncio.get_running_loop()
+        self._listener: socket.socket | None = None
+        self._successor: socket.socket | None = None
+
+    def start(self) -> None:
+        """Wait for it from now on. A predecessor's socket at this path is replaced."""
+        if self._path:
+            self._listener = _listening(sockets.check_path(self._path))
+            self._inode = Path(self._path).lstat().st_ino
+            self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    async def give_listeners(self, listeners: Listeners) -> None:
+        """They are the successor's from now on."""
+        await self._send(_LISTENERS, listeners.udp, listeners.tcp)
+
+    async def give(self, connection: Connection) -> None:
+        """It is the successor's from now on."""
+        ip, port = connection.pod
+        addresses = _ADDRESSES.pack(socket.inet_aton(ip), port, *connection.server)
+        await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
+
+    async def end(self) -> None:
+        """No more connections will come."""
+        await self._send(_END)
+
+    def close(self) -> None:
+        """The successor sees that all is answered."""
+        if self._listener:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            sockets.remove(self._path, self._inode)
+            self._listener = None
+        if self._successor:
+            self._successor.close()
+            self._successor = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            made, _ = listener.accept()
+            pid, uid, _ = _PEER.unpack(made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            if uid != os.geteuid() or self._successor:
+                log.warning("refused to hand over", pid=pid, uid=uid)
+                made.close()
+                return
+            log.info("handing over", pid=pid)
+            made.setblocking(False)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            self._successor = made
+            self.asked.set()
+
+    async def _send(self, message: bytes, *given: socket.socket) -> None:
+        """With descriptors, which are closed here then. A successor that is gone leaves us what we have."""
+        assert self._successor, "only who has asked is given anything"
+        while True:
+            try:
+                socket.send_fds(self._successor, [message], [one.fileno() for one in given])
+                break
+            except BlockingIOError:
+                await _writable(self._loop, self._successor)
+            except OSError as error:
+                raise PeerError(f"the successor is gone: {error.strerror}") from error
+        for one in given:
+            one.close()
+
+
+# --- the next one -------------------------------------------------------------------------------------------
+
+
+class Predecessor:
+    """The resolver that hands over to this one. Make it with `at`."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    def at(cls, path: str) -> Predecessor | None:
+        """The one that waits there; None: there is none. To connect is to ask for everything."""
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            link.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            link.close()
+            return None
+        link.setblocking(False)
+        return cls(link)
+
+    async def listeners(self) -> Listeners | None:
+        """None: it went away without a word."""
+        message, given = await self._receive()
+        if not message:
+            return None
+        if message != _LISTENERS or len(given) != _MOST_DESCRIPTORS:
+            raise PeerError("the resolver that should hand over speaks otherwise", hint="an older version?")
+        return Listeners(*given)
+
+    async def take_over(self, adopt: Callable[[Connection], None]) -> None:
+        """Adopt every connection; returns when the predecessor has ended."""
+        while True:
+            message, given = await self._receive()
+            if not message:
+                self.close()
+                return
+            if message.startswith(_CONNECTION) and len(given) == 1:
+                ip, port, *server = _ADDRESSES.unpack_from(message, 1)
+                unread = message[1 + _ADDRESSES.size :]
+                pod = socket.inet_ntoa(ip), port
+                adopt(Connection(given[0], pod, (server[0], server[1]), unread))
+
+    def close(self) -> None:
+        self._link.close()
+
+    async def _receive(self) -> tuple[bytes, list[socket.socket]]:
+        while True:
+            try:
+                message, descriptors, _, _ = socket.recv_fds(self._link, _MOST_BYTES, _MOST_DESCRIPTORS)
+                return message, [_owned(one) for one in descriptors]
+            except BlockingIOError:
+                await _readable(self._loop, self._link)
+            except ConnectionError:
+                return b"", []
+
+
+def _owned(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)
+    made = socket.socket(fileno=descriptor)
+    made.setblocking(False)
+    return made
+
+
+def _listening(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        os.fchmod(made.fileno(), 0o600)
+        path.unlink(missing_ok=True)
+        made.bind(str(path))
+        made.listen(1)
+    except OSError as error:
+        made.close()
+        raise EnvironmentFault(
+            f"cannot listen on {path}: {error.strerror}", hint="see handover_socket"
+        ) from error
+    return made
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, link: socket.socket) -> None:
+    ready = asyncio.Event()
+    loop.add_reader(link, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(link)
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, link: socket.socket) -> None:
+    ready = asyncio.Event()
+    loop.add_writer(link, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(link)
