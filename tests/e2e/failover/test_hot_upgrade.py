@@ -1,0 +1,216 @@
+"""A resolver is replaced under traffic: the next process takes its sockets over, and nobody notices.
+
+`ACNS_UPGRADES` says how many upgrades in a row the storm does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from acns.api import fqdndata_pb2 as pb
+
+from ..resolver.resolver_world import (
+    SERVER,
+    WAIT_S,
+    Bench,
+    ScriptedAgent,
+    World,
+    answer,
+    confirm,
+    query,
+    quiet,
+    rcode,
+    receive_framed,
+    send_framed,
+    until,
+)
+from .upgrade_traffic import traffic
+
+pytestmark = pytest.mark.root
+
+UPGRADES = int(os.environ.get("ACNS_UPGRADES", "4"))
+PER_S = 500
+NAME = "www.example.com."
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def bench(world: World, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(world, ScriptedAgent(tmp_path / "fqdndata.sock"), tmp_path)
+    yield made
+    made.end()
+
+
+def next_one(bench: Bench) -> subprocess.Popen[bytes]:
+    """The next process, started; it is `bench.resolver`'s from now on. Returns the one before."""
+    before = bench.resolver.process
+    settings = str(bench.folder / "resolver.toml")
+    command = [sys.executable, "-m", "acns.resolver", "--settings", settings, "--takeover"]
+    bench.resolver.process = subprocess.Popen([*bench.world.node.command, *command])
+    return before
+
+
+def serves(bench: Bench) -> bool:
+    """Whether the process that was started last is the one that is ready."""
+    status, body = bench.resolver.get("/readyz")
+    return status == 200 and f'"pid": {bench.resolver.process.pid}' in body
+
+
+def upgraded(bench: Bench) -> None:
+    """The next process serves, and the one before has ended well."""
+    before = next_one(bench)
+    assert before.wait(timeout=WAIT_S * 4) == 0
+    until(lambda: serves(bench), "the next one serves", WAIT_S * 4)
+
+
+def taken_over(bench: Bench) -> subprocess.Popen[bytes]:
+    """The next process serves; the one before, which may still have something in flight."""
+    before = next_one(bench)
+    until(lambda: serves(bench), "the next one serves", WAIT_S * 4)
+    return before
+
+
+def test_no_query_is_lost_and_no_answer_reordered_in_upgrades_under_traffic(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    with traffic(bench.world, PER_S) as clients:
+        for _ in range(UPGRADES):
+            upgraded(bench)
+    assert sum(client.sent for client in clients) > 100 * UPGRADES
+    assert [(client.lost, client.reordered) for client in clients] == [(set(), False)] * len(clients)
+
+
+def test_a_query_in_flight_is_answered_by_the_one_that_took_it(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+    packet, resolver = server.recvfrom(4096)
+    before = taken_over(bench)
+    assert before.poll() is None
+    server.sendto(answer(packet), resolver)
+    assert rcode(pod.recv(4096)) == 0
+    assert before.wait(timeout=WAIT_S) == 0
+
+
+def test_queries_that_nobody_has_read_yet_go_with_the_listener(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    before = next_one(bench)
+    until(lambda: "handing over" in bench.resolver.log_file.read_text(), "asked", WAIT_S * 4)
+    for ident in range(50):
+        pod.sendto(query(NAME, "TXT", ident), (SERVER, 53))
+    for _ in range(50):
+        packet, resolver = server.recvfrom(4096)
+        server.sendto(answer(packet), resolver)
+    assert {int.from_bytes(pod.recv(4096)[:2]) for _ in range(50)} == set(range(50))
+    assert before.wait(timeout=WAIT_S) == 0
+
+
+def test_half_a_query_that_was_read_goes_with_its_connection(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener = bench.keep(bench.world.dns.listen(SERVER, 53))
+    pod = bench.keep(bench.world.pod.connect(SERVER))
+    framed = struct.pack("!H", len(query(NAME, "TXT"))) + query(NAME, "TXT")
+    pod.sendall(framed[:11])
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 0, "read")
+    upgraded(bench)
+    pod.sendall(framed[11:])
+    upstream = bench.keep(listener.accept()[0])
+    send_framed(upstream, answer(receive_framed(upstream)))
+    assert receive_framed(pod)[:2] == query(NAME, "TXT")[:2]
+
+
+def test_a_connection_with_a_query_in_flight_is_handed_over_when_it_is_answered(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener = bench.keep(bench.world.dns.listen(SERVER, 53))
+    pod = bench.keep(bench.world.pod.connect(SERVER))
+    send_framed(pod, query(NAME, "TXT", 1))
+    upstream = bench.keep(listener.accept()[0])
+    first = receive_framed(upstream)
+    before = taken_over(bench)
+    send_framed(pod, query(NAME, "TXT", 2))
+    assert quiet(pod)
+    send_framed(upstream, answer(first))
+    assert receive_framed(pod)[:2] == b"\0\1"
+    another = bench.keep(listener.accept()[0])
+    send_framed(another, answer(receive_framed(another)))
+    assert receive_framed(pod)[:2] == b"\0\2"
+    assert before.wait(timeout=WAIT_S) == 0
+
+
+def test_a_pod_that_has_closed_its_half_still_gets_its_answer(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener = bench.keep(bench.world.dns.listen(SERVER, 53))
+    pod = bench.keep(bench.world.pod.connect(SERVER))
+    framed = struct.pack("!H", len(query(NAME, "TXT"))) + query(NAME, "TXT")
+    pod.sendall(framed[:5])
+    upgraded(bench)
+    pod.sendall(framed[5:])
+    pod.shutdown(socket.SHUT_WR)
+    upstream = bench.keep(listener.accept()[0])
+    send_framed(upstream, answer(receive_framed(upstream)))
+    assert rcode(receive_framed(pod)) == 0
+    assert pod.recv(1) == b""
+
+
+def test_the_next_one_tells_the_agent_what_the_one_before_could_not(bench: Bench) -> None:
+    bench.serving("*.example.com")
+
+    def hang(mapping: pb.FQDNMapping, context: grpc.ServicerContext) -> pb.UpdateMappingResponse:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+        raise AssertionError
+
+    bench.agent.behaviour = hang
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query(NAME), (SERVER, 53))
+    packet, resolver = server.recvfrom(4096)
+    server.sendto(answer(packet, "192.0.2.9"), resolver)
+    assert rcode(pod.recv(4096)) == 0
+    upgraded(bench)
+    while not bench.agent.mappings.empty():
+        bench.agent.mappings.get()
+    bench.agent.behaviour = confirm
+    told = until(lambda: bench.agent.mappings.get(timeout=WAIT_S), "told")
+    assert (told.fqdn, list(told.record_ip)) == (NAME, [b"192.0.2.9"])
+
+
+def test_where_nobody_serves_a_resolver_that_would_take_over_just_starts(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    bench.resolver.process.send_signal(signal.SIGKILL)
+    bench.resolver.process.wait()
+    next_one(bench)
+    until(lambda: serves(bench), "it serves", WAIT_S * 4)
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+    packet, resolver = server.recvfrom(4096)
+    server.sendto(answer(packet), resolver)
+    assert rcode(pod.recv(4096)) == 0
+
+
+def test_a_next_one_that_dies_before_it_asks_leaves_the_one_before_as_it_was(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    serving = bench.resolver.process
+    broken = bench.folder / "broken.toml"
+    broken.write_text((bench.folder / "resolver.toml").read_text() + '\nlog_level = "loud"\n')
+    command = [sys.executable, "-m", "acns.resolver", "--settings", str(broken), "--takeover"]
+    assert (
+        subprocess.run([*bench.world.node.command, *command], check=False, capture_output=True).returncode
+        == 2
+    )
+    assert serving.poll() is None
+    assert bench.resolver.get("/readyz")[0] == 200
