@@ -182,6 +182,39 @@ def check(context: Context, name: str | None = None, json: bool = False) -> None
         sys.exit(commands.check(name, as_json=json))
 
 
+@task(
+    klass=PerhapsWords,
+    help={
+        "name": "which lab, where there are several",
+        "node": "whose agent, where there are several nodes",
+        "at": "which DNS server: a pod, or `internet`",
+        "for_": "seconds; then it is mended",
+        "delay": "seconds by which a slow server is late",
+        "share": "share of what is lost, 0 to 1",
+        "storm": "seed of a storm of everything; --for says how long (60 s)",
+    },
+)
+def fault(
+    context: Context,
+    words: list[str],
+    name: str | None = None,
+    node: str = "",
+    at: str = "",
+    for_: float = 0.0,
+    delay: float = 2.0,
+    share: float = 0.3,
+    storm: int = -1,
+) -> None:
+    """Break something: `hang shim`, `upstream slow`, `link lossy POD`, a storm; `clear` mends it."""
+    from lab.runtime import commands
+    from lab.runtime.faults import commands as faults
+    from lab.runtime.faults.model import Options
+
+    options = Options(node=node, at=at, delay_s=delay, share=share)
+    with commands.explained_errors():
+        sys.exit(faults.fault(words, name, options, for_ or None, storm if storm >= 0 else None))
+
+
 @task(help={"json": "print JSON"})
 def doctor(context: Context, json: bool = False) -> None:
     """What this machine can do for a lab: what is missing, what that costs, how to mend it."""
@@ -375,7 +408,9 @@ def lint(context: Context) -> None:
 
 namespace = Collection()
 namespace.add_collection(
-    Collection("lab", up, down, status, execute, shell, logs, observe, cache, check, doctor, list_labs),
+    Collection(
+        "lab", up, down, status, execute, shell, logs, observe, cache, fault, check, doctor, list_labs
+    ),
     name="lab",
 )
 namespace.add_collection(Collection("bench", bench_policy, bench_dns), name="bench")

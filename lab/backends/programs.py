@@ -165,7 +165,16 @@ def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place:
     file.write_text(settings_files.render(settings))
     command = _python(["-m", module, "--settings", str(file)])
     ready, log = HttpReady(Path(settings["http_socket"])), home / f"{agent}.log"
-    return Program(f"{home.name}/{agent}", lambda _: command, place, log, ready, base_environment())
+    return Program(
+        name=f"{home.name}/{agent}",
+        argv=lambda _: command,
+        namespace=place,
+        log=log,
+        readiness=ready,
+        environment=base_environment(),
+        # The shim needs none: started anew, it adopts what the kernel has.
+        successor=("--takeover",) if agent == "resolver" else None,
+    )
 
 
 def _ready_by_descriptor(

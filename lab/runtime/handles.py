@@ -73,9 +73,13 @@ class ProcessHandle:
         """Send a signal. The supervisor starts the process again when it dies; see `hold`."""
         self._request("signal", process=self.name, number=int(number))
 
-    def hold(self) -> None:
+    def hold(self, number: int = signal.SIGKILL) -> None:
         """Kill it and keep it down until `start`; it is dead when this returns."""
-        self._request("hold", process=self.name)
+        self._request("hold", process=self.name, number=int(number))
+
+    def upgrade(self) -> None:
+        """Have another process take its place, as a new version would; returns when that one is ready."""
+        self._request("upgrade", process=self.name, timeout_s=READY_TIMEOUT_S + 10)
 
     def start(self) -> None:
         """Let it run (again), without waiting for a back-off or for readiness."""

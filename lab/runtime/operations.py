@@ -40,6 +40,7 @@ class Operations:
             "process_status": self._process_status,
             "signal": self._signal,
             "hold": self._hold,
+            "upgrade": self._upgrade,
             "start": self._start,
             "wait_ready": self._wait_ready,
             "write_manifest": self._write_manifest,
@@ -83,7 +84,10 @@ class Operations:
         self._supervisor.get(arguments["process"]).signal(arguments["number"])
 
     async def _hold(self, arguments: Arguments, progress: Progress) -> None:
-        await self._supervisor.get(arguments["process"]).hold()
+        await self._supervisor.get(arguments["process"]).hold(arguments["number"])
+
+    async def _upgrade(self, arguments: Arguments, progress: Progress) -> None:
+        await self._supervisor.get(arguments["process"]).upgrade()
 
     async def _start(self, arguments: Arguments, progress: Progress) -> None:
         self._supervisor.get(arguments["process"]).release()

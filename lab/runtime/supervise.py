@@ -29,7 +29,10 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 LIVED_LONG_S = 10.0
 """A process that ran this long did not die of its start: the back-off begins anew."""
+GRACE_S = 2.0
+"""For a process that is asked to end; then it is killed."""
 _POLL_S = 0.02
+_KILL = signal.SIGKILL
 _LOG_TAIL_LINES = 20
 
 
@@ -44,6 +47,8 @@ class Program:
     readiness: readiness.Readiness
     environment: Mapping[str, str] = field(default_factory=dict)
     ready_within_s: float = READY_TIMEOUT_S
+    successor: tuple[str, ...] | None = None
+    """What its command line also has when it is to take over from one that runs; None: it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Process:
         self.restarts = -1
         self._reaper = reaper
         self._running: _Run | None = None
+        self._successor: _Run | None = None
+        """It takes over from the one that runs, and runs when that has ended."""
         self._wanted = asyncio.Event()
         self._wanted.set()
         self._ending = ""
@@ -105,13 +112,37 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._running.pidfd, number)
 
-    async def hold(self) -> None:
-        """Kill it and keep it down; returns when it is dead."""
+    async def hold(self, number: int = _KILL) -> None:
+        """Kill it and keep it down; returns when it is dead. One that hangs gets to know only SIGKILL."""
         self.held = True
         self._wanted.clear()
-        if running := self._running:
+        while running := self._running:
+            self.signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(running.exited), GRACE_S)
             self.signal(signal.SIGKILL)
             await running.exited
+            await asyncio.sleep(0)  # `_live` looks whether there is a successor
+
+    async def upgrade(self) -> None:
+        """Have another take its place: one that takes over from it where it can, else one started anew.
+
+        Returns when that is ready. Raises ProcessFailed; one that cannot take over leaves the other alone.
+        """
+        running = self._running
+        if self.program.successor is None or running is None:
+            await self.hold(signal.SIGTERM)
+            self.release()
+            await self.wait_ready()
+            return
+        successor = self._successor = _Run(self.program, self._reaper, self.program.successor)
+        ends = running.exited, successor.exited
+        await asyncio.wait(ends, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not running.exited.done():
+            self._successor = None
+            successor.kill()
+            raise self._failure("was not taken over from")
+        await self.wait_ready()
 
     def release(self) -> None:
         """Let it run (again), at once."""
@@ -162,10 +193,12 @@ class Process:
             self._running = _Run(self.program, self._reaper)
         except (OSError, AcnsError) as error:
             return f"cannot be started: {error}"
-        code = await self._running.exited
-        self._running.close()
-        self._running = None
-        return f"ended with {_exit_words(code)}"
+        while True:
+            code = await self._running.exited
+            self._running.close()
+            self._running, self._successor = self._successor, None
+            if self._running is None:
+                return f"ended with {_exit_words(code)}"
 
     async def _pause(self, delay_s: float) -> None:
         """Wait before the next start; an operator's `release` ends the wait."""
@@ -187,14 +220,15 @@ class Process:
 class _Run:
     """One life of a process: from its start to its death."""
 
-    def __init__(self, program: Program, reaper: Reaper) -> None:
+    def __init__(self, program: Program, reaper: Reaper, more: Sequence[str] = ()) -> None:
+        """`more`: arguments behind those of the program."""
         self._program = program
         self.was_ready = False
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._ready_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write_end, True)
         try:
-            self._popen = _spawn(program, write_end)
+            self._popen = _spawn(program, write_end, more)
         finally:
             os.close(write_end)
         self.pid = self._popen.pid
@@ -208,6 +242,12 @@ class _Run:
         lacking = await readiness.missing(self._program.readiness, self._program.namespace, self._ready_end)
         self.was_ready = self.was_ready or not lacking
         return lacking
+
+    def kill(self) -> None:
+        """For one that is not to live; closed when it is dead."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.exited.add_done_callback(lambda _: self.close())
 
     def close(self) -> None:
         os.close(self._ready_end)
@@ -265,12 +305,12 @@ def log_tail(path: Path, lines: int = _LOG_TAIL_LINES) -> list[str]:
         return []
 
 
-def _spawn(program: Program, ready_fd: int) -> subprocess.Popen[bytes]:
+def _spawn(program: Program, ready_fd: int, more: Sequence[str]) -> subprocess.Popen[bytes]:
     with program.log.open("ab") as log:
         return netns.in_namespace(
             program.namespace,
             lambda: subprocess.Popen(
-                list(program.argv(ready_fd)),
+                [*program.argv(ready_fd), *more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,229 @@
+"""Making a fault happen in a running lab, and mending it. A mending may be done where nothing is wrong.
+
+Nothing is needed of the kernel but nftables: packets are lost by its random numbers, and a DNS server's bad
+day is a relay before it. All of it lives in the lab's namespaces, in tables of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from lab.errors import InputError, LabNotFound, ProcessFailed
+from lab.kernel import netns, nft
+from lab.runtime.faults.model import AgentFault, Fault, LinkFault, Mending, UpstreamFault
+from lab.runtime.handles import Inside, ProcessHandle
+from lab.runtime.lab import Lab
+from lab.spec.topology import AGENTS, DNSProgram
+from lab.world import dns_fault
+
+UPSTREAM_TABLE, LINK_TABLES = "lab_fault_upstream", "lab_fault_"
+INTERNET = "internet"
+_BEFORE_ALL, _AFTER_ALL = -500, 500
+
+
+def resolved(lab: Lab, fault: Fault) -> Fault:
+    """The fault with its place written out, and the place looked up. Raises LabNotFound, InputError."""
+    match fault:
+        case AgentFault(action, agent, node):
+            return AgentFault(action, agent, lab.node(node).name if node else _only_node(lab))
+        case UpstreamFault(mode, place, delay_s, share):
+            return UpstreamFault(mode, _dns_place(lab, place), delay_s, share)
+        case LinkFault(mode, place, share):
+            _link(lab, place)
+            return fault
+
+
+def inflict(lab: Lab, fault: Fault) -> None:
+    """Make it happen; `resolved` came before."""
+    match fault:
+        case AgentFault():
+            _to_agent(lab, fault)
+        case UpstreamFault():
+            _upstream(lab, fault)
+        case LinkFault(mode, place, share):
+            inside, interface = _link(lab, place)
+            _load(inside, _loss_rules(interface, 1.0 if mode == "down" else share))
+
+
+def mend(lab: Lab, fault: Fault | Mending) -> None:
+    """Have it well again."""
+    match fault:
+        case AgentFault(_, agent, node):
+            _continue(_process(lab, node, agent))
+        case UpstreamFault(_, place) | Mending("upstream", place):
+            _end_upstream(lab, _dns_place(lab, place))
+        case LinkFault(_, place) | Mending("link", place):
+            inside, interface = _link(lab, place)
+            _load(inside, _without(LINK_TABLES + interface))
+        case Mending():
+            _mend_everything(lab)
+
+
+# --- agents -------------------------------------------------------------------------------------------------
+
+
+def _to_agent(lab: Lab, fault: AgentFault) -> None:
+    process = _process(lab, fault.node, fault.agent)
+    match fault.action:
+        case "kill":
+            process.kill()
+        case "stop":
+            process.hold(signal.SIGTERM)
+        case "hang":
+            process.kill(signal.SIGSTOP)
+        case "cont":
+            _continue(process)
+        case "upgrade":
+            process.upgrade()
+
+
+def _continue(process: ProcessHandle) -> None:
+    process.kill(signal.SIGCONT)
+    process.start()
+
+
+def _process(lab: Lab, node: str, agent: str) -> ProcessHandle:
+    return lab.process(f"{node}/{agent}")
+
+
+def _only_node(lab: Lab) -> str:
+    names = [node.name for node in lab.nodes]
+    if len(names) > 1:
+        raise InputError("which node?", hint=f"--node {' or '.join(names)}")
+    return names[0]
+
+
+# --- DNS servers --------------------------------------------------------------------------------------------
+
+
+def _dns_place(lab: Lab, place: str) -> str:
+    """The key of a pod that is a DNS server, or `internet`; the only such pod where none is named."""
+    servers = {
+        plan.key: plan
+        for pod, plan in zip(lab.topology.pods, lab.addressing.pods, strict=True)
+        if isinstance(pod.program, DNSProgram)
+    }
+    if place == INTERNET or (not place and not servers):
+        return INTERNET
+    if not place and len(servers) == 1:
+        return next(iter(servers))
+    found = [key for key, plan in servers.items() if place in (key, plan.name)]
+    if len(found) != 1:
+        known = ", ".join((*servers, INTERNET))
+        raise LabNotFound(f"no DNS server '{place}' in lab {lab.name}", hint=f"--at one of: {known}")
+    return found[0]
+
+
+def _upstream(lab: Lab, fault: UpstreamFault) -> None:
+    control = _control_file(lab, fault.place)
+    runs_already = control.exists()
+    _write(control, dns_fault.control_text(fault.mode, delay_s=fault.delay_s, share=fault.share))
+    inside, address = _server(lab, fault.place)
+    if not runs_already:
+        _start_relay(inside, control, address)
+    _load(inside, _relay_rules())
+
+
+def _start_relay(inside: Inside, control: Path, address: str) -> None:
+    """It outlives this program, and ends when its control file goes or the lab ends."""
+    ready, its_end = os.pipe()
+    command = [sys.executable, *dns_fault.command(control, address, ready_fd=its_end)]
+    log_file = control.with_suffix(".log")
+    try:
+        with log_file.open("ab") as log:
+            inside.popen(command, stdout=log, stderr=log, pass_fds=(its_end,), start_new_session=True)
+    finally:
+        os.close(its_end)
+    with os.fdopen(ready, "rb") as stream:
+        if not stream.read(1):
+            control.unlink(missing_ok=True)
+            raise ProcessFailed(f"the relay before {address} did not start", hint=f"its log: {log_file}")
+
+
+def _end_upstream(lab: Lab, place: str) -> None:
+    _load(_server(lab, place)[0], _without(UPSTREAM_TABLE))
+    _control_file(lab, place).unlink(missing_ok=True)
+
+
+def _server(lab: Lab, place: str) -> tuple[Inside, str]:
+    """Where the server is, and its address."""
+    if place == INTERNET:
+        return lab.internet, str(lab.topology.internet.dns)
+    pod = lab.pod(place)
+    return pod, str(pod.address)
+
+
+def _control_file(lab: Lab, place: str) -> Path:
+    return lab.folder.path / f"fault-{place.replace('/', '_')}.json"
+
+
+def _write(path: Path, text: str) -> None:
+    """In one step: the relay reads it when it likes."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text)
+    temporary.rename(path)
+
+
+def _relay_rules() -> str:
+    return f"""{_without(UPSTREAM_TABLE)}
+table inet {UPSTREAM_TABLE} {{
+  chain relay {{ type nat hook prerouting priority dstnat; policy accept;
+    iifname != "lo" meta l4proto {{ tcp, udp }} th dport 53 redirect to :{dns_fault.PORT}
+  }}
+}}
+"""
+
+
+# --- links --------------------------------------------------------------------------------------------------
+
+
+def _link(lab: Lab, place: str) -> tuple[Inside, str]:
+    """Where packets of the link are lost, and its interface there."""
+    node_names = [node.name for node in lab.nodes]
+    if place in node_names:
+        return lab.node(place), "eth0"
+    pod = lab.pod(place)
+    return lab.node(pod.node), pod.node_iface
+
+
+def _loss_rules(interface: str, share: float) -> str:
+    lost = f"numgen random mod 1000 < {round(share * 1000)} counter drop" if share < 1 else "counter drop"
+    table = LINK_TABLES + interface
+    return f"""{_without(table)}
+table inet {table} {{
+  chain in {{ type filter hook prerouting priority {_BEFORE_ALL}; policy accept;
+    iifname "{interface}" {lost}
+  }}
+  chain out {{ type filter hook postrouting priority {_AFTER_ALL}; policy accept;
+    oifname "{interface}" {lost}
+  }}
+}}
+"""
+
+
+# --- everything ---------------------------------------------------------------------------------------------
+
+
+def _mend_everything(lab: Lab) -> None:
+    for place in (*(node.name for node in lab.nodes), *(pod.plan.key for pod in lab.pods)):
+        mend(lab, Mending("link", place))
+    for node in lab.nodes:
+        for agent in AGENTS:
+            _continue(_process(lab, node.name, agent))
+    for control in lab.folder.path.glob("fault-*.json"):
+        control.unlink()
+    for inside in (lab.internet, *lab.pods):
+        _load(inside, _without(UPSTREAM_TABLE))
+
+
+def _without(table: str) -> str:
+    """Deletes the table, also where there is none."""
+    return f"add table inet {table}\ndelete table inet {table}\n"
+
+
+def _load(inside: Inside, text: str) -> None:
+    with netns.keeping(inside.place.open()) as place:
+        nft.load(place.net, text)

@@ -1,0 +1,124 @@
+"""Faults as values: what, where, how bad. Their words are those of the command line, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from lab.errors import InputError
+from lab.spec.topology import AGENTS, Agent
+from lab.world import dns_fault
+
+AgentAction = Literal["kill", "stop", "hang", "cont", "upgrade"]
+LinkMode = Literal["down", "lossy"]
+
+AGENT_ACTIONS: Final[tuple[AgentAction, ...]] = get_args(AgentAction)
+LINK_MODES: Final[tuple[LinkMode, ...]] = get_args(LinkMode)
+MENDED: Final = "ok"
+
+USAGE: Final = """\
+invoke lab.fault kill|stop|hang|cont|upgrade shim|resolver [--node NODE]
+       invoke lab.fault upstream silent|servfail|slow|lossy|lying|flapping|ok [--at POD]
+       invoke lab.fault link down|lossy|ok POD|NODE
+       invoke lab.fault clear"""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFault:
+    """`kill`: SIGKILL, and the lab starts it again, as a DaemonSet would. `stop`: SIGTERM, and it stays down.
+    `hang`: SIGSTOP. `cont`: mends both. `upgrade`: another process takes over (resolver), or it starts anew
+    on the kernel's state (shim)."""
+
+    action: AgentAction
+    agent: Agent
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.agent} --node {self.node}"
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it stays until it is mended."""
+        return self.action in ("stop", "hang")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFault:
+    """The DNS server at `place` (a pod's key, or `internet`) has a bad day: `lab.world.dns_fault`."""
+
+    mode: dns_fault.Mode
+    place: str
+    delay_s: float
+    share: float
+
+    def __str__(self) -> str:
+        return f"upstream {self.mode} --at {self.place}"
+
+    @property
+    def lasts(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFault:
+    """Packets on the link of a pod, or of a node to the others, get lost: a share of them, or all."""
+
+    mode: LinkMode
+    place: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"link {self.mode} {self.place}"
+
+    @property
+    def lasts(self) -> bool:
+        return True
+
+
+Fault = AgentFault | UpstreamFault | LinkFault
+
+
+@dataclass(frozen=True, slots=True)
+class Mending:
+    """What is to be well again: a link, a DNS server, or everything."""
+
+    what: Literal["upstream", "link", "everything"]
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says beside the words. `node` and `at` "": the only one there is."""
+
+    node: str = ""
+    at: str = ""
+    delay_s: float = 2.0
+    share: float = 0.3
+
+
+def parse(words: Sequence[str], options: Options) -> Fault | Mending:
+    """The fault that the words name. Raises InputError, with what may be written instead."""
+    match list(words):
+        case ["clear"]:
+            return Mending("everything")
+        case ["upstream", "ok"]:
+            return Mending("upstream", options.at)
+        case ["link", "ok", place]:
+            return Mending("link", place)
+        case ["upstream", mode]:
+            _check("upstream", mode, (*dns_fault.MODES, MENDED))
+            return UpstreamFault(mode, options.at, options.delay_s, options.share)  # type: ignore[arg-type]
+        case ["link", mode, place]:
+            _check("link", mode, (*LINK_MODES, MENDED))
+            return LinkFault(mode, place, options.share)  # type: ignore[arg-type]
+        case [action, agent] if action in AGENT_ACTIONS:
+            _check(action, agent, AGENTS)
+            return AgentFault(action, agent, options.node)  # type: ignore[arg-type]
+        case _:
+            raise InputError(f"no fault is called '{' '.join(words)}'", hint=f"usage: {USAGE}")
+
+
+def _check(what: str, word: str, allowed: Sequence[str]) -> None:
+    if word not in allowed:
+        raise InputError(f"{what} cannot be '{word}'", hint=f"one of: {', '.join(allowed)}")
