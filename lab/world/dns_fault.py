@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import random
 import socket
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import dnslib
 
@@ -53,6 +54,20 @@ def command(control: Path, server: str, *, ready_fd: int, seed: int = 0) -> list
     """argv without the interpreter. Writes one byte to `ready_fd` when it listens."""
     files = ["--control", str(control), "--ready-fd", str(ready_fd)]
     return ["-m", "lab.world.dns_fault", *files, "--server", server, "--seed", str(seed)]
+
+
+def is_running(control: Path) -> bool:
+    """Whether a relay goes by this control file: it holds a lock beside it as long as it lives."""
+    with _lock_file(control).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock_file(control: Path) -> Path:
+    return control.with_suffix(".lock")
 
 
 class Control:
@@ -105,8 +120,8 @@ class Relay(asyncio.DatagramProtocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own is no DatagramTransport by inheritance before Python 3.12.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         task = asyncio.create_task(self._udp(data, addr))
@@ -248,7 +263,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="for what is lost")
     arguments = parser.parse_args(argv)
     control = Control(arguments.control)
-    if control.refresh():
+    with _lock_file(arguments.control).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not control.refresh():
+            return 0
         asyncio.run(serve(control, arguments.server, arguments.seed, arguments.ready_fd))
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from lab.errors import InputError, LabNotFound, ProcessFailed
@@ -21,6 +22,7 @@ from lab.world import dns_fault
 
 UPSTREAM_TABLE, LINK_TABLES = "lab_fault_upstream", "lab_fault_"
 INTERNET = "internet"
+RELAY_ENDS_S = 5.0
 _BEFORE_ALL, _AFTER_ALL = -500, 500
 
 
@@ -119,7 +121,7 @@ def _dns_place(lab: Lab, place: str) -> str:
 
 def _upstream(lab: Lab, fault: UpstreamFault) -> None:
     control = _control_file(lab, fault.place)
-    runs_already = control.exists()
+    runs_already = dns_fault.is_running(control)
     _write(control, dns_fault.control_text(fault.mode, delay_s=fault.delay_s, share=fault.share))
     inside, address = _server(lab, fault.place)
     if not runs_already:
@@ -145,7 +147,16 @@ def _start_relay(inside: Inside, control: Path, address: str) -> None:
 
 def _end_upstream(lab: Lab, place: str) -> None:
     _load(_server(lab, place)[0], _without(UPSTREAM_TABLE))
-    _control_file(lab, place).unlink(missing_ok=True)
+    _end_relay(_control_file(lab, place))
+
+
+def _end_relay(control: Path) -> None:
+    control.unlink(missing_ok=True)
+    deadline = time.monotonic() + RELAY_ENDS_S
+    while dns_fault.is_running(control):
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"a relay does not end: {control.stem}", hint=f"its log: {control.stem}.log")
+        time.sleep(0.01)
 
 
 def _server(lab: Lab, place: str) -> tuple[Inside, str]:
@@ -213,10 +224,10 @@ def _mend_everything(lab: Lab) -> None:
     for node in lab.nodes:
         for agent in AGENTS:
             _continue(_process(lab, node.name, agent))
-    for control in lab.folder.path.glob("fault-*.json"):
-        control.unlink()
     for inside in (lab.internet, *lab.pods):
         _load(inside, _without(UPSTREAM_TABLE))
+    for control in lab.folder.path.glob("fault-*.json"):
+        _end_relay(control)
 
 
 def _without(table: str) -> str:

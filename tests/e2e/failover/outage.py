@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ ZONE = "storage.example.net"
 SELECTOR = pattern.match_pattern(f"*.{ZONE}")
 PORT = 443
 TTL_S = 300
+IGNORED = re.compile(r'acns_dns_answers_ignored_total\{kind="(.*)"\} (.*)')
 PATIENCE_S = 10.0
 DOWNLOAD_FROM = "api.example.com"
 LEGACY_NAME, LEGACY_SERVER = "evil.example.org", ("198.51.100.99", 80)
@@ -106,6 +108,17 @@ class Place:
         entries = self.node.shim.http_get(views.CACHE).json()["addresses"]
         wanted = f"{name}.", address
         return next((one for one in entries if (one["name"], one["address"]) == wanted), None)
+
+    def names_known(self, name: str) -> list[str]:
+        """The addresses that the shim has under a name."""
+        entries = self.node.shim.http_get(views.CACHE).json()["addresses"]
+        return [one["address"] for one in entries if one["name"] == f"{name}."]
+
+    def ignored(self) -> dict[str, float]:
+        """How many packets the resolver did not take for an answer, by kind."""
+        lines = self.node.resolver.http_get("/metrics").text.splitlines()
+        found = (IGNORED.fullmatch(line) for line in lines)
+        return {match[1]: float(match[2]) for match in found if match}
 
     def is_known(self, name: str, address: str) -> bool:
         """Whether the shim says that this name brought this address."""

@@ -11,8 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -23,8 +21,6 @@ from ..resolver.resolver_world import (
     SERVER,
     WAIT_S,
     Bench,
-    ScriptedAgent,
-    World,
     answer,
     confirm,
     query,
@@ -41,20 +37,6 @@ pytestmark = pytest.mark.root
 UPGRADES = int(os.environ.get("ACNS_UPGRADES", "4"))
 PER_S = 500
 NAME = "www.example.com."
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def bench(world: World, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(world, ScriptedAgent(tmp_path / "fqdndata.sock"), tmp_path)
-    yield made
-    made.end()
 
 
 def next_one(bench: Bench) -> subprocess.Popen[bytes]:

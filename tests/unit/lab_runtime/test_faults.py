@@ -1,0 +1,94 @@
+"""Faults as words and values, and storms drawn from a seed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.errors import InputError
+from lab.runtime.faults.model import AgentFault, LinkFault, Mending, Options, UpstreamFault, parse
+from lab.runtime.faults.storm import CALM_S, Step, Targets, storm
+
+OPTIONS = Options(node="n1", at="kube-system/dns", delay_s=1.5, share=0.2)
+TARGETS = Targets(nodes=("n1", "n2"), servers=("kube-system/dns", "internet"), links=("n1", "default/a"))
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("hang shim", AgentFault("hang", "shim", "n1")),
+        ("upgrade resolver", AgentFault("upgrade", "resolver", "n1")),
+        ("upstream slow", UpstreamFault("slow", "kube-system/dns", 1.5, 0.2)),
+        ("upstream ok", Mending("upstream", "kube-system/dns")),
+        ("link down default/a", LinkFault("down", "default/a", 0.2)),
+        ("link ok n1", Mending("link", "n1")),
+        ("clear", Mending("everything")),
+    ],
+)
+def test_words_name_a_fault(words: str, meant: object) -> None:
+    assert parse(words.split(), OPTIONS) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("hang kubelet", "hang cannot be 'kubelet'"),
+        ("upstream sleepy", "upstream cannot be 'sleepy'"),
+        ("link torn a", "link cannot be 'torn'"),
+        ("link down", "no fault is called 'link down'"),
+        ("explode", "no fault is called 'explode'"),
+        ("", "no fault is called ''"),
+    ],
+)
+def test_words_that_name_no_fault_are_refused_with_what_may_be_written(words: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse(words.split(), OPTIONS)
+    assert said in str(refused.value)
+    assert refused.value.hint
+
+
+SEEDS = st.integers(min_value=0, max_value=2**32)
+DURATIONS_S = st.floats(min_value=1, max_value=120)
+
+
+def target(step: Step) -> str:
+    match step.fault:
+        case AgentFault(_, agent, node):
+            return f"{node}/{agent}"
+        case UpstreamFault(_, place):
+            return f"upstream {place}"
+        case LinkFault(_, place):
+            return f"link {place}"
+
+
+@given(SEEDS, DURATIONS_S)
+def test_the_same_seed_gives_the_same_storm(seed: int, duration_s: float) -> None:
+    assert storm(seed, duration_s, TARGETS) == storm(seed, duration_s, TARGETS)
+
+
+@given(SEEDS, DURATIONS_S)
+def test_a_storm_is_in_order_and_well_again_before_its_end(seed: int, duration_s: float) -> None:
+    steps = storm(seed, duration_s, TARGETS)
+    assert [step.at_s for step in steps] == sorted(step.at_s for step in steps)
+    assert all(0 <= step.at_s <= step.until_s <= duration_s - CALM_S + 0.1 for step in steps)
+
+
+@given(SEEDS, DURATIONS_S)
+def test_nothing_happens_twice_at_once_to_the_same_target(seed: int, duration_s: float) -> None:
+    ends: dict[str, float] = {}
+    for step in storm(seed, duration_s, TARGETS):
+        assert step.at_s >= ends.get(target(step), 0.0)
+        ends[target(step)] = step.until_s
+
+
+def test_in_some_storms_every_kind_of_fault_happens() -> None:
+    faults = {str(step.fault).split(" --")[0] for seed in range(20) for step in storm(seed, 120, TARGETS)}
+    agents = {
+        f"{action} {agent}"
+        for action in ("kill", "stop", "hang", "upgrade")
+        for agent in ("shim", "resolver")
+    }
+    servers = {f"upstream {mode}" for mode in ("silent", "servfail", "slow", "lossy", "lying", "flapping")}
+    links = {f"link {mode} {place}" for mode in ("down", "lossy") for place in TARGETS.links}
+    assert faults == agents | servers | links
