@@ -1,0 +1,145 @@
+"""One pod far past its share: the others lose no query, and what it makes the resolver hold is bounded.
+
+How much slower the others are is measured elsewhere (`invoke bench.overload`); here it is that they are
+answered at all, each query asked once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ..resolver.resolver_world import POD, SERVER, Bench, World, query, receive_framed, send_framed, until
+from ..resolver.two_pods import OTHER_POD, add_pod, answered, answering, beside, pod_socket, serve_both
+
+pytestmark = pytest.mark.root
+
+QUERIES = 60
+HALF_OPEN = 10_000
+GROWTH_BYTES = 96 << 20
+
+Flood = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def two_pods(world: World) -> World:
+    add_pod(world)
+    return world
+
+
+@pytest.fixture
+def both(two_pods: World, bench: Bench) -> Bench:
+    return serve_both(bench, max_queries_per_second_per_pod=500, max_tcp_connections_per_pod=64)
+
+
+def resident_bytes(bench: Bench) -> float:
+    return bench.resolver.metric("process_resident_memory_bytes")
+
+
+def others_are_answered_beside(bench: Bench, flood: Flood) -> None:
+    """Every query of the other pod has its answer, and memory has not grown beyond reason."""
+    before = resident_bytes(bench)
+    with answering(bench), beside(flood):
+        assert [number for number in range(QUERIES) if not answered(bench, number)] == []
+    assert resident_bytes(bench) < before + GROWTH_BYTES
+
+
+def test_beside_random_subdomains_that_nobody_has_asked_for(both: Bench) -> None:
+    """Each of them is new: forwarded, learned, committed."""
+    pod, numbers = pod_socket(both), itertools.count()
+    pod.setblocking(False)
+
+    def flood() -> None:
+        for _ in range(50):
+            pod.sendto(query(f"x{next(numbers)}.example.com."), (SERVER, 53))
+
+    others_are_answered_beside(both, flood)
+    assert both.resolver.metric("acns_dns_over_budget_total") > 0
+
+
+def test_beside_a_flood_of_datagrams(both: Bench) -> None:
+    pod, packet = pod_socket(both), query("www.example.com.")
+    pod.setblocking(False)
+    others_are_answered_beside(both, lambda: [pod.sendto(packet, (SERVER, 53)) for _ in range(100)])
+    assert both.resolver.metric("acns_dns_over_budget_total") > 0
+
+
+@contextlib.contextmanager
+def no_resets(world: World) -> Iterator[None]:
+    """The pod's kernel leaves connections half open that it knows nothing of."""
+    world.pod.run("nft", "-f", "-", text=NO_RESETS)
+    try:
+        yield
+    finally:
+        world.pod.run("nft", "delete", "table", "ip", "quiet")
+
+
+NO_RESETS = """
+table ip quiet {
+  chain out { type filter hook output priority 0; tcp flags & rst == rst drop; }
+}
+"""
+
+
+def test_beside_ten_thousand_half_open_connections(both: Bench) -> None:
+    raw = both.keep(both.world.pod.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)))
+    sent = itertools.count()
+
+    def flood() -> None:
+        number = next(sent)
+        if number < HALF_OPEN:
+            raw.sendto(syn(POD, 1024 + number, SERVER, 53), (SERVER, 0))
+
+    with no_resets(both.world), answering(both), beside(flood):
+        until(lambda: next(sent) >= HALF_OPEN, "all sent", 60)
+        assert [number for number in range(QUERIES) if not answered(both, number)] == []
+        stream = both.keep(both.world.pod.connect(SERVER, source=OTHER_POD))
+        for number in range(QUERIES):
+            send_framed(stream, query("www.example.org.", ident=number))
+            assert receive_framed(stream)[1] == number
+    assert accepted(both) <= 1
+
+
+def test_beside_readers_that_do_not_read(both: Bench) -> None:
+    """Each connection asks on and on, and takes no answer."""
+    packets = [query("www.example.org.", ident=ident) for ident in range(200)]
+    kept: list[socket.socket] = []
+
+    def flood() -> None:
+        if len(kept) < 64:
+            kept.append(both.world.pod.connect(SERVER, source=POD))
+            kept[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            kept[-1].setblocking(False)
+        for stream in kept:
+            with contextlib.suppress(OSError):
+                send_framed(stream, *packets)
+
+    others_are_answered_beside(both, flood)
+    for stream in kept:
+        stream.close()
+
+
+def accepted(bench: Bench) -> int:
+    """TCP connections of pods that the resolver holds."""
+    sockets = bench.world.node.run("ss", "-Htn", "state", "established", "dport", ">=", "1024")
+    return sum(POD in line for line in sockets.splitlines())
+
+
+def syn(source: str, source_port: int, destination: str, port: int) -> bytes:
+    """A TCP segment that opens a connection; the kernel puts the IP header before it."""
+    header = struct.pack("!HHIIBBHHH", source_port, port, source_port, 0, 5 << 4, 0x02, 65_535, 0, 0)
+    pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!BBH", 0, 6, len(header))
+    return header[:16] + struct.pack("!H", checksum(pseudo + header)) + header[18:]
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
