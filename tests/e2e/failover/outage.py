@@ -99,6 +99,11 @@ class Place:
         left_s = self._elements(lambda elements: elements.read(fqdn_set_name(SELECTOR)))
         return time.monotonic() + left_s[inet_aton(address)]
 
+    def is_in_the_kernel(self, address: str) -> bool:
+        """Whether SELECTOR's set has it."""
+        found = self._elements(lambda elements: elements.read(fqdn_set_name(SELECTOR)))
+        return inet_aton(address) in found
+
     def put_by_hand(self, address: str) -> None:
         """As somebody with root would: into SELECTOR's set, without a word to anybody."""
         self._elements(lambda elements: elements.put({fqdn_set_name(SELECTOR): {inet_aton(address): 1000.0}}))
@@ -174,11 +179,11 @@ def _is_download(segment: Segment) -> bool:
 
 
 @contextmanager
-def places(lab: Lab) -> Iterator[Place]:
+def places(lab: Lab, ttl_s: int = TTL_S) -> Iterator[Place]:
     """The place, with names enough."""
     rng = wire.seeded()
     names = {f"{wire.fresh_label(rng)}.{ZONE}": wire.fresh_address(rng) for _ in range(24)}
-    records = {name: InternetName(a=(IPv4Address(address),), ttl_s=TTL_S) for name, address in names.items()}
+    records = {name: InternetName(a=(IPv4Address(address),), ttl_s=ttl_s) for name, address in names.items()}
     _, stranger = names.popitem()
     with (
         wire.more_names(lab, records),
