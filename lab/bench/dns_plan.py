@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-PARTS = ("known", "fresh", "slow", "fast", "new", "denied", "tcp", "pods", "memory")
+PARTS = ("known", "fresh", "slow", "fast", "new", "denied", "tcp", "pods", "overload", "memory")
 
 
 @dataclass(frozen=True, slots=True)

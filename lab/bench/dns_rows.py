@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.bench import dns_echo, dns_names, dns_runs, dns_sides, dnsperf, measure
+from lab.bench import dns_echo, dns_floods, dns_names, dns_runs, dns_sides, dnsperf, measure
 from lab.bench.dns_plan import DNSPlan
 from lab.bench.dns_sides import DIRECT, DNSDIST, DNSMASQ, OURS, Side
 from lab.bench.measure import Limit, Measure
@@ -63,6 +63,7 @@ def measures(part: str, bench: Bench) -> Iterator[Measure]:
         "denied": _denied,
         "tcp": _tcp,
         "pods": _pods,
+        "overload": _overload,
         "memory": _memory,
     }
     yield from rows[part](bench)
@@ -177,6 +178,25 @@ def _pods(bench: Bench) -> Iterator[Measure]:
     yield Measure("pods", f"queries a second of {len(pods)} pods", found["rate"], "/s")
     yield Measure("pods", "lost", found["lost"], "", _NONE)
     yield Measure("pods", "fairness (Jain)", found["fairness"], "", Limit(0.95, is_floor=True))
+
+
+def _overload(bench: Bench) -> Iterator[Measure]:
+    """One pod past its share, and another that asks as ever: its latency beside that in peace."""
+    side, questions = bench.sides[OURS], bench.questions(dns_names.known)
+    for kind in dns_floods.KINDS:
+        quiet, beside = [], []
+        for number in range(bench.plan.rounds):
+            say(f"overload, {kind}: round {number + 1} of {bench.plan.rounds}")
+            quiet.append(dns_runs.at_rate(side, questions, bench.plan.seconds, SLOW_RATE))
+            with dns_runs.flooding(side, kind, bench.plan.seconds):
+                beside.append(dns_runs.at_rate(side, questions, bench.plan.seconds, SLOW_RATE))
+        p99_ms, in_peace_ms = ([one["p99_ms"] for one in found] for found in (beside, quiet))
+        yield measure.of_samples("overload", f"p99 of another pod beside {kind}", p99_ms, "ms")
+        name = f"p99 beside {kind}, against in peace"
+        yield measure.of_pairs("overload", name, p99_ms, in_peace_ms, limit=Limit(200.0))
+        yield Measure("overload", f"lost beside {kind}", sum(one["lost"] for one in beside), "", _NONE)
+    resident = sum(map(dns_sides.resident_mib, side.processes))
+    yield Measure("overload", "resolver's memory afterwards", resident, "MiB", Limit(200.0))
 
 
 def _memory(bench: Bench) -> Iterator[Measure]:
