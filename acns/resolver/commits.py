@@ -263,6 +263,7 @@ class Commits:
             return Outcome.LOST
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Outcome.SLOW
+        self._hangs = False
         return self._refused(error.code().name, error.details())
 
     def _refused(self, code: str, details: str | None = None) -> Outcome:

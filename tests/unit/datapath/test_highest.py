@@ -1,0 +1,129 @@
+"""Two writers of the same sets, and a kernel that is a dictionary: nobody lowers an expiry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acns.datapath.elements import NoSuchSet, Overtaken
+from acns.datapath.highest import HighestWins
+from acns.errors import EnvironmentFault
+
+ONE, TWO = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
+
+
+class FakeElements:
+    """The kernel's sets, with its rule for generations; `between` happens before each commit, once."""
+
+    def __init__(self) -> None:
+        self.sets: dict[str, dict[bytes, float]] = {"one": {}, "two": {}}
+        self.now = 0.0
+        self.current = 7
+        self.reads = 0
+        self.between: list[Callable[[], None]] = []
+
+    def generation(self) -> int:
+        return self.current
+
+    def read(self, set_name: str) -> dict[bytes, float]:
+        self.reads += 1
+        if set_name not in self.sets:
+            raise NoSuchSet(set_name)
+        return {address: at - self.now for address, at in self.sets[set_name].items() if at > self.now}
+
+    def put(
+        self, wanted: Mapping[str, Mapping[bytes, float]], *, generation: int | None = None, comment: str = ""
+    ) -> None:
+        if self.between:
+            self.between.pop()()
+        if generation is not None and generation != self.current:
+            raise Overtaken("somebody else")
+        for name, timeouts_s in wanted.items():
+            self.sets[name].update({address: self.now + left for address, left in timeouts_s.items()})
+        self.current += 1
+
+
+@pytest.fixture
+def kernel() -> FakeElements:
+    return FakeElements()
+
+
+def writer(kernel: FakeElements) -> HighestWins:
+    return HighestWins(kernel)  # type: ignore[arg-type]
+
+
+def test_what_lasts_longer_already_is_left_alone(kernel: FakeElements) -> None:
+    kernel.sets["one"] = {ONE: 100.0}
+    writer(kernel).put({"one": {ONE: 50.0, TWO: 50.0}}, now=0.0)
+    assert kernel.sets["one"] == {ONE: 100.0, TWO: 50.0}
+
+
+def test_who_loses_the_race_reads_again_and_keeps_what_the_winner_wrote(kernel: FakeElements) -> None:
+    def another() -> None:
+        kernel.sets["one"] = {ONE: 500.0}
+        kernel.current += 1
+
+    kernel.between = [another]
+    writer(kernel).put({"one": {ONE: 50.0, TWO: 50.0}}, now=0.0)
+    assert kernel.sets["one"] == {ONE: 500.0, TWO: 50.0}
+
+
+def test_while_nobody_else_commits_nothing_is_read_twice(kernel: FakeElements) -> None:
+    own = writer(kernel)
+    for number in range(10):
+        own.put({"one": {bytes((192, 0, 2, number)): 50.0}}, now=float(number))
+    assert kernel.reads == 1
+
+
+def test_a_set_that_is_not_there_is_passed_by_and_counted(kernel: FakeElements) -> None:
+    assert writer(kernel).put({"gone": {ONE: 50.0}, "one": {ONE: 50.0}}, now=0.0) == 1
+    assert kernel.sets["one"] == {ONE: 50.0}
+
+
+def test_a_set_that_came_meanwhile_is_seen(kernel: FakeElements) -> None:
+    own = writer(kernel)
+    assert own.put({"late": {ONE: 50.0}}, now=0.0) == 1
+    kernel.sets["late"] = {}
+    kernel.current += 1
+    assert own.put({"late": {ONE: 50.0}}, now=0.0) == 0
+    assert kernel.sets["late"] == {ONE: 50.0}
+
+
+def test_others_who_commit_without_end_are_an_error_and_no_endless_loop(kernel: FakeElements) -> None:
+    def another() -> None:
+        kernel.current += 1
+
+    kernel.between = [another] * 1000
+    with pytest.raises(EnvironmentFault, match="others committed"):
+        writer(kernel).put({"one": {ONE: 50.0}}, now=0.0)
+
+
+Write = tuple[int, str, dict[bytes, float], float]
+WRITES = st.lists(
+    st.tuples(
+        st.integers(0, 1),
+        st.sampled_from(("one", "two")),
+        st.dictionaries(st.sampled_from((ONE, TWO)), st.floats(1, 100), min_size=1),
+        st.floats(0, 30),
+    ),
+    max_size=30,
+)
+
+
+@given(WRITES)
+def test_two_writers_together_never_lower_an_expiry(
+    writes: list[Write],
+) -> None:
+    kernel = FakeElements()
+    writers = writer(kernel), writer(kernel)
+    latest: dict[tuple[str, bytes], float] = {}
+    for who, name, timeouts_s, passed_s in writes:
+        kernel.now += passed_s
+        writers[who].put({name: timeouts_s}, kernel.now)
+        for address, timeout_s in timeouts_s.items():
+            key = name, address
+            latest[key] = max(latest.get(key, 0.0), kernel.now + timeout_s)
+            assert kernel.sets[name][address] >= latest[key] - 1e-6

@@ -1,0 +1,213 @@
+"""Takeover against a writer and a ledger that the test holds; and mappings on disk through crashes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from acns import statelog
+from acns.api import answered
+from acns.api.answered import Answered
+from acns.api.codec import Mapping
+from acns.api.ledger_file import FORMAT, VERSION, Terms
+from acns.datapath.model import Description
+from acns.datapath.sets import fqdn_set_id, fqdn_set_name
+from acns.dns.pattern import match_name, match_pattern
+from acns.policy.model import FQDN
+from acns.resolver.backlog import Backlog
+from acns.resolver.mapping_log import MappingLog
+from acns.resolver.takeover import Takeover
+from acns.resolver.unconfirmed import Unconfirmed
+from acns.shim.ledger import Ledger
+from acns.writer.wire import Lease, Outcome
+
+MAPPING = Mapping((b"www", b"example", b"com"), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1")
+EXACT, WILD, OTHER = (
+    match_name("www.example.com"),
+    match_pattern("*.example.com"),
+    match_name("other.example"),
+)
+ODD = match_pattern("www.example.com")  # a pattern without a star
+TERMS = Terms(min_ttl_s=10, margin_s=100.0)
+
+
+class FakeWriter:
+    def __init__(self, outcome: Outcome = Outcome.WRITTEN) -> None:
+        self.outcome = outcome
+        self.leases: list[Lease] = []
+
+    async def put(self, leases: Sequence[Lease]) -> Outcome:
+        self.leases += leases
+        return self.outcome
+
+
+def ledger(path: Path, *selectors: object) -> Path:
+    """As the shim writes it."""
+    made = Ledger(path, TERMS)
+    sets = {
+        fqdn_set_name(one): Description("set", FQDN(one).key)  # type: ignore[arg-type]
+        for one in selectors
+    }
+    made.save({**sets, "re_1": Description("rule", "fqdn:name:www.example.com. 443/TCP")})
+    made.close()
+    return path
+
+
+def takeover(writer: FakeWriter, path: Path) -> Takeover:
+    return Takeover(writer, path)  # type: ignore[arg-type]
+
+
+async def test_an_address_goes_into_every_set_whose_selector_matches_and_into_no_other(
+    tmp_path: Path,
+) -> None:
+    writer = FakeWriter()
+    made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT, WILD, OTHER, ODD))
+    assert await made.commit(MAPPING, age_s=0.0)
+    assert {lease.set_id for lease in writer.leases} == {fqdn_set_id(one) for one in (EXACT, WILD, ODD)}
+
+
+@pytest.mark.parametrize(("ttl_s", "counted_s"), [(60, 60), (1, TERMS.min_ttl_s), (10**9, 7 * 86_400)])
+async def test_it_stays_as_long_as_the_shim_would_have_it_counted_from_the_answer(
+    tmp_path: Path, ttl_s: int, counted_s: int
+) -> None:
+    writer = FakeWriter()
+    made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))
+    assert await made.commit(replace(MAPPING, ttl_s=ttl_s), age_s=5.0)
+    (lease,) = writer.leases
+    assert lease.expires_at - time.time() == pytest.approx(counted_s - 5 + TERMS.margin_s, abs=2)
+
+
+async def test_addresses_that_no_name_may_open_are_left_out(tmp_path: Path) -> None:
+    writer = FakeWriter()
+    made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))
+    assert await made.commit(replace(MAPPING, addresses=(b"\x7f\0\0\1", b"\xc0\0\2\7")), age_s=0.0)
+    assert [lease.address for lease in writer.leases] == [b"\xc0\0\2\7"]
+
+
+async def test_a_ledger_that_changes_is_read_again(tmp_path: Path) -> None:
+    writer, path = FakeWriter(), tmp_path / "ledger.log"
+    made = takeover(writer, ledger(path, OTHER))
+    assert await made.commit(MAPPING, age_s=0.0)
+    assert writer.leases == []
+    ledger(path, OTHER, WILD)
+    assert await made.commit(MAPPING, age_s=0.0)
+    assert [lease.set_id for lease in writer.leases] == [fqdn_set_id(WILD)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.REFUSED])
+async def test_what_the_writer_did_not_write_is_not_committed(tmp_path: Path, outcome: Outcome) -> None:
+    made = takeover(FakeWriter(outcome), ledger(tmp_path / "ledger.log", EXACT))
+    assert not await made.commit(MAPPING, age_s=0.0)
+
+
+async def test_without_a_ledger_nothing_is_committed(tmp_path: Path) -> None:
+    assert not await takeover(FakeWriter(), tmp_path / "nowhere").commit(MAPPING, age_s=0.0)
+
+
+async def test_an_older_shims_ledger_says_not_how_long_and_nothing_is_committed(tmp_path: Path) -> None:
+    log = statelog.StateLog(tmp_path / "ledger.log", FORMAT, VERSION)
+    log.rewrite([{"numbers": {}, "ids": {}}])
+    assert not await takeover(FakeWriter(), log.path).commit(MAPPING, age_s=0.0)
+
+
+# --- on disk ------------------------------------------------------------------------------------------------
+
+
+def unconfirmed(folder: Path) -> Unconfirmed:
+    made = Unconfirmed(100, MappingLog(folder))
+    made.open()
+    return made
+
+
+def names(made: Unconfirmed) -> list[bytes]:
+    return [one.mapping.name[0] for one in made.waiting]
+
+
+def numbered(number: int, ttl_s: int = 60) -> Mapping:
+    return replace(MAPPING, name=(b"n%d" % number, b"example"), ttl_s=ttl_s)
+
+
+def test_what_a_dead_process_left_is_taken_up_by_the_next_in_order(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    for number in range(3):
+        first.add(numbered(number), time.monotonic())
+    first.close()
+    assert names(unconfirmed(tmp_path)) == [b"n0", b"n1", b"n2"]
+
+
+def test_what_a_living_process_has_is_its_own(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    second = unconfirmed(tmp_path)
+    assert names(second) == []
+    first.close()
+    second.adopt()
+    assert names(second) == [b"n1"]
+
+
+def test_the_ttl_goes_on_while_no_process_is_there(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1, ttl_s=60), time.monotonic() - 50)
+    first.close()
+    (waiting,) = unconfirmed(tmp_path).waiting
+    assert waiting.expires_at - time.monotonic() == pytest.approx(10, abs=1)
+
+
+def test_what_was_told_leaves_nothing_behind(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    found = first.waiting.first(time.monotonic())
+    assert found is not None
+    first.done(found[0])
+    first.all_told()
+    first.close()
+    assert list(tmp_path.iterdir()) == []
+    assert names(unconfirmed(tmp_path)) == []
+
+
+@pytest.mark.parametrize("cut_bytes", range(1, 60, 7))
+def test_a_torn_end_costs_only_what_was_torn(tmp_path: Path, cut_bytes: int) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    first.add(numbered(2), time.monotonic())
+    first.close()
+    (log,) = tmp_path.glob("mappings-*.log")
+    log.write_bytes(log.read_bytes()[:-cut_bytes])
+    assert names(unconfirmed(tmp_path)) == [b"n1"]
+
+
+# --- what waits ---------------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_says_hardly_more_than_one_that_waits_does_not_wait_too() -> None:
+    backlog = Backlog(100)
+    assert backlog.add(MAPPING, 0.0)
+    assert not backlog.add(MAPPING, 10.0)  # ends 10 s later: less than a quarter of its TTL
+    assert backlog.add(MAPPING, 30.0)
+    assert backlog.add(replace(MAPPING, source=b"\x0a\0\0\2"), 30.0)
+    assert len(backlog) == 3
+
+
+def test_when_the_one_that_waited_was_told_the_next_waits_again() -> None:
+    backlog = Backlog(100)
+    backlog.add(MAPPING, 0.0)
+    found = backlog.first(1.0)
+    assert found is not None
+    backlog.done(found[0])
+    assert backlog.add(MAPPING, 1.0)
+
+
+# --- when the answer came -----------------------------------------------------------------------------------
+
+
+def test_when_an_answer_came_goes_through_metadata() -> None:
+    assert answered.from_metadata(answered.to_metadata(Answered(1234.5, 300))) == Answered(1234.5, 300)
+
+
+@pytest.mark.parametrize("value", ["", "now 5", "1 -1", "nan 5", "inf 5", "1", "1 2 3", "1 x"])
+def test_metadata_that_means_nothing_says_nothing(value: str) -> None:
+    assert answered.from_metadata(((answered.KEY, value),)) is None
