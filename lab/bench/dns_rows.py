@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.bench import dns_echo, dns_floods, dns_names, dns_runs, dns_sides, dnsperf, measure
 from lab.bench.dns_plan import DNSPlan
-from lab.bench.dns_sides import DIRECT, DNSDIST, DNSMASQ, OURS, Side
+from lab.bench.dns_sides import BUDGETED, DIRECT, DNSDIST, DNSMASQ, OURS, Side
 from lab.bench.measure import Limit, Measure
 from lab.bench.progress import say
 
@@ -182,7 +182,7 @@ def _pods(bench: Bench) -> Iterator[Measure]:
 
 def _overload(bench: Bench) -> Iterator[Measure]:
     """One pod past its share, and another that asks as ever: its latency beside that in peace."""
-    side, questions = bench.sides[OURS], bench.questions(dns_names.known)
+    side, questions = bench.sides[BUDGETED], bench.questions(dns_names.known)
     for kind in dns_floods.KINDS:
         quiet, beside = [], []
         for number in range(bench.plan.rounds):

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final
 
 from acns import settings as settings_files
+from acns.datapath import constants
 from acns.resolver.settings import ResolverSettings
 from acns.shim.settings import ShimSettings
 from lab.bench import dns_names, wire
@@ -32,15 +33,20 @@ from lab.kernel.links import End, Links
 from lab.runtime.readiness import http_missing
 
 DIRECT, DNSDIST, DNSMASQ, OURS = "no proxy", "dnsdist", "dnsmasq", "resolver"
+BUDGETED: Final = "resolver with its budgets"
 _PACKAGES: Final = {"dnsperf": "dnsperf", "dnsdist": "dnsdist", "dnsmasq": "dnsmasq-base"}
 _FIRST_MORE_INDEX: Final = 1_000
 _FIRST_MORE_INNER: Final = 3
 _READY_S: Final = 60.0
 _NO_LIMIT: Final = 1_000_000
 """Queries a second: one pod is measured as far as it goes."""
+_USUAL_KERNEL_RATE: Final = constants.QUERY_RATE
+_BUDGETED_PODS: Final = 4
 _LOCAL_ROUTE: Final = {"type": "local", "table": 255, "scope": 254}
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _SET = "table inet bench { set learned { type ipv4_addr; flags timeout; timeout 5m; }\n}\n"
+
+Pair = tuple[ShimSettings, ResolverSettings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,12 @@ def standing(folder: Path, pods: int) -> Iterator[dict[str, Side]]:
         for name, enter in ((DIRECT, _direct), (DNSDIST, _dnsdist), (DNSMASQ, _dnsmasq)):
             laid, upstream = stack.enter_context(_wire())
             sides[name] = stack.enter_context(enter(laid, folder, upstream))
-        laid, upstream = stack.enter_context(_wire())
-        sides[OURS] = stack.enter_context(_ours(laid, folder, upstream, pods))
+        for name, count, settings in (
+            (OURS, pods, _settings(folder)),
+            (BUDGETED, _BUDGETED_PODS, _budgeted(_settings(folder / "budgeted"))),
+        ):
+            laid, upstream = stack.enter_context(_wire())
+            sides[name] = stack.enter_context(_ours(name, laid, upstream, count, settings))
         yield sides
 
 
@@ -144,20 +154,40 @@ def _dnsmasq(laid: Wire, folder: Path, upstream: int) -> Iterator[Side]:
 
 
 @contextlib.contextmanager
-def _ours(laid: Wire, folder: Path, upstream: int, pods: int) -> Iterator[Side]:
+def _ours(name: str, laid: Wire, upstream: int, pods: int, settings: Pair) -> Iterator[Side]:
     _add_pods(laid, pods)
-    shim, resolver = _settings(folder)
-    Path(shim.manifests).mkdir()
-    for name, text in manifests(pods).items():
-        Path(shim.manifests, name).write_text(text)
+    shim, resolver = settings
+    folder = Path(shim.manifests).parent
+    Path(shim.manifests).mkdir(parents=True)
+    for file, text in manifests(pods).items():
+        Path(shim.manifests, file).write_text(text)
     with (
         _agent(laid, folder, "shim", shim, shim.http_socket) as shim_pid,
         _agent(laid, folder, "resolver", resolver, resolver.http_socket) as pid,
     ):
-        yield Side(OURS, laid, str(dns_names.SERVER), [pid], [shim_pid], upstream)
+        yield Side(name, laid, str(dns_names.SERVER), [pid, *_children(pid)], [shim_pid], upstream)
 
 
-def _settings(folder: Path) -> tuple[ShimSettings, ResolverSettings]:
+def _children(pid: int) -> list[int]:
+    """The resolver's writer."""
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _budgeted(settings: Pair) -> Pair:
+    """With the budgets and the bound of every day."""
+    shim, resolver = settings
+    usual = ResolverSettings()
+    return (
+        replace(shim, max_queries_per_second_per_pod=_USUAL_KERNEL_RATE),
+        replace(
+            resolver,
+            max_queries_per_second_per_pod=usual.max_queries_per_second_per_pod,
+            commit_timeout_ms=usual.commit_timeout_ms,
+        ),
+    )
+
+
+def _settings(folder: Path) -> Pair:
     fqdndata = folder / "fqdndata"
     shim = ShimSettings(
         node=NODE,
