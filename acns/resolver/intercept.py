@@ -1,7 +1,7 @@
 """The sockets towards the pods: where redirected queries arrive, and from where answers leave.
 
 The kernel hands a pod's packet to 127.0.0.1:PORT by tproxy, its addresses unchanged. For UDP the server the
-pod asked comes as ancillary data (IP_RECVORIGDSTADDR), for TCP it is the accepted socket's own address. An
+pod asked comes as control data (IP_RECVORIGDSTADDR), for TCP it is the accepted socket's own address. An
 answer has to come from that server's address and port, so it leaves from a transparent socket bound to it.
 All of them carry SO_MARK, by which the ruleset tells answers of the resolver from other traffic.
 
@@ -29,14 +29,12 @@ SO_MEMINFO: Final = 55  # asm-generic/socket.h
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
 MAX_MESSAGE_BYTES: Final = 65_535
-ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16)
 _MEMORY: Final = struct.Struct("=II")  # octets held for reading, and how many may be (linux/sock_diag.h)
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")  # the family is in host order, and known
 
 Address = tuple[str, int]
 Server = tuple[bytes, int]
 """Raw IPv4 address and port of the DNS server that a pod asked."""
-Sender = Callable[[bytes, Address], int]
 
 
 def open_udp() -> socket.socket:
@@ -75,7 +73,7 @@ def is_filling(listener: socket.socket) -> bool:
 
 
 def server_of(place: bytes) -> Server:
-    """Whom a pod asked, from the ancillary data (IP_ORIGDSTADDR) of its datagram."""
+    """Whom a pod asked, from the control data (IP_ORIGDSTADDR) of its datagram."""
     port, address = _SOCKADDR_IN.unpack_from(place)
     return address, port
 
@@ -92,17 +90,18 @@ class ReplySockets:
         self._open = open_socket or _open_reply
         self._sockets: OrderedDict[Server, socket.socket] = OrderedDict()
 
-    def sender(self, server: Server) -> Sender:
-        """Sends from `server` to a pod. Raises OSError, then too; a full buffer is BlockingIOError."""
+    def sender(self, server: Server) -> socket.socket:
+        """Sends from `server` to pods. Raises OSError."""
         found = self._sockets.get(server)
         if found is None:
             found = self._add(server)
         else:
             self._sockets.move_to_end(server)
-        return found.sendto
+        return found
 
     def send(self, server: Server, packet: bytes, to: Address) -> None:
-        self.sender(server)(packet, to)
+        """Raises OSError, also where it cannot leave at once."""
+        self.sender(server).sendto(packet, to)
 
     def close(self) -> None:
         self.generation += 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Hashable
 from typing import Final
 
 from acns.dns import message
@@ -20,8 +19,9 @@ from acns.dns import name as names
 from acns.dns.message import Learned, Query
 from acns.fqdn import gate
 from acns.fqdn.table import NameRules, PolicyTable
+from acns.resolver.batch import sockaddr_of
 from acns.resolver.flight import ID_BYTES
-from acns.resolver.intercept import Address, Sender, Server
+from acns.resolver.intercept import Address, Server
 from acns.resolver.memory import Memory
 from acns.telemetry.journal import Event
 
@@ -37,14 +37,14 @@ _REMEMBERED_OCTETS: Final = 1_500
 """Larger answers are judged each time: they are rare, and few would fill the room of many."""
 _NO_ID: Final = bytes(ID_BYTES)
 
-CaseKey = tuple[Hashable, Hashable, bytes]
-"""Who asks, whom, and the query's octets behind its ID."""
+CaseKey = bytes
+"""Who asks, whom, and the query's octets behind its ID; of one length but for the last."""
 
 
 class Answer:
     """What becomes of an answer, whenever it comes. All octets are without their ID."""
 
-    __slots__ = ("_tail", "epoch", "ignored", "learned", "lines", "rest", "sure_until")
+    __slots__ = ("_tail", "epoch", "ignored", "is_same", "learned", "lines", "rest", "sure_until")
 
     def __init__(self, judged: gate.Ignore | gate.Deliver) -> None:
         self.lines: dict[str, bytes] = {}
@@ -54,6 +54,8 @@ class Answer:
         self.ignored: gate.Reason | None = None
         self.learned: Learned | None = None
         self.rest = b""
+        self.is_same = False
+        """As it came."""
         if isinstance(judged, gate.Ignore):
             self.ignored = judged.reason
             return
@@ -94,7 +96,7 @@ class Asker:
     """A pod's address and the server that it asks; `rules` is None where no endpoint has the address."""
 
     __slots__ = (
-        "_transport", "address", "answer_line", "endpoint_id", "query_line", "rules", "sender",
+        "_transport", "address", "answer_line", "endpoint_id", "place", "query_line", "rules", "sender",
         "sender_generation", "server", "source", "source_identity",
     )  # fmt: skip
 
@@ -102,8 +104,9 @@ class Asker:
         self.source = source
         self.server = server
         self.address: Address = (socket.inet_ntoa(server[0]), server[1])
-        self.sender: Sender | None = None
-        """Sends answers from the server's address, as of this generation of the reply sockets."""
+        self.place = sockaddr_of(*server)
+        self.sender: socket.socket | None = None
+        """From the server's address, as of this generation of the reply sockets."""
         self.sender_generation = -1
         self.endpoint_id = table.endpoint_of(source) or 0
         self.source_identity = table.identity_of(source)
@@ -129,14 +132,14 @@ class Case:
     """A question of an asker: on its way (`refusal` is None), or refused with these octets behind the ID."""
 
     __slots__ = (
-        "address", "answer_line", "asker", "endpoint_id", "is_plain", "query_line", "question", "refusal",
-        "reply_rest",
+        "address", "answer_line", "asker", "endpoint_id", "is_plain", "place", "query_line", "question",
+        "refusal", "reply_rest",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings) -> None:
         self.asker = asker
         self.question = question
-        self.address, self.endpoint_id = asker.address, asker.endpoint_id
+        self.address, self.place, self.endpoint_id = asker.address, asker.place, asker.endpoint_id
         self.refusal = _refusal(asker, question, packet, settings)
         self.is_plain = self.refusal is None and not (question.query and question.query.signature)
         """It goes on, and under whatever ID."""
@@ -157,7 +160,7 @@ class Judgements:
     def __init__(self, protocol: int, settings: gate.GateSettings) -> None:
         self.protocol = protocol
         self.settings = settings
-        self.cases: Memory[CaseKey, Case] = Memory(_CASES_BYTES, lambda key: _octets(key[2]))
+        self.cases: Memory[CaseKey, Case] = Memory(_CASES_BYTES, _octets)
         self._questions: Memory[bytes, Question] = Memory(_QUESTIONS_BYTES, _octets)
         self._answers: Memory[tuple[Question, bytes], Answer] = Memory(
             _ANSWERS_BYTES, lambda key: _octets(key[1])
@@ -189,6 +192,7 @@ class Judgements:
         if found is None:
             assert question.query is not None, "only queries are forwarded"
             found = Answer(gate.judge_answer(question.query, _NO_ID + rest, self.settings))
+            found.is_same = found.rest == rest
             if len(rest) <= _REMEMBERED_OCTETS:
                 self._answers.put(key, found)
         if len(rest) <= _REMEMBERED_OCTETS:

@@ -14,6 +14,7 @@ from typing import Final
 from acns.fqdn import gate
 from acns.fqdn.table import PolicyTable
 from acns.resolver.agent import AgentLink
+from acns.resolver.batch import sockaddr_of
 from acns.resolver.budget import Budget
 from acns.resolver.commits import Commits
 from acns.resolver.flight import ID_BYTES, Flight
@@ -76,7 +77,7 @@ class Proxy:
         """A query came in. `forward` sends it on; `reply` is called once, sooner or later."""
         transport = self.transports[asked.transport]
         transport.judgements.use(self.table)
-        key = asked.source, asked.server, asked.packet[ID_BYTES:]
+        key = asked.source + sockaddr_of(*asked.server) + asked.packet[ID_BYTES:]
         case = transport.judgements.case(key, asked.source, asked.server, asked.packet)
         self.journal.burst()
         own = self.own_reply(transport, case, asked.packet)

@@ -21,15 +21,15 @@ MANY_PODS: Final = 4_096
 
 
 class Rates:
-    """The buckets. A pod is known by its address, as text."""
+    """The buckets. A pod is known by its address, four octets."""
 
     def __init__(self, per_second: int) -> None:
         self.pressed = False
         self._interval_s = 1 / per_second
-        self._due: dict[str, float] = {}
+        self._due: dict[bytes, float] = {}
         self._room = MANY_PODS
 
-    def take(self, pod: str, now: float) -> bool:
+    def take(self, pod: bytes, now: float) -> bool:
         """Whether the pod may ask now; that is then counted."""
         due = self._due.get(pod)
         if due is None:
@@ -41,7 +41,7 @@ class Rates:
         self._due[pod] = due + (self._interval_s * PRESSED if self.pressed else self._interval_s)
         return True
 
-    def wait_s(self, pod: str, now: float) -> float:
+    def wait_s(self, pod: bytes, now: float) -> float:
         """How long until `take` would say yes."""
         return max(0.0, self._due.get(pod, 0.0) - now - BURST_S)
 

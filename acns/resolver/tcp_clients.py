@@ -259,7 +259,7 @@ class TCPClient:
             if self._full or (packet := self._next or self._frames.take()) is None:
                 return False
             now = self._loop.time()
-            if not self._gate.rates.take(self.pod, now):
+            if not self._gate.rates.take(self._source, now):
                 self._pace(packet, now)
                 return False
             self._next = None
@@ -292,7 +292,7 @@ class TCPClient:
         """Leave the pod's queries where they are until it may ask again."""
         self._next, self._paced = packet, True
         self._gate.overload.note(self.pod, TCP, Budgeted.RATE)
-        wait_s = max(SHORTEST_PAUSE_S, self._gate.rates.wait_s(self.pod, now))
+        wait_s = max(SHORTEST_PAUSE_S, self._gate.rates.wait_s(self._source, now))
         self._loop.call_later(wait_s, self._paced_enough)
 
     def _paced_enough(self) -> None:

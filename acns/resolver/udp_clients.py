@@ -8,33 +8,43 @@ thing that is unusual, and goes through `Proxy`, `UDPUpstream` and `UDPQuery`.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import functools
 import select
 import socket
 import struct
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from acns.resolver import intercept
+from acns.resolver.batch import ANSWER_AT, PEER_AT, PLACE_AT, QUERY_AT, Batch
 from acns.resolver.flight import ID_BYTES
-from acns.resolver.intercept import ANCILLARY_BYTES, MAX_MESSAGE_BYTES, Address, ReplySockets, Sender, Server
+from acns.resolver.intercept import Address, ReplySockets, Server
 from acns.resolver.judged import Asker, Case
 from acns.resolver.metrics import UDP
 from acns.resolver.proxy import Proxy
 from acns.resolver.query import Query, Transport
 from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_loop import Ready, UDPLoop
-from acns.resolver.udp_query import ANSWERED, Key, Port, UDPQuery, Waiting
-from acns.resolver.udp_upstream import SOCKETS, UDPUpstream
+from acns.resolver.udp_query import ANSWERED, Key, Port, UDPQuery, Waiting, packet_of, source_of
+from acns.resolver.udp_upstream import NO_ID, UDPUpstream
 from acns.telemetry.journal import Event
 
-BURST: Final = 16  # queries read before answers get their turn
 _PLACES: Final = 4_096  # servers remembered by the octets in which the kernel names them
 _KNOWN: Final = "known"
 _IN: Final = select.EPOLLIN
-_pack_id: Final = struct.Struct("!H").pack
+_BEFORE_QUERY: Final = QUERY_AT - ID_BYTES
+_POD: Final = slice(PEER_AT + 4, PEER_AT + 8)
+"""The pod's address in a key."""
+_CASE: Final = slice(PEER_AT + 4, None)
+"""All of a key but the query's ID and the port that it came from."""
+_put_id: Final = struct.Struct("!H").pack_into
 _new: Final = tuple.__new__
 """Makes a named tuple in a third of the time that its own constructor takes."""
+
+Item = TypeVar("Item")
 
 
 class UDPClients:
@@ -65,19 +75,14 @@ class UDPClients:
         self._give = self.transport.context.budget.give
         self._took = self.transport.took
         self._passed = self.transport.outcome(_KNOWN)
-        self._add = proxy.journal.lines.append
         self._cases = self.transport.judgements.cases
         self._asked: dict[Key, Waiting] = {}
-        self._receive = listener.recvmsg
         self._take = self.transport.context.budget.take
-        self._out: list[tuple[Sender, bytes, Address, Waiting | None]] = []
-        """What leaves at the end of the round; with what waits for an answer to it."""
+        self._queries, self._answers = Batch(control=True), Batch(control=False)
         self._servers: dict[bytes, Server] = {}
-        self._burst = 1
 
     def start(self) -> None:
         """The upstream is open by now."""
-        self._loop.flush = self._flush
         self._loop.add(self._listener, self._readable)
 
     def ready(self, port: Port) -> Ready:
@@ -98,41 +103,46 @@ class UDPClients:
     # --- the shortest ways ----------------------------------------------------------------------------
 
     def _readable(self, events: int, now: float) -> None:
-        """Reads as many queries as there may be: to find nothing left costs as much as to read."""
-        receive, journal, asked, upstream = self._receive, self._journal, self._asked, self._upstream
+        """A burst of queries. They leave from one port: which, nobody can know beforehand."""
         self.transport.judgements.use(self._proxy.table)
         self._rates.pressed = intercept.is_filling(self._listener)
-        as_node, within_rate = not self._transparency.is_on, self._rates.take
-        cases, random, ports, forwarded = self._cases.young, upstream.random, upstream.ports, 0
-        out = self._out.append
-        burst, self._burst = self._burst, min(2 * self._burst, BURST)
-        for _ in range(burst):
-            try:
-                packet, ancillary, _, source = receive(MAX_MESSAGE_BYTES, ANCILLARY_BYTES)
-            except BlockingIOError:
-                self._burst = 1
-                break
-            place = ancillary[0][2] if ancillary else b""
-            key = source, place, packet
-            if not within_rate(source[0], now):
+        batch, asked, journal, starts = self._queries, self._asked, self._journal, self._queries.starts
+        memory, lengths, cases = batch.memory, batch.lengths, self._cases.young
+        random, port, within_rate = self._upstream.random, self._upstream.port(), self._rates.take
+        waits, is_on, full, note, at = (
+            port.waiting,
+            journal.on,
+            journal.full,
+            journal.lines.extend,
+            journal.now,
+        )
+        unusual: list[Key] = []
+        first, forwarded = 0, 0
+        received = batch.receive(self._listener.fileno())
+        for number, length in enumerate(received):
+            start = starts[number]
+            key = memory[start : start + length + _BEFORE_QUERY]
+            if within_rate(key[_POD], now):
+                case = cases.get(key[_CASE])
+                if case is not None and case.is_plain and key not in asked and random and not full:
+                    ident = random.pop()
+                    if ident not in waits and self._take(case.endpoint_id):
+                        if is_on:
+                            note((at, case.query_line))
+                        asked[key] = waits[ident] = _new(Waiting, (case, key, now, port, ident, now))
+                        _put_id(memory, start, ident)
+                        lengths[number] = length - ID_BYTES
+                        forwarded += 1
+                        continue
+                unusual.append(key)
+            else:
                 self._over_rate(key)
-                continue
-            case = cases.get((source[0], place, packet[2:]))
-            if case is None or not case.is_plain or key in asked or not (random and as_node):
-                self._query(key, now)
-                cases = self._cases.young
-                continue
-            drawn = random.pop()
-            port, ident = ports[drawn % SOCKETS], drawn >> 16
-            if ident in port.waiting or journal.full or not self._take(case.endpoint_id):
-                self._query(key, now)
-                continue
-            forwarded += 1
-            if journal.on:
-                self._add((journal.now, case.query_line))
-            asked[key] = port.waiting[ident] = waiting = _new(Waiting, (case, key, now, port, ident, now))
-            out((port.send, _pack_id(ident) + packet[2:], case.address, waiting))
+            if first < number:
+                self._forward_on(port, first, number)
+            first = number + 1
+        self._forward_on(port, first, len(received))
         self.transport.forwarded.count += forwarded
+        self._all(self._query, unusual, now)
 
     def _answer(self, port: Port, events: int, now: float) -> None:
         """Something is at an upstream socket."""
@@ -140,56 +150,94 @@ class UDPClients:
             self._upstream.read_errors(port)
             if not events & _IN:
                 return
-        try:
-            packet, source = port.receive(MAX_MESSAGE_BYTES)
-        except OSError:
-            return  # an ICMP error; what it is about is in the error queue
-        ident = packet[0] << 8 | packet[1] if len(packet) >= ID_BYTES else -1
-        waiting = port.waiting.get(ident)
-        if waiting is None or waiting[0].address != source:
-            self._upstream.ignore(port, packet, source)
-            return
-        case, key, asked_at, _, _, _ = waiting
-        question, journal = case.question, self._journal
-        answer, rest = question.last, packet[2:]
-        if (
-            answer is None
-            or now >= answer.sure_until
-            or rest != question.last_rest
-            or answer.epoch != self._known.epoch
-            or journal.full
-        ):
-            if UDPQuery(self, waiting).answered_by(rest, now):
-                port.end(ident)
-            return
-        del port.waiting[ident], self._asked[key]
-        port.ended[ident] = ANSWERED
-        self._took(now - asked_at)
-        self._give(case.endpoint_id)
-        self._passed.count += 1
-        if journal.on:
-            self._add((journal.now, case.answer_line, answer.lines.get(_KNOWN) or answer.line(_KNOWN)))
-        asker = case.asker
-        sender = asker.sender if asker.sender_generation == self._replies.generation else None
-        if sender is None and (sender := self._sender(asker, key[0])) is None:
-            return
-        self._out.append((sender, key[2][:2] + answer.rest, key[0], None))
+        batch, asked, journal, starts = self._answers, self._asked, self._journal, self._answers.starts
+        memory, lengths, waits, ended = batch.memory, batch.lengths, port.waiting, port.ended
+        is_on, full, note, at = journal.on, journal.full, journal.lines.extend, journal.now
+        epoch, generation, give, took = self._known.epoch, self._replies.generation, self._give, self._took
+        unusual: list[tuple[Port, bytes, Address]] = []
+        first, passed, sender = 0, 0, None
+        received = batch.receive(port.descriptor)
+        for number, length in enumerate(received):
+            start = starts[number]
+            waiting = waits.get(memory[start] << 8 | memory[start + 1])
+            if waiting is not None:
+                case, key, asked_at, _, ident, _ = waiting
+                question = case.question
+                answer = question.last
+                if (
+                    answer is not None
+                    and now < answer.sure_until
+                    and answer.epoch == epoch
+                    and memory[start + ANSWER_AT : start + ANSWER_AT + length - ID_BYTES]
+                    == question.last_rest
+                    and memory[start + PEER_AT : start + ANSWER_AT] == case.place
+                    and case.asker.sender_generation == generation
+                    and not full
+                ):
+                    if sender is not case.asker.sender:
+                        self._pass_on(sender, first, number)
+                        first, sender = number, case.asker.sender
+                    del waits[ident], asked[key]
+                    ended[ident] = ANSWERED
+                    took(now - asked_at)
+                    give(case.endpoint_id)
+                    if is_on:
+                        note((at, case.answer_line, answer.lines.get(_KNOWN) or answer.line(_KNOWN)))
+                    memory[start : start + ANSWER_AT] = key[:ANSWER_AT]
+                    lengths[number] = length - ID_BYTES
+                    if not answer.is_same:
+                        self._rewrite(number, answer.rest)
+                    passed += 1
+                    continue
+            unusual.append((port, batch.packet(number, length), batch.peer(number)))
+            self._pass_on(sender, first, number)
+            first = number + 1
+        self._pass_on(sender, first, len(received))
+        self._passed.count += passed
+        self._all(self._unusual, unusual, now)
 
-    def _flush(self) -> None:
-        for send, packet, to, waiting in self._out:
+    def _rewrite(self, number: int, rest: bytes) -> None:
+        """Something else than what came."""
+        at = self._answers.starts[number] + ANSWER_AT
+        self._answers.memory[at : at + len(rest)] = rest
+        self._answers.lengths[number] = len(rest)
+
+    def _forward_on(self, port: Port, first: int, end: int) -> None:
+        """These queries, to the servers that were asked."""
+        batch = self._queries
+        while first < end:
             try:
-                send(packet, to)
+                first += batch.send(port.descriptor, first, end)
             except OSError as error:
-                if waiting is None:
-                    self._unsent(to, error)
-                else:
+                start = batch.starts[first]
+                waiting = port.waiting.get(batch.memory[start] << 8 | batch.memory[start + 1])
+                if waiting is not None:
                     self._upstream.unsent(waiting, error)
-        self._out.clear()
+                first += 1
+
+    def _pass_on(self, sender: socket.socket | None, first: int, end: int) -> None:
+        """These answers, to the pods that asked."""
+        while sender is not None and first < end:
+            try:
+                first += self._answers.send(sender.fileno(), first, end)
+            except OSError as error:
+                self._unsent(self._answers.peer(first), error)
+                first += 1
 
     # --- all others -----------------------------------------------------------------------------------
 
+    def _all(self, work: Callable[[Item, float], None], items: list[Item], now: float) -> None:
+        """One after the other; a bug in one holds up no other."""
+        for number, item in enumerate(items):
+            try:
+                work(item, now)
+            except BaseException:
+                asyncio.get_running_loop().call_soon(self._all, work, items[number + 1 :], now)
+                raise
+
     def _query(self, key: Key, now: float) -> None:
-        source, place, packet = key
+        key = key.ljust(QUERY_AT, b"\0")  # one shorter than an ID
+        place, packet = key[PLACE_AT:QUERY_AT], packet_of(key)
         server = self._servers.get(place) or self._server(place)
         same = self._asked.get(key)
         if server is None:
@@ -199,27 +247,39 @@ class UDPClients:
             self.transport.joined.count += 1
             self._asked[key] = self._upstream.again(same, now)
             return
-        of_case = source[0], place, packet[ID_BYTES:]
-        case = self.transport.judgements.case(of_case, socket.inet_aton(source[0]), server, packet)
+        case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
         own = self._proxy.own_reply(self.transport, case, packet)
         if own is None:
             self._forward(case, key, now)
         elif own:
-            self.send(server, own, source)
+            self.send(server, own, source_of(key))
 
     def _over_rate(self, key: Key) -> None:
-        source, place, packet = key
+        key = key.ljust(QUERY_AT, b"\0")
+        place, source = key[PLACE_AT:QUERY_AT], source_of(key)
         server = self._servers.get(place) or self._server(place)
-        answer = self._proxy.over_rate(packet, source[0], UDP)
+        answer = self._proxy.over_rate(packet_of(key), source[0], UDP)
         if server is not None and answer is not None:
             self.send(server, answer, source)
 
     def _forward(self, case: Case, key: Key, now: float) -> None:
         waiting = self._asked[key] = self._upstream.place(case, key, now)
         if self._transparency.applies(case.asker.server):
-            self._as_pods.send(UDPQuery(self, waiting), key[0])
+            self._as_pods.send(UDPQuery(self, waiting), source_of(key))
         else:
             self._upstream.send(waiting)
+
+    def _unusual(self, came: tuple[Port, bytes, Address], now: float) -> None:
+        """An answer that is new, or none."""
+        port, packet, source = came
+        ident = int.from_bytes(packet[:ID_BYTES]) if len(packet) >= ID_BYTES else NO_ID
+        waiting = port.waiting.get(ident)
+        if waiting is None or waiting.case.address != source:
+            self._upstream.ignore(port, packet, source)
+            return
+        self._find_sender(waiting.case.asker)
+        if UDPQuery(self, waiting).answered_by(packet[ID_BYTES:], now):
+            port.end(ident)
 
     def query(self, waiting: Waiting) -> Query:
         """For all other ends that a query may take."""
@@ -236,15 +296,11 @@ class UDPClients:
         except OSError as error:
             self._unsent(to, error)
 
-    def _sender(self, asker: Asker, to: Address) -> Sender | None:
-        """None where no socket can be had."""
-        try:
+    def _find_sender(self, asker: Asker) -> None:
+        """For the next answers; where there is none, they too take the longer way, and fail there."""
+        with contextlib.suppress(OSError):
             asker.sender = self._replies.sender(asker.server)
-        except OSError as error:
-            self._unsent(to, error)
-            return None
-        asker.sender_generation = self._replies.generation
-        return asker.sender
+            asker.sender_generation = self._replies.generation
 
     def _unsent(self, to: Address, error: OSError) -> None:
         """A full buffer, too."""

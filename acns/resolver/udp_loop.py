@@ -33,9 +33,6 @@ class UDPLoop:
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
-        self.flush: Callable[[], None] = lambda: None
-        """Called at the end of each round, to send what has come together. One packet after the other goes
-        to receivers that are awake: to wake one costs as much as all else."""
         self._loop.add_reader(self._epoll.fileno(), self._turn)
 
     def add(self, watched: socket.socket, ready: Ready) -> None:
@@ -63,5 +60,4 @@ class UDPLoop:
                 found = ready.get(descriptor)
                 if found is not None:  # removed by one before it in this round
                     found(what, now)
-            self.flush()
         self._journal.nudge()

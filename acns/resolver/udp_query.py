@@ -7,13 +7,25 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple, Protocol
 
+from acns.resolver.batch import PEER_AT, QUERY_AT, SOCKADDR_BYTES, address_of
+from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, Server
 from acns.resolver.judged import Case
 from acns.resolver.query import Query, Transport
 from acns.resolver.udp_loop import Ready
 
-Key = tuple[Address, bytes, bytes]
-"""Who asks, whom (in the kernel's octets), and every octet of the query, its ID too."""
+Key = bytes
+"""A query's ID, who asks, whom, and the rest of its octets: a place of a listener's `Batch`, as it is."""
+
+
+def packet_of(key: Key) -> bytes:
+    """The query as it came."""
+    return key[:ID_BYTES] + key[QUERY_AT:]
+
+
+def source_of(key: Key) -> Address:
+    """The pod's address and port."""
+    return address_of(key[PEER_AT : PEER_AT + SOCKADDR_BYTES])
 
 
 UNUSED, ANSWERED, GIVEN_UP = 0, 1, 2
@@ -34,11 +46,11 @@ class Waiting(NamedTuple):
 class Port:
     """An upstream socket, what waits on it, oldest first, by ID, and how those before ended."""
 
-    __slots__ = ("ended", "receive", "send", "socket", "waiting")
+    __slots__ = ("descriptor", "ended", "send", "socket", "waiting")
 
     def __init__(self, made: socket.socket) -> None:
         self.socket = made
-        self.receive = made.recvfrom
+        self.descriptor = made.fileno()
         self.send = made.sendto
         self.waiting: dict[int, Waiting] = {}
         self.ended = bytearray(1 << 16)
@@ -72,11 +84,11 @@ class UDPQuery(Query):
     __slots__ = ("_clients", "_key")
 
     def __init__(self, clients: Clients, waiting: Waiting) -> None:
-        super().__init__(clients.transport, waiting.case, waiting.key[2], waiting.asked_at)
+        super().__init__(clients.transport, waiting.case, packet_of(waiting.key), waiting.asked_at)
         self._clients = clients
         self._key = waiting.key
 
     def deliver(self, packet: bytes | None) -> None:
         self._clients.forget(self._key)
         if packet is not None:
-            self._clients.send(self.case.asker.server, packet, self._key[0])
+            self._clients.send(self.case.asker.server, packet, source_of(self._key))

@@ -29,7 +29,7 @@ from acns.resolver.judged import Case
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.query import Query, kept_id
 from acns.resolver.udp_loop import UDPLoop
-from acns.resolver.udp_query import ANSWERED, GIVEN_UP, UNUSED, Clients, Key, Port, Waiting
+from acns.resolver.udp_query import ANSWERED, GIVEN_UP, UNUSED, Clients, Key, Port, Waiting, packet_of
 
 SOCKETS: Final = 16
 SWEEP_INTERVAL_S: Final = 0.1
@@ -64,8 +64,8 @@ class UDPUpstream:
         self._retired: list[Port] = []
         self._renewed_at = 0.0
         self._oldest = 0
-        self.random: array[int] = array("I")
-        """Drawn beforehand: the low four bits choose a port, the high sixteen are an ID."""
+        self.random: array[int] = array("H")
+        """IDs, drawn beforehand."""
         self._sweeper: asyncio.TimerHandle | None = None
 
     def open(self, loop: UDPLoop, clients: Clients) -> None:
@@ -88,9 +88,13 @@ class UDPUpstream:
         if self._sweeper:
             self._sweeper.cancel()
 
+    def port(self) -> Port:
+        """One of them, at random."""
+        return self.ports[(self.random.pop() if self.random else os.urandom(1)[0]) % SOCKETS]
+
     def place(self, case: Case, key: Key, now: float) -> Waiting:
         """A port and a free ID for a query. Where there is none, it waits under one that is nobody's."""
-        kept = kept_id(case, key[2])
+        kept = kept_id(case, packet_of(key))
         for _ in range(_ATTEMPTS):
             drawn = int.from_bytes(os.urandom(_RANDOM_BYTES_EACH))
             port, ident = self.ports[drawn % SOCKETS], drawn >> 16 if kept is None else kept
@@ -131,7 +135,7 @@ class UDPUpstream:
         self._give_up(waiting.port, waiting.ident).failed(reason)
 
     def _send(self, waiting: Waiting) -> None:
-        waiting.port.send(with_id(waiting.key[2], waiting.ident), waiting.case.address)
+        waiting.port.send(with_id(packet_of(waiting.key), waiting.ident), waiting.case.address)
 
     # --- what is no answer ----------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ def from_journal(line: Mapping[str, Any], node: str, who: Who) -> Flow | None:
             return _query(line, node, who)
         if line["event"] == Event.DNS_ANSWER and "name" in line:
             return _answer(line, node, who)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadFlow(f"no line of the resolver's: {error!r}") from error
     return None
 

@@ -27,8 +27,8 @@ _GATHERED_S: Final = 0.02
 
 log = logs.named(__name__)
 
-Line = dict[str, Any] | tuple[bytes, ...]
-"""Fields, or the pieces of a finished line."""
+Part = dict[str, Any] | bytes
+"""The fields of a line, or a piece of a finished one."""
 
 
 class Event(StrEnum):
@@ -56,14 +56,17 @@ class Event(StrEnum):
 
 
 class Journal:
-    """Writes decisions to `path`; with an empty path it is off and `record` costs one comparison."""
+    """Writes decisions to `path`; with an empty path it is off and `record` costs one comparison.
+
+    At most `limit` pieces of lines wait to be written, about.
+    """
 
     def __init__(
         self,
         path: str,
         agent: str,
         *,
-        limit: int = 65_536,
+        limit: int = 262_144,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -73,8 +76,8 @@ class Journal:
         self._agent = agent
         self._limit = limit
         self._clock = clock
-        self.lines: list[Line] = []
-        """What is to be written, oldest first: the same list always."""
+        self.lines: list[Part] = []
+        """What is to be written, oldest first, in pieces: the same list always."""
         self.full = False
         self._wanted = threading.Event()
         self._idle = True
@@ -91,11 +94,12 @@ class Journal:
     def record(self, event: Event, /, **fields: object) -> None:
         """Note a decision now; fields must be JSON-able (others are printed with `str`)."""
         if self.on:
-            self._add({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
+            self._add(({"ts": self._clock(), "agent": self._agent, "event": event, **fields},))
 
     def burst(self) -> None:
-        """A moment, whose time the lines of `record_ready` get from now on. Others may add to `lines`
-        themselves while it is `on` and not `full`, with `now` as the first piece, and then `nudge`."""
+        """A moment, whose time the lines of `record_ready` get from now on. Others may extend `lines`
+        themselves, by a whole line at once with `now` as its first piece, while it is `on` and not `full`,
+        and then `nudge`."""
         self.now = b'{"ts": %.6f' % self._clock()
         self.full = len(self.lines) >= self._limit
 
@@ -117,11 +121,11 @@ class Journal:
             self._thread.join(timeout_s)
         self.on = False
 
-    def _add(self, line: Line) -> None:
+    def _add(self, line: tuple[Part, ...]) -> None:
         if len(self.lines) >= self._limit:
             self.dropped += 1
             return
-        self.lines.append(line)
+        self.lines.extend(line)
         self.nudge()
 
     # --- the writer's thread ------------------------------------------------------------------------
@@ -136,9 +140,9 @@ class Journal:
             if not batch:
                 continue
             try:
-                self._file.append(b"".join(map(_octets, batch)))
+                self._file.append(_octets(batch))
             except (OSError, ValueError) as error:
-                self.dropped += len(batch)
+                self.dropped += sum(map(_ends_line, batch))
                 self.on = False
                 log.failure("journal stopped", EnvironmentFault(str(error)), file=str(self._file.path))
                 return
@@ -156,17 +160,28 @@ class Journal:
             time.sleep(_GATHERED_S)
         return self._closing
 
-    def _take(self) -> list[Line]:
+    def _take(self) -> list[Part]:
         """What is there. Others append to the same list meanwhile: what they add stays."""
         count = len(self.lines)
         batch = self.lines[:count]
         del self.lines[:count]
         return batch
 
-    def _dropped_line(self) -> Line:
+    def _dropped_line(self) -> dict[str, Any]:
         count, self._reported = self.dropped - self._reported, self.dropped
         return {"ts": self._clock(), "agent": self._agent, "event": Event.JOURNAL_DROPPED, "count": count}
 
 
-def _octets(line: Line) -> bytes:
-    return b"".join(line) if isinstance(line, tuple) else json.dumps(line, default=str).encode() + b"\n"
+def _octets(parts: list[Part]) -> bytes:
+    try:
+        return b"".join(parts)  # type: ignore[arg-type]  # mostly they are finished
+    except TypeError:
+        return b"".join([one if isinstance(one, bytes) else _printed(one) for one in parts])
+
+
+def _printed(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, default=str).encode() + b"\n"
+
+
+def _ends_line(part: Part) -> bool:
+    return not isinstance(part, bytes) or part.endswith(b"\n")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from acns.resolver.rates import BURST_S, MANY_PODS, PRESSED, Rates
 
 RATE = 1_000
-POD, OTHER = "10.244.0.5", "10.244.0.6"
+POD, OTHER = bytes((10, 244, 0, 5)), bytes((10, 244, 0, 6))
 
 
-def taken(rates: Rates, pod: str, *, tries: int, over_s: float, start: float = 0.0) -> int:
+def taken(rates: Rates, pod: bytes, *, tries: int, over_s: float, start: float = 0.0) -> int:
     """How many of `tries`, spread evenly over the time, are let through."""
     return sum(rates.take(pod, start + over_s * number / tries) for number in range(tries))
 
@@ -57,8 +57,8 @@ def test_quiet_pods_are_forgotten_and_busy_ones_are_not() -> None:
     rates = Rates(RATE)
     taken(rates, POD, tries=10 * RATE, over_s=0.001)
     for number in range(MANY_PODS):
-        rates.take(f"10.1.{number >> 8}.{number & 255}", 0.001)
+        rates.take(bytes((10, 1, number >> 8, number & 255)), 0.001)
     assert not rates.take(POD, 0.001)
     for number in range(3 * MANY_PODS):
-        rates.take(f"10.2.{number >> 8}.{number & 255}", 0.002 + number * 0.01)
+        rates.take(bytes((10, 2, number >> 8, number & 255)), 0.002 + number * 0.01)
     assert len(rates) <= MANY_PODS + 1

@@ -59,7 +59,7 @@ def test_ready_lines_have_the_time_of_their_burst_and_keep_their_order_among_the
         journal.record_ready(b', "agent": "resolver", "event": "dns.query"', b', "n": ' + number + b"}\n")
     journal.record(Event.DNS_ANSWER, n=3)
     journal.burst()
-    journal.lines.append((journal.now, b', "n": 4}\n'))
+    journal.lines.extend((journal.now, b', "n": 4}\n'))
     journal.nudge()
     journal.close()
     assert [(line["ts"], line["n"]) for line in lines(tmp_path / "journal")] == [
@@ -72,7 +72,7 @@ def test_a_line_added_while_the_writer_sleeps_wakes_it(tmp_path: Path) -> None:
     journal.start()
     for number in range(20):
         journal.burst()
-        journal.lines.append((journal.now, b', "n": %d}\n' % number))
+        journal.lines.extend((journal.now, b', "n": %d}\n' % number))
         journal.nudge()
         while len(lines(tmp_path / "journal")) <= number:
             pass
@@ -80,8 +80,8 @@ def test_a_line_added_while_the_writer_sleeps_wakes_it(tmp_path: Path) -> None:
 
 
 def test_a_full_journal_says_so_to_who_adds_lines_himself(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"), "resolver", limit=2)
+    journal = Journal(str(tmp_path / "journal"), "resolver", limit=4)
     for number in range(3):
         journal.burst()
         assert journal.full == (number == 2)
-        journal.lines.append((journal.now, b"}\n"))
+        journal.lines.extend((journal.now, b"}\n"))
