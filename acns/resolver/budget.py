@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+from weakref import WeakValueDictionary
+
+
+class Share:
+    """What one key has in flight."""
+
+    __slots__ = ("__weakref__", "taken")
+
+    def __init__(self) -> None:
+        self.taken = 0
+
 
 class Budget:
-    """Counts what is in flight against two limits. Every `take` that said True needs its `give`."""
+    """Counts what is in flight against two limits. Every `take` that said True needs its `give`.
+
+    Who takes often counts `in_flight` and a share's `taken` himself, and keeps to the limits.
+    """
 
     def __init__(self, total: int, per_key: int) -> None:
-        self._total = total
-        self._per_key = per_key
-        self._taken: dict[object, int] = {}
+        self.total = total
+        self.per_key = per_key
         self.in_flight = 0
+        self._shares: WeakValueDictionary[object, Share] = WeakValueDictionary()
 
-    def take(self, key: object) -> bool:
-        """Whether there is room for one more of `key`; it is then taken."""
-        mine = self._taken.get(key, 0)
-        if mine >= self._per_key or self.in_flight >= self._total:
+    def share(self, key: object) -> Share:
+        """The key's: the same for everybody, as long as anybody holds it."""
+        found = self._shares.get(key)
+        if found is None:
+            found = self._shares[key] = Share()
+        return found
+
+    def take(self, share: Share) -> bool:
+        """Whether there is room for one more of this share; it is then taken."""
+        if share.taken >= self.per_key or self.in_flight >= self.total:
             return False
-        self._taken[key] = mine + 1
+        share.taken += 1
         self.in_flight += 1
         return True
 
-    def give(self, key: object) -> None:
-        """Give one back; a key with nothing in flight is forgotten."""
-        left = self._taken[key] - 1
+    def give(self, share: Share) -> None:
+        """Give one back."""
+        share.taken -= 1
         self.in_flight -= 1
-        if left:
-            self._taken[key] = left
-        else:
-            del self._taken[key]

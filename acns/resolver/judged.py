@@ -20,12 +20,15 @@ from acns.dns.message import Learned, Query
 from acns.fqdn import gate
 from acns.fqdn.table import NameRules, PolicyTable
 from acns.resolver.batch import sockaddr_of
+from acns.resolver.budget import Budget
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, Server
 from acns.resolver.memory import Memory
 from acns.telemetry.journal import Event
 
 AGENT: Final = "resolver"
+KNOWN: Final = "known"
+"""The outcome of an answer that leaves at once."""
 _CASES_BYTES: Final = 16 << 20
 _QUESTIONS_BYTES: Final = 12 << 20
 _ANSWERS_BYTES: Final = 12 << 20
@@ -44,10 +47,21 @@ CaseKey = bytes
 class Answer:
     """What becomes of an answer, whenever it comes. All octets are without their ID."""
 
-    __slots__ = ("_tail", "epoch", "ignored", "is_same", "learned", "lines", "rest", "sure_until")
+    __slots__ = (
+        "_lines",
+        "_tail",
+        "epoch",
+        "ignored",
+        "is_same",
+        "known_line",
+        "learned",
+        "rest",
+        "sure_until",
+    )
 
     def __init__(self, judged: gate.Ignore | gate.Deliver) -> None:
-        self.lines: dict[str, bytes] = {}
+        self._lines: dict[str, bytes] = {}
+        self.known_line = b""
         self.epoch = -1
         self.sure_until = 0.0
         """Until when its addresses need no telling, as of the epoch of what is known."""
@@ -68,12 +82,13 @@ class Answer:
             "ttl": self.learned.ttl_s if self.learned else None,
         }
         self._tail = json.dumps(told)[1:]
+        self.known_line = self.line(KNOWN)
 
     def line(self, outcome: str) -> bytes:
         """The end of the journal line that says so."""
-        found = self.lines.get(outcome)
+        found = self._lines.get(outcome)
         if found is None:
-            found = self.lines[outcome] = f', "outcome": "{outcome}", {self._tail}\n'.encode()
+            found = self._lines[outcome] = f', "outcome": "{outcome}", {self._tail}\n'.encode()
         return found
 
 
@@ -97,10 +112,12 @@ class Asker:
 
     __slots__ = (
         "_transport", "address", "answer_line", "endpoint_id", "place", "query_line", "rules", "sender",
-        "sender_generation", "server", "source", "source_identity",
+        "sender_generation", "server", "share", "source", "source_identity",
     )  # fmt: skip
 
-    def __init__(self, table: PolicyTable, source: bytes, server: Server, protocol: int) -> None:
+    def __init__(
+        self, table: PolicyTable, source: bytes, server: Server, protocol: int, budget: Budget
+    ) -> None:
         self.source = source
         self.server = server
         self.address: Address = (socket.inet_ntoa(server[0]), server[1])
@@ -109,6 +126,7 @@ class Asker:
         """From the server's address, as of this generation of the reply sockets."""
         self.sender_generation = -1
         self.endpoint_id = table.endpoint_of(source) or 0
+        self.share = budget.share(self.endpoint_id)
         self.source_identity = table.identity_of(source)
         self.rules: NameRules | None = (
             table.names_for(self.endpoint_id, *server, protocol) if self.endpoint_id else None
@@ -132,14 +150,14 @@ class Case:
     """A question of an asker: on its way (`refusal` is None), or refused with these octets behind the ID."""
 
     __slots__ = (
-        "address", "answer_line", "asker", "endpoint_id", "is_plain", "place", "query_line", "question",
-        "refusal", "reply_rest",
+        "address", "answer_line", "asker", "is_plain", "place", "query_line", "question", "refusal",
+        "reply_rest", "share",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings) -> None:
         self.asker = asker
         self.question = question
-        self.address, self.place, self.endpoint_id = asker.address, asker.place, asker.endpoint_id
+        self.address, self.place, self.share = asker.address, asker.place, asker.share
         self.refusal = _refusal(asker, question, packet, settings)
         self.is_plain = self.refusal is None and not (question.query and question.query.signature)
         """It goes on, and under whatever ID."""
@@ -157,9 +175,10 @@ class Case:
 class Judgements:
     """Of the queries of one transport."""
 
-    def __init__(self, protocol: int, settings: gate.GateSettings) -> None:
+    def __init__(self, protocol: int, settings: gate.GateSettings, budget: Budget) -> None:
         self.protocol = protocol
         self.settings = settings
+        self._budget = budget
         self.cases: Memory[CaseKey, Case] = Memory(_CASES_BYTES, _octets)
         self._questions: Memory[bytes, Question] = Memory(_QUESTIONS_BYTES, _octets)
         self._answers: Memory[tuple[Question, bytes], Answer] = Memory(
@@ -212,7 +231,7 @@ class Judgements:
         assert self._table is not None, "a policy is in use"
         found = self._askers.get((source, server))
         if found is None:
-            found = Asker(self._table, source, server, self.protocol)
+            found = Asker(self._table, source, server, self.protocol, self._budget)
             self._askers.put((source, server), found)
         return found
 

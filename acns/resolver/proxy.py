@@ -57,7 +57,7 @@ class Proxy:
             silent_is_servfail=settings.upstream_silent == "servfail",
         )
         self.transports = {
-            name: Transport(name, Judgements(protocol, gate_settings), self.context)
+            name: Transport(name, Judgements(protocol, gate_settings, self.context.budget), self.context)
             for name, protocol in _PROTOCOLS.items()
         }
 
@@ -92,7 +92,7 @@ class Proxy:
     def own_reply(self, transport: Transport, case: Case, packet: bytes) -> bytes | None:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
         refusal = case.refusal
-        if refusal is None and not self.context.budget.take(case.asker.endpoint_id):
+        if refusal is None and not self.context.budget.take(case.share):
             return self._over_budget(transport, case, packet)
         if self.journal.on:
             self.journal.record_ready(case.query_line)

@@ -22,7 +22,7 @@ from acns.resolver.budget import Budget
 from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
-from acns.resolver.judged import Answer, Case, Judgements
+from acns.resolver.judged import KNOWN, Answer, Case, Judgements
 from acns.resolver.metrics import ResolverMetrics
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Cell
@@ -164,7 +164,7 @@ class Query:
         answer.epoch = commits.known.epoch
         if now >= answer.sure_until and commits.may_renew(mapping.name):
             context.start(commits.renew(mapping))
-        self._finish(answer, "known")
+        self._finish(answer, KNOWN)
 
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
@@ -201,7 +201,7 @@ class Query:
             return
         self.done = True
         transport, journal = self.transport, self.transport.context.journal
-        transport.context.budget.give(self.case.asker.endpoint_id)
+        transport.context.budget.give(self.case.share)
         transport.outcome(outcome).count += 1
         if journal.on:
             journal.record_ready(self.case.answer_line, answer.line(outcome))
@@ -214,7 +214,7 @@ class Query:
         if self.done:
             return
         self.done = True
-        self.transport.context.budget.give(self.case.asker.endpoint_id)
+        self.transport.context.budget.give(self.case.share)
         self.transport.outcome(outcome).count += 1
         self.note(
             Event.DNS_ANSWER,

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from acns.dns import wire
 from acns.resolver import keepalive
-from acns.resolver.budget import Budget
+from acns.resolver.budget import Budget, Share
 from acns.resolver.flight import Flight
 from acns.resolver.framing import Frames, framed
 from acns.resolver.handover import Connection
@@ -73,10 +73,10 @@ class TCPClients:
 
     def adopt(self, given: Connection) -> None:
         """A connection that another resolver has served until now."""
-        if not self.budget.take(given.pod[0]):
+        if not self.budget.take(share := self.budget.share(given.pod[0])):
             self._refuse(given.socket, "limit")
             return
-        connection = TCPClient(self, given.socket, given.pod, given.server)
+        connection = TCPClient(self, given.socket, given.pod, given.server, share)
         self.connections.add(connection)
         if self._sweeper is None:
             self._sweep_later()
@@ -119,7 +119,7 @@ class TCPClients:
         """It has come to its end."""
         if connection in self.connections:
             self.connections.discard(connection)
-            self.budget.give(connection.pod)
+            self.budget.give(connection.share)
             self.changed.set()
 
     # --- new ones -------------------------------------------------------------------------------------
@@ -148,12 +148,12 @@ class TCPClients:
         server = made.getsockname()
         if server == own:
             self._refuse(made, "direct")  # not redirected
-        elif not self.budget.take(peer[0]):
+        elif not self.budget.take(share := self.budget.share(peer[0])):
             self.gate.overload.note(peer[0], TCP, Budgeted.CONNECTIONS)
             self._refuse(made, "limit")
         else:
             made.setblocking(False)
-            self.connections.add(TCPClient(self, made, peer, (socket.inet_aton(server[0]), server[1])))
+            self.connections.add(TCPClient(self, made, peer, (socket.inet_aton(server[0]), server[1]), share))
             if self._sweeper is None:
                 self._sweep_later()
 
@@ -180,7 +180,10 @@ class TCPClients:
 class TCPClient:
     """One connection. `_in_flight` queries of it wait for an answer."""
 
-    def __init__(self, clients: TCPClients, made: socket.socket, peer: Address, server: Server) -> None:
+    def __init__(
+        self, clients: TCPClients, made: socket.socket, peer: Address, server: Server, share: Share
+    ) -> None:
+        self.share = share
         self.pod = peer[0]
         self._peer = peer
         self._clients = clients

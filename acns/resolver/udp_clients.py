@@ -22,7 +22,7 @@ from acns.resolver import intercept
 from acns.resolver.batch import ANSWER_AT, PEER_AT, PLACE_AT, QUERY_AT, Batch
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, ReplySockets, Server
-from acns.resolver.judged import Asker, Case
+from acns.resolver.judged import KNOWN, Asker, Case
 from acns.resolver.metrics import UDP
 from acns.resolver.proxy import Proxy
 from acns.resolver.query import Query, Transport
@@ -33,9 +33,10 @@ from acns.resolver.udp_upstream import NO_ID, UDPUpstream
 from acns.telemetry.journal import Event
 
 _PLACES: Final = 4_096  # servers remembered by the octets in which the kernel names them
-_KNOWN: Final = "known"
 _IN: Final = select.EPOLLIN
 _BEFORE_QUERY: Final = QUERY_AT - ID_BYTES
+_BEFORE_ANSWER: Final = ANSWER_AT - ID_BYTES
+_NO_EPOCH: Final = -2  # no answer's
 _POD: Final = slice(PEER_AT + 4, PEER_AT + 8)
 """The pod's address in a key."""
 _CASE: Final = slice(PEER_AT + 4, None)
@@ -72,12 +73,12 @@ class UDPClients:
         self._loop = loop
         self._journal = proxy.journal
         self._known = self.transport.context.commits.known
-        self._give = self.transport.context.budget.give
         self._took = self.transport.took
-        self._passed = self.transport.outcome(_KNOWN)
+        self._passed = self.transport.outcome(KNOWN)
         self._cases = self.transport.judgements.cases
         self._asked: dict[Key, Waiting] = {}
-        self._take = self.transport.context.budget.take
+        self._budget = self.transport.context.budget
+        self._descriptor = listener.fileno()
         self._queries, self._answers = Batch(control=True), Batch(control=False)
         self._servers: dict[bytes, Server] = {}
 
@@ -106,28 +107,25 @@ class UDPClients:
         """A burst of queries. They leave from one port: which, nobody can know beforehand."""
         self.transport.judgements.use(self._proxy.table)
         self._rates.pressed = intercept.is_filling(self._listener)
-        batch, asked, journal, starts = self._queries, self._asked, self._journal, self._queries.starts
-        memory, lengths, cases = batch.memory, batch.lengths, self._cases.young
+        batch, asked, journal, budget = self._queries, self._asked, self._journal, self._budget
+        memory, starts, lengths = batch.memory, batch.starts, batch.lengths
+        cases = {} if self._transparency.is_on else self._cases.young
         random, port, within_rate = self._upstream.random, self._upstream.port(), self._rates.take
-        waits, is_on, full, note, at = (
-            port.waiting,
-            journal.on,
-            journal.full,
-            journal.lines.extend,
-            journal.now,
-        )
+        waits, note, at = port.waiting, journal.pieces.extend if journal.on else None, journal.now
+        most = budget.per_key if not journal.full else 0
+        first, forwarded, room = 0, 0, budget.total - budget.in_flight
         unusual: list[Key] = []
-        first, forwarded = 0, 0
-        received = batch.receive(self._listener.fileno())
+        received = batch.receive(self._descriptor)
         for number, length in enumerate(received):
             start = starts[number]
             key = memory[start : start + length + _BEFORE_QUERY]
             if within_rate(key[_POD], now):
                 case = cases.get(key[_CASE])
-                if case is not None and case.is_plain and key not in asked and random and not full:
-                    ident = random.pop()
-                    if ident not in waits and self._take(case.endpoint_id):
-                        if is_on:
+                if case is not None and case.is_plain and key not in asked and random:
+                    ident, share = random.pop(), case.share
+                    if ident not in waits and share.taken < most and forwarded < room:
+                        share.taken += 1
+                        if note:
                             note((at, case.query_line))
                         asked[key] = waits[ident] = _new(Waiting, (case, key, now, port, ident, now))
                         _put_id(memory, start, ident)
@@ -137,10 +135,10 @@ class UDPClients:
                 unusual.append(key)
             else:
                 self._over_rate(key)
-            if first < number:
-                self._forward_on(port, first, number)
+            self._forward_on(port, first, number)
             first = number + 1
         self._forward_on(port, first, len(received))
+        budget.in_flight += forwarded
         self.transport.forwarded.count += forwarded
         self._all(self._query, unusual, now)
 
@@ -150,12 +148,19 @@ class UDPClients:
             self._upstream.read_errors(port)
             if not events & _IN:
                 return
-        batch, asked, journal, starts = self._answers, self._asked, self._journal, self._answers.starts
-        memory, lengths, waits, ended = batch.memory, batch.lengths, port.waiting, port.ended
-        is_on, full, note, at = journal.on, journal.full, journal.lines.extend, journal.now
-        epoch, generation, give, took = self._known.epoch, self._replies.generation, self._give, self._took
+        batch, asked, journal = self._answers, self._asked, self._journal
+        memory, starts, lengths, waits, ended = (
+            batch.memory,
+            batch.starts,
+            batch.lengths,
+            port.waiting,
+            port.ended,
+        )
+        note, at = journal.pieces.extend if journal.on else None, journal.now
+        epoch = self._known.epoch if not journal.full else _NO_EPOCH
+        generation, took = self._replies.generation, self._took
+        first, passed, asker, sender = 0, 0, None, None
         unusual: list[tuple[Port, bytes, Address]] = []
-        first, passed, sender = 0, 0, None
         received = batch.receive(port.descriptor)
         for number, length in enumerate(received):
             start = starts[number]
@@ -166,23 +171,23 @@ class UDPClients:
                 answer = question.last
                 if (
                     answer is not None
-                    and now < answer.sure_until
                     and answer.epoch == epoch
-                    and memory[start + ANSWER_AT : start + ANSWER_AT + length - ID_BYTES]
-                    == question.last_rest
+                    and now < answer.sure_until
+                    and memory[start + ANSWER_AT : start + length + _BEFORE_ANSWER] == question.last_rest
                     and memory[start + PEER_AT : start + ANSWER_AT] == case.place
-                    and case.asker.sender_generation == generation
-                    and not full
+                    and (case.asker is asker or case.asker.sender_generation == generation)
                 ):
-                    if sender is not case.asker.sender:
-                        self._pass_on(sender, first, number)
-                        first, sender = number, case.asker.sender
+                    if case.asker is not asker:
+                        asker = case.asker
+                        if asker.sender is not sender:
+                            self._pass_on(sender, first, number)
+                            first, sender = number, asker.sender
                     del waits[ident], asked[key]
                     ended[ident] = ANSWERED
                     took(now - asked_at)
-                    give(case.endpoint_id)
-                    if is_on:
-                        note((at, case.answer_line, answer.lines.get(_KNOWN) or answer.line(_KNOWN)))
+                    case.share.taken -= 1
+                    if note:
+                        note((at, case.answer_line, answer.known_line))
                     memory[start : start + ANSWER_AT] = key[:ANSWER_AT]
                     lengths[number] = length - ID_BYTES
                     if not answer.is_same:
@@ -193,6 +198,7 @@ class UDPClients:
             self._pass_on(sender, first, number)
             first = number + 1
         self._pass_on(sender, first, len(received))
+        self._budget.in_flight -= passed
         self._passed.count += passed
         self._all(self._unusual, unusual, now)
 

@@ -60,4 +60,4 @@ class UDPLoop:
                 found = ready.get(descriptor)
                 if found is not None:  # removed by one before it in this round
                     found(what, now)
-        self._journal.nudge()
+            self._journal.nudge()

@@ -25,10 +25,13 @@ from acns.telemetry.bounded_file import MAX_BYTES, BoundedFile
 _GATHERED_S: Final = 0.02
 """Lines of so much time are written together: a thread that wakes for each costs more than the lines."""
 
+_FIELDS_BYTES: Final = 256
+"""What a line is that is not printed yet, about."""
+
 log = logs.named(__name__)
 
 Part = dict[str, Any] | bytes
-"""The fields of a line, or a piece of a finished one."""
+"""The fields of a line, or finished lines."""
 
 
 class Event(StrEnum):
@@ -58,7 +61,7 @@ class Event(StrEnum):
 class Journal:
     """Writes decisions to `path`; with an empty path it is off and `record` costs one comparison.
 
-    At most `limit` pieces of lines wait to be written, about.
+    At most `limit_bytes` of lines wait to be written, about.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Journal:
         path: str,
         agent: str,
         *,
-        limit: int = 262_144,
+        limit_bytes: int = 16 << 20,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,11 +77,14 @@ class Journal:
         self.dropped = 0
         self._file = BoundedFile(Path(path), "journal_file", max_bytes)
         self._agent = agent
-        self._limit = limit
+        self._limit_bytes = limit_bytes
         self._clock = clock
-        self.lines: list[Part] = []
-        """What is to be written, oldest first, in pieces: the same list always."""
+        self.pieces: list[bytes] = []
+        """Of finished lines, since the last `nudge`: the same list always."""
         self.full = False
+        self._lines: list[Part] = []
+        self._queued_bytes = 0  # ever; counted by who records
+        self._written_bytes = 0  # the writer
         self._wanted = threading.Event()
         self._idle = True
         self._closing = False
@@ -93,40 +99,63 @@ class Journal:
 
     def record(self, event: Event, /, **fields: object) -> None:
         """Note a decision now; fields must be JSON-able (others are printed with `str`)."""
-        if self.on:
-            self._add(({"ts": self._clock(), "agent": self._agent, "event": event, **fields},))
+        if not self.on:
+            return
+        if self._is_full():
+            self.dropped += 1
+            return
+        self._join()
+        self._queued_bytes += _FIELDS_BYTES
+        self._lines.append({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
+        self._wake()
 
     def burst(self) -> None:
-        """A moment, whose time the lines of `record_ready` get from now on. Others may extend `lines`
-        themselves, by a whole line at once with `now` as its first piece, while it is `on` and not `full`,
-        and then `nudge`."""
+        """A moment, whose time the lines of `record_ready` get from now on. Others may extend `pieces`
+        themselves, by whole lines with `now` as the first piece, while it is `on` and not `full`, and then
+        `nudge`."""
         self.now = b'{"ts": %.6f' % self._clock()
-        self.full = len(self.lines) >= self._limit
+        self.full = self._is_full()
 
     def record_ready(self, *pieces: bytes) -> None:
         """Note a decision of the last `burst`: the rest of its line, from `, "agent"` to the line's end."""
-        self._add((self.now, *pieces))
+        if self.full:
+            self.dropped += 1
+            return
+        self.pieces += (self.now, *pieces)
+        self.nudge()
 
     def nudge(self) -> None:
-        """Wake the writer if there is something for it."""
-        if self._idle and self.lines:
-            self._idle = False
-            self._wanted.set()
+        """Hand what has come together to the writer.
+
+        Joined here, while all of it is near: the writer, on another CPU, would fetch piece by piece.
+        """
+        if self.pieces:
+            self._join()
+            self._wake()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and stop; gives up after `timeout_s`."""
+        self._join()
         if self.on and self._thread.is_alive():
             self._closing = True
             self._wanted.set()
             self._thread.join(timeout_s)
         self.on = False
 
-    def _add(self, line: tuple[Part, ...]) -> None:
-        if len(self.lines) >= self._limit:
-            self.dropped += 1
-            return
-        self.lines.extend(line)
-        self.nudge()
+    def _is_full(self) -> bool:
+        return self._queued_bytes - self._written_bytes >= self._limit_bytes
+
+    def _join(self) -> None:
+        if self.pieces:
+            lines = b"".join(self.pieces)
+            self.pieces.clear()
+            self._queued_bytes += len(lines)
+            self._lines.append(lines)
+
+    def _wake(self) -> None:
+        if self._idle:
+            self._idle = False
+            self._wanted.set()
 
     # --- the writer's thread ------------------------------------------------------------------------
 
@@ -135,6 +164,7 @@ class Journal:
         while not closing:
             closing = self._gather()
             batch = self._take()
+            weight = sum(map(_weight, batch))
             if self.dropped != self._reported:
                 batch.append(self._dropped_line())
             if not batch:
@@ -142,18 +172,19 @@ class Journal:
             try:
                 self._file.append(_octets(batch))
             except (OSError, ValueError) as error:
-                self.dropped += sum(map(_ends_line, batch))
+                self.dropped += sum(map(_lines_in, batch))
                 self.on = False
                 log.failure("journal stopped", EnvironmentFault(str(error)), file=str(self._file.path))
                 return
+            self._written_bytes += weight
         self._file.close()
 
     def _gather(self) -> bool:
         """Wait until there is something to write; whether it is the last."""
-        if not self.lines:
+        if not self._lines:
             self._idle = True
             # A line that came before `_idle` was set has woken nobody.
-            if not self.lines and not self._closing:
+            if not self._lines and not self._closing:
                 self._wanted.wait()
             self._wanted.clear()
         if not self._closing:
@@ -162,26 +193,28 @@ class Journal:
 
     def _take(self) -> list[Part]:
         """What is there. Others append to the same list meanwhile: what they add stays."""
-        count = len(self.lines)
-        batch = self.lines[:count]
-        del self.lines[:count]
+        count = len(self._lines)
+        batch = self._lines[:count]
+        del self._lines[:count]
         return batch
 
-    def _dropped_line(self) -> dict[str, Any]:
+    def _dropped_line(self) -> bytes:
         count, self._reported = self.dropped - self._reported, self.dropped
-        return {"ts": self._clock(), "agent": self._agent, "event": Event.JOURNAL_DROPPED, "count": count}
+        line = {"ts": self._clock(), "agent": self._agent, "event": Event.JOURNAL_DROPPED, "count": count}
+        return _printed(line)
 
 
 def _octets(parts: list[Part]) -> bytes:
-    try:
-        return b"".join(parts)  # type: ignore[arg-type]  # mostly they are finished
-    except TypeError:
-        return b"".join([one if isinstance(one, bytes) else _printed(one) for one in parts])
+    return b"".join([one if isinstance(one, bytes) else _printed(one) for one in parts])
 
 
 def _printed(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields, default=str).encode() + b"\n"
 
 
-def _ends_line(part: Part) -> bool:
-    return not isinstance(part, bytes) or part.endswith(b"\n")
+def _weight(part: Part) -> int:
+    return len(part) if isinstance(part, bytes) else _FIELDS_BYTES
+
+
+def _lines_in(part: Part) -> int:
+    return part.count(b"\n") if isinstance(part, bytes) else 1

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from acns.dns import pattern
 from acns.fqdn import gate
+from acns.resolver.batch import sockaddr_of
+from acns.resolver.budget import Budget
 from acns.resolver.judged import Answer, Case, Judgements
 
 PODS = [bytes((10, 244, 0, last)) for last in range(1, 5)]
@@ -94,10 +96,10 @@ def test_a_remembered_query_has_the_gates_verdict_and_a_journal_line(
     settings: gate.GateSettings,
     protocol: int,
 ) -> None:
-    judgements = Judgements(protocol, settings)
+    judgements = Judgements(protocol, settings, Budget(1, 1))
     for packet, pod, server, table in asked + asked:
         judgements.use(table)
-        case = judgements.case((pod, server, packet[2:]), pod, server, packet)
+        case = judgements.case(pod + sockaddr_of(*server) + packet[2:], pod, server, packet)
         expected = gate.judge_query(table, pod, gate.Server(*server, protocol), packet, settings)
         assert same(verdict_of(case, packet), expected)
         line = json.loads(b'{"ts": 1' + case.query_line)
@@ -122,12 +124,12 @@ def exchanges(draw: st.DrawFn) -> tuple[bytes, bytes]:
 def test_a_remembered_answer_has_the_gates_verdict_and_a_journal_line(
     exchanges: list[tuple[bytes, bytes]], settings: gate.GateSettings
 ) -> None:
-    judgements = Judgements(17, settings)
+    judgements = Judgements(17, settings, Budget(1, 1))
     judgements.use(TABLES[0])
     for query, packet in exchanges + exchanges:
         if len(packet) < 2:
             continue
-        key = (PODS[1], SERVERS[0], query[2:])
+        key = PODS[1] + sockaddr_of(*SERVERS[0]) + query[2:]
         question = judgements.case(key, PODS[1], SERVERS[0], query).question
         assert question.query is not None
         expected = gate.judge_answer(question.query, packet, settings)
@@ -142,10 +144,12 @@ def test_answers_that_differ_in_one_octet_anywhere_are_judged_apart() -> None:
     response = dns.message.make_response(query)
     response.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "192.0.2.7"))
     packet = response.to_wire()
-    judgements = Judgements(17, GATES[0])
+    judgements = Judgements(17, GATES[0], Budget(1, 1))
     judgements.use(TABLES[0])
     asked = query.to_wire()
-    question = judgements.case((PODS[1], SERVERS[0], asked[2:]), PODS[1], SERVERS[0], asked).question
+    question = judgements.case(
+        PODS[1] + sockaddr_of(*SERVERS[0]) + asked[2:], PODS[1], SERVERS[0], asked
+    ).question
     assert question.query is not None
     for offset in range(2, len(packet)):
         changed = packet[:offset] + bytes((packet[offset] ^ 1,)) + packet[offset + 1 :]

@@ -103,6 +103,18 @@ def test_queries_from_one_port_are_told_apart(bench: Bench) -> None:
     assert {pod.recv(4096)[1] for _ in range(8)} == set(range(8))
 
 
+def test_a_query_that_was_seen_before_is_asked_as_the_pod_too(bench: Bench) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    server = bench.server_socket()
+    for number in range(3):
+        pod = bench.pod_socket()
+        pod.sendto(query("www.example.com.", ident=number), (SERVER, 53))
+        forwarded, source = server.recvfrom(4096)
+        assert source == (POD, pod.getsockname()[1])
+        server.sendto(answer(forwarded), source)
+        assert pod.recv(4096)[1] == number
+
+
 def test_over_tcp_the_server_sees_the_pods_address_and_port(bench: Bench) -> None:
     bench.serving("*.example.com", **SETTINGS)
     listener = bench.keep(bench.world.dns.listen(SERVER, 53))

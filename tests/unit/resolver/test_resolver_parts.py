@@ -23,24 +23,36 @@ from acns.resolver.intercept import ReplySockets
 
 def test_one_endpoint_cannot_take_more_than_its_share() -> None:
     budget = Budget(total=10, per_key=2)
-    assert [budget.take("a") for _ in range(3)] == [True, True, False]
-    assert budget.take("b")
+    one, other = budget.share("a"), budget.share("b")
+    assert [budget.take(one) for _ in range(3)] == [True, True, False]
+    assert budget.take(other)
+
+
+def test_an_endpoint_has_one_share_whoever_asks_for_it_while_anybody_holds_it() -> None:
+    budget = Budget(total=10, per_key=1)
+    held = budget.share("a")
+    assert budget.take(held)
+    assert not budget.take(budget.share("a"))
+    budget.give(held)
+    assert budget.take(budget.share("a"))
 
 
 def test_all_together_cannot_take_more_than_the_total() -> None:
     budget = Budget(total=3, per_key=2)
-    assert [budget.take(key) for key in "aabb"] == [True, True, True, False]
+    shares = [budget.share(key) for key in "aabb"]
+    assert [budget.take(share) for share in shares] == [True, True, True, False]
 
 
 @given(st.lists(st.sampled_from("abc")))
 def test_what_is_given_back_can_be_taken_again(keys: list[str]) -> None:
     budget = Budget(total=5, per_key=2)
-    taken = [key for key in keys if budget.take(key)]
+    shares = [budget.share(key) for key in keys]
+    taken = [share for share in shares if budget.take(share)]
     assert budget.in_flight == len(taken) <= 5
-    for key in taken:
-        budget.give(key)
+    for share in taken:
+        budget.give(share)
     assert budget.in_flight == 0
-    assert budget.take("a")
+    assert budget.take(budget.share("a"))
 
 
 # --- backlog -------------------------------------------------------------------------------------------

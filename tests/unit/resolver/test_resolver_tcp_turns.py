@@ -46,7 +46,13 @@ class Connection:
         ours, self.pod = socket.socketpair()
         ours.setblocking(False)
         self.pod.setblocking(False)
-        self.client = TCPClient(self.clients, ours, ("10.244.0.2", 4242), (b"\x0a\x60\0\x0a", 53))
+        self.client = TCPClient(
+            self.clients,
+            ours,
+            ("10.244.0.2", 4242),
+            (b"\x0a\x60\0\x0a", 53),
+            self.clients.budget.share("10.244.0.2"),
+        )
 
     async def received(self, count: int) -> bytes:
         """So many bytes at the pod."""

@@ -59,7 +59,7 @@ def test_ready_lines_have_the_time_of_their_burst_and_keep_their_order_among_the
         journal.record_ready(b', "agent": "resolver", "event": "dns.query"', b', "n": ' + number + b"}\n")
     journal.record(Event.DNS_ANSWER, n=3)
     journal.burst()
-    journal.lines.extend((journal.now, b', "n": 4}\n'))
+    journal.pieces.extend((journal.now, b', "n": 4}\n'))
     journal.nudge()
     journal.close()
     assert [(line["ts"], line["n"]) for line in lines(tmp_path / "journal")] == [
@@ -72,7 +72,7 @@ def test_a_line_added_while_the_writer_sleeps_wakes_it(tmp_path: Path) -> None:
     journal.start()
     for number in range(20):
         journal.burst()
-        journal.lines.extend((journal.now, b', "n": %d}\n' % number))
+        journal.pieces.extend((journal.now, b', "n": %d}\n' % number))
         journal.nudge()
         while len(lines(tmp_path / "journal")) <= number:
             pass
@@ -80,8 +80,30 @@ def test_a_line_added_while_the_writer_sleeps_wakes_it(tmp_path: Path) -> None:
 
 
 def test_a_full_journal_says_so_to_who_adds_lines_himself(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "journal"), "resolver", limit=4)
+    journal = Journal(str(tmp_path / "journal"), "resolver", limit_bytes=60)
     for number in range(3):
         journal.burst()
         assert journal.full == (number == 2)
-        journal.lines.extend((journal.now, b"}\n"))
+        journal.pieces.extend((journal.now, b', "event": "made"}\n'))
+        journal.nudge()
+
+
+def test_what_is_written_makes_room_again(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), "resolver", limit_bytes=60)
+    journal.start()
+    for number in range(100):
+        journal.burst()
+        while journal.full:
+            journal.burst()
+        journal.record_ready(b', "n": %d}\n' % number)
+    journal.close()
+    assert [line["n"] for line in lines(tmp_path / "journal")] == list(range(100))
+
+
+def test_lines_that_were_not_handed_over_are_written_at_the_end(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), "resolver")
+    journal.start()
+    journal.burst()
+    journal.pieces.extend((journal.now, b', "n": 1}\n'))
+    journal.close()
+    assert [line["n"] for line in lines(tmp_path / "journal")] == [1]

@@ -124,7 +124,7 @@ def test_without_a_path_nothing_is_kept() -> None:
 def test_a_slow_disk_drops_and_counts_but_never_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(str(tmp_path / "journal"), "resolver", limit=50)
+    journal = Journal(str(tmp_path / "journal"), "resolver", limit_bytes=10_000)
     writing_ends, append = threading.Event(), journal._file.append
 
     def slow(text: str) -> None:
