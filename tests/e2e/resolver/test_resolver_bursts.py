@@ -116,7 +116,7 @@ def test_of_a_burst_of_answers_the_forged_and_the_new_ones_hold_up_no_other(
 ) -> None:
     pod, server = bench.pod_socket(), servers[SERVER]
     stranger = bench.keep(bench.world.dns.udp(OTHER_SERVER, 53))
-    learned(pod, servers)
+    learned(pod, {SERVER: server})
     for number, name in enumerate(NAMES):
         pod.sendto(query(name, ident=number), (SERVER, 53))
     asked = [server.recvfrom(4096) for _ in NAMES]
