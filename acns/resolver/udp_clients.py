@@ -194,7 +194,11 @@ class UDPClients:
                         self._rewrite(number, answer.rest)
                     passed += 1
                     continue
-            unusual.append((port, batch.packet(number, length), batch.peer(number)))
+            packet, source = batch.packet(number, length), batch.peer(number)
+            if waiting is None or waiting[0].address != source:
+                self._upstream.ignore(port, packet, source)
+            else:
+                unusual.append((port, packet, source))
             self._pass_on(sender, first, number)
             first = number + 1
         self._pass_on(sender, first, len(received))
