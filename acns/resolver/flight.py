@@ -24,7 +24,10 @@ class Flight(Protocol):
         """The ID that the query has to leave under, where a signature covers it; None: any."""
 
     def answered(self, packet: bytes) -> bool:
-        """An answer from that server, under the query's own ID. False: it does not count, wait on."""
+        """An answer from that server, under whatever ID. False: it does not count, wait on."""
+
+    def answered_by(self, rest: bytes, now: float) -> bool:
+        """The same, for who reads many at one time: behind the ID, within a burst of the journal's."""
 
     def failed(self, reason: str) -> None:
         """The query could not be sent, or the server said that it is not there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from acns.fqdn import gate
@@ -18,7 +18,8 @@ from acns.resolver.batch import sockaddr_of
 from acns.resolver.budget import Budget
 from acns.resolver.commits import Commits
 from acns.resolver.flight import ID_BYTES, Flight
-from acns.resolver.judged import Case, Judgements
+from acns.resolver.intercept import Server
+from acns.resolver.judged import Case, CaseKey, Judgements
 from acns.resolver.metrics import TCP, UDP, ResolverMetrics
 from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.query import Asked, Context, Query, Reply, Transport
@@ -74,20 +75,37 @@ class Proxy:
         return table
 
     def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None:
-        """A query came in. `forward` sends it on; `reply` is called once, sooner or later."""
+        """A query came in, within a burst of the journal's. `forward` sends it on; `reply` is called once,
+        sooner or later."""
         transport = self.transports[asked.transport]
         transport.judgements.use(self.table)
-        key = asked.source + sockaddr_of(*asked.server) + asked.packet[ID_BYTES:]
+        key = case_prefix(asked.source, asked.server) + asked.packet[ID_BYTES:]
         case = transport.judgements.case(key, asked.source, asked.server, asked.packet)
-        self.journal.burst()
         own = self.own_reply(transport, case, asked.packet)
-        self.journal.nudge()
         if own is not None:
             reply(own or None)
             return
         query = _ReplyingQuery(transport, case, asked.packet, time.monotonic())
         query.reply = reply
         forward(query)
+
+    def remembered(self) -> Mapping[CaseKey, Case]:
+        """What has become of queries over TCP by the policy in force: some of it."""
+        judgements = self.transports[TCP].judgements
+        judgements.use(self.table)
+        return judgements.cases.young
+
+    def take_on(self, case: Case, packet: bytes, now: float, reply: Reply) -> Flight | None:
+        """A query over TCP whose case is remembered, to be sent on; None where it takes more than that."""
+        transport = self.transports[TCP]
+        if not case.is_plain or self.journal.full or not self.context.budget.take(case.share):
+            return None
+        transport.forwarded.count += 1
+        if self.journal.on:
+            self.journal.record_ready(case.query_line)
+        query = _ReplyingQuery(transport, case, packet, now)
+        query.reply = reply
+        return query
 
     def own_reply(self, transport: Transport, case: Case, packet: bytes) -> bytes | None:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
@@ -117,6 +135,11 @@ class Proxy:
             )
         self.overload.note(socket.inet_ntoa(case.asker.source), transport.name, Budgeted.IN_FLIGHT)
         return self.overload.reply(packet, transport.name) or b""
+
+
+def case_prefix(source: bytes, server: Server) -> bytes:
+    """The beginning of the keys of cases over TCP; behind it are a query's octets behind its ID."""
+    return source + sockaddr_of(*server)
 
 
 class _ReplyingQuery(Query):

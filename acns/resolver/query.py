@@ -79,6 +79,7 @@ class Transport:
             self.verdict(verdict) for verdict in ("forward", "over-budget", "joined")
         )
         self.took = context.metrics.upstream_time.observe
+        self.passed = self.outcome(KNOWN)
 
     def verdict(self, verdict: str) -> Cell:
         return self.context.metrics.queries.cell(self.name, verdict)
@@ -114,15 +115,21 @@ class Query:
     # --- what upstream tells --------------------------------------------------------------------------
 
     def answered(self, packet: bytes) -> bool:
-        self.transport.context.journal.burst()
-        return self.answered_by(packet[ID_BYTES:], time.monotonic())
+        journal = self.transport.context.journal
+        journal.burst()
+        counts = self.answered_by(packet[ID_BYTES:], time.monotonic())
+        journal.nudge()
+        return counts
 
     def answered_by(self, rest: bytes, now: float) -> bool:
-        """As `answered`; `rest` is the answer behind its ID."""
         question, context = self.case.question, self.transport.context
         answer = question.last
         if answer is None or rest != question.last_rest:
             answer = self.transport.judgements.answer(question, rest)
+        elif now < answer.sure_until and answer.epoch == context.commits.known.epoch:
+            self.transport.took(now - self.asked_at)
+            self._finish(answer, KNOWN)
+            return True
         if answer.ignored is not None:
             self._ignore(answer.ignored.value)
             return False
@@ -173,11 +180,13 @@ class Query:
         except BaseException:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise
-        self.transport.context.journal.burst()
+        journal = self.transport.context.journal
+        journal.burst()
         if outcome in WITHOUT_ANSWER:
             self._end(self._servfail(), "servfail", mapping, reason=_REASONS[outcome])
         else:
             self._finish(answer, _OUTCOMES.get(outcome, "unprogrammed"))
+        journal.nudge()
 
     def _mapping(self, learned: Learned) -> Mapping:
         query, asker = self.case.question.query, self.case.asker
@@ -202,7 +211,7 @@ class Query:
         self.done = True
         transport, journal = self.transport, self.transport.context.journal
         transport.context.budget.give(self.case.share)
-        transport.outcome(outcome).count += 1
+        (transport.passed if outcome is KNOWN else transport.outcome(outcome)).count += 1
         if journal.on:
             journal.record_ready(self.case.answer_line, answer.line(outcome))
         self.deliver(self.packet[:ID_BYTES] + answer.rest)

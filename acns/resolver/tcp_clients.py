@@ -14,24 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from acns.dns import wire
 from acns.resolver import keepalive
 from acns.resolver.budget import Budget, Share
-from acns.resolver.flight import Flight
+from acns.resolver.flight import ID_BYTES, Flight
 from acns.resolver.framing import Frames, framed
 from acns.resolver.handover import Connection
 from acns.resolver.intercept import Address, Server
+from acns.resolver.judged import Case, CaseKey
 from acns.resolver.metrics import TCP, ResolverMetrics
 from acns.resolver.overload import Budgeted, Overload
+from acns.resolver.proxy import case_prefix
 from acns.resolver.query import Asked, Reply
 from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
 from acns.resolver.stream import Stream
 from acns.resolver.tcp_upstream import Idle, TCPUpstream
 from acns.resolver.transparent import Transparency
+from acns.telemetry.journal import Journal
 
 BURST: Final = 32  # queries taken from one connection, and connections accepted, before others get their turn
 SWEEP_INTERVAL_S: Final = 0.1
@@ -46,7 +49,13 @@ class Gate(Protocol):
     rates: Rates
     overload: Overload
 
+    journal: Journal
+
     def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None: ...
+
+    def remembered(self) -> Mapping[CaseKey, Case]: ...
+
+    def take_on(self, case: Case, packet: bytes, now: float, reply: Reply) -> Flight | None: ...
 
 
 class TCPClients:
@@ -191,6 +200,7 @@ class TCPClient:
         self._loop = clients.loop
         self._source = socket.inet_aton(peer[0])
         self._server = server
+        self._prefix = case_prefix(self._source, server)
         self._frames = Frames()
         self._next: bytes | None = None  # taken from the frames, and not yet within the pod's rate
         self._in_flight = 0
@@ -240,11 +250,13 @@ class TCPClient:
         if self._stream.closed:
             return
         self._working = True
+        self._gate.journal.burst()
         try:
             more = self._take()
         finally:
             self._working = False
             self._flush()
+            self._gate.journal.nudge()
         if self._stream.closed:
             return
         if more:
@@ -258,6 +270,8 @@ class TCPClient:
 
     def _take(self) -> bool:
         """A burst of queries, each ended or on its way when this returns; whether there may be more."""
+        gate = self._gate
+        cases = gate.remembered()
         for _ in range(BURST):
             if self._full or (packet := self._next or self._frames.take()) is None:
                 return False
@@ -267,14 +281,20 @@ class TCPClient:
                 return False
             self._next = None
             self._active_at = now
-            self._ask(packet)
+            case = cases.get(self._prefix + packet[ID_BYTES:])
+            flight = gate.take_on(case, packet, now, self._reply) if case else None
+            if flight is not None:
+                self._in_flight += 1
+                self._forward(flight, now)
+                continue
+            self._ask(packet, now)
             if not _may_be_query(packet):
                 self._gate.metrics.tcp_refused.add("garbage")
                 self.end()
                 return False
         return True
 
-    def _ask(self, packet: bytes) -> None:
+    def _ask(self, packet: bytes, now: float) -> None:
         self._in_flight += 1
         asked = Asked(packet, self._source, self._server, TCP)
         forwarded = False
@@ -282,7 +302,7 @@ class TCPClient:
         def forward(flight: Flight) -> None:
             nonlocal forwarded
             forwarded = True
-            self._forward(flight)
+            self._forward(flight, now)
 
         def reply(answer: bytes | None) -> None:
             if answer is not None and not forwarded and keepalive.is_asked(packet):
@@ -308,14 +328,16 @@ class TCPClient:
             self._due = True
             self._loop.call_soon(self._work)
 
-    def _forward(self, flight: Flight) -> None:
+    def _forward(self, flight: Flight, now: float) -> None:
         if self._upstream is None:
             timeout_s = self._clients.settings.upstream_timeout_ms / 1000
             ignored = self._gate.metrics.ignored
             pod = self._peer if self._clients.transparency.applies(self._server) else None
             idle = None if pod else self._clients.idle
-            self._upstream = TCPUpstream(self._server, timeout_s, ignored, self._work, idle=idle, pod=pod)
-        self._upstream.send(flight)
+            self._upstream = TCPUpstream(
+                self._server, timeout_s, ignored, self._gate.journal, self._work, idle=idle, pod=pod
+            )
+        self._upstream.send(flight, now)
 
     def _reply(self, packet: bytes | None) -> None:
         """One query is done. Called within `_take` too, for what needs no upstream."""

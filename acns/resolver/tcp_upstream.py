@@ -15,21 +15,26 @@ import asyncio
 import errno
 import os
 import socket
+import struct
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from acns.dns.message import with_id
-from acns.resolver.flight import ID_BYTES, Flight, restored
-from acns.resolver.framing import Frames, framed
+from acns.resolver.flight import ID_BYTES, Flight
+from acns.resolver.framing import Frames
 from acns.resolver.intercept import Address, Server
 from acns.resolver.stream import Stream, errno_name
 from acns.resolver.transparent import pod_socket
+from acns.telemetry.journal import Journal
 from acns.telemetry.metrics import Tally
 
 MAX_IDLE: Final = 64
 MAX_IDLE_S: Final = 2.0
 """Servers keep connections longer: RFC 7766 section 6.2.3 has "a few seconds" as the least."""
+_HEAD: Final = struct.Struct("!HH")  # a frame's length, and its message's ID
+_RANDOM_BYTES: Final = 4_096
+_drawn: Final[array[int]] = array("H")
 _IN_PROGRESS: Final = frozenset((0, errno.EINPROGRESS))
 
 
@@ -96,6 +101,7 @@ class TCPUpstream:
         server: Server,
         timeout_s: float,
         ignored: Tally,
+        journal: Journal,
         changed: Callable[[], None],
         *,
         idle: Idle | None,
@@ -106,6 +112,7 @@ class TCPUpstream:
         self._server = server
         self._timeout_s = timeout_s
         self._ignored = ignored
+        self._journal = journal
         self._idle = idle
         self._pod = pod
         self._changed = changed
@@ -124,9 +131,9 @@ class TCPUpstream:
         """Whether the server reads too little."""
         return self._stream is not None and self._stream.stuck
 
-    def send(self, flight: Flight) -> None:
+    def send(self, flight: Flight, now: float) -> None:
         """Queue the query; it leaves with the next `flush`. `flight` hears of the outcome."""
-        self._add(_Waiting(flight, self._loop.time() + self._timeout_s))
+        self._add(_Waiting(flight, now + self._timeout_s))
 
     def flush(self) -> None:
         if self._stream:
@@ -176,9 +183,9 @@ class TCPUpstream:
         if kept is not None and kept in self._waiting:
             waiting.flight.failed("another query has its ID")
             return
-        identifier = int.from_bytes(os.urandom(ID_BYTES)) if kept is None else kept
+        identifier = _drawn_id() if kept is None else kept
         while identifier in self._waiting:  # a pod's connection has few queries in flight: this ends soon
-            identifier = int.from_bytes(os.urandom(ID_BYTES))
+            identifier = _drawn_id()
         self._waiting[identifier] = waiting
         if self._stream is None and self._connecting is None and not self._connect():
             return
@@ -186,7 +193,8 @@ class TCPUpstream:
             self._write(self._stream, identifier, waiting)
 
     def _write(self, stream: Stream, identifier: int, waiting: _Waiting) -> None:
-        stream.write(framed(with_id(waiting.flight.packet, identifier)))
+        packet = waiting.flight.packet
+        stream.write(_HEAD.pack(len(packet), identifier) + packet[ID_BYTES:])
 
     def _connect(self) -> bool:
         """Have a connection, or begin one; False: that failed, and what waited with it."""
@@ -246,21 +254,28 @@ class TCPUpstream:
 
     def received(self, stream: Stream, data: bytes) -> None:
         self.answering = True
+        self._journal.burst()
+        now = self._loop.time()
         try:
             self._frames.feed(data)
             while stream is self._stream and (packet := self._frames.take()) is not None:
                 self._served = True
-                self._answer(packet)
+                self._answer(packet, now)
         finally:
             self.answering = False
+            self._journal.nudge()
             self._changed()
 
-    def _answer(self, packet: bytes) -> None:
-        waiting = self._waiting.get(int.from_bytes(packet[:ID_BYTES])) if len(packet) >= ID_BYTES else None
+    def _answer(self, packet: bytes, now: float) -> None:
+        if len(packet) < ID_BYTES:
+            self._ignored.add("malformed")
+            return
+        identifier = packet[0] << 8 | packet[1]
+        waiting = self._waiting.get(identifier)
         if waiting is None:
-            self._ignored.add("unknown_id" if len(packet) >= ID_BYTES else "malformed")
-        elif waiting.flight.answered(restored(packet, waiting.flight.packet)):
-            self._waiting.pop(int.from_bytes(packet[:ID_BYTES]), None)
+            self._ignored.add("unknown_id")
+        elif waiting.flight.answered_by(packet[ID_BYTES:], now):
+            self._waiting.pop(identifier, None)
 
     def drained(self, stream: Stream) -> None:
         self._changed()
@@ -290,3 +305,10 @@ class TCPUpstream:
         failed, self._waiting = self._waiting, {}
         for waiting in failed.values():
             waiting.flight.failed(reason)
+
+
+def _drawn_id() -> int:
+    """A random ID, of many drawn at once."""
+    if not _drawn:
+        _drawn.frombytes(os.urandom(_RANDOM_BYTES))
+    return _drawn.pop()

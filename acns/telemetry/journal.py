@@ -117,12 +117,12 @@ class Journal:
         self.full = self._is_full()
 
     def record_ready(self, *pieces: bytes) -> None:
-        """Note a decision of the last `burst`: the rest of its line, from `, "agent"` to the line's end."""
+        """Note a decision of the last `burst`: the rest of its line, from `, "agent"` to the line's end. It
+        is written after the next `nudge`."""
         if self.full:
             self.dropped += 1
-            return
-        self.pieces += (self.now, *pieces)
-        self.nudge()
+        else:
+            self.pieces += (self.now, *pieces)
 
     def nudge(self) -> None:
         """Hand what has come together to the writer.

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from acns.dns import message
 from acns.resolver import tcp_clients
+from acns.resolver.flight import Flight
 from acns.resolver.framing import framed
+from acns.resolver.judged import Case, CaseKey
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.overload import Overload
 from acns.resolver.query import Asked
@@ -29,8 +31,15 @@ class RefusingGate:
     def __init__(self, per_second: int) -> None:
         self.metrics = ResolverMetrics()
         self.rates = Rates(per_second)
-        self.overload = Overload("servfail", self.metrics, Journal("", "resolver"))
+        self.journal = Journal("", "resolver")
+        self.overload = Overload("servfail", self.metrics, self.journal)
         self.asked: list[bytes] = []
+
+    def remembered(self) -> dict[CaseKey, Case]:
+        return {}
+
+    def take_on(self, case: Case, packet: bytes, now: float, reply: object) -> Flight | None:
+        return None
 
     def receive(self, asked: Asked, forward: object, reply: Callable[[bytes | None], None]) -> None:
         self.asked.append(asked.packet)

@@ -96,6 +96,7 @@ def test_what_is_written_makes_room_again(tmp_path: Path) -> None:
         while journal.full:
             journal.burst()
         journal.record_ready(b', "n": %d}\n' % number)
+        journal.nudge()
     journal.close()
     assert [line["n"] for line in lines(tmp_path / "journal")] == list(range(100))
 
