@@ -320,8 +320,8 @@ class UDPClients:
 
     def _server(self, place: bytes) -> Server | None:
         """The server that the kernel names so; None where it was not redirected to us."""
-        server = intercept.server_of(place) if place else None
-        if server is None or server == self._own:
+        server = intercept.server_of(place)
+        if server == self._own or not any(place):
             # Sent to our own port; to answer from there would shadow this very socket.
             return None
         if len(self._servers) >= _PLACES:
