@@ -1,9 +1,9 @@
 """Judgements that are remembered, so that a query that was seen before costs a look into a dictionary.
 
-The gate is a function of octets, so its results can be kept under them: what a query is under its octets
-behind the ID (`Question`), what an answer is under the question and its own octets (`Answer`), who asks whom
-under the addresses of both (`Asker`), and what becomes of that asker's query under all of these (`Case`).
-With each stands its part of a journal line, ready to be written.
+The gate is a function of octets, so its results can be kept under them: what a query is under its server and
+its octets behind the ID (`Question`), what an answer is under the question and its own octets (`Answer`), who
+asks whom under the addresses of both (`Asker`), and what becomes of that asker's query under all of these
+(`Case`). With each stands its part of a journal line, ready to be written.
 
 All of it is bounded, and all goes with the policy table that it was taken from.
 """
@@ -93,7 +93,7 @@ class Answer:
 
 
 class Question:
-    """A query by its octets: what it asks, or why it is none, whoever asks."""
+    """A query to a server by its octets: what it asks, or why it is none, whoever asks."""
 
     __slots__ = ("flaw", "last", "last_rest", "line", "query")
 
@@ -198,7 +198,7 @@ class Judgements:
         """What becomes of this query, by the policy in use."""
         found = self.cases.get(key)
         if found is None:
-            asker, question = self._asker(source, server), self._question(packet)
+            asker, question = self._asker(source, server), self._question(server, packet)
             found = Case(asker, question, packet, self.settings)
             if len(packet) <= _REMEMBERED_OCTETS:
                 self.cases.put(key, found)
@@ -218,13 +218,13 @@ class Judgements:
             question.last, question.last_rest = found, rest
         return found
 
-    def _question(self, packet: bytes) -> Question:
-        rest = packet[ID_BYTES:]
-        found = self._questions.get(rest)
+    def _question(self, server: Server, packet: bytes) -> Question:
+        key = sockaddr_of(*server) + packet[ID_BYTES:]
+        found = self._questions.get(key)
         if found is None:
             found = Question(packet, self.protocol)
-            if len(rest) <= _REMEMBERED_OCTETS:
-                self._questions.put(rest, found)
+            if len(packet) <= _REMEMBERED_OCTETS:
+                self._questions.put(key, found)
         return found
 
     def _asker(self, source: bytes, server: Server) -> Asker:

@@ -250,9 +250,8 @@ class TCPClient:
         if self._stream.closed:
             return
         self._working = True
-        self._gate.journal.burst()
         try:
-            more = self._take()
+            more = bool(self._next or len(self._frames)) and self._take()
         finally:
             self._working = False
             self._flush()
@@ -271,6 +270,7 @@ class TCPClient:
     def _take(self) -> bool:
         """A burst of queries, each ended or on its way when this returns; whether there may be more."""
         gate = self._gate
+        gate.journal.burst()
         cases = gate.remembered()
         for _ in range(BURST):
             if self._full or (packet := self._next or self._frames.take()) is None:

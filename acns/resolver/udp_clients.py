@@ -1,9 +1,10 @@
 """Redirected UDP queries: in through one socket, out again from the address that was asked.
 
 What was seen before takes the shortest way: a query whose case is remembered goes on, and an answer with
-addresses that are known goes to its pod, each within one function and without an object of its own. That is
-most of what a resolver does, and a call costs as much as five lines. All else leaves this way at the first
-thing that is unusual, and goes through `Proxy`, `UDPUpstream` and `UDPQuery`.
+addresses that are known goes to its pod, each within one function, without an object of its own, and from
+where it was received (`batch`). That is most of what a resolver does, and a call costs as much as five lines.
+Those that follow one another leave in one call. All else leaves this way at the first thing that is unusual,
+and goes through `Proxy`, `UDPUpstream` and `UDPQuery`.
 """
 
 from __future__ import annotations

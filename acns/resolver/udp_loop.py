@@ -16,7 +16,7 @@ from typing import Final
 
 from acns.telemetry.journal import Journal
 
-ROUNDS: Final = 16
+ROUNDS: Final = 8
 """Then everything else on the event loop gets its turn."""
 _AT_ONCE: Final = 64
 
