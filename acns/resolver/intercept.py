@@ -66,10 +66,11 @@ def open_tcp(port: int, *, backlog: int = 1024) -> socket.socket:
         return listener
 
 
-def is_filling(listener: socket.socket) -> bool:
-    """Whether half of the receive buffer is taken: packets come faster than they are read."""
+def pressure(listener: socket.socket) -> int:
+    """How much faster packets come than they are read: 1 while hardly any wait, 16 where half of the receive
+    buffer is taken; between, twice as much for each doubling of what waits."""
     held, room = _MEMORY.unpack_from(listener.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64))
-    return bool(held > room >> 1)
+    return 1 if held <= room >> 4 else min(1 << (32 * held // room).bit_length() - 1, 16)
 
 
 def server_of(place: bytes) -> Server:

@@ -151,7 +151,7 @@ class Case:
 
     __slots__ = (
         "address", "answer_line", "asker", "is_plain", "place", "query_line", "question", "refusal",
-        "reply_rest", "share",
+        "reply_rest", "share", "was_taken_on",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings) -> None:
@@ -159,8 +159,9 @@ class Case:
         self.question = question
         self.address, self.place, self.share = asker.address, asker.place, asker.share
         self.refusal = _refusal(asker, question, packet, settings)
-        self.is_plain = self.refusal is None and not (question.query and question.query.signature)
-        """It goes on, and under whatever ID."""
+        self.was_taken_on = False
+        self.is_plain = False
+        """It goes on, under whatever ID, and has done so before."""
         self.reply_rest = b""
         """Empty where nothing is replied."""
         verdict = b', "verdict": "forward"}\n'
@@ -170,6 +171,12 @@ class Case:
                 self.reply_rest = self.refusal.packet[ID_BYTES:]
         self.query_line = asker.query_line + question.line + verdict
         self.answer_line = asker.answer_line + question.line
+
+    def taken_on(self) -> None:
+        """It goes on; so will its like."""
+        query = self.question.query
+        self.was_taken_on = True
+        self.is_plain = not (query and query.signature)
 
 
 class Judgements:

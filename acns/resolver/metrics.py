@@ -50,7 +50,7 @@ class ResolverMetrics:
             "Queries and connections past a pod's budget, by transport and kind of budget.",
             ("transport", "kind"),
             registry=registry,
-            known=tuple((one, kind) for one in (UDP, TCP) for kind in ("rate", "in_flight")),
+            known=tuple((one, kind) for one in (UDP, TCP) for kind in ("rate", "new_names", "in_flight")),
         )
         self.not_transparent = Tally(
             "acns_dns_not_transparent",

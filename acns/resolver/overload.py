@@ -27,6 +27,7 @@ class Budgeted(StrEnum):
     RATE = "rate"  # queries a second
     PRESSED = "pressed"  # the same, while the resolver cannot keep up
     IN_FLIGHT = "in_flight"  # queries being worked on
+    NEW_NAMES = "new_names"  # names whose addresses have to be committed, a second
     CONNECTIONS = "connections"  # over TCP
 
 

@@ -23,10 +23,12 @@ from acns.resolver.judged import Case, CaseKey, Judgements
 from acns.resolver.metrics import TCP, UDP, ResolverMetrics
 from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.query import Asked, Context, Query, Reply, Transport
-from acns.resolver.rates import Rates
+from acns.resolver.rates import PRESSED, Rates
 from acns.resolver.settings import ResolverSettings
 from acns.telemetry.journal import Journal
 
+NEW_NAMES_BURST_S: Final = 2.5
+"""So many seconds' new names at once: a program that starts may look up hundreds."""
 _PROTOCOLS: Final = {UDP: socket.IPPROTO_UDP, TCP: socket.IPPROTO_TCP}
 
 
@@ -56,6 +58,7 @@ class Proxy:
             metrics=metrics,
             journal=journal,
             silent_is_servfail=settings.upstream_silent == "servfail",
+            new_names=Rates(settings.max_new_names_per_second_per_pod, NEW_NAMES_BURST_S),
         )
         self.transports = {
             name: Transport(name, Judgements(protocol, gate_settings, self.context.budget), self.context)
@@ -110,11 +113,15 @@ class Proxy:
     def own_reply(self, transport: Transport, case: Case, packet: bytes) -> bytes | None:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
         refusal = case.refusal
-        if refusal is None and not self.context.budget.take(case.share):
-            return self._over_budget(transport, case, packet)
+        if refusal is None:
+            if not case.was_taken_on and self.context.new_names.wait_s(case.asker.source, time.monotonic()):
+                return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
+            if not self.context.budget.take(case.share):
+                return self._over_budget(transport, case, packet, Budgeted.IN_FLIGHT)
         if self.journal.on:
             self.journal.record_ready(case.query_line)
         if refusal is None:
+            case.taken_on()
             transport.forwarded.count += 1
             return None
         transport.verdict(refusal.reason).count += 1
@@ -122,18 +129,18 @@ class Proxy:
 
     def over_rate(self, packet: bytes, pod: str, transport: str) -> bytes | None:
         """What a message gets for which `rates` has no room: no answer where even that would be too much."""
-        pressed = self.rates.pressed
+        pressed = self.rates.pressed >= PRESSED
         self.overload.note(pod, transport, Budgeted.PRESSED if pressed else Budgeted.RATE)
         self.metrics.queries.add(transport, "over-budget")
         return None if pressed else self.overload.reply(packet, transport)
 
-    def _over_budget(self, transport: Transport, case: Case, packet: bytes) -> bytes:
+    def _over_budget(self, transport: Transport, case: Case, packet: bytes, kind: Budgeted) -> bytes:
         transport.over_budget.count += 1
         if self.journal.on:
             self.journal.record_ready(
                 case.asker.query_line, case.question.line, b', "verdict": "over-budget"}\n'
             )
-        self.overload.note(socket.inet_ntoa(case.asker.source), transport.name, Budgeted.IN_FLIGHT)
+        self.overload.note(socket.inet_ntoa(case.asker.source), transport.name, kind)
         return self.overload.reply(packet, transport.name) or b""
 
 

@@ -24,6 +24,7 @@ from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
 from acns.resolver.judged import KNOWN, Answer, Case, Judgements
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.rates import Rates
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Cell
 
@@ -44,6 +45,9 @@ class Context:
     metrics: ResolverMetrics
     journal: Journal
     silent_is_servfail: bool
+    new_names: Rates
+    """How many names whose addresses have to be committed a pod may bring: one costs as much as dozens of
+    others."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, work: Coroutine[object, object, None]) -> None:
@@ -175,8 +179,10 @@ class Query:
 
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
+        context = self.transport.context
+        context.new_names.take(self.case.asker.source, time.monotonic())
         try:
-            outcome = await self.transport.context.commits.commit(mapping)
+            outcome = await context.commits.commit(mapping)
         except BaseException:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise

@@ -182,6 +182,7 @@ def _budgeted(settings: Pair) -> Pair:
         replace(
             resolver,
             max_queries_per_second_per_pod=usual.max_queries_per_second_per_pod,
+            max_new_names_per_second_per_pod=usual.max_new_names_per_second_per_pod,
             commit_timeout_ms=usual.commit_timeout_ms,
         ),
     )
@@ -213,6 +214,7 @@ def _settings(folder: Path) -> Pair:
         # an early answer shall be a mistake of the resolver's.
         commit_timeout_ms=5_000,
         max_queries_per_second_per_pod=_NO_LIMIT,
+        max_new_names_per_second_per_pod=_NO_LIMIT,
     )
     return shim, resolver
 

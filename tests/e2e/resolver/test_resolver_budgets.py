@@ -121,6 +121,26 @@ def test_in_flight_past_the_budget_is_tc_over_udp_where_that_is_set(budgeted: Ca
     assert (line["source"], line["kind"]) == (POD, "in_flight")
 
 
+def test_past_its_new_names_a_pod_is_refused_those_and_nothing_else(budgeted: Callable[..., Bench]) -> None:
+    bench = budgeted(max_new_names_per_second_per_pod=1)
+    pod = pod_socket(bench)
+
+    def asked(name: str, ident: int) -> int:
+        pod.sendto(query(name, ident=ident), (SERVER, 53))
+        return rcode(pod.recv(4096))
+
+    with answering(bench):
+        assert asked("first.example.com.", 0) == NOERROR
+        codes = [asked(f"n{ident}.example.com.", ident) for ident in range(1, 20)]
+        assert SERVFAIL in codes
+        assert asked("first.example.com.", 20) == NOERROR
+        assert asked("www.example.org.", 21) == REFUSED
+        assert answered(bench, 22)
+        line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
+        assert (line["source"], line["kind"]) == (POD, "new_names")
+        assert until(lambda: asked("later.example.com.", 23) == NOERROR, "its next name has its turn")
+
+
 # --- a flood, and the others ---------------------------------------------------------------------------
 
 

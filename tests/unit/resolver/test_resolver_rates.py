@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+
+import pytest
+
+from acns.resolver import intercept
 from acns.resolver.rates import BURST_S, MANY_PODS, PRESSED, Rates
 
 RATE = 1_000
@@ -47,7 +52,7 @@ def test_the_wait_is_the_time_until_there_is_room() -> None:
 
 def test_while_pressed_a_flood_falls_to_a_fraction_and_a_usual_pace_is_untouched() -> None:
     rates = Rates(RATE)
-    rates.pressed = True
+    rates.pressed = PRESSED
     flood = taken(rates, POD, tries=100_000, over_s=10)
     assert flood < 1.1 * (10 + BURST_S) * RATE / PRESSED
     assert taken(rates, OTHER, tries=400, over_s=10) == 400
@@ -62,3 +67,18 @@ def test_quiet_pods_are_forgotten_and_busy_ones_are_not() -> None:
     for number in range(3 * MANY_PODS):
         rates.take(bytes((10, 2, number >> 8, number & 255)), 0.002 + number * 0.01)
     assert len(rates) <= MANY_PODS + 1
+
+
+@pytest.mark.parametrize(
+    ("filled", "divisor"),
+    [(0, 1), (0.06, 1), (0.07, 2), (0.13, 4), (0.26, 8), (0.51, PRESSED), (1.0, PRESSED), (1.2, PRESSED)],
+)
+def test_the_more_waits_to_be_read_the_smaller_everybodys_rate(filled: float, divisor: int) -> None:
+    room = 8 << 20
+    memory = struct.pack("=16I", int(filled * room), room, *[0] * 14)
+
+    class Listener:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            return memory[:size]
+
+    assert intercept.pressure(Listener()) == divisor  # type: ignore[arg-type]
