@@ -1,8 +1,8 @@
 """Many datagrams in one system call each way (recvmmsg, sendmmsg), forwarded from where they were received.
 
-A system call costs more than the Python between two of them, and Python's own socket methods as much again,
-for address tuples that are only handed back. So datagrams are received into places that lie ready, each
-laid out so that what is needed together lies together:
+One call for each datagram has its price, and so have the address tuples that Python's own socket methods make
+and that are only handed back. So datagrams are received into places that lie ready, each laid out so that
+what is needed together lies together:
 
     ID (2) · peer's sockaddr (16) · control data with the sockaddr that was asked (32, at listeners) · rest
 

@@ -125,10 +125,7 @@ class Journal:
             self.pieces += (self.now, *pieces)
 
     def nudge(self) -> None:
-        """Hand what has come together to the writer.
-
-        Joined here, while all of it is near: the writer, on another CPU, would fetch piece by piece.
-        """
+        """Hand what has come together to the writer: joined here, so that it has few things to touch."""
         if self.pieces:
             self._join()
             self._wake()
