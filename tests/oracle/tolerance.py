@@ -6,6 +6,7 @@ some queries to Services undecidable here that Cilium decides by the backend.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from .cluster import Packet
@@ -38,12 +39,28 @@ def answers(oracle: Oracle, packet: Packet, allowed: bool) -> set[bool]:
     # Opened by `toFQDNs` for the server's port: who tells the resolver does not know the server's name.
     elif allowed and not oracle.name_allowed(packet, by_names=False):
         possible = {True, False}
-    # A ClusterIP has its backends' identity. So where its port is another than theirs, names of a rule for
-    # the one number are open on the other.
-    as_sent = replace(packet, backend=(packet.target[0], packet.port))
-    if packet.backend and packet.backend[1] != packet.port and oracle.name_allowed(as_sent):
+    if any(map(oracle.name_allowed, _as_the_resolver_sees_it(oracle, packet))):
         possible.add(True)
     return possible
+
+
+def _as_the_resolver_sees_it(oracle: Oracle, packet: Packet) -> Iterator[Packet]:
+    """A ClusterIP has its backends' identity, and pods with equal labels have one. So names of a rule for the
+    port of the one (its named port, say) are open on the others."""
+    address, port = packet.target
+    if port != packet.port:
+        yield replace(packet, backend=(address, packet.port))
+    behind = {_identity(oracle, each.target[0]) for each in _to_each_backend(oracle, packet)}
+    if len(behind) > 1:  # nobody else has the identity of such a Service
+        return
+    for other in oracle.cluster.endpoints():
+        there = other["status"]["podIP"]
+        if there != address and _identity(oracle, there) == _identity(oracle, address):
+            yield from (replace(packet, backend=(there, each)) for each in {port, packet.port})
+
+
+def _identity(oracle: Oracle, address: str) -> str:
+    return repr(oracle.peers.identity(oracle.peers.remote(address)))
 
 
 def _to_each_backend(oracle: Oracle, packet: Packet) -> list[Packet]:
@@ -67,4 +84,4 @@ def _are_alike(oracle: Oracle, packets: list[Packet]) -> bool:
 def _as_rules_see_it(oracle: Oracle, address: str, port: int) -> tuple[str, int, str]:
     remote = oracle.peers.remote(address)
     named = [container.get("ports") for pod in remote.pods for container in pod["spec"].get("containers", [])]
-    return repr(oracle.peers.identity(remote)), port, repr(named)
+    return _identity(oracle, address), port, repr(named)
