@@ -9,14 +9,17 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+import pydantic_core
 
 from acns.errors import InputError, Problem
 from acns.located import did_you_mean
@@ -36,15 +39,30 @@ def load(kind: type[Settings], path: Path | None) -> Settings:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from error
-    problems = [*_unknown(kind, values, text, path)]
-    known = {key: value for key, value in values.items() if key in _names(kind)}
+    if found := list(mistakes(kind, values)):
+        raise InputError(Problem(str(path), _line(text, one.key), 1, one.message, one.hint) for one in found)
+    return pydantic.TypeAdapter(kind).validate_python(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong with the setting `key`; with several together, or one that is missing, it is empty."""
+
+    key: str
+    message: str
+    hint: str = ""
+
+
+def mistakes(kind: type[Any], values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """All that is wrong with `values` as a `kind`."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    for key in sorted(values.keys() - names):
+        yield Mistake(key, f"unknown setting '{key}'", did_you_mean(key, names))
     try:
-        settings = pydantic.TypeAdapter(kind).validate_python(known)
+        pydantic.TypeAdapter(kind).validate_python({key: values[key] for key in names & values.keys()})
     except pydantic.ValidationError as error:
-        problems += _invalid(error, text, path)
-    if problems:
-        raise InputError(problems)
-    return settings
+        for detail in error.errors(include_url=False):
+            yield _mistake(detail, names)
 
 
 def describe(kind: type[Any]) -> Iterator[tuple[str, str | None, str]]:
@@ -69,30 +87,21 @@ def _literal(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    # JSON's strings are TOML's, but for one character.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _names(kind: type[Any]) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
-
-
-def _unknown(kind: type[Any], values: dict[str, Any], text: str, path: Path) -> Iterator[Problem]:
-    names = _names(kind)
-    for key in values.keys() - names:
-        yield Problem(str(path), _line(text, key), 1, f"unknown setting '{key}'", did_you_mean(key, names))
-
-
-def _invalid(error: pydantic.ValidationError, text: str, path: Path) -> Iterator[Problem]:
-    for detail in error.errors(include_url=False):
-        key = str(detail["loc"][0]) if detail["loc"] else ""
-        if detail["type"] in ("missing", "missing_argument"):
-            yield Problem(str(path), 1, 1, f"setting '{key}' is missing")
-        else:
-            message = detail["msg"].removeprefix("Value error, ")
-            yield Problem(str(path), _line(text, key), 1, f"setting '{key}': {message}" if key else message)
+def _mistake(detail: pydantic_core.ErrorDetails, names: set[str]) -> Mistake:
+    key = str(detail["loc"][0]) if detail["loc"] else ""
+    if detail["type"] in ("missing", "missing_argument"):
+        return Mistake("", f"setting '{key}' is missing")
+    message = detail["msg"].removeprefix("Value error, ")
+    if key:
+        return Mistake(key, f"setting '{key}': {message}")
+    first = message.partition(" ")[0].removesuffix(":")  # what the dataclass says of one begins with its name
+    return Mistake(first if first in names else "", message)
 
 
 def _line(text: str, key: str) -> int:
-    found = re.search(rf"(?m)^[ \t]*{re.escape(key)}[ \t]*=", text)
+    found = key and re.search(rf"(?m)^[ \t]*{re.escape(key)}[ \t]*=", text)
     return text.count("\n", 0, found.start()) + 1 if found else 1

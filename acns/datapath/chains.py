@@ -44,7 +44,8 @@ OPENED_BEFORE = (
     "ct state new meta l4proto tcp ct direction original tcp flags & (fin | syn | rst | ack) != syn "
     f"goto x_{MIDSTREAM}"
 )
-"""Else a connection that was cut comes back as its other end's own, once its conntrack entry is gone."""
+"""Else a connection that was cut comes back, as its other end's own or by a wider rule, once its conntrack
+entry is gone."""
 _NO_QUERY = fixed("accept", "for the other hooks to judge")
 _UNKNOWN = f"ct state invalid,untracked goto x_{INVALID}"
 
@@ -118,22 +119,24 @@ def _to_resolver(redirect: Redirect, match: str) -> Rule:
 
 def from_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:
     """What an endpoint sends; `ingress` judges its answers. None: not enforced."""
-    if ingress:
-        body = [fixed(f"ct direction reply goto {ingress.name}"), fixed(OPENED_BEFORE)]
-    else:
-        body = [fixed("ct direction reply accept")] if egress else []
+    body = _answers(ingress) if egress or ingress else []
     return _link("f", key, [*body, fixed(f"goto {egress.name}" if egress else "accept")])
 
 
 def to_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:
     """What comes to an endpoint; `egress` judges the answers that it gets. None: not enforced."""
-    if egress:
-        body = [fixed(f"ct direction reply goto {egress.name}"), fixed(OPENED_BEFORE)]
-    else:
-        body = [fixed("ct direction reply accept")] if ingress else []
+    body = _answers(egress) if egress or ingress else []
     if egress and not ingress:
         body.append(fixed(_UNKNOWN))
     return _link("t", key, [*body, fixed(f"goto {ingress.name}" if ingress else "accept")])
+
+
+def _answers(judged: ChainSpec | None) -> list[Rule]:
+    """Packets of connections that the other direction opened; what is left opens one, and has to."""
+    return [
+        fixed(f"ct direction reply {f'goto {judged.name}' if judged else 'accept'}"),
+        fixed(OPENED_BEFORE),
+    ]
 
 
 def dns_link(key: str, redirects: ChainSpec | None) -> ChainSpec:

@@ -26,7 +26,7 @@ from acns.errors import EnvironmentFault, Problem
 _NEWROUTE, _GETROUTE = 24, 26
 _NEWRULE, _GETRULE = 32, 34
 _SIOCGIFNAME = 0x8910
-_RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 6, 15
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK = 6, 10, 15, 16
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
@@ -68,7 +68,7 @@ class Routes:
     def links(self) -> Links:
         """Where the routes lead."""
         routes = self._dump(_GETROUTE, _TABLE_MAIN)
-        direct = {values.get(_RTA_DST, b""): _direct_interface(header, values) for header, values in routes}
+        direct = _host_routes(routes)
         uplinks = {_network_interface(header, values) for header, values in routes}
         names = {index: self._name(index) for index in {*direct.values(), *uplinks}}
         return Links(
@@ -181,12 +181,21 @@ def _number(values: Attributes, kind: int) -> int:
     return int.from_bytes(values.get(kind, b""), sys.byteorder)
 
 
+def _host_routes(routes: list[tuple[tuple[int, ...], Attributes]]) -> dict[bytes, int]:
+    """Of each address with a /32 route, the link of the one that packets take: that of the lowest metric."""
+    found: dict[bytes, int] = {}
+    for header, values in sorted(routes, key=lambda route: _number(route[1], _RTA_PRIORITY)):
+        if header[1] == 32 and header[4] == _TABLE_MAIN:
+            found.setdefault(values.get(_RTA_DST, b""), _direct_interface(header, values))
+    return found
+
+
 def _direct_interface(header: tuple[int, ...], values: Attributes) -> int:
-    """The link of a /32 route straight onto one; 0 for other routes."""
-    _, prefix_length, _, _, table, _, scope, kind, _ = header
+    """The link of a route straight onto one; 0 for other routes."""
+    scope, kind = header[6], header[7]
     # The kernel takes no gateway in a route of these scopes.
     direct = scope in (_SCOPE_LINK, _SCOPE_HOST) and kind == _RTN_UNICAST
-    return _number(values, _RTA_OIF) if direct and prefix_length == 32 and table == _TABLE_MAIN else 0
+    return _number(values, _RTA_OIF) if direct else 0
 
 
 def _network_interface(header: tuple[int, ...], values: Attributes) -> int:

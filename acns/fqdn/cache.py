@@ -25,16 +25,15 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence, Set
-from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.fqdn import untold
 from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
+from acns.fqdn.leases import Census, End, Ended, Entry, Known, Lease, Stay
 from acns.fqdn.matcher import Matcher
 
 __all__ = ["Census", "Change", "End", "Known", "NameCache", "Stay"]
@@ -46,78 +45,6 @@ _BURST = (
 PROMISED_AT_MOST_S = 300.0
 _PROMISING_TO = 0.5  # of each bound
 _EVICT_TO = 0.9  # of a bound on everything, so that the work of finding victims is spread over many
-
-
-class Stay(StrEnum):
-    """Why an address is (still) there."""
-
-    FRESH = "fresh"  # its TTL runs
-    IN_USE = "in use"  # at the last collection a live connection went to it
-    NAME_IN_USE = "name in use"  # … or to another address of its name
-    GRACE = "grace"  # its TTL is over, its idle grace or the time to settle is not
-    DUE = "due"  # the next collection lets it go
-
-
-class End(StrEnum):
-    """Why an address went."""
-
-    EXPIRED = "expired"
-    LIMIT_PER_NAME = "limit per name"
-    LIMIT = "limit of all"
-
-
-Ended = Callable[[Name | None, bytes, tuple[FQDNSelector, ...], End], None]
-"""Told of each address that goes: its name, itself, the selectors that it was open for, why."""
-
-
-class Known(NamedTuple):
-    """One address, for those who look on. `name` None: found in the kernel at the start, with its selector.
-
-    `selectors`: those that it is open for. `asked_by`: who was last told it, as the answer's learner said.
-    `stay`: why it is there; `stays_until`: no collection lets it go before.
-    """
-
-    name: Name | None
-    address: bytes
-    selectors: tuple[FQDNSelector, ...]
-    learned_at: float
-    expires_at: float
-    asked_by: str
-    stay: Stay
-    stays_until: float
-
-
-class Census(NamedTuple):
-    """Names with a living address, living addresses, and addresses past their TTL that connections keep."""
-
-    names: int
-    addresses: int
-    kept: int
-
-
-class _Lease(NamedTuple):
-    expires_at: float
-    learned_at: float
-    asked_by: str = ""
-    kept_until: float = -math.inf
-    """It was promised that it stays until then."""
-    untold_s: float = 0.0
-    """So much later than we know of may a pod use it (`untold`)."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A name's addresses, and the selectors that match the name."""
-
-    name: Name | None
-    selectors: tuple[FQDNSelector, ...]
-    leases: dict[bytes, _Lease] = field(default_factory=dict)
-    last_live: float = -math.inf
-    """When a collection last saw a live connection to one of the addresses."""
-    kept_until: float = -math.inf
-    """The latest of its leases' promises."""
-    earliest: float = math.inf
-    """No lease ends before; so a collection can pass most names by."""
 
 
 class NameCache:
@@ -148,8 +75,8 @@ class NameCache:
         self._idle_grace_s = idle_grace_s
         self._settle_s = settle_s
         self._ended = ended
-        self._names: OrderedDict[Name, _Entry] = OrderedDict()  # longest not learned first
-        self._found: dict[_Found, _Entry] = {}
+        self._names: OrderedDict[Name, Entry] = OrderedDict()  # longest not learned first
+        self._found: dict[_Found, Entry] = {}
         self._elements = ElementTable(refresh_slack_s)
         self._matcher = Matcher(())
         self._live: Set[bytes] = frozenset()
@@ -180,7 +107,7 @@ class NameCache:
             kept += held
         return Census(names, addresses, kept)
 
-    def _alive(self, entry: _Entry, now: float) -> tuple[int, int]:
+    def _alive(self, entry: Entry, now: float) -> tuple[int, int]:
         """How many of its addresses are within their TTL, and how many a live connection keeps past it."""
         if entry.earliest >= now:
             return len(entry.leases), 0
@@ -221,11 +148,11 @@ class NameCache:
         if learnable:
             entry = self._names.get(name)
             if entry is None:
-                entry = self._names[name] = _Entry(name, self._matcher.matching(name))
+                entry = self._names[name] = Entry(name, self._matcher.matching(name))
             self._names.move_to_end(name)
             expires_at = now + max(ttl_s, self._min_ttl_s)
             for address in islice(learnable, self._max_addresses_per_name):
-                self._lease(entry, address, _Lease(expires_at, now, asked_by))
+                self._lease(entry, address, Lease(expires_at, now, asked_by))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
                 self._trim(entry, _BURST * self._max_addresses_per_name, now)
             self._stay_bounded(name, entry, now)
@@ -259,8 +186,8 @@ class NameCache:
         if self._address_count >= self._max_addresses // 2:
             return False
         wanted = (selector,) if selector in self.selectors else ()
-        entry = self._found[selector, address] = _Entry(None, wanted)
-        self._lease(entry, address, _Lease(expires_at, -math.inf))
+        entry = self._found[selector, address] = Entry(None, wanted)
+        self._lease(entry, address, Lease(expires_at, -math.inf))
         for one in wanted:
             self._elements.adopt(one, address, expires_at)
         return True
@@ -295,7 +222,7 @@ class NameCache:
 
     # --- leases --------------------------------------------------------------------------------------
 
-    def _lease(self, entry: _Entry, address: bytes, lease: _Lease) -> None:
+    def _lease(self, entry: Entry, address: bytes, lease: Lease) -> None:
         known = entry.leases.get(address)
         if known is None:
             self._address_count += 1
@@ -312,14 +239,14 @@ class NameCache:
         entry.leases[address] = lease
         entry.earliest = min(entry.earliest, lease.expires_at)
 
-    def _end(self, entry: _Entry, address: bytes, why: End) -> None:
+    def _end(self, entry: Entry, address: bytes, why: End) -> None:
         self._ended(entry.name, address, entry.selectors, why)
         del entry.leases[address]
         self._address_count -= 1
         for selector in entry.selectors:
             self._elements.release(selector, address)
 
-    def _reselect(self, entry: _Entry, gone: Set[FQDNSelector], come: tuple[FQDNSelector, ...]) -> None:
+    def _reselect(self, entry: Entry, gone: Set[FQDNSelector], come: tuple[FQDNSelector, ...]) -> None:
         kept = tuple(selector for selector in entry.selectors if selector not in gone)
         for selector in come:
             for address, lease in entry.leases.items():
@@ -328,7 +255,7 @@ class NameCache:
 
     # --- collection ----------------------------------------------------------------------------------
 
-    def _collect_in(self, entries: MutableMapping[Any, _Entry], now: float) -> None:
+    def _collect_in(self, entries: MutableMapping[Any, Entry], now: float) -> None:
         for key, entry in list(entries.items()):
             if entry.earliest < now:
                 self._let_go(entry, now)
@@ -337,7 +264,7 @@ class NameCache:
             if not entry.leases:
                 del entries[key]
 
-    def _let_go(self, entry: _Entry, now: float) -> None:
+    def _let_go(self, entry: Entry, now: float) -> None:
         if not self._live.isdisjoint(entry.leases):
             entry.last_live = now
         for address, lease in list(entry.leases.items()):
@@ -350,7 +277,7 @@ class NameCache:
                     self._elements.extend(selector, address, now)
         entry.earliest = min((lease.expires_at for lease in entry.leases.values()), default=math.inf)
 
-    def _stay(self, entry: _Entry, address: bytes, now: float) -> Stay:
+    def _stay(self, entry: Entry, address: bytes, now: float) -> Stay:
         lease = entry.leases[address]
         if now <= lease.expires_at:
             return Stay.FRESH
@@ -360,13 +287,13 @@ class NameCache:
             return Stay.NAME_IN_USE
         return Stay.GRACE if now <= self._stays_until(entry, lease) else Stay.DUE
 
-    def _stays_until(self, entry: _Entry, lease: _Lease) -> float:
+    def _stays_until(self, entry: Entry, lease: Lease) -> float:
         in_use_until = max(lease.expires_at + lease.untold_s, entry.last_live) + self._idle_grace_s
         return max(in_use_until, lease.learned_at + self._settle_s)
 
     # --- bounds --------------------------------------------------------------------------------------
 
-    def _trim(self, entry: _Entry, at_most: int, now: float) -> None:
+    def _trim(self, entry: Entry, at_most: int, now: float) -> None:
         """Where the name has more than so many addresses for one endpoint, down to the limit: earliest expiry
         first, never one in use or promised. An address counts for the endpoint that was last told it."""
         by_endpoint: dict[str, list[bytes]] = {}
@@ -383,11 +310,11 @@ class NameCache:
                 for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
                     self._end(entry, address, End.LIMIT_PER_NAME)
 
-    def _stay_bounded(self, newest_name: Name, newest: _Entry, now: float) -> None:
+    def _stay_bounded(self, newest_name: Name, newest: Entry, now: float) -> None:
         """Make room where there is too much. An answer that a pod waits for is not what has to go for it."""
         if not self._within(1.0) and not newest.selectors and newest.kept_until < now:
             self._forget(newest_name, newest)
-        classes: tuple[Callable[[_Entry], bool], ...] = (
+        classes: tuple[Callable[[Entry], bool], ...] = (
             lambda entry: not entry.selectors,
             lambda entry: entry is not newest and self._live.isdisjoint(entry.leases),
             lambda entry: entry is not newest,
@@ -406,7 +333,7 @@ class NameCache:
             len(self._names) <= self._max_names * share and self._address_count <= self._max_addresses * share
         )
 
-    def _forget(self, name: Name, entry: _Entry) -> None:
+    def _forget(self, name: Name, entry: Entry) -> None:
         for address in list(entry.leases):
             self._end(entry, address, End.LIMIT)
         del self._names[name]

@@ -23,7 +23,8 @@ from acns.policy.wording import names_text, traffic_text, who
 @dataclass(frozen=True, slots=True)
 class Part:
     """One share of the traffic on one way. `through`: the Service's translation, where there is one.
-    `redirects`: the rules that take it to the resolver, with the names that may be asked for.
+    `redirects`: the rules that take it to the resolver, and those that let every name pass there, with the
+    names that may be asked for.
     `packet` stands for all of the share."""
 
     to: str
@@ -119,7 +120,8 @@ def _part(overview: Overview, route: Route, share: Share, learned: Learnings, ca
         through = (
             f"Service {route.front.service} {route.asked}:{route.front.port} → port {route.backend_port}"
         )
-    redirects = tuple(Said(one.origin, names_text(one.names)) for one in judgement.redirects)
+    asked = (*judgement.redirects, *judgement.opens)
+    redirects = tuple(Said(one.origin, names_text(one.names)) for one in asked)
     sides = () if redirects else tuple(_sides(overview, route, share, learned, called))
     return Part(called, through, share.text, judgement.outcome, sides, redirects, route, share.packet)
 

@@ -168,7 +168,7 @@ class ServerAddress:
     """A DNS server as a pod may ask it: a backend's address and port, or a Service's ClusterIP and port.
 
     `protocol` is 6 or 17; `identity` is the identity key of who is there: of a ClusterIP its backends',
-    or one of its own where they differ.
+    or one of its own where they differ or are outside.
     """
 
     address: IPv4Address
@@ -232,6 +232,11 @@ class Endpoint:
 def identity_key(labels: frozenset[str]) -> str:
     """The identity of a label set, as text: the same set, the same key (as in Cilium)."""
     return ";".join(sorted(labels))
+
+
+def identity_of_its_own(cluster_ip: IPv4Address) -> str:
+    """The identity key of a ClusterIP that nobody else has."""
+    return f"clusterIP:{cluster_ip}"
 
 
 @dataclass(frozen=True, slots=True)

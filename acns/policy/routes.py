@@ -62,11 +62,12 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What becomes of one packet. `redirects`: the blocks that take it to the resolver; nothing else is asked
-    then. `ingress` None: nobody judges there."""
+    then, but for the rules that open every name there (`opens`). `ingress` None: nobody judges there."""
 
     egress: Verdict
     ingress: Verdict | None = None
     redirects: tuple[DNSAllow, ...] = ()
+    opens: tuple[DNSAllow, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -79,18 +80,20 @@ class Judgement:
 def judge(route: Route, packet: Packet, learned: Learnings) -> Judgement:
     """`packet`: as the pod sends it. `learned`: what is known on its node."""
     sender = route.sender
-    redirects = _redirects(route, packet)
+    redirects, opens = _queries(route, packet)
     arriving = route.translated(packet)
     egress = verdict.egress_verdict(sender.policy, sender.node, route.reached, arriving, learned.open)
     ingress = None
     if route.receiver is not None:
         receiver = route.receiver
         ingress = verdict.ingress_verdict(receiver.policy, receiver.node, sender.address, arriving)
-    return Judgement(egress, ingress, redirects)
+    return Judgement(egress, ingress, redirects, opens)
 
 
-def _redirects(route: Route, packet: Packet) -> tuple[DNSAllow, ...]:
+def _queries(route: Route, packet: Packet) -> tuple[tuple[DNSAllow, ...], tuple[DNSAllow, ...]]:
     if not isinstance(packet, Ports) or packet.protocol not in (Protocol.TCP, Protocol.UDP):
-        return ()
+        return (), ()
     sender, (number, *_) = route.sender, packet.protocol.numbers()
-    return verdict.redirects(sender.policy, sender.node, route.asked, number, packet.first)
+    asked = sender.policy, sender.node, route.asked, number, packet.first
+    redirects = verdict.redirects(*asked)
+    return redirects, verdict.opens(*asked) if redirects else ()

@@ -110,6 +110,17 @@ def redirects(
     )
 
 
+def opens(
+    policy: EndpointPolicy, node: NodePolicy, server: IPv4Address, protocol: int, port: int
+) -> tuple[DNSAllow, ...]:
+    """The rules without `rules.dns` that open every name on a server to which queries are redirected."""
+    return tuple(
+        allow
+        for allow in policy.dns
+        if not allow.redirects and serves(allow.servers, node, server, protocol, port)
+    )
+
+
 def name_verdict(
     policy: EndpointPolicy, node: NodePolicy, server: IPv4Address, protocol: int, port: int, name: Name
 ) -> NameVerdict:

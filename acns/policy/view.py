@@ -11,9 +11,19 @@ from ipaddress import IPv4Address
 
 from acns.policy import groups
 from acns.policy.changes import Moves
-from acns.policy.directory import Directory, Resident
+from acns.policy.directory import WORLD_IDENTITY, Directory, Resident
 from acns.policy.groups import Group
-from acns.policy.model import FQDN, Addresses, CIDRs, Everything, Host, Peer, Protocol, World
+from acns.policy.model import (
+    FQDN,
+    Addresses,
+    CIDRs,
+    Everything,
+    Host,
+    Peer,
+    Protocol,
+    World,
+    identity_of_its_own,
+)
 
 
 class View:
@@ -84,9 +94,11 @@ class View:
 
     def identity_behind(self, cluster_ip: IPv4Address) -> str:
         """The identity that a ClusterIP is known under: its backends', or one of its own where they differ
-        (in the middle of a roll-out, say). It is only in the rules that mean every one of them."""
+        (in the middle of a roll-out, say) or are outside: a rule for one address there does not mean the
+        world. It is only in the rules that mean every one of them."""
         found = {self.identity(address) for address in self.directory.services.behind[cluster_ip]}
-        return found.pop() if len(found) == 1 else f"clusterIP:{cluster_ip}"
+        alike = len(found) == 1 and WORLD_IDENTITY not in found
+        return found.pop() if alike else identity_of_its_own(cluster_ip)
 
     def ports_named(self, name: str, addresses: Iterable[IPv4Address]) -> list[tuple[Protocol, int]]:
         """Which container ports of that name the pods at these addresses have, sorted."""

@@ -25,7 +25,15 @@ class ResolverMetrics:
 
     def __init__(self) -> None:
         self.registry: CollectorRegistry = new_registry()
-        registry = self.registry
+        self._about_queries(self.registry)
+        self._about_tcp(self.registry)
+        self._about_waiting(self.registry)
+        self._about_the_agent(self.registry)
+        self.bugs = Tally(
+            "acns_unexpected_errors", "Errors that only a bug of ours explains.", registry=self.registry
+        )
+
+    def _about_queries(self, registry: CollectorRegistry) -> None:
         self.queries = Tally(
             "acns_dns_queries",
             "Queries of pods by transport and verdict: forward, or why they were not.",
@@ -57,6 +65,8 @@ class ResolverMetrics:
             "Queries asked from the node's address, as a Service may stand before their server.",
             registry=registry,
         )
+
+    def _about_tcp(self, registry: CollectorRegistry) -> None:
         self.tcp_refused = Tally(
             "acns_dns_tcp_refused",
             "TCP connections closed at once, or at what cannot be a query, by reason.",
@@ -67,6 +77,8 @@ class ResolverMetrics:
         self.tcp_timeouts = Tally(
             "acns_dns_tcp_timeouts", "TCP connections closed for idling.", ("reason",), registry=registry
         )
+
+    def _about_waiting(self, registry: CollectorRegistry) -> None:
         self.upstream_reply_s = Times(
             "cilium_proxy_upstream_reply_seconds",
             "Seconds waited for the DNS server (upstreamTime) or the shim's commit (dataplaneTime).",
@@ -82,6 +94,8 @@ class ResolverMetrics:
             "Answers released because the shim's commit took too long.",
             registry=registry,
         )
+
+    def _about_the_agent(self, registry: CollectorRegistry) -> None:
         self.mapping_errors = BareTally(
             "standalone_dns_proxy_fqdn_mapping_sync_errors",
             "Mappings that the agent did not confirm: its refusal, its time-out, or no connection.",
@@ -111,7 +125,4 @@ class ResolverMetrics:
         )
         self.snapshots = Tally(
             "acns_policy_snapshots", "Policy snapshots received.", ("outcome",), registry=registry
-        )
-        self.bugs = Tally(
-            "acns_unexpected_errors", "Errors that only a bug of ours explains.", registry=registry
         )

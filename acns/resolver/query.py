@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -92,7 +93,7 @@ class Transport:
         return self.context.metrics.answers.cell(self.name, outcome)
 
 
-class Query:
+class Query(ABC):
     """A query that the gate lets through: the `Flight` that upstream transports carry."""
 
     __slots__ = ("asked_at", "case", "done", "packet", "transport")
@@ -108,9 +109,9 @@ class Query:
     def server(self) -> Server:
         return self.case.asker.server
 
+    @abstractmethod
     def deliver(self, packet: bytes | None) -> None:
         """To the pod; None: nothing, but the query is done."""
-        raise NotImplementedError
 
     @property
     def kept_id(self) -> int | None:

@@ -11,6 +11,7 @@ by its mark; one that finds no socket of ours belongs to no rule of the pod's, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -118,6 +119,18 @@ class TransparentUDP:
         asking.waiting[identifier] = flight, self._loop.time() + self._timeout_s
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def send_again(self, packet: bytes, server: Server, pod: Address) -> bool:
+        """Send it once more, under the same ID; whether it is on its way here."""
+        asking = self._asking.get((pod, server))
+        if asking is None:
+            return False
+        for identifier, (flight, _) in asking.waiting.items():
+            if flight.packet == packet:
+                with contextlib.suppress(OSError):
+                    self._send(asking.socket, with_id(packet, identifier))
+                return True
+        return False
 
     def close(self) -> None:
         for key, asking in list(self._asking.items()):

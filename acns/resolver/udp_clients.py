@@ -30,7 +30,7 @@ from acns.resolver.query import Query, Transport
 from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_loop import Ready, UDPLoop
 from acns.resolver.udp_query import ANSWERED, Key, Port, UDPQuery, Waiting, packet_of, source_of
-from acns.resolver.udp_upstream import NO_ID, UDPUpstream
+from acns.resolver.udp_upstream import AGAIN_AFTER_S, NO_ID, UDPUpstream
 from acns.telemetry.journal import Event
 
 _PLACES: Final = 4_096  # servers remembered by the octets in which the kernel names them
@@ -256,7 +256,7 @@ class UDPClients:
             return
         if same is not None:
             self.transport.joined.count += 1
-            self._asked[key] = self._upstream.again(same, now)
+            self._asked[key] = self._again(same, now)
             return
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
         own = self._proxy.own_reply(self.transport, case, packet)
@@ -291,6 +291,16 @@ class UDPClients:
         self._find_sender(waiting.case.asker)
         if UDPQuery(self, waiting).answered_by(packet[ID_BYTES:], now):
             port.end(ident)
+
+    def _again(self, waiting: Waiting, now: float) -> Waiting:
+        """The pod repeats itself: the first datagram, or its answer, may have been lost."""
+        if now < waiting.sent_at + AGAIN_AFTER_S:
+            return waiting
+        if self._as_pods.send_again(
+            packet_of(waiting.key), waiting.case.asker.server, source_of(waiting.key)
+        ):
+            return waiting._replace(sent_at=now)
+        return self._upstream.again(waiting, now)
 
     def query(self, waiting: Waiting) -> Query:
         """For all other ends that a query may take."""

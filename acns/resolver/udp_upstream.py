@@ -114,9 +114,9 @@ class UDPUpstream:
             self.unsent(waiting, error)
 
     def again(self, waiting: Waiting, now: float) -> Waiting:
-        """The pod repeats itself: the first datagram, or its answer, may have been lost."""
-        if now < waiting.sent_at + AGAIN_AFTER_S or waiting.port.waiting.get(waiting.ident) is not waiting:
-            return waiting  # the second: it has been answered, and the answer waits for its commit
+        """Send it once more."""
+        if waiting.port.waiting.get(waiting.ident) is not waiting:
+            return waiting  # it has been answered, and the answer waits for its commit
         with contextlib.suppress(OSError):
             self._send(waiting)
         again = waiting.port.waiting[waiting.ident] = waiting._replace(sent_at=now)

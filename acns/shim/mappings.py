@@ -103,10 +103,10 @@ class Mappings:
         addresses = tuple(filter(self._is_learnable, codec.ipv4_only(reported)))
         whole = len(addresses) == len(reported)
         ttl_s = self._ttl_s(request, answered)
-        return _Report(name, endpoint, addresses, whole, ttl_s) if ttl_s > 0 or answered is None else None
+        return _Report(name, endpoint, addresses, whole, ttl_s) if ttl_s >= 0 else None
 
     def _ttl_s(self, request: pb.FQDNMapping, answered: Answered | None) -> float:
-        """What is left of it now."""
+        """What is left of it now. A TTL of 0 that comes on time counts: its pod is about to connect."""
         ttl_s = min(max(answered.ttl_s if answered else request.ttl, self.min_ttl_s), MAX_TTL_S)
         age_s = max(0.0, self.learned.clock() - answered.at) if answered else 0.0
         return ttl_s - age_s if age_s > ON_TIME_S else ttl_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,5 +86,13 @@ class ShimSettings:
     def __post_init__(self) -> None:
         if self.tcp_listen:
             address.check_tcp(self.tcp_listen)
-        if self.max_queries_per_second_per_pod < 1:
-            raise ValueError("max_queries_per_second_per_pod must be at least 1")
+        if not 1 <= self.proxy_port <= 65_535:
+            raise ValueError("proxy_port must be 1 to 65535")
+        for name in ("max_queries_per_second_per_pod", "max_addresses_per_name"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("agent_down_grace_s", "idle_grace_s", "min_ttl_s", "settle_ms"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number from 0 on")
+        if not 0 < self.fqdn_gc_interval_s < math.inf:
+            raise ValueError("fqdn_gc_interval_s must be more than 0")

@@ -7,20 +7,24 @@ prefix alone counts there, a rule for a wide CIDR also lists the identities of t
 Cilium's label-based CIDR identities do. Where a rule is for any server at all, pods, nodes and Services are
 asked that no rule names: they are streamed too, as nobody's, since they are part of no world and of no CIDR.
 
+A Service about which an endpoint's rules cannot decide must not be taken for what other rules of it name: it
+is streamed under an identity of its own, and that endpoint's rules for any server name all identities but
+this.
+
 A snapshot is put together from one part per endpoint. Parts of endpoints that have not changed are kept, and
 with each new part its numbers are taken: so after `prepare` the ledger has all that the snapshot will use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.policy import numbers
-from acns.policy.model import DNSAllow, EndpointPolicy, NodePolicy
+from acns.policy.model import DNSAllow, EndpointPolicy, NodePolicy, ServerAddress, identity_of_its_own
 from acns.shim.ledger import Ledger
 
 WORLD = numbers.RESERVED_IDENTITIES["reserved:world"]
@@ -29,6 +33,7 @@ ANY_SERVER = 0  # what Cilium sends for a rule without server selection
 EVERYWHERE = IPv4Network("0.0.0.0/0")
 
 Networks = frozenset[IPv4Network]
+WireServer = tuple[int, int, int]  # identity, port, protocol number
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class _Part:
     """The CIDRs among its servers; what the rules list of those also depends on all others'."""
     anywhere: bool
     """Whether a rule of it is for any server."""
+    refused: frozenset[ServerAddress]
+    """Services about which its rules cannot decide."""
 
 
 class Snapshots:
@@ -56,6 +63,7 @@ class Snapshots:
         self._parts: dict[str, _Part] = {}
         self._networks: Networks = frozenset()
         self._inside: frozenset[IPv4Address] = frozenset()
+        self._refused: frozenset[IPv4Address] = frozenset()
 
     def prepare(self, node: NodePolicy) -> None:
         """Take over a policy: afterwards all its numbers are in the ledger, and `state` is about it."""
@@ -70,6 +78,9 @@ class Snapshots:
         if networks != self._networks:
             self._networks = networks
             known = {key: part for key, part in known.items() if not part.networks}
+        refused = frozenset(server.address for one in node.endpoints for server in _refused(one))
+        if refused != self._refused:
+            self._refused, known = refused, {}
         self._parts = {
             one.endpoint.key: known.get(one.endpoint.key) or self._part(one) for one in node.endpoints
         }
@@ -79,6 +90,7 @@ class Snapshots:
         state = pb.PolicyState.FromString(b"".join(part.rules for part in self._parts.values()))
         state.identity_to_endpoint_mapping.extend(self._endpoints())
         state.identity_to_prefix_mapping.extend(self._prefixes())
+        self._spare_refused(state)
         return state
 
     def _part(self, policy: EndpointPolicy) -> _Part:
@@ -91,32 +103,31 @@ class Snapshots:
             rules.SerializeToString(),
             endpoint_id,
             identity_number(policy.endpoint.identity, self._ledger),
-            frozenset(
-                (identity_number(server.identity, self._ledger), IPv4Network(server.address))
-                for server in servers
-            ),
+            frozenset((self._identity(server), IPv4Network(server.address)) for server in servers),
             _networks(policy),
             any(allow.servers.networks and not allow.servers.outside_only for allow in policy.dns),
+            _refused(policy),
         )
 
     def _rule(self, endpoint_id: int, allow: DNSAllow) -> pb.DNSPolicy:
         return pb.DNSPolicy(
             source_endpoint_id=endpoint_id,
             dns_pattern=sorted(selector.text for selector in allow.names or ()),
-            dns_servers=[
-                pb.DNSServer(dns_server_identity=identity, dns_server_port=port, dns_server_proto=protocol)
-                for identity, port, protocol in sorted(set(self._servers(allow)))
-            ],
+            dns_servers=_on_the_wire(set(self._servers(allow))),
         )
 
-    def _servers(self, allow: DNSAllow) -> Iterator[tuple[int, int, int]]:
-        """(identity, port, protocol number) of every server the rule names."""
+    def _servers(self, allow: DNSAllow) -> Iterator[WireServer]:
+        """Every server the rule names."""
         for server in allow.servers.exact:
-            yield identity_number(server.identity, self._ledger), server.port, server.protocol
+            yield self._identity(server), server.port, server.protocol
         for network in allow.servers.networks:
             for identity in self._network_identities(network, allow.servers.outside_only):
                 for protocol, port in allow.servers.ports:
                     yield identity, port, protocol
+
+    def _identity(self, server: ServerAddress) -> int:
+        own = server.address in self._refused
+        return identity_number(identity_of_its_own(server.address) if own else server.identity, self._ledger)
 
     def _network_identities(self, network: IPv4Network, outside_only: bool) -> Iterator[int]:
         if not outside_only:
@@ -153,6 +164,35 @@ class Snapshots:
             wire = [codec.prefix_to_wire(network) for network in sorted(prefixes[identity])]
             yield pb.IdentityToPrefixMapping(identity=identity, prefix=wire)
 
+    def _spare_refused(self, state: pb.PolicyState) -> None:
+        """Among "any server" are those that an endpoint's rules cannot decide about: its rules name everybody
+        else instead."""
+        careful = {part.id: part.refused for part in self._parts.values() if part.anywhere and part.refused}
+        if not careful:
+            return
+        known = {WORLD} | {entry.identity for entry in state.identity_to_prefix_mapping}
+        known |= {entry.identity for entry in state.identity_to_endpoint_mapping}
+        for rule in state.egress_l7_dns_policy:
+            if refused := careful.get(rule.source_endpoint_id):
+                listed = {_wire_key(server) for server in rule.dns_servers}
+                anywhere = {(port, protocol) for identity, port, protocol in listed if identity == ANY_SERVER}
+                listed |= {(identity, *asked) for identity in known for asked in anywhere}
+                listed -= {(ANY_SERVER, *asked) for asked in anywhere}
+                listed -= {(self._identity(one), one.port, one.protocol) for one in refused}
+                del rule.dns_servers[:]
+                rule.dns_servers.extend(_on_the_wire(listed))
+
+
+def _on_the_wire(servers: Iterable[WireServer]) -> list[pb.DNSServer]:
+    return [
+        pb.DNSServer(dns_server_identity=identity, dns_server_port=port, dns_server_proto=protocol)
+        for identity, port, protocol in sorted(servers)
+    ]
+
+
+def _wire_key(server: pb.DNSServer) -> WireServer:
+    return server.dns_server_identity, server.dns_server_port, server.dns_server_proto
+
 
 def identity_number(key: str, ledger: Ledger) -> int:
     """The numeric identity of an identity key, reserved or allocated."""
@@ -163,3 +203,7 @@ def _networks(policy: EndpointPolicy) -> Networks:
     return frozenset(
         network for allow in policy.dns for network in allow.servers.networks if network != EVERYWHERE
     )
+
+
+def _refused(policy: EndpointPolicy) -> frozenset[ServerAddress]:
+    return frozenset(server for allow in policy.dns if allow.names == () for server in allow.servers.exact)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from acns.errors import Problem
 from acns.located import Document, did_you_mean
-from lab.spec import expect, external_rules
+from lab.spec import agent_rules, expect, external_rules
 from lab.spec.plan import MAX_NODES, PODS, PODS_V6, SERVICES, UNDERLAY, UNDERLAY_V6, NodePlan
 from lab.spec.topology import InternetName, Manifest, Pod, Service, Topology
 
@@ -34,6 +34,7 @@ Where = tuple[str | int, ...]
 def check(topology: Topology, document: Document, folder: Path) -> Iterator[Problem]:
     """Every problem of a topology whose shape is right; `folder` is where its file lies."""
     yield from _nodes(topology, document)
+    yield from agent_rules.check(topology, document)
     yield from external_rules.check(topology, document, folder)
     yield from _pods(topology, document)
     yield from _services(topology, document)

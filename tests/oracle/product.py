@@ -10,6 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from acns.api import codec
+from acns.api.ledger_file import Terms
 from acns.datapath import ruleset
 from acns.datapath.grants import Grants
 from acns.dns.pattern import FQDNSelector
@@ -116,7 +117,7 @@ class Product:
     def name_allowed(self, packet: Packet) -> bool:
         """What the resolver says to the query, by the policy stream."""
         if self._table is None:
-            snapshots = Snapshots(Ledger(NOWHERE))
+            snapshots = Snapshots(Ledger(NOWHERE, Terms(min_ttl_s=0, margin_s=60)))
             snapshots.prepare(self.node)
             self._table = codec.policy_table(snapshots.state())
         endpoint = self._table.endpoint_of(socket.inet_aton(packet.source))

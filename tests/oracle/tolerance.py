@@ -6,6 +6,7 @@ some queries to Services undecidable here that Cilium decides by the backend.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from .cluster import Packet
@@ -29,20 +30,37 @@ def verdicts(oracle: Oracle, packet: Packet, expected: Verdict) -> set[Verdict]:
 
 def answers(oracle: Oracle, packet: Packet, allowed: bool) -> set[bool]:
     """Whether the name is allowed: the answers that are no finding."""
-    # A ClusterIP has its backends' identity. So where its port is another than theirs, names of a rule for
-    # the one number are open on the other.
-    as_sent = replace(packet, backend=(packet.target[0], packet.port))
-    if packet.backend and packet.backend[1] != packet.port and oracle.name_allowed(as_sent):
-        return {allowed, True}
     packets = _to_each_backend(oracle, packet)
+    possible = {allowed}
     if not _are_alike(oracle, packets):  # a name is open where one rule opens it on all of them
         others = [each for each in packets if each.target[0] != each.source]
         everywhere = all(oracle.judge(one) is Verdict.PROXY and oracle.name_allowed(one) for one in others)
-        return {everywhere, False}
+        possible = {everywhere, False}
     # Opened by `toFQDNs` for the server's port: who tells the resolver does not know the server's name.
-    if allowed and not oracle.name_allowed(packet, by_names=False):
-        return {True, False}
-    return {allowed}
+    elif allowed and not oracle.name_allowed(packet, by_names=False):
+        possible = {True, False}
+    if any(map(oracle.name_allowed, _as_the_resolver_sees_it(oracle, packet))):
+        possible.add(True)
+    return possible
+
+
+def _as_the_resolver_sees_it(oracle: Oracle, packet: Packet) -> Iterator[Packet]:
+    """A ClusterIP has its backends' identity, and pods with equal labels have one. So names of a rule for the
+    port of the one (its named port, say) are open on the others."""
+    address, port = packet.target
+    if port != packet.port:
+        yield replace(packet, backend=(address, packet.port))
+    behind = {_identity(oracle, each.target[0]) for each in _to_each_backend(oracle, packet)}
+    if len(behind) > 1:  # nobody else has the identity of such a Service
+        return
+    for other in oracle.cluster.endpoints():
+        there = other["status"]["podIP"]
+        if there != address and _identity(oracle, there) == _identity(oracle, address):
+            yield from (replace(packet, backend=(there, each)) for each in {port, packet.port})
+
+
+def _identity(oracle: Oracle, address: str) -> str:
+    return repr(oracle.peers.identity(oracle.peers.remote(address)))
 
 
 def _to_each_backend(oracle: Oracle, packet: Packet) -> list[Packet]:
@@ -60,5 +78,10 @@ def _to_each_backend(oracle: Oracle, packet: Packet) -> list[Packet]:
 
 def _are_alike(oracle: Oracle, packets: list[Packet]) -> bool:
     """Whether to every rule these backends are one."""
-    peers = oracle.peers
-    return len({(repr(peers.identity(peers.remote(one.target[0]))), one.target[1]) for one in packets}) <= 1
+    return len({_as_rules_see_it(oracle, *one.target) for one in packets}) <= 1
+
+
+def _as_rules_see_it(oracle: Oracle, address: str, port: int) -> tuple[str, int, str]:
+    remote = oracle.peers.remote(address)
+    named = [container.get("ports") for pod in remote.pods for container in pod["spec"].get("containers", [])]
+    return _identity(oracle, address), port, repr(named)

@@ -15,10 +15,10 @@ GOOD = {"node": "node1", "manifests": "/m", "state_dir": "/s", "min_ttl_s": 5, "
 
 def test_what_is_rendered_loads(tmp_path: Path) -> None:
     path = tmp_path / "shim.toml"
-    path.write_text(settings.render({**GOOD, "log_file": 'odd"\\name'}))
+    path.write_text(settings.render({**GOOD, "log_file": 'odd"\\\n\x7fname'}))
     loaded = settings.load(ShimSettings, path)
     assert (loaded.node, loaded.min_ttl_s, loaded.fqdn_gc_interval_s) == ("node1", 5, 0.5)
-    assert loaded.log_file == 'odd"\\name'
+    assert loaded.log_file == 'odd"\\\n\x7fname'
 
 
 def test_all_mistakes_are_named_at_once_with_their_lines(tmp_path: Path) -> None:

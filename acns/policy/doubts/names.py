@@ -69,6 +69,13 @@ class _Judge:
                 f"toFQDNs opens nothing for {self._subject.who}: no rule lets it ask a DNS server",
                 "add an egress rule with toEndpoints for kube-dns, toPorts 53 and rules.dns",
             )
+        elif self._is_without_servers():
+            yield from self._per_rule(
+                Code.DNS_MISSING,
+                f"toFQDNs opens nothing for {self._subject.who}: no DNS server is among the peers of its "
+                "rules.dns, or all are denied",
+                "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system",
+            )
         elif not self._blocks:
             yield from self._per_rule(
                 Code.FQDN_NOT_IN_DNS,
@@ -82,6 +89,11 @@ class _Judge:
     def _per_rule(self, code: Code, message: str, hint: str) -> Iterator[_Finding]:
         for rule in {id(rule): rule for rule, _ in self._wanted}.values():
             yield _Finding(code, rule, message, hint)
+
+    def _is_without_servers(self) -> bool:
+        """Whether rules.dns leads nowhere, and there are DNS servers to which it could."""
+        meaning = self._subject.meaning
+        return bool(self._blocks and meaning is not None and not meaning.dns and self._dns_backends)
 
     # --- names -----------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
 from lab.spec.topology import Topology
 
+from .. import cluster_dns
 from ..pair import wire
 from ..pair.wire import Wire, tapped
 from .scripted import ScriptedDNS
@@ -70,19 +71,10 @@ _TOPOLOGY = {
             "labels": {"app": "web"},
             "program": {"kind": "web", "https_port": HTTPS},
         },
-        {"name": "kube-dns", "namespace": "kube-system", "node": "node1", "labels": {"k8s-app": "kube-dns"}},
+        cluster_dns.pod(),
     ],
     "services": [
-        {
-            "name": "kube-dns",
-            "namespace": "kube-system",
-            "cluster_ip": "10.96.0.10",
-            "selector": {"k8s-app": "kube-dns"},
-            "ports": [
-                {"name": "dns", "port": 53, "protocol": "UDP"},
-                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-            ],
-        },
+        cluster_dns.SERVICE,
         {
             "name": "web",
             "cluster_ip": WEB_SERVICE,

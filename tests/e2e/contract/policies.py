@@ -8,6 +8,7 @@ import yaml
 
 from lab.runtime.lab import Lab
 
+from .. import cluster_dns
 from .peers import until
 
 DNS_SERVICE, DNS_POD, INTERNET_DNS = "10.96.0.10", "10.244.0.53", "203.0.113.53"
@@ -61,26 +62,9 @@ TOPOLOGY: dict[str, Any] = {
         {"name": "cidr", "node": "n1", "labels": {"app": "cidr"}, "address": "10.244.0.5"},
         {"name": "world", "node": "n1", "labels": {"app": "world"}, "address": "10.244.0.6"},
         {"name": "free", "node": "n1", "labels": {"app": "free"}, "address": "10.244.0.7"},
-        {
-            "name": "kube-dns",
-            "namespace": "kube-system",
-            "node": "n1",
-            "labels": {"k8s-app": "kube-dns"},
-            "address": DNS_POD,
-        },
+        cluster_dns.pod("n1", address=DNS_POD),
     ],
-    "services": [
-        {
-            "name": "kube-dns",
-            "namespace": "kube-system",
-            "cluster_ip": DNS_SERVICE,
-            "selector": {"k8s-app": "kube-dns"},
-            "ports": [
-                {"name": "dns", "port": 53, "protocol": "UDP"},
-                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-            ],
-        }
-    ],
+    "services": [cluster_dns.SERVICE],
     "policies": [{"inline": yaml.safe_dump_all(POLICIES)}],
 }
 

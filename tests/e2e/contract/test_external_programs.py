@@ -19,6 +19,7 @@ from lab.report import tables
 from lab.runtime.lab import Lab
 from lab.spec.load import load_topology
 
+from .. import cluster_dns
 from .peers import until
 from .policies import DNS_POD, DNS_SERVICE, client_policy
 
@@ -30,14 +31,7 @@ CONNECT_AFTER_S = 2.0  # the real one takes about ten
 PODS = [
     {"name": "a", "node": "n1", "labels": {"app": "client"}, "address": "10.244.0.2"},
     {"name": "free", "node": "n1", "labels": {"app": "free"}, "address": "10.244.0.7"},
-    {
-        "name": "kube-dns",
-        "namespace": "kube-system",
-        "node": "n1",
-        "labels": {"k8s-app": "kube-dns"},
-        "address": DNS_POD,
-        "program": {"kind": "dnsmasq"},
-    },
+    cluster_dns.pod("n1", address=DNS_POD, program=cluster_dns.DNSMASQ),
 ]
 
 
@@ -46,18 +40,7 @@ def topology(external: dict[str, Any]) -> dict[str, Any]:
         "name": "external",
         "nodes": [{"name": "n1", "external": external}],
         "pods": PODS,
-        "services": [
-            {
-                "name": "kube-dns",
-                "namespace": "kube-system",
-                "cluster_ip": DNS_SERVICE,
-                "selector": {"k8s-app": "kube-dns"},
-                "ports": [
-                    {"name": "dns", "port": 53, "protocol": "UDP"},
-                    {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-                ],
-            }
-        ],
+        "services": [cluster_dns.SERVICE],
         "internet": {
             "names": {
                 ALLOWED: {"a": [ALLOWED_ADDRESS]},

@@ -131,6 +131,23 @@ def test_an_egress_connection_that_was_cut_does_not_come_back_through_an_open_in
         assert segments(world) == before
 
 
+@pytest.mark.parametrize("outward", [True, False])
+def test_a_connection_that_nobody_saw_opened_does_not_go_on_although_it_may_be_opened(
+    world: Any, until: Any, outward: bool
+) -> None:
+    """A pod with a policy in that one direction only, and a peer that the policy permits."""
+    open_to_all = world.only(world.allow(model.Everything()))
+    world.enforce(world.policy(a=open_to_all) if outward else world.policy(to_a=open_to_all))
+    ends = (world.a, world.internet) if outward else (world.internet, world.a)
+    client, peer = opened(world, *ends, *((SERVER, 443) if outward else (POD_A, 8080)))
+    world.talk(client, peer)
+    world.node.run("conntrack", "-F")
+    before = segments(world)
+    client.send(b"still there?")
+    until(lambda: world.counter("midstream") > 0, "picked up from mid-stream, and dropped")
+    assert segments(world) == before
+
+
 def test_icmp_errors_of_a_denied_connection_end_with_its_first_denied_packet(world: Any, until: Any) -> None:
     """A pod that quotes a packet it once received could tell its peer anything."""
     allow, deny = world.allow(WORLD, 443), world.allow(model.Everything(), 443)

@@ -35,6 +35,36 @@ def test_a_pods_interface_is_the_one_its_own_route_names(alone: Any, table: Rout
     assert table.links().interfaces == {POD: "veth83ab05c1"}
 
 
+def test_a_pod_at_the_first_address_of_a_network_is_not_taken_for_the_network(
+    alone: Any, table: Routes
+) -> None:
+    alone.shell(
+        "ip link add veth1 type veth peer name x && ip link set veth1 up && ip link set x up\n"
+        "ip addr add 172.18.0.2/24 dev x\n"
+        f"ip route add {POD} dev veth1 scope host\n"
+        "ip route add 10.244.1.2/31 via 172.18.0.1 && ip route add 10.244.1.4/30 via 172.18.0.1\n"
+        "ip route add 10.244.1.4 dev veth1 scope host\n"
+    )
+    assert table.links().interfaces == {POD: "veth1", IPv4Address("10.244.1.4"): "veth1"}
+
+
+@pytest.mark.parametrize(("first", "expected"), [("veth1", "veth1"), ("y", "y"), ("", None)])
+def test_of_several_routes_to_a_pod_the_one_that_packets_take_counts(
+    alone: Any, table: Routes, first: str, expected: str | None
+) -> None:
+    """The kernel takes the one of the lowest metric; "" is through a gateway."""
+    alone.shell(
+        "for end in x y; do ip link add veth-$end type veth peer name peer-$end; done\n"
+        "ip link set veth-x name veth1 && ip link set veth-y name y\n"
+        "for link in veth1 y peer-x; do ip link set $link up; done\n"
+        "ip addr add 172.18.0.2/24 dev peer-x\n"
+        f"ip route add {POD} dev veth1 scope host metric {10 if first == 'veth1' else 20}\n"
+        f"ip route add {POD} dev y scope host metric {10 if first == 'y' else 30}\n"
+        f"ip route add {POD} via 172.18.0.1 metric {10 if not first else 40}\n"
+    )
+    assert table.links().interfaces.get(POD) == expected
+
+
 def test_a_new_route_is_noticed(alone: Any, table: Routes) -> None:
     table.drain()
     assert not table.drain()

@@ -20,6 +20,7 @@ from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
 from lab.spec.topology import Topology
 
+from .. import cluster_dns
 from ..bypass.scripted import Asked, ScriptedDNS, answer
 from ..pair import wire
 from ..pair.wire import Wire, tapped
@@ -76,25 +77,9 @@ def _topology(journal: Path) -> Topology:
                 {"name": "patient", "node": "node2", "labels": {"app": "asker"}},
                 {"name": "open", "node": "node1", "labels": {"tier": "open"}, "program": _WEB},
                 {"name": "shut", "node": "node1", "labels": {"tier": "shut"}, "program": _WEB},
-                {
-                    "name": "kube-dns",
-                    "namespace": "kube-system",
-                    "node": "node1",
-                    "labels": {"k8s-app": "kube-dns"},
-                },
+                cluster_dns.pod(),
             ],
-            "services": [
-                {
-                    "name": "kube-dns",
-                    "namespace": "kube-system",
-                    "cluster_ip": "10.96.0.10",
-                    "selector": {"k8s-app": "kube-dns"},
-                    "ports": [
-                        {"name": "dns", "port": 53, "protocol": "UDP"},
-                        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-                    ],
-                }
-            ],
+            "services": [cluster_dns.SERVICE],
             "internet": {"names": {"web.example.net": {"a": [OPEN, OPEN_TOO]}}},
             "policies": [{"inline": _POLICY}],
         }

@@ -18,6 +18,7 @@ import pytest
 from lab.runtime.lab import Lab
 from lab.spec.topology import Topology
 
+from .. import cluster_dns
 from .probes import Sides, answers_in, answers_out
 from .race import Names, Verdict, rush
 from .stand_in import stand_in
@@ -57,23 +58,9 @@ TOPOLOGY = Topology.model_validate(
         "nodes": [{"name": "node1", "resolver": {"commit_timeout_ms": 20_000}}],
         "pods": [
             {"name": "client", "node": "node1", "labels": {"app": "client"}},
-            {
-                "name": "kube-dns",
-                "namespace": "kube-system",
-                "node": "node1",
-                "labels": {"k8s-app": "kube-dns"},
-                "program": {"kind": "dnsmasq"},
-            },
+            cluster_dns.pod(program=cluster_dns.DNSMASQ),
         ],
-        "services": [
-            {
-                "name": "kube-dns",
-                "namespace": "kube-system",
-                "cluster_ip": "10.96.0.10",
-                "selector": {"k8s-app": "kube-dns"},
-                "ports": [{"name": "dns", "port": 53, "protocol": "UDP"}],
-            }
-        ],
+        "services": [cluster_dns.SERVICE],
         "policies": [{"inline": POLICY}],
     }
 )

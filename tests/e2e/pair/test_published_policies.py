@@ -23,6 +23,7 @@ from lab.runtime.lab import Lab
 from lab.spec.expect import Row
 from lab.spec.topology import Topology
 
+from .. import cluster_dns
 from .wire import fresh_label, holding, seeded, tapped, until, wait_for
 
 pytestmark = pytest.mark.root
@@ -106,25 +107,10 @@ def topology() -> Topology:
                     }
                     for number, node in enumerate(("acns", "cilium"))
                 ),
-                {
-                    "name": "kube-dns",
-                    "namespace": "kube-system",
-                    "node": "acns",
-                    "labels": {"k8s-app": "kube-dns"},
-                    "program": {"kind": "dnsmasq"},
-                },
+                cluster_dns.pod("acns", program=cluster_dns.DNSMASQ),
             ],
             "services": [
-                {
-                    "name": "kube-dns",
-                    "namespace": "kube-system",
-                    "cluster_ip": "10.96.0.10",
-                    "selector": {"k8s-app": "kube-dns"},
-                    "ports": [
-                        {"name": "dns", "port": 53, "protocol": "UDP"},
-                        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-                    ],
-                },
+                cluster_dns.SERVICE,
                 {
                     "name": "web",
                     "cluster_ip": "10.96.20.20",

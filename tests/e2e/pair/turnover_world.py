@@ -11,6 +11,7 @@ import yaml
 from lab.runtime.lab import Lab
 from lab.spec.topology import Topology
 
+from .. import cluster_dns
 from .turnover import Flow, Label, Material, Permit, Place, Policy, State
 
 STEADY_PORT, EDITED_PORT, SHUT_PORT = 7001, 7002, 8001
@@ -111,28 +112,13 @@ def topology() -> Topology:
         {"name": pod, "node": "node1", "labels": dict(labels)}
         for pod, labels in sorted({**LABELS, **COMERS}.items())
     ]
-    dns = {
-        "name": "kube-dns",
-        "namespace": "kube-system",
-        "node": "node1",
-        "labels": {"k8s-app": "kube-dns"},
-        "program": {"kind": "dnsmasq"},
-    }
-    ports = [{"name": name, "port": 53, "protocol": name.upper()} for name in ("udp", "tcp")]
-    service = {
-        "name": "kube-dns",
-        "namespace": "kube-system",
-        "cluster_ip": "10.96.0.10",
-        "selector": {"k8s-app": "kube-dns"},
-        "ports": ports,
-    }
     names = {name: {"a": [address], "ttl_s": 3600} for name, address in ADDRESSES.items()}
     return Topology.model_validate(
         {
             "name": "turnover",
             "nodes": [{"name": "node1", "shim": {"settle_ms": 20}}],
-            "pods": [*idle, dns],
-            "services": [service],
+            "pods": [*idle, cluster_dns.pod(program=cluster_dns.DNSMASQ)],
+            "services": [cluster_dns.SERVICE],
             "internet": {"names": {**names, f"nameless.{ZONE}": {"a": [NAMELESS]}}},
             "policies": [{"inline": DNS}],
         }

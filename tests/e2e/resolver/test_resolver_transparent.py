@@ -35,6 +35,7 @@ pytestmark = pytest.mark.root
 SERVFAIL = 2
 NODE = "172.18.0.1"
 SETTINGS = {"transparent": True, "transparent_servers": f"192.0.2.0/24, {SERVER}"}
+JOINED = 'acns_dns_queries_total{transport="udp",verdict="joined"}'
 ETH_P_IP, ETH_HEADER_BYTES = 0x0800, 14
 
 
@@ -113,6 +114,32 @@ def test_a_query_that_was_seen_before_is_asked_as_the_pod_too(bench: Bench) -> N
         assert source == (POD, pod.getsockname()[1])
         server.sendto(answer(forwarded), source)
         assert pod.recv(4096)[1] == number
+
+
+def test_a_repetition_is_joined_to_the_first_and_later_goes_out_again_under_the_same_id(
+    bench: Bench,
+) -> None:
+    """The first datagram may have been lost: nobody else would send it again."""
+    bench.serving("*.example.com", **SETTINGS)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    first = server.recvfrom(4096)
+    pod.sendto(asked, (SERVER, 53))
+    until(lambda: bench.resolver.metric(JOINED) == 1, "joined")
+    assert quiet(server)
+    server.setblocking(False)
+
+    def sent_again() -> tuple[bytes, object] | None:
+        pod.sendto(asked, (SERVER, 53))
+        with contextlib.suppress(BlockingIOError):
+            return server.recvfrom(4096)
+        return None
+
+    assert until(sent_again, "the datagram again") == first
+    server.sendto(answer(first[0], "192.0.2.7"), first[1])
+    assert pod.recv(4096) == answer(asked, "192.0.2.7")
+    assert quiet(pod)
 
 
 def test_over_tcp_the_server_sees_the_pods_address_and_port(bench: Bench) -> None:

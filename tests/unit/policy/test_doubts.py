@@ -118,6 +118,17 @@ def test_a_deny_lets_nobody_ask() -> None:
     assert codes(manifest(FQDN), deny) == ["dns-missing"]
 
 
+def test_names_that_only_a_denied_dns_server_could_tell_are_never_learned() -> None:
+    deny = manifest(TO_KUBE_DNS, name="deny").replace("egress:", "egressDeny:")
+    assert codes(manifest(FQDN + dns_rule("a.io")), deny) == ["dns-missing"]
+
+
+def test_a_dns_server_sought_in_the_policys_own_namespace_is_not_found() -> None:
+    here = dns_rule("a.io").replace("      k8s:io.kubernetes.pod.namespace: kube-system\n", "")
+    assert here != dns_rule("a.io")
+    assert codes(manifest(FQDN + here)) == ["dns-missing", "selects-nothing"]
+
+
 def test_where_nothing_is_denied_by_default_nothing_is_missing() -> None:
     assert codes(manifest(FQDN, extra="enableDefaultDeny: {egress: false}")) == []
 

@@ -293,6 +293,12 @@ def test_queries_to_a_gated_server_go_to_the_resolver() -> None:
     assert found.parts[0].sides == ()
 
 
+def test_a_rule_that_opens_every_name_on_a_gated_server_is_named_beside_the_one_that_lists_names() -> None:
+    found = ask(world(policy(dns("api.example.com") + TO_DNS)), "service kube-system/kube-dns:53/udp")
+    assert found.outcome is Outcome.REDIRECTED
+    assert [said.text for said in found.parts[0].redirects] == ["matchName api.example.com", "every name"]
+
+
 # --- all traffic ------------------------------------------------------------------------------------------
 
 

@@ -10,17 +10,20 @@ import asyncio
 import sys
 
 from acns.api import fqdndata_pb2 as pb
+from acns.api.answered import Answered
 from acns.shim.__main__ import main
-from acns.shim.mappings import Mappings
+from acns.shim.mappings import Mappings, Taken
 
 DELAY_S = 0.1
 
 _update = Mappings.update
 
 
-async def _late_update(mappings: Mappings, request: pb.FQDNMapping) -> pb.ResponseCode.ValueType:
+async def _late_update(
+    mappings: Mappings, request: pb.FQDNMapping, answered: Answered | None = None
+) -> Taken:
     await asyncio.sleep(DELAY_S)
-    return await _update(mappings, request)
+    return await _update(mappings, request, answered)
 
 
 Mappings.update = _late_update  # type: ignore[assignment, method-assign]

@@ -1,0 +1,66 @@
+"""What must hold of the agents' settings in a topology: they exist, their values will do, the two agree.
+
+The agents themselves would say so only once the lab is half up, of a file that nobody wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from acns import settings
+from acns.errors import Problem
+from acns.located import Document
+from acns.resolver.settings import ResolverSettings
+from acns.shim.settings import ShimSettings
+from lab.spec.topology import Node, Topology
+
+_KINDS = {"shim": ShimSettings, "resolver": ResolverSettings}
+
+_AGREEING = (("proxy_port", "listen_port"), ("transparent", "transparent"))
+"""Settings of the shim, and of the resolver, that have to be the same."""
+
+
+def check(topology: Topology, document: Document) -> Iterator[Problem]:
+    """Every problem with them."""
+    for index, node in enumerate(topology.nodes):
+        found = [
+            *_wrong(node.shim, document, index, "shim"),
+            *_wrong(node.resolver, document, index, "resolver"),
+        ]
+        yield from found or _disagreeing(node, document, index)
+
+
+def _wrong(given: Mapping[str, Any], document: Document, index: int, agent: str) -> Iterator[Problem]:
+    kind, own = _KINDS[agent], {}
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING:
+            own[field.name] = "the lab's own"
+            if field.name in given:
+                yield document.problem(
+                    ("nodes", index, agent, field.name), f"the lab sets '{field.name}' itself"
+                )
+    for mistake in settings.mistakes(kind, {**given, **own}):
+        yield document.problem(("nodes", index, agent, mistake.key), mistake.message, hint=mistake.hint)
+
+
+def _disagreeing(node: Node, document: Document, index: int) -> Iterator[Problem]:
+    """What a program in an agent's place has instead is not known here."""
+    if any(node.external.programs()):
+        return
+    for ours, theirs in _AGREEING:
+        wanted, actual = _value(node.shim, "shim", ours), _value(node.resolver, "resolver", theirs)
+        if wanted != actual:
+            where = ("shim", ours) if ours in node.shim else ("resolver", theirs)
+            yield document.problem(
+                ("nodes", index, *where),
+                f"the shim's {ours} is {wanted}, the resolver's {theirs} {actual}",
+                hint="the two have to be the same",
+            )
+
+
+def _value(given: Mapping[str, Any], agent: str, name: str) -> Any:
+    fields = {field.name: field.default for field in dataclasses.fields(_KINDS[agent])}
+    value = given.get(name, fields[name])
+    return str(value).lower() if isinstance(value, bool) else value
