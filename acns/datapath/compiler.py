@@ -20,8 +20,11 @@ from acns.datapath.model import ChainSpec, Description, MapSpec, Ruleset, SetSpe
 from acns.datapath.shared import Register, Shared
 from acns.policy.model import NodePolicy
 
-_DISPATCH = "ifname . ipv4_addr : verdict"
-_MAPS = (base.DNS_MAP, base.FROM_MAP, base.TO_MAP)
+_MAPS = {
+    base.DNS_MAP: "ifname . ipv4_addr : verdict",
+    base.FROM_MAP: "ipv4_addr : verdict",
+    base.TO_MAP: "ipv4_addr : verdict",
+}
 _LOOPBACK = "lo"
 _CLUSTER, _SERVICES = (sets.kept(name, "ipv4_addr", ()) for name in (rules.CLUSTER, rules.SERVICES))
 _PORTED = sets.kept(rules.PORTED, "inet_proto", rules.ported())
@@ -72,8 +75,8 @@ class Compiler:
         `interfaces`: the node-side interface of every address that has one; others than endpoints' are
         ignored, and an enforced endpoint without is shut by its address. `learned`: the element timeouts, in
         seconds from now, that a set gets if this ruleset's transaction makes it. `uplinks`: interfaces that
-        lead to no pod, asked for only while an enforced endpoint has none: IPv6 is then refused on all that
-        are neither a pod's nor among these.
+        lead to no pod: what passes there is looked at no further. While an enforced endpoint has none, IPv6
+        is refused on all that are neither a pod's nor among these.
         """
         self._take(node, interfaces)
         found = self._all_sets(node, learned, uplinks)
@@ -82,7 +85,7 @@ class Compiler:
             counters=frozenset((*base.COUNTERS, *self._counters.values)),
             sets=found,
             maps={name: self._map(name) for name in _MAPS},
-            chains={**self._base(), **self._chains.values, **self._links()},
+            chains={**self._base(uplinks), **self._chains.values, **self._links()},
             descriptions={**_BASE_DESCRIPTIONS, **self._register.descriptions},
         )
 
@@ -169,12 +172,16 @@ class Compiler:
             sets.kept(base.V6_TO, "ifname", (one.interface for one in placed if one.ingress)),
         ]
 
-    def _base(self) -> dict[str, ChainSpec]:
-        waiting = [part.place for part in self._parts.values() if not part.place.interface]
+    def _base(self, uplinks: Collection[str]) -> dict[str, ChainSpec]:
+        places = [part.place for part in self._parts.values()]
+        waiting = [place for place in places if not place.interface]
         unplaced = base.Unplaced(
             egress=any(place.egress for place in waiting), ingress=any(place.ingress for place in waiting)
         )
-        chains = base.base_chains(self._proxy_port, self._query_rate, unplaced, transparent=self._transparent)
+        away = {*map(names.interface, uplinks)} - {place.interface for place in places}
+        chains = base.base_chains(
+            self._proxy_port, self._query_rate, unplaced, away, transparent=self._transparent
+        )
         return {chain.name: chain for chain in chains}
 
     def _links(self) -> dict[str, ChainSpec]:
@@ -182,7 +189,9 @@ class Compiler:
 
     def _map(self, name: str) -> MapSpec:
         parts = [part for part in self._parts.values() if part.links]
-        return MapSpec(name, _DISPATCH, {part.place.key: part.links[name].name for part in parts})
+        by_address = name != base.DNS_MAP
+        keys = ((part.place.address if by_address else part.place.key, part) for part in parts)
+        return MapSpec(name, _MAPS[name], {key: part.links[name].name for key, part in keys})
 
 
 class _Kept:

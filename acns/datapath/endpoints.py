@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from acns.datapath import base, chains, names
 from acns.datapath.atoms import WAYS, Atom, Atoms
+from acns.datapath.chains import Judge
 from acns.datapath.drops import DenyResponse
 from acns.datapath.grants import Grants
 from acns.datapath.model import ChainSpec, SetSpec
@@ -106,16 +107,20 @@ class _Draft:
     def finished(self) -> Part:
         egress, denied = self._judged(Direction.EGRESS, self.policy.egress)
         ingress, _ = self._judged(Direction.INGRESS, self.policy.ingress)
-        key = self.place.key
+        address = self.place.address
         self._link(
             base.FROM_MAP,
-            chains.from_pod_link(key, egress=egress.get(Way.EGRESS), ingress=ingress.get(Way.INGRESS_REPLY)),
+            chains.from_pod_link(
+                address, egress=egress.get(Way.EGRESS), ingress=ingress.get(Way.INGRESS_REPLY)
+            ),
         )
         self._link(
             base.TO_MAP,
-            chains.to_pod_link(key, egress=egress.get(Way.EGRESS_REPLY), ingress=ingress.get(Way.INGRESS)),
+            chains.to_pod_link(
+                address, egress=egress.get(Way.EGRESS_REPLY), ingress=ingress.get(Way.INGRESS)
+            ),
         )
-        self._link(base.DNS_MAP, chains.dns_link(key, self._redirected(denied)))
+        self._link(base.DNS_MAP, self._redirected(denied))
         return Part(
             self.policy,
             self.interface,
@@ -130,8 +135,8 @@ class _Draft:
 
     def _judged(
         self, direction: Direction, policy: DirectionPolicy
-    ) -> tuple[dict[Way, ChainSpec], Iterable[Atom]]:
-        """The chains of a direction, by way; and the atoms that it denies."""
+    ) -> tuple[dict[Way, Judge], Collection[Atom]]:
+        """What judges a direction, by way; and the atoms that it denies."""
         if not policy.enforced:
             return {}, ()
         allows = self._atoms(direction, policy.allows, deny=False)
@@ -141,9 +146,9 @@ class _Draft:
             self._use_chain(chain, "connections that a rule has allowed", direction)
         found = {}
         for way in WAYS[direction]:
-            found[way] = chains.policy_chain(way, live, allows, denies, self.maker.answer)
-            self._use_chain(found[way], _WAY_TEXTS[way], direction)
-            self.counters[found[way].name] = None
+            found[way] = chains.judge(way, live, allows, denies, self.maker.answer)
+            self._use_chain(found[way].chain, _WAY_TEXTS[way], direction)
+            self.counters[found[way].chain.name] = None
         return found, denies
 
     def _atoms(self, direction: Direction, matches: Iterable[Match], *, deny: bool) -> list[Atom]:
@@ -176,7 +181,8 @@ class _Draft:
         self.sets[spec.name] = spec
         self.mentions[spec.name] = Mention("set", text, tuple(dict.fromkeys((*known, *origins))))
 
-    def _redirected(self, denied: Iterable[Atom]) -> ChainSpec | None:
+    def _redirected(self, denied: Iterable[Atom]) -> ChainSpec:
+        """The link of its queries."""
         found: dict[str, Redirect] = {}
         origins: defaultdict[str, list[Origin]] = defaultdict(list)
         for allow in self.policy.dns:
@@ -191,10 +197,11 @@ class _Draft:
             for spec in one.sets:
                 self._use_set(spec, _elements_text(spec), said)
         if not found:
-            return None
+            return chains.dns_link(self.place.key, None, ())
         chain = chains.redirect_chain(found.values(), denied)
         self._use_chain(chain, "redirected queries", Direction.EGRESS)
-        return chain
+        ports = frozenset[int]().union(*(one.ports for one in found.values()))
+        return chains.dns_link(self.place.key, chain, ports)
 
     def _use_chain(self, chain: ChainSpec, text: str, direction: Direction) -> None:
         self.chains[chain.name] = chain

@@ -182,7 +182,7 @@ def test_this_kernels_events_are_on_and_can_be_seen_to_be_off(place: Any) -> Non
 def test_what_is_read_is_paid_for(place: Any, until: Callable[..., Any], source: Any, port: int) -> None:
     with contextlib.closing(place.do(source)) as made:
         made.allowance = Allowance(per_s=0.001, burst=3)
-        teller = Teller("node1", Scene.of(plan(), {}, Ledger(Path("/nonexistent"))), FlowNames())
+        teller = Teller("node1", Scene.of(plan(), {}, Ledger(Path("/nonexistent"), TERMS)), FlowNames())
 
         def is_spent() -> bool:
             send(place, "127.0.0.1", port)

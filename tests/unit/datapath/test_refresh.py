@@ -19,7 +19,7 @@ class Recorder:
         self.batches: list[list[int]] = []
         self.losses = 0
 
-    def batch(self, messages: Sequence[Message], what: str) -> None:
+    def batch(self, messages: Sequence[Message], what: str, *, generation: int | None) -> None:
         self.batches.append([message.type for message in messages])
         if self.losses:
             self.losses -= 1
