@@ -114,11 +114,13 @@ class Compiler:
     def _replace(self, gone: Iterable[str], wanted: dict[str, Part], new: Iterable[str]) -> None:
         for key in new:  # first: what stays in use by the next is not forgotten in between
             self._count(wanted[key])
-            self._register.add(key, wanted[key].mentions)
+            before = self._parts.get(key)
+            self._register.move(key, before.mentions if before else {}, wanted[key].mentions)
         unused: list[str] = []
         for key in gone:
             unused += self._discount(self._parts[key])
-            self._register.remove(key, self._parts[key].mentions)
+            if key not in wanted:
+                self._register.remove(key, self._parts[key].mentions)
         self._parts = wanted
         self._register.update()
         live = self._counters.values.keys()

@@ -131,14 +131,21 @@ class PartMaker:
         self.answer = answer
         self._judged: dict[tuple[Direction, int], _Judged] = {}
         """By the identity of the policy, which each entry keeps alive."""
+        self._new: set[tuple[Direction, int]] = set()
 
     def settle(self, gone: Collection[str], live: Container[str]) -> None:
         """These ids are used no more."""
         self.atoms.made.settle(gone, live)
         self.redirects.settle(gone, live)
-        self._judged = {
-            key: one for key, one in self._judged.items() if all(map(live.__contains__, one.uses.counters))
-        }
+        doubtful = [
+            key
+            for key, one in self._judged.items()
+            if key in self._new or not one.uses.counters.keys().isdisjoint(gone)
+        ]
+        for key in doubtful:
+            if not all(id_ in live for id_ in self._judged[key].uses.counters):
+                del self._judged[key]
+        self._new.clear()
 
     def make(self, policy: EndpointPolicy, interface: str | None) -> Part:
         """The part of an endpoint; one without an interface is shut by its address alone."""
@@ -158,6 +165,7 @@ class PartMaker:
         found = self._judged.get(key)
         if found is None:
             found = self._judged[key] = self._judge(direction, policy)
+            self._new.add(key)
         return found
 
     def _judge(self, direction: Direction, policy: DirectionPolicy) -> _Judged:
