@@ -125,3 +125,16 @@ def test_endpoints_of_one_policy_have_it_judged_once_and_have_its_word_when_the_
     alone = compiler.compile(node(b), INTERFACES, {})
     assert alone == ruleset.compile_ruleset(node(b), INTERFACES, Grants.fresh(), {})
     assert compiler.compile(node(a, b), INTERFACES, {}) == both
+
+
+def test_a_policy_that_comes_again_when_its_grant_is_anothers_gets_a_new_one() -> None:
+    compiler = Compiler(Grants(*(NumberRegistry(name, 1, 2) for name in ("egress", "ingress"))))
+    first, second, third = (
+        node(pod_a(only(match(model.World(), model.Ports(model.Protocol.TCP, port, port)))))
+        for port in (1, 2, 3)
+    )
+    for one in (first, second, third):  # the third takes the number of the first
+        compiler.compile(one, INTERFACES, {})
+    table = compiler.compile(first, INTERFACES, {})
+    (rule,) = [rule.text for rule in chain_of(table, "eg").rules if rule.id.startswith("re_")]
+    assert rule.endswith("| 0x2 accept")
