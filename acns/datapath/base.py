@@ -2,39 +2,43 @@
 
 In a packet's order (the numbers are nft priorities):
 
-* `pre_raw` (prerouting -300): DNS queries to gated servers are marked and taken past connection tracking: the
-  Service translation at -100 must not see them. Of what else comes from pods' interfaces, spoofed sources are
-  dropped and IPv6 of restricted pods is refused.
-* `pre_tproxy` (prerouting -150): marked packets go to the resolver. Without a listening socket `tproxy`
-  breaks off its rule, so the `drop` after it is what keeps a dead resolver closed. What one pod sends past
-  the limit is dropped before: a packet that is dropped here costs a fiftieth of what the resolver pays for
-  the cheapest refusal, and takes no room in the queue that all pods share.
+* `pre_raw` (prerouting -300): of what comes from pods' interfaces, spoofed sources are dropped, IPv6 of
+  restricted pods is refused, and DNS queries to gated servers go to the resolver, past connection tracking:
+  the Service translation at -100 must not see them. Without a listening socket `tproxy` breaks off its rule,
+  so the `drop` after it is what keeps a dead resolver closed. What one pod sends past the limit is dropped
+  before: a packet that is dropped here costs a fiftieth of what the resolver pays for the cheapest refusal,
+  and takes no room in the queue that all pods share.
+* `pre_answers` (prerouting -150), only where the resolver may ask as a pod: the answers are the resolver's.
 * `pre_pods` (prerouting -90): what pods send. After Service translation, before routing: sees node-local
   destinations too.
 * `fwd_pods` (forward 0): what comes to pods from elsewhere.
-* `in_own` (input 0): what comes from outside for 127.0.0.0/8. With route_localnet, as kube-proxy has it, pods
-  would reach what listens there: the agents' own ports too.
+* `in_own` (input 0): what comes from outside for 127.0.0.0/8 (with route_localnet, as kube-proxy has it, pods
+  would reach what listens there: the agents' own ports too), and what pods send to the resolver's own port.
 * `out_raw` (output -300): the resolver's answers are not tracked. Tracked, they would leave entries that
   swallow the pod's next query from the same port once the rules are gone. What Cilium's proxy asks of
   servers has the same mark, and is tracked: the Service translation must see it.
 * `out_pods` (output 0): what the node answers to its pods. What it opens to them is its own business.
 
-In each of them an endpoint's own IPv4 packets, which are most, come first and meet few rules: each rule that
-a packet passes costs it some tens of nanoseconds, a look into a set twice that.
+Each rule that a packet meets costs it some tens of nanoseconds, a look into a set twice that and more where
+the set is cold. So what comes from an uplink, or goes to one, leaves a chain at its first rule: no pod is
+behind it. An endpoint's own IPv4 packets come next. `pre_raw` looks a sender up by interface *and* address;
+behind it the address alone says who has sent a packet. Where a packet goes to, the address says as well.
 
-While a restricted pod's interface is not known (no route leads to it yet), it is shut by its address. Its
-IPv6 addresses nobody has told us: so IPv6 then passes only at interfaces that are known to be another's.
+While a restricted pod's interface is not known (no route leads to it yet), it is shut by its address, first
+of all. Its IPv6 addresses nobody has told us: so IPv6 then passes only at interfaces that are known to be
+another's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from acns.datapath import chains, constants, drops, rules
 from acns.datapath.drops import fixed
 from acns.datapath.model import ChainSpec, Content, Rule, SetSpec
 
-DNS_MAP, FROM_MAP, TO_MAP = "dns_redirect", "from_pod", "to_pod"
+DNS_MAP, FROM_MAP, TO_MAP = "dns_redirect", "from_address", "to_address"
 POD_INTERFACES, KNOWN_INTERFACES = "pod_ifaces", "known_ifaces"
 ENFORCED = "enforced"
 UNPLACED_FROM, UNPLACED_TO = "unplaced_from", "unplaced_to"
@@ -53,15 +57,17 @@ COUNTERS = {
     chains.INVALID: "packets of restricted pods that belong to no connection",
 }
 
-_MISMATCHED, _RESOLVER = "mismatched", "resolver"
+_MISMATCHED = "mismatched"
 _V6_SENT, _V6_ANSWERED, _V6_COMING = "ipv6_sent", "ipv6_answered", "ipv6_coming"
 
 _MANY_PODS = 65_535
+_FEW_UPLINKS = 2
+"""So many comparisons are faster than a set."""
 _BURSTS_A_SECOND = 10
 """A tenth of a second's messages may come at once: they all fit into the resolver's queue, with room left."""
 
 _V6 = "meta nfproto ipv6"
-_TO_PROXY = rules.has_packet_mark(constants.MARK_TO_PROXY)
+_NOT_TO_PROXY = f"meta mark & 0x{constants.MARK_MASK:x} != 0x{constants.MARK_TO_PROXY:x}"
 _FROM_OUTSIDE, _LOOPBACK = 'iifname != "lo"', "127.0.0.0/8"
 
 
@@ -85,22 +91,28 @@ def query_rates(per_second: int) -> SetSpec:
 
 
 def base_chains(
-    proxy_port: int, query_rate: int, unplaced: Unplaced, *, transparent: bool = False
+    proxy_port: int,
+    query_rate: int,
+    unplaced: Unplaced,
+    uplinks: Collection[str],
+    *,
+    transparent: bool = False,
 ) -> list[ChainSpec]:
-    """All base chains, and what drops for them."""
+    """All base chains, and what drops for them. `uplinks`: interfaces, as nft text, that no pod is behind."""
+    away = sorted(uplinks)
     return [
-        _chain("pre_raw", "prerouting", -300, _sources(unplaced.egress)),
-        _chain("pre_tproxy", "prerouting", -150, _proxied(transparent)),
-        _chain("pre_pods", "prerouting", -90, _from_pods(proxy_port)),
-        _chain("fwd_pods", "forward", 0, _to_pods()),
-        _chain("in_own", "input", 0, [fixed(f"{_FROM_OUTSIDE} ip daddr {_LOOPBACK} goto x_loopback")]),
+        _chain("pre_raw", "prerouting", -300, _sources(unplaced, away)),
+        *([_chain("pre_answers", "prerouting", -150, _answers())] if transparent else []),
+        _chain("pre_pods", "prerouting", -90, _from_pods(away, transparent)),
+        _chain("fwd_pods", "forward", 0, _to_pods(unplaced, away)),
+        _chain("in_own", "input", 0, _own(proxy_port)),
         _chain("out_raw", "output", -300, _proxy_answers()),
         _chain("out_pods", "output", 0, _node_answers()),
         ChainSpec(_MISMATCHED, tuple(_mismatched())),
         ChainSpec(_V6_SENT, tuple(_ipv6_sent())),
         ChainSpec(_V6_ANSWERED, tuple(_ipv6_answered())),
         ChainSpec(_V6_COMING, tuple(_ipv6_coming(unplaced.ingress))),
-        ChainSpec(_RESOLVER, tuple(_to_resolver(proxy_port, query_rate))),
+        ChainSpec(chains.RESOLVER, tuple(_to_resolver(proxy_port, query_rate))),
         *(drops.counted(counter) for counter in COUNTERS),
     ]
 
@@ -109,13 +121,23 @@ def _chain(name: str, hook: str, priority: int, body: list[Rule]) -> ChainSpec:
     return ChainSpec(name, tuple(body), f"type filter hook {hook} priority {priority}; policy accept;")
 
 
-def _sources(unplaced: bool) -> list[Rule]:
+def _sources(unplaced: Unplaced, uplinks: Sequence[str]) -> list[Rule]:
+    waiting = [fixed(f"ip saddr @{UNPLACED_FROM} goto x_unplaced", "interface not known yet")]
+    unknown = [fixed(f"{_V6} iifname != @{KNOWN_INTERFACES} goto {_V6_SENT}")]
     return [
+        *(waiting if unplaced.egress else []),
+        *_passing("iifname", uplinks),
         fixed(f"iifname . ip saddr vmap @{DNS_MAP}"),
-        fixed(f"ip saddr @{UNPLACED_FROM} goto x_unplaced", "interface not known yet"),
         fixed(f"iifname @{POD_INTERFACES} goto {_MISMATCHED}"),
-        *([fixed(f"{_V6} iifname != @{KNOWN_INTERFACES} goto {_V6_SENT}")] if unplaced else []),
+        *(unknown if unplaced.egress else []),
     ]
+
+
+def _passing(side: str, uplinks: Sequence[str]) -> list[Rule]:
+    """Leave the chain: no pod is there."""
+    alone = len(uplinks) <= _FEW_UPLINKS
+    groups = [[one] for one in uplinks] if alone else [list(uplinks)]
+    return [fixed(f"{side} {rules.braces(group)} accept", "no pod is there") for group in groups]
 
 
 def _mismatched() -> list[Rule]:
@@ -142,10 +164,9 @@ def _ipv6_sent() -> list[Rule]:
     ]
 
 
-def _proxied(transparent: bool) -> list[Rule]:
-    """`transparent`: answers to what the resolver asks as a pod are its, by the socket that asked."""
-    answers = fixed(rules.answers_a_socket(constants.MARK_AS_POD), "to what was asked as a pod")
-    return [fixed(f"{_TO_PROXY} goto {_RESOLVER}"), *([answers] if transparent else [])]
+def _answers() -> list[Rule]:
+    """Answers to what the resolver asks as a pod are its, by the socket that asked."""
+    return [fixed(rules.answers_a_socket(constants.MARK_AS_POD), "to what was asked as a pod")]
 
 
 def _to_resolver(proxy_port: int, query_rate: int) -> list[Rule]:
@@ -160,7 +181,12 @@ def _to_resolver(proxy_port: int, query_rate: int) -> list[Rule]:
 
 
 def _proxy_answers() -> list[Rule]:
-    return [fixed(f"{_marked(constants.MARK_FROM_PROXY)} oifname @{POD_INTERFACES} notrack", "to pods only")]
+    return [
+        fixed(
+            f"{rules.has_packet_mark(constants.MARK_FROM_PROXY)} oifname @{POD_INTERFACES} notrack",
+            "to pods only",
+        )
+    ]
 
 
 def within_rate(query_rate: int) -> list[Rule]:
@@ -173,14 +199,30 @@ def within_rate(query_rate: int) -> list[Rule]:
     ]
 
 
-def _from_pods(proxy_port: int) -> list[Rule]:
-    to_port = f"meta l4proto {{ tcp, udp }} th dport {proxy_port} iifname @{POD_INTERFACES}"
+def _from_pods(uplinks: Sequence[str], transparent: bool) -> list[Rule]:
     return [
-        fixed(f"{_TO_PROXY} accept", "to the resolver"),
-        fixed(f"{to_port} fib daddr type local goto x_resolver_port", "the resolver's own port"),
-        fixed(f"iifname . ip saddr vmap @{FROM_MAP}"),
+        *_passing("iifname", uplinks),
+        *(_asked_as_pods() if transparent else []),
+        fixed(f"ip saddr vmap @{FROM_MAP}"),
         fixed(f"{_V6} iifname @{V6_TO} goto {_V6_ANSWERED}"),
         fixed(f"iifname . ip saddr @{ENFORCED} goto x_unjudged", "no chain: closed"),
+    ]
+
+
+def _asked_as_pods() -> list[Rule]:
+    """What the resolver asks here with a pod's address, and what it is answered."""
+    return [
+        fixed('iifname "lo" accept', "this node's own"),
+        fixed(f"{rules.has_packet_mark(constants.MARK_TO_PROXY)} accept", "to the resolver"),
+    ]
+
+
+def _own(proxy_port: int) -> list[Rule]:
+    """Redirected queries arrive there too: these have their mark."""
+    to_port = f"iifname @{POD_INTERFACES} meta l4proto {{ tcp, udp }} th dport {proxy_port}"
+    return [
+        fixed(f"{to_port} {_NOT_TO_PROXY} goto x_resolver_port", "the resolver's own port"),
+        fixed(f"{_FROM_OUTSIDE} ip daddr {_LOOPBACK} goto x_loopback"),
     ]
 
 
@@ -192,12 +234,16 @@ def _ipv6_answered() -> list[Rule]:
     ]
 
 
-def _to_pods() -> list[Rule]:
+def _to_pods(unplaced: Unplaced, uplinks: Sequence[str]) -> list[Rule]:
+    waiting = [
+        *([f"ip daddr @{UNPLACED_TO}"] if unplaced.ingress else []),
+        *([f"ip daddr @{UNPLACED_FROM} ct direction reply"] if unplaced.egress else []),
+    ]
     return [
-        fixed(f"oifname . ip daddr vmap @{TO_MAP}"),
+        *(fixed(f"{match} goto x_unplaced", "interface not known yet") for match in waiting),
+        *_passing("oifname", uplinks),
+        fixed(f"ip daddr vmap @{TO_MAP}"),
         fixed(f"{_V6} goto {_V6_COMING}"),
-        fixed(f"ip daddr @{UNPLACED_TO} goto x_unplaced", "interface not known yet"),
-        fixed(f"ip daddr @{UNPLACED_FROM} ct direction reply goto x_unplaced", "interface not known yet"),
         fixed(f"oifname . ip daddr @{ENFORCED} goto x_unjudged", "no chain: closed"),
     ]
 
@@ -225,10 +271,6 @@ def _node_answers() -> list[Rule]:
     return [
         fixed("ct state related accept", "the node's own"),
         fixed(f"ip daddr @{UNPLACED_FROM} ct direction reply goto x_unplaced", "interface not known yet"),
-        fixed(f"ct direction reply oifname . ip daddr vmap @{TO_MAP}"),
+        fixed(f"ct direction reply ip daddr vmap @{TO_MAP}"),
         fixed(f"ct direction reply oifname . ip daddr @{ENFORCED} goto x_unjudged", "no chain: closed"),
     ]
-
-
-def _marked(mark: int) -> str:
-    return rules.has_packet_mark(mark)

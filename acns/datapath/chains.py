@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from acns.datapath import drops, names, rules
+from acns.datapath import constants, drops, names, rules
 from acns.datapath.atoms import Atom
 from acns.datapath.drops import DenyResponse, fixed
 from acns.datapath.model import ChainSpec, Rule
@@ -36,6 +36,8 @@ from acns.datapath.rules import Way
 from acns.policy.model import FQDN, CIDRs, Direction, Everything, World
 
 MIDSTREAM, INVALID = "midstream", "invalid"
+RESOLVER = "resolver"
+"""The chain that redirected queries go to."""
 
 _REMEMBERED = (FQDN, CIDRs, World, Everything)
 _FEW = 4
@@ -48,6 +50,7 @@ OPENED_BEFORE = (
 entry is gone."""
 _NO_QUERY = fixed("accept", "for the other hooks to judge")
 _UNKNOWN = f"ct state invalid,untracked goto x_{INVALID}"
+_REDIRECTED = fixed(f"{rules.has_packet_mark(constants.MARK_TO_PROXY)} accept", "to the resolver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,14 @@ class Live:
         return [chain for chain in (self.remembered, self.others) if chain]
 
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One way's judgement: its chain; and what may be accepted before (most packets are of these)."""
+
+    chain: ChainSpec
+    known: Rule | None
+
+
 def live_chains(direction: Direction, allows: Collection[Atom]) -> Live:
     """Both ways of a direction use them."""
     granted = [atom for atom in allows if atom.grant]
@@ -71,23 +82,24 @@ def live_chains(direction: Direction, allows: Collection[Atom]) -> Live:
     return Live(_live_chain(direction, remembered), _live_chain(direction, others))
 
 
-def policy_chain(
-    way: Way, live: Live, allows: Iterable[Atom], denies: Iterable[Atom], answer: DenyResponse
-) -> ChainSpec:
+def judge(
+    way: Way, live: Live, allows: Iterable[Atom], denies: Collection[Atom], answer: DenyResponse
+) -> Judge:
     """One way's judgement."""
-    remembered, denied = _remembered(live, way), [atom.rules[way] for atom in _ordered(denies, way)]
+    remembered = _remembered(live, way)
     body = [
-        *([] if denied else remembered),  # most packets are of these
         *_node_traffic(way),
         fixed(f"ip saddr . ip daddr @{rules.SELF} accept", "a pod reaches itself"),
         *(fixed(f"meta l4proto icmp ct state related jump {chain.name}") for chain in live.chains),
-        *(denied and [*denied, *remembered]),
+        *(atom.rules[way] for atom in _ordered(denies, way)),
+        *([remembered] if remembered and denies else []),
         *(atom.rules[way] for atom in _ordered(allows, way)),
         *([] if way.is_reply else [fixed(_UNKNOWN)]),
     ]
     name = drops.named(way.value, [*body, *drops.answer(way, answer)])
     counts = Rule(name, f"counter name {name}", "not allowed")
-    return ChainSpec(name, (*body, counts, drops.log(name), *drops.answer(way, answer), fixed("drop")))
+    ends = (counts, drops.log(name), *drops.answer(way, answer), fixed("drop"))
+    return Judge(ChainSpec(name, (*body, *ends)), None if denies else remembered)
 
 
 def redirect_chain(redirects: Iterable[Redirect], denies: Iterable[Atom]) -> ChainSpec:
@@ -112,36 +124,55 @@ def redirect_chain(redirects: Iterable[Redirect], denies: Iterable[Atom]) -> Cha
 
 
 def _to_resolver(redirect: Redirect, match: str) -> Rule:
-    return Rule(
-        redirect.id, rules.join(match, f"counter name {redirect.id}", rules.to_proxy()), redirect.text
-    )
+    text = rules.join(match, f"counter name {redirect.id}", rules.to_proxy(), f"goto {RESOLVER}")
+    return Rule(redirect.id, text, redirect.text)
 
 
-def from_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:
+def from_pod_link(address: str, *, egress: Judge | None, ingress: Judge | None) -> ChainSpec:
     """What an endpoint sends; `ingress` judges its answers. None: not enforced."""
-    body = _answers(ingress) if egress or ingress else []
-    return _link("f", key, [*body, fixed(f"goto {egress.name}" if egress else "accept")])
-
-
-def to_pod_link(key: str, *, egress: ChainSpec | None, ingress: ChainSpec | None) -> ChainSpec:
-    """What comes to an endpoint; `egress` judges the answers that it gets. None: not enforced."""
-    body = _answers(egress) if egress or ingress else []
-    if egress and not ingress:
-        body.append(fixed(_UNKNOWN))
-    return _link("t", key, [*body, fixed(f"goto {ingress.name}" if ingress else "accept")])
-
-
-def _answers(judged: ChainSpec | None) -> list[Rule]:
-    """Packets of connections that the other direction opened; what is left opens one, and has to."""
-    return [
-        fixed(f"ct direction reply {f'goto {judged.name}' if judged else 'accept'}"),
-        fixed(OPENED_BEFORE),
+    body = [
+        *_known(egress, ingress),
+        *([_REDIRECTED] if egress else []),
+        *_answered(ingress, egress),
+        *([fixed(OPENED_BEFORE)] if egress or ingress else []),
+        _judged(egress),
     ]
+    return _link("f", address, body)
 
 
-def dns_link(key: str, redirects: ChainSpec | None) -> ChainSpec:
-    """The queries of an endpoint."""
-    return _link("d", key, [fixed(f"goto {redirects.name}") if redirects else _NO_QUERY])
+def to_pod_link(address: str, *, egress: Judge | None, ingress: Judge | None) -> ChainSpec:
+    """What comes to an endpoint; `egress` judges the answers that it gets. None: not enforced."""
+    body = [
+        *_known(egress, ingress),
+        *_answered(egress, ingress),
+        *([fixed(OPENED_BEFORE)] if egress or ingress else []),
+        *([fixed(_UNKNOWN)] if egress and not ingress else []),
+        _judged(ingress),
+    ]
+    return _link("t", address, body)
+
+
+def dns_link(key: str, redirects: ChainSpec | None, ports: Collection[int]) -> ChainSpec:
+    """The queries of an endpoint, which go to these ports."""
+    if not redirects:
+        return _link("d", key, [_NO_QUERY])
+    others = [fixed(f"th dport != {port} accept", _NO_QUERY.note) for port in ports if len(ports) == 1]
+    return _link("d", key, [*others, fixed(f"goto {redirects.name}")])
+
+
+def _known(*judges: Judge | None) -> list[Rule]:
+    return [one.known for one in judges if one and one.known]
+
+
+def _answered(by: Judge | None, other: Judge | None) -> list[Rule]:
+    """What answers: judged, or accepted where only the other direction is."""
+    if by:
+        return [fixed(f"ct direction reply goto {by.chain.name}")]
+    return [fixed("ct direction reply accept")] if other else []
+
+
+def _judged(by: Judge | None) -> Rule:
+    return fixed(f"goto {by.chain.name}" if by else "accept")
 
 
 def _link(prefix: str, key: str, body: list[Rule]) -> ChainSpec:
@@ -166,11 +197,13 @@ def _live_chain(direction: Direction, grants: list[int]) -> ChainSpec | None:
     return ChainSpec(drops.named("lv", body), tuple(body))
 
 
-def _remembered(live: Live, way: Way) -> list[Rule]:
+def _remembered(live: Live, way: Way) -> Rule | None:
     """A pod or node that took over an address meanwhile is not what the name or CIDR opened."""
     if not live.remembered:
-        return []
-    return [fixed(f"ct state established {rules.no_cluster(way)} jump {live.remembered.name}")]
+        return None
+    direction = "reply" if way.is_reply else "original"
+    known = f"ct direction {direction} ct state established {rules.no_cluster(way)}"
+    return fixed(f"{known} jump {live.remembered.name}")
 
 
 def _before_translation(atom: Atom) -> str:

@@ -20,8 +20,11 @@ from acns.datapath.model import ChainSpec, Description, MapSpec, Ruleset, SetSpe
 from acns.datapath.shared import Register, Shared
 from acns.policy.model import NodePolicy
 
-_DISPATCH = "ifname . ipv4_addr : verdict"
-_MAPS = (base.DNS_MAP, base.FROM_MAP, base.TO_MAP)
+_MAPS = {
+    base.DNS_MAP: "ifname . ipv4_addr : verdict",
+    base.FROM_MAP: "ipv4_addr : verdict",
+    base.TO_MAP: "ipv4_addr : verdict",
+}
 _LOOPBACK = "lo"
 _CLUSTER, _SERVICES = (sets.kept(name, "ipv4_addr", ()) for name in (rules.CLUSTER, rules.SERVICES))
 _PORTED = sets.kept(rules.PORTED, "inet_proto", rules.ported())
@@ -58,6 +61,8 @@ class Compiler:
         self._counters: Shared[None] = Shared()
         self._register = Register()
         self._kept = _Kept()
+        self._based: tuple[base.Unplaced, set[str], dict[str, ChainSpec]] | None = None
+        self._interfaces: Mapping[IPv4Address, str] | None = None
 
     def compile(
         self,
@@ -69,11 +74,11 @@ class Compiler:
     ) -> Ruleset:
         """The table for this policy.
 
-        `interfaces`: the node-side interface of every address that has one; others than endpoints' are
-        ignored, and an enforced endpoint without is shut by its address. `learned`: the element timeouts, in
-        seconds from now, that a set gets if this ruleset's transaction makes it. `uplinks`: interfaces that
-        lead to no pod, asked for only while an enforced endpoint has none: IPv6 is then refused on all that
-        are neither a pod's nor among these.
+        `interfaces`: the node-side interface of every address that has one (the same object says the same);
+        others than endpoints' are ignored, and an enforced endpoint without is shut by its address.
+        `learned`: the element timeouts, in seconds from now, that a set gets if this ruleset's transaction
+        makes it. `uplinks`: interfaces that lead to no pod: what passes there is looked at no further. While
+        an enforced endpoint has none, IPv6 is refused on all that are neither a pod's nor among these.
         """
         self._take(node, interfaces)
         found = self._all_sets(node, learned, uplinks)
@@ -82,7 +87,7 @@ class Compiler:
             counters=frozenset((*base.COUNTERS, *self._counters.values)),
             sets=found,
             maps={name: self._map(name) for name in _MAPS},
-            chains={**self._base(), **self._chains.values, **self._links()},
+            chains={**self._base_for(uplinks), **self._chains.values, **self._links()},
             descriptions={**_BASE_DESCRIPTIONS, **self._register.descriptions},
         )
 
@@ -90,27 +95,32 @@ class Compiler:
         """Bring the parts up to date."""
         wanted: dict[str, Part] = {}
         changed = []
+        same_links = interfaces is self._interfaces
         for policy in node.endpoints:
             key = policy.endpoint.key
-            interface = interfaces.get(policy.endpoint.address)
             part = self._parts.get(key)
-            if part is None or part.policy is not policy or part.interface != interface:
-                part = self._maker.make(policy, interface)
-                changed.append(key)
+            if not (same_links and part and part.policy is policy):  # else nothing can have changed
+                interface = interfaces.get(policy.endpoint.address)
+                if part is None or part.policy is not policy or part.interface != interface:
+                    part = self._maker.make(policy, interface)
+                    changed.append(key)
             wanted[key] = part
         # Nothing above changes what is kept, so nothing is half done if it raises.
         gone = [key for key in self._parts if wanted.get(key) is not self._parts[key]]
         if changed or gone:
             self._replace(gone, wanted, changed)
+        self._interfaces = interfaces
 
     def _replace(self, gone: Iterable[str], wanted: dict[str, Part], new: Iterable[str]) -> None:
         for key in new:  # first: what stays in use by the next is not forgotten in between
             self._count(wanted[key])
-            self._register.add(key, wanted[key].mentions)
+            before = self._parts.get(key)
+            self._register.move(key, before.mentions if before else {}, wanted[key].mentions)
         unused: list[str] = []
         for key in gone:
             unused += self._discount(self._parts[key])
-            self._register.remove(key, self._parts[key].mentions)
+            if key not in wanted:
+                self._register.remove(key, self._parts[key].mentions)
         self._parts = wanted
         self._register.update()
         live = self._counters.values.keys()
@@ -169,20 +179,28 @@ class Compiler:
             sets.kept(base.V6_TO, "ifname", (one.interface for one in placed if one.ingress)),
         ]
 
-    def _base(self) -> dict[str, ChainSpec]:
-        waiting = [part.place for part in self._parts.values() if not part.place.interface]
+    def _base_for(self, uplinks: Collection[str]) -> dict[str, ChainSpec]:
+        places = [part.place for part in self._parts.values()]
+        waiting = [place for place in places if not place.interface]
         unplaced = base.Unplaced(
             egress=any(place.egress for place in waiting), ingress=any(place.ingress for place in waiting)
         )
-        chains = base.base_chains(self._proxy_port, self._query_rate, unplaced, transparent=self._transparent)
-        return {chain.name: chain for chain in chains}
+        away = {*map(names.interface, uplinks)} - {place.interface for place in places}
+        if self._based is None or self._based[:2] != (unplaced, away):
+            chains = base.base_chains(
+                self._proxy_port, self._query_rate, unplaced, away, transparent=self._transparent
+            )
+            self._based = unplaced, away, {chain.name: chain for chain in chains}
+        return self._based[2]
 
     def _links(self) -> dict[str, ChainSpec]:
         return {link.name: link for part in self._parts.values() for link in part.links.values()}
 
     def _map(self, name: str) -> MapSpec:
         parts = [part for part in self._parts.values() if part.links]
-        return MapSpec(name, _DISPATCH, {part.place.key: part.links[name].name for part in parts})
+        by_address = name != base.DNS_MAP
+        keys = ((part.place.address if by_address else part.place.key, part) for part in parts)
+        return MapSpec(name, _MAPS[name], {key: part.links[name].name for key, part in keys})
 
 
 class _Kept:

@@ -127,6 +127,11 @@ def _l4proto(rule: Rule, name: str) -> None:
         rule.compare(_EQUAL, bytes([_PROTOCOLS[name]]))
 
 
+def _other_port(rule: Rule, port: str) -> None:
+    rule.payload(_TRANSPORT, _OFFSETS["dport"], 2)
+    rule.compare(_NOT_EQUAL, int(port).to_bytes(2, "big"))
+
+
 def _ports(rule: Rule, side: str, first: str, last: str | None) -> None:
     rule.payload(_TRANSPORT, _OFFSETS[side], 2)
     if last is None:
@@ -191,6 +196,12 @@ def _grant(rule: Rule, mask: str, one: str | None, several: str | None) -> None:
         rule.look_up(name, set_id=set_id)
 
 
+def _packet_mark(rule: Rule, mask: str, value: str) -> None:
+    rule.meta(_MARK)
+    rule.mask(_mark(mask), bytes(4))
+    rule.compare(_EQUAL, _mark(value))
+
+
 def _set_ct_mark(rule: Rule, mask: str, value: str | None) -> None:
     rule.connection(_CT_MARK)
     rule.mask(_mark(mask), _mark(value or "0"))
@@ -241,7 +252,9 @@ def _lead(rule: Rule, verdict: str, chain: str) -> None:
 _MATCHES: list[tuple[str, Callable[..., None]]] = [
     (r"meta nfproto ipv4", _ipv4),
     (r"meta l4proto (icmp|tcp|udp|sctp|@\w+)", _l4proto),
+    (r"meta mark & (0x[0-9a-f]+) == (0x[0-9a-f]+)", _packet_mark),
     (r"meta mark set meta mark & (0x[0-9a-f]+) \| (0x[0-9a-f]+)", _set_packet_mark),
+    (r"th dport != (\d+)", _other_port),
     (r"th ([sd]port) (\d+)(?:-(\d+))?", _ports),
     (r"icmp type (\d+)", _icmp),
     (r"ip ([sd]addr) (!= )?@(\w+)", _address),

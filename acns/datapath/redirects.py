@@ -23,6 +23,12 @@ class Redirect:
     def text(self) -> str:
         return f"dns {self.servers.key}"
 
+    @property
+    def ports(self) -> frozenset[int]:
+        """All ports that queries go to."""
+        exact = {server.port for server in self.servers.exact}
+        return frozenset(exact | {port for _, port in self.servers.ports})
+
 
 def redirect(servers: DNSServers) -> Redirect:
     """The redirect of queries to these servers."""

@@ -181,9 +181,9 @@ def has_packet_mark(mark: int) -> str:
 
 
 def to_proxy() -> str:
-    """Take the packet past connection tracking and Service translation, to the resolver."""
+    """Take the packet past connection tracking and Service translation, for the resolver."""
     rest = ~constants.MARK_MASK & 0xFFFF_FFFF
-    return f"notrack meta mark set meta mark & 0x{rest:08x} | 0x{constants.MARK_TO_PROXY:x} accept"
+    return f"notrack meta mark set meta mark & 0x{rest:08x} | 0x{constants.MARK_TO_PROXY:x}"
 
 
 def answers_a_socket(mark: int) -> str:

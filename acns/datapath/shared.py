@@ -130,6 +130,11 @@ class Register:
             del entry.endpoints[bisect_left(entry.endpoints, endpoint)]
         self._stale.update(mentions)
 
+    def move(self, endpoint: str, before: Mapping[str, Mention], after: Mapping[str, Mention]) -> None:
+        """It says something else now. What it says again is not looked at."""
+        self.add(endpoint, {id_: one for id_, one in after.items() if before.get(id_) != one})
+        self.remove(endpoint, {id_: one for id_, one in before.items() if after.get(id_) != one})
+
     def update(self) -> None:
         """Bring `descriptions` up to date."""
         for id_ in self._stale:

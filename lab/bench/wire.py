@@ -22,7 +22,7 @@ from lab.kernel.links import End, Links
 from lab.kernel.netns import Namespace
 
 POD_INTERFACE = "veth-measured"
-_UPLINK = "eth0"
+UPLINK = "eth0"
 _POD_INDEX, _UPLINK_INDEX, _ETH0_INDEX = 11, 10, 2
 _POD_GATEWAY = IPv4Interface("10.244.0.1/32")
 _SERVER_GATEWAY = IPv4Interface("172.18.0.1/24")
@@ -92,8 +92,8 @@ def echoing(wire: Wire, port: int) -> contextlib.AbstractContextManager[int]:
 
 def _connect(wire: Wire, server_addresses: Sequence[IPv4Address]) -> None:
     with Links() as own:
-        own.veth(End(wire.node, POD_INTERFACE, _POD_INDEX), End(wire.pod, _UPLINK, _ETH0_INDEX))
-        own.veth(End(wire.node, _UPLINK, _UPLINK_INDEX), End(wire.server, _UPLINK, _ETH0_INDEX))
+        own.veth(End(wire.node, POD_INTERFACE, _POD_INDEX), End(wire.pod, UPLINK, _ETH0_INDEX))
+        own.veth(End(wire.node, UPLINK, _UPLINK_INDEX), End(wire.server, UPLINK, _ETH0_INDEX))
     with Links(wire.node) as node:
         node.up(links.LOOPBACK_INDEX, _POD_INDEX, _UPLINK_INDEX)
         node.addresses(_POD_INDEX, [_POD_GATEWAY], prefix_route=False)

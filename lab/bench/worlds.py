@@ -68,7 +68,7 @@ def compiled(scale: Scale, texts: Files) -> Table:
     }
     interfaces = {one.endpoint.address: f"pod{index}" for index, one in enumerate(policy.endpoints)}
     interfaces[measured_pod(scale)] = wire.POD_INTERFACE
-    ruleset = Compiler(Grants.fresh()).compile(policy, interfaces, learned)
+    ruleset = Compiler(Grants.fresh()).compile(policy, interfaces, learned, uplinks=[wire.UPLINK])
     return Table(transaction(EMPTY, ruleset), _place(ruleset))
 
 

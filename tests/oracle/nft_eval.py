@@ -170,9 +170,10 @@ _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("nfproto", r"meta nfproto (ipv4|ipv6)"),
     ("vmap", rf"{_KEY} vmap @(\w+)"),
     ("in-set", rf"{_KEY} (!= )?@(\w+)"),
+    ("interface", r"(iifname|oifname) (?:\{ ([^}]+) \}|(\"[^\"]+\"))(?! ip daddr 127)"),
     ("l4proto", r"meta l4proto (?:\{ ([\w, ]+) \}|(icmp|tcp|udp|sctp)\b)"),
     ("set-mark", rf"meta mark set meta mark & {_NUMBER} \| {_NUMBER}"),
-    ("mark", rf"meta mark & {_NUMBER} == {_NUMBER}"),
+    ("mark", rf"meta mark & {_NUMBER} (==|!=) {_NUMBER}"),
     ("set-ct-mark", rf"ct mark set ct mark & {_NUMBER}(?: \| {_NUMBER})?"),
     ("ct-mark", rf"ct mark & {_NUMBER} (?:\{{ ([0-9a-fx, ]+) \}}|{_NUMBER})"),
     ("ct-state", r"ct state ([a-z,]+)"),
@@ -180,6 +181,7 @@ _GRAMMAR: tuple[tuple[str, str], ...] = (
     ("fib-type", r"fib (saddr|daddr) type (!= )?(local|unicast)"),
     ("loopback", r'iifname != "lo" ip daddr 127\.0\.0\.0/8'),
     ("fib-missing", r"fib saddr \. iif oif missing"),
+    ("other-port", r"th dport != (\d+)"),
     ("port", r"th (dport|sport) (\d+)(?:-(\d+))?"),
     ("icmp-type", r"icmp type (\d+)"),
     ("icmpv6", r"icmpv6 type \{[^}]*\}"),
@@ -244,12 +246,22 @@ def _port(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
     return int(arguments[1]) <= port <= int(arguments[2] or arguments[1])
 
 
+def _interface(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
+    own = state.iif if arguments[0] == "iifname" else state.oif
+    return f'"{own}"' in (arguments[1] or arguments[2]).split(", ")
+
+
+def _other_port(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
+    """Packets without ports are none of that port's, but for a chance that harms nobody."""
+    return state.protocol not in ("TCP", "UDP", "SCTP") or state.dport != int(arguments[0])
+
+
 def _l4proto(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
     return PROTOCOLS[state.protocol] in (arguments[0] or arguments[1]).split(", ")
 
 
 def _mark(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
-    return state.mark & int(arguments[0], 0) == int(arguments[1], 0)
+    return (state.mark & int(arguments[0], 0) == int(arguments[2], 0)) is (arguments[1] == "==")
 
 
 def _ct_mark(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:
@@ -274,6 +286,8 @@ def _tcp_flags(_: Interpreter, state: State, arguments: tuple[str, ...]) -> bool
 _MATCHES: dict[str, Callable[[Interpreter, State, tuple[str, ...]], bool]] = {
     "nfproto": lambda _, __, arguments: arguments[0] == "ipv4",
     "in-set": _in_set,
+    "interface": _interface,
+    "other-port": _other_port,
     "l4proto": _l4proto,
     "mark": _mark,
     "ct-mark": _ct_mark,

@@ -30,7 +30,7 @@ from .semantics import Verdict
 UPLINK = "eth0"
 REPLY_TYPES = {8: 0, 13: 14}
 PROTOCOL_NUMBERS = {"TCP": 6, "UDP": 17}
-NOWHERE = Path("/nonexistent/ledger")  # never saved
+NOWHERE, TERMS = Path("/nonexistent/ledger"), Terms(min_ttl_s=0, margin_s=60)  # never saved
 
 
 class Refused(AssertionError):
@@ -91,7 +91,7 @@ class Product:
         }
         self._interfaces = {IPv4Address(address): name for address, name in links.items()}
         self.ruleset = ruleset.compile_ruleset(
-            self.node, self._interfaces, Grants.fresh(), learned(cluster, self.node)
+            self.node, self._interfaces, Grants.fresh(), learned(cluster, self.node), uplinks=[UPLINK]
         )
         self._interpreter = nft_eval.Interpreter(self.ruleset, self._addresses)
         self._table: PolicyTable | None = None
@@ -117,7 +117,7 @@ class Product:
     def name_allowed(self, packet: Packet) -> bool:
         """What the resolver says to the query, by the policy stream."""
         if self._table is None:
-            snapshots = Snapshots(Ledger(NOWHERE, Terms(min_ttl_s=0, margin_s=60)))
+            snapshots = Snapshots(Ledger(NOWHERE, TERMS))
             snapshots.prepare(self.node)
             self._table = codec.policy_table(snapshots.state())
         endpoint = self._table.endpoint_of(socket.inet_aton(packet.source))

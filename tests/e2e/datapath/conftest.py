@@ -296,7 +296,9 @@ class World:
     ) -> str:
         """Bring the kernel to this policy; the transaction's text."""
         timeouts = {IPv4Address(address): timeout_s for address, timeout_s in (learned or {}).items()}
-        places = self.routes.links().interfaces if interfaces is None else interfaces
+        links = self.routes.links()
+        places = links.interfaces if interfaces is None else interfaces
+        options = {"uplinks": links.uplinks, **options}
         self.ruleset = ruleset.compile_ruleset(node, places, self.grants, {API: timeouts}, **options)
         text = ruleset.transaction(self.nft.inventory(), self.ruleset)
         self.nft.apply(text)

@@ -169,7 +169,7 @@ def test_while_a_restricted_pod_has_no_known_interface_ipv6_passes_at_known_ones
     links = world.routes.links()
     only_b = {address: link for address, link in links.interfaces.items() if str(address) == POD_B}
     restricted = world.policy(**{"a" if egress else "to_a": world.only(world.allow(model.Everything()))})
-    world.enforce(restricted, interfaces=only_b, uplinks=links.uplinks)
+    world.enforce(restricted, interfaces=only_b)
     servers = {where: world.udp6(where, 5000) for where in (world.internet, world.a, world.b)}
     sender, receiver = (world.a, world.internet) if egress else (world.internet, world.a)
     servers[sender].sendto(b"closed", (world.address6(receiver), 5000))
@@ -316,7 +316,7 @@ def test_drift_is_repaired(world: Any) -> None:
     world.apply(world.allow(world.fqdn(), 443))
     world.nft.apply(
         "flush chain inet acns pre_pods\n"
-        "flush map inet acns from_pod\n"
+        "flush map inet acns from_address\n"
         'delete element inet acns v6_from { "veth-a" }\n'
         "add set inet acns stranger { type ipv4_addr; }\n"
         "add chain inet acns intruder\n"

@@ -70,7 +70,7 @@ def compiled(
 def link_of(table: Ruleset, map_name: str, address: IPv4Address = POD_A) -> ChainSpec:
     """The chain that a map leads the pod's packets to."""
     elements = table.maps[map_name].elements
-    (name,) = [chain for key, chain in elements.items() if key.endswith(f" {address}")]
+    (name,) = [chain for key, chain in elements.items() if key.split(" . ")[-1] == str(address)]
     return table.chains[name]
 
 

@@ -25,6 +25,7 @@ from .policies import (
     cidr,
     compiled,
     endpoint,
+    link_of,
     match,
     node,
     only,
@@ -140,7 +141,20 @@ def test_denies_stand_before_what_is_remembered_and_what_is_allowed() -> None:
         order = [rule.id[:3] for rule in chain_of(table, way).rules]
         found = texts(chain_of(table, way))
         assert order.index(deny) < order.index(allow)
-        assert found.index("@cidr_") < found.index("ct state established ip")
+        assert found.index("@cidr_") < found.index("@cluster_addrs jump lv_")
+        assert "lv_" not in texts(link_of(table, "from_address")) + texts(link_of(table, "to_address"))
+
+
+def test_where_nothing_is_denied_what_is_remembered_is_accepted_first_of_all() -> None:
+    policy = only(match(model.World(), None))
+    table = compiled(pod_a(policy, policy))
+    for map_name, ways in (("from_address", ("original", "reply")), ("to_address", ("reply", "original"))):
+        rules = texts(link_of(table, map_name)).splitlines()
+        for rule, direction in zip(rules[:2], ways, strict=True):
+            assert rule.startswith(f"ct direction {direction} ct state established ip ")
+            assert " != @cluster_addrs jump lv_" in rule
+    for way in WAYS:
+        assert "@cluster_addrs jump lv_" not in texts(chain_of(table, way))
 
 
 def test_a_deny_counts_logs_and_takes_the_grant_of_its_own_direction() -> None:
@@ -190,7 +204,10 @@ def test_egress_and_ingress_grants_live_in_halves_of_the_mark() -> None:
 
 def live(table: ruleset.Ruleset, way: str) -> set[str]:
     """The tests for live grants that a chain leads to."""
-    targets = re.findall(r"jump (lv_\w+)", texts(chain_of(table, way)))
+    links = [link_of(table, map_name) for map_name in ("from_address", "to_address")]
+    said = "\n".join(map(texts, [chain_of(table, way), *links]))
+    prefix = "0x0000ffff" if way in ("eg", "er") else "0xffff0000"
+    targets = [name for name in re.findall(r"jump (lv_\w+)", said) if prefix in texts(table.chains[name])]
     return {line for target in targets for line in texts(table.chains[target]).splitlines()}
 
 

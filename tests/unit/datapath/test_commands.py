@@ -13,7 +13,7 @@ add set inet acns fqdn_1 { type ipv4_addr; flags timeout; comment "x"; elements 
 add set inet acns peers_1 { type ipv4_addr; }
 add chain inet acns eg_1
 add rule inet acns eg_1 ip daddr @fqdn_1 counter name re_1 accept comment "re_1 1 a name"
-add element inet acns from_pod { "veth-a" . 10.244.1.3 : jump eg_1 }
+add element inet acns from_address { 10.244.1.3 : jump eg_1 }
 delete element inet acns cluster_addrs { 10.244.1.3, 10.244.1.4 }
 flush chain inet acns eg_0
 delete chain inet acns eg_0

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 
 from acns.datapath import ruleset
 from acns.datapath.ruleset import Compiler, Grants
-from acns.errors import EnvironmentFault
+from acns.errors import Bug, EnvironmentFault
 from acns.policy import model
 from acns.policy.numbers import NumberRegistry
 
-from .policies import API, INTERFACES, PEER, POD_B, PODS, chain_of, endpoint, match, node, only, pod_a
+from .policies import API, INTERFACES, PEER, POD_A, POD_B, PODS, chain_of, endpoint, match, node, only, pod_a
 from .walks import Step, walks
 
 
@@ -93,3 +93,48 @@ def test_addresses_without_an_endpoint_are_nobodys_interface() -> None:
     strangers = {**INTERFACES, IPv4Address("10.244.1.77"): "veth-x"}
     one = node(pod_a(only()))
     assert compiler.compile(one, strangers, {}) == compiler.compile(one, INTERFACES, {})
+
+
+def test_links_that_move_while_a_policy_stays_are_noticed() -> None:
+    compiler = Compiler(Grants.fresh())
+    one = node(pod_a(only(match(PODS))))
+    before = compiler.compile(one, INTERFACES, {})
+    moved = {**INTERFACES, POD_A: "veth-c"}
+    after = compiler.compile(one, moved, {})
+    assert '"veth-c"' in after.sets["pod_ifaces"].elements
+    assert after == ruleset.compile_ruleset(one, moved, Grants.fresh(), {})
+    assert compiler.compile(one, INTERFACES, {}) == before
+
+
+def test_a_compilation_that_fails_is_not_taken_for_done() -> None:
+    compiler = Compiler(Grants.fresh())
+    one = node(pod_a(only(match(PODS))))
+    compiler.compile(one, INTERFACES, {})
+    moved, wrong = {POD_A: "veth-c", POD_B: 'veth" drop'}, node(*one.endpoints, endpoint("b", POD_B))
+    with pytest.raises(Bug):
+        compiler.compile(wrong, moved, {})
+    assert '"veth-c"' in compiler.compile(one, moved, {}).sets["pod_ifaces"].elements
+
+
+def test_endpoints_of_one_policy_have_it_judged_once_and_have_its_word_when_the_others_go() -> None:
+    compiler = Compiler(Grants.fresh())
+    policy = only(match(PODS), match(model.FQDN(API)))
+    a, b = pod_a(policy), endpoint("b", POD_B, policy)
+    both = compiler.compile(node(a, b), INTERFACES, {})
+    assert chain_of(both, "eg") is chain_of(both, "eg", POD_B)
+    alone = compiler.compile(node(b), INTERFACES, {})
+    assert alone == ruleset.compile_ruleset(node(b), INTERFACES, Grants.fresh(), {})
+    assert compiler.compile(node(a, b), INTERFACES, {}) == both
+
+
+def test_a_policy_that_comes_again_when_its_grant_is_anothers_gets_a_new_one() -> None:
+    compiler = Compiler(Grants(*(NumberRegistry(name, 1, 2) for name in ("egress", "ingress"))))
+    first, second, third = (
+        node(pod_a(only(match(model.World(), model.Ports(model.Protocol.TCP, port, port)))))
+        for port in (1, 2, 3)
+    )
+    for one in (first, second, third):  # the third takes the number of the first
+        compiler.compile(one, INTERFACES, {})
+    table = compiler.compile(first, INTERFACES, {})
+    (rule,) = [rule.text for rule in chain_of(table, "eg").rules if rule.id.startswith("re_")]
+    assert rule.endswith("| 0x2 accept")

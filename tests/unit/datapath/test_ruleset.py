@@ -48,8 +48,9 @@ ICMP_ECHO = ICMP(8)
 def test_an_unrestricted_endpoint_is_known_and_let_pass() -> None:
     table = compiled(pod_a())
     assert table.sets["pod_ifaces"].elements == {'"veth-a"'}
-    for map_name in ("dns_redirect", "from_pod", "to_pod"):
-        assert table.maps[map_name].elements.keys() == {'"veth-a" . 10.244.1.3'}
+    assert table.maps["dns_redirect"].elements.keys() == {'"veth-a" . 10.244.1.3'}
+    assert table.maps["from_address"].elements.keys() == {"10.244.1.3"}
+    for map_name in ("dns_redirect", "from_address", "to_address"):
         assert texts(link_of(table, map_name)) == "accept"
     for name in ("enforced", "v6_from", "v6_to", "unplaced_from", "unplaced_to"):
         assert not table.sets[name].elements
@@ -59,19 +60,19 @@ def test_each_way_leads_to_the_chain_of_its_direction() -> None:
     table = compiled(pod_a(SHUT, SHUT))
     egress, replies = chain_of(table, "eg"), chain_of(table, "er")
     ingress, answers = chain_of(table, "in"), chain_of(table, "ir")
-    sent = texts(link_of(table, "from_pod")).splitlines()
-    assert (sent[0], sent[-1]) == (f"ct direction reply goto {answers.name}", f"goto {egress.name}")
-    received = texts(link_of(table, "to_pod")).splitlines()
+    sent = texts(link_of(table, "from_address")).splitlines()
+    assert (sent[1], sent[-1]) == (f"ct direction reply goto {answers.name}", f"goto {egress.name}")
+    received = texts(link_of(table, "to_address")).splitlines()
     assert (received[0], received[-1]) == (f"ct direction reply goto {replies.name}", f"goto {ingress.name}")
 
 
 def test_a_direction_that_is_not_enforced_is_accepted() -> None:
     table = compiled(pod_a(egress=SHUT))
-    assert texts(link_of(table, "from_pod")).startswith("ct direction reply accept\n")
-    assert texts(link_of(table, "to_pod")).endswith("\naccept")
+    assert "ct direction reply accept" in texts(link_of(table, "from_address"))
+    assert texts(link_of(table, "to_address")).endswith("\naccept")
     table = compiled(pod_a(ingress=SHUT))
-    assert texts(link_of(table, "from_pod")).endswith("\naccept")
-    assert texts(link_of(table, "to_pod")).startswith("ct direction reply accept\n")
+    assert texts(link_of(table, "from_address")).endswith("\naccept")
+    assert texts(link_of(table, "to_address")).startswith("ct direction reply accept\n")
 
 
 def test_a_changed_policy_moves_no_element_of_a_dispatch_map() -> None:
@@ -89,7 +90,7 @@ def test_an_enforced_endpoint_without_interface_is_shut_by_its_address(egress: b
     shut = frozenset({"10.244.1.3"})
     assert table.sets["unplaced_from"].elements == (shut if egress else frozenset())
     assert table.sets["unplaced_to"].elements == (shut if ingress else frozenset())
-    assert not table.maps["from_pod"].elements
+    assert not table.maps["from_address"].elements
     assert ("iifname != @known_ifaces" in texts(table.chains["pre_raw"])) is egress
     assert ("oifname != @known_ifaces" in texts(table.chains["ipv6_coming"])) is ingress
 
@@ -97,6 +98,28 @@ def test_an_enforced_endpoint_without_interface_is_shut_by_its_address(egress: b
 def test_interfaces_are_known_as_pods_or_as_uplinks() -> None:
     table = compiled(pod_a(), endpoint("b", POD_B, SHUT), interfaces={POD_A: "veth-a"}, uplinks=["eth0"])
     assert table.sets["known_ifaces"].elements == {'"veth-a"', '"eth0"', '"lo"'}
+
+
+@pytest.mark.parametrize("uplinks", [["eth0"], ["eth1", "eth0"], ["eth0", "eth1", "eth2"]])
+def test_what_an_uplink_carries_is_looked_at_no_further(uplinks: list[str]) -> None:
+    table = compiled(pod_a(SHUT, SHUT), uplinks=uplinks)
+    for base, side in (("pre_raw", "iifname"), ("pre_pods", "iifname"), ("fwd_pods", "oifname")):
+        before_dispatch = texts(table.chains[base]).split(" vmap ")[0]
+        assert all(f'"{one}"' in before_dispatch for one in uplinks)
+        assert before_dispatch.startswith(f"{side} ")
+
+
+def test_an_interface_with_a_pod_is_no_uplink() -> None:
+    table = compiled(pod_a(SHUT), uplinks=["veth-a"])
+    assert not any('"veth-a"' in texts(chain) for chain in table.chains.values())
+
+
+def test_who_waits_for_an_interface_is_shut_before_uplinks_pass() -> None:
+    table = compiled(pod_a(SHUT, SHUT), interfaces={}, uplinks=["eth0"])
+    for base in ("pre_raw", "fwd_pods"):
+        before_uplinks, _, _ = texts(table.chains[base]).partition("eth0")
+        assert "@unplaced_from" in before_uplinks
+    assert "@unplaced_to" in texts(table.chains["fwd_pods"]).partition("eth0")[0]
 
 
 def test_ipv6_is_blocked_by_direction_on_the_interfaces_of_enforced_endpoints_only() -> None:
@@ -171,7 +194,7 @@ def test_dns_rules_dispatch_queries_and_plain_rules_do_not() -> None:
     assert texts(link_of(table, "dns_redirect", POD_B)) == "accept"
     rule, last = chain_of(table, "rd").rules
     assert last.text == "accept"
-    assert "notrack meta mark set meta mark & 0xfffff0ff | 0x200 accept" in rule.text
+    assert "notrack meta mark set meta mark & 0xfffff0ff | 0x200 goto resolver" in rule.text
     assert table.sets[re.search(r"@(dns_\w+)", rule.text)[1]].elements == {  # type: ignore[index]
         "10.96.0.10 . udp . 53"
     }
@@ -198,7 +221,7 @@ def test_what_a_deny_is_about_is_not_redirected_in_a_network_of_servers() -> Non
     )
     table = compiled(pod_a(only(deny=denies), dns=redirecting(OUTSIDE)))
     *spared, redirect, _ = (rule.text for rule in chain_of(table, "rd").rules)
-    assert redirect.endswith("0x200 accept")
+    assert redirect.endswith("0x200 goto resolver")
     assert sorted(re.sub(r"_\w{10}", "", text) for text in spared) == [
         "ip daddr @cidr ip daddr != @cluster_addrs fib daddr type unicast ip daddr != @service_addrs accept",
         "ip daddr @peers meta l4proto @ported th dport 53 accept",
@@ -209,7 +232,7 @@ def test_exact_servers_are_redirected_whatever_is_denied() -> None:
     """Those that are denied are not in the policy; a ClusterIP is not what a CIDR of denies means."""
     everywhere = only(deny=(match(cidr("0.0.0.0/0"), None),))
     alone = compiled(pod_a(everywhere, dns=redirecting(KUBE_DNS)))
-    assert [rule.text[-12:] for rule in chain_of(alone, "rd").rules] == ["0x200 accept", "accept"]
+    assert [rule.text[-12:] for rule in chain_of(alone, "rd").rules] == ["oto resolver", "accept"]
     both = compiled(pod_a(everywhere, dns=(*redirecting(OUTSIDE), *redirecting(KUBE_DNS))))
     first, denied, *_ = (rule.text for rule in chain_of(both, "rd").rules)
     assert ("@dns_" in first, denied.startswith("ip daddr @cidr_")) == (True, True)
