@@ -37,6 +37,7 @@ class Relay:
     """Carries each connection that `listener` takes to one that `connect` makes; both are the relay's."""
 
     def __init__(self, listener: socket.socket, connect: Callable[[], socket.socket]) -> None:
+        listener.settimeout(None)  # whoever comes may need longer to start than a test waits for an answer
         self._listener = listener
         self._connect = connect
         self._ends: list[socket.socket] = []
