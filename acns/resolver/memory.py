@@ -27,6 +27,9 @@ class Memory(Generic[Key, Value]):
         self._limit = limit
         self._weigh = weigh
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self.young or key in self._old
+
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
 

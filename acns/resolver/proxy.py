@@ -27,6 +27,8 @@ from acns.resolver.rates import PRESSED, Rates
 from acns.resolver.settings import ResolverSettings
 from acns.telemetry.journal import Journal
 
+TOLD_PER_S: Final = 1_000
+"""So often a second a pod is told that it is over a budget; then it gets no answer."""
 NEW_NAMES_BURST_S: Final = 2.5
 """So many seconds' new names at once: a program that starts may look up hundreds."""
 _PROTOCOLS: Final = {UDP: socket.IPPROTO_UDP, TCP: socket.IPPROTO_TCP}
@@ -46,6 +48,7 @@ class Proxy:
         self.metrics = metrics
         self.journal = journal
         self.rates = Rates(settings.max_queries_per_second_per_pod)
+        self._told = Rates(TOLD_PER_S)
         self.overload = Overload(settings.over_budget, metrics, journal)
         self._link = link
         gate_settings = gate.GateSettings(
@@ -127,12 +130,26 @@ class Proxy:
         transport.verdict(refusal.reason).count += 1
         return packet[:ID_BYTES] + case.reply_rest if case.reply_rest else b""
 
+    def may_be_new(self, pod: bytes, now: float) -> bool:
+        """Whether the pod may ask what it has not asked before; looked at before that is judged."""
+        return not self.context.new_names.wait_s(pod, now)
+
+    def over_new(self, packet: bytes, pod: str, transport: str) -> bytes | None:
+        """What a query gets that may not be new; None: nothing."""
+        return self._over(packet, pod, transport, Budgeted.NEW_NAMES)
+
     def over_rate(self, packet: bytes, pod: str, transport: str) -> bytes | None:
-        """What a message gets for which `rates` has no room: no answer where even that would be too much."""
+        """What a message gets for which `rates` has no room; None: nothing."""
         pressed = self.rates.pressed >= PRESSED
-        self.overload.note(pod, transport, Budgeted.PRESSED if pressed else Budgeted.RATE)
+        return self._over(packet, pod, transport, Budgeted.PRESSED if pressed else Budgeted.RATE)
+
+    def _over(self, packet: bytes, pod: str, transport: str, kind: Budgeted) -> bytes | None:
+        """No answer where even that would be too much."""
+        self.overload.note(pod, transport, kind)
         self.metrics.queries.add(transport, "over-budget")
-        return None if pressed else self.overload.reply(packet, transport)
+        if kind is Budgeted.PRESSED or not self._told.take(pod.encode(), time.monotonic()):
+            return None
+        return self.overload.reply(packet, transport)
 
     def _over_budget(self, transport: Transport, case: Case, packet: bytes, kind: Budgeted) -> bytes:
         transport.over_budget.count += 1

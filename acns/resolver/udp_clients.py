@@ -258,12 +258,21 @@ class UDPClients:
             self.transport.joined.count += 1
             self._asked[key] = self._again(same, now)
             return
+        if key[_CASE] not in self._cases and not self._proxy.may_be_new(key[_POD], now):
+            self._over_new(key, server)
+            return
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
         own = self._proxy.own_reply(self.transport, case, packet)
         if own is None:
             self._forward(case, key, now)
         elif own:
             self.send(server, own, source_of(key))
+
+    def _over_new(self, key: Key, server: Server) -> None:
+        source = source_of(key)
+        answer = self._proxy.over_new(packet_of(key), source[0], UDP)
+        if answer is not None:
+            self.send(server, answer, source)
 
     def _over_rate(self, key: Key) -> None:
         key = key.ljust(QUERY_AT, b"\0")

@@ -177,7 +177,7 @@ def test_a_socket_that_cannot_be_made_leaves_nothing_behind() -> None:
 # --- the queue of queries ------------------------------------------------------------------------------
 
 
-def test_a_receive_buffer_is_filling_when_half_of_it_is_taken_and_no_more_once_it_is_read() -> None:
+def test_pressure_is_highest_when_a_receive_buffer_is_full_and_gone_once_it_is_read() -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as pod,
@@ -186,11 +186,11 @@ def test_a_receive_buffer_is_filling_when_half_of_it_is_taken_and_no_more_once_i
         listener.bind(("127.0.0.1", 0))
         pod.connect(listener.getsockname())
         pod.send(b"?")
-        assert not intercept.is_filling(listener)
+        assert intercept.pressure(listener) == 1
         for _ in range(10_000):
             pod.send(b"?" * 500)
-        assert intercept.is_filling(listener)
+        assert intercept.pressure(listener) == 16
         with contextlib.suppress(BlockingIOError):
             while True:
                 listener.recv(1)
-        assert not intercept.is_filling(listener)
+        assert intercept.pressure(listener) == 1
