@@ -6,6 +6,7 @@ positional in invoke, so what comes first on the line has none.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -398,6 +399,19 @@ def fuzz(context: Context, minutes: float = 1.0, seed: int = 0, plain: bool = Fa
     context.run(f"{sys.executable} -m tests.fuzz {options}", pty=sys.stdout.isatty())
 
 
+@task(
+    help={
+        "minutes": "of traffic (default 3)",
+        "seed": "repeats a storm, its traffic and its edits (default: a random one, printed)",
+        "keep": "a folder for the agents' logs",
+    }
+)
+def soak(context: Context, minutes: float = 3.0, seed: int = 0, keep: str = "") -> None:
+    """Faults of all kinds under steady traffic: nothing wrongly dropped or passed, nothing lost or leaked."""
+    options = f"--minutes {minutes} --seed {seed}" + (f" --keep {shlex.quote(keep)}" if keep else "")
+    context.run(f"{sys.executable} -m tests.soak {options}", pty=sys.stdout.isatty())
+
+
 @task
 def lint(context: Context) -> None:
     """Formatting, lint, types and layers."""
@@ -415,4 +429,4 @@ namespace.add_collection(
 )
 namespace.add_collection(Collection("bench", bench_policy, bench_dns), name="bench")
 namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")
-namespace.add_collection(Collection("test", everything, fuzz, lint), name="test")
+namespace.add_collection(Collection("test", everything, fuzz, soak, lint), name="test")

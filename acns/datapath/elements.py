@@ -78,8 +78,8 @@ class Elements:
         ]
         self._commit(messages, "adding set elements", generation)
 
-    def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
-        """Remove; an address that is not there (any more) is no error."""
+    def delete(self, unwanted: Mapping[str, Iterable[bytes]], *, generation: int | None = None) -> None:
+        """Remove; an address that is not there (any more) is no error. `generation` as for `put`."""
         messages = []
         for set_name, addresses in unwanted.items():
             for chunk in _chunks((address, _LONGEST_S) for address in addresses):
@@ -87,7 +87,7 @@ class Elements:
                 keys = _list(constants.TABLE, set_name, [(address, math.inf) for address, _ in chunk])
                 messages.append(Message(nfnetlink.NEWSETELEM, packed, netlink.NLM_F_CREATE))
                 messages.append(Message(nfnetlink.DELSETELEM, keys))
-        self._commit(messages, "removing set elements")
+        self._commit(messages, "removing set elements", generation)
 
     def read(self, set_name: str) -> dict[bytes, float]:
         """Address → seconds left (inf without timeout). Raises NoSuchSet."""

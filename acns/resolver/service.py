@@ -35,6 +35,8 @@ from acns.telemetry.metrics import Reading
 log = logs.named(__name__)
 
 DRAIN_S: Final = 0.5
+MEET_S: Final = 1.0
+"""For the shim's policy stream to open; it may be dead."""
 OTHER_DESCRIPTORS: Final = 128  # everything but connections and reply sockets
 
 
@@ -147,6 +149,7 @@ class Service:
 
     async def _serve(self) -> None:
         await self.link.has_table.wait()
+        await self._can_commit()
         predecessor = Predecessor.at(self.settings.handover_socket) if self._succeeds else None
         listeners = await predecessor.listeners() if predecessor else None
         front = Front(
@@ -171,6 +174,18 @@ class Service:
             self.bound = False
             await front.drain(DRAIN_S)
             front.close()
+
+    async def _can_commit(self) -> None:
+        """The writer is there; before a predecessor ends, the shim has had time to be met, too.
+
+        Whoever serves before that has nobody to commit the first answers: their pods would get SERVFAIL.
+        """
+        if self.privileged.writer:
+            await self.privileged.writer.ready.wait()
+        if self._succeeds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MEET_S):
+                    await self.link.connected.wait()
 
     async def _succeed(self, predecessor: Predecessor, front: Front) -> None:
         """Go on with what the predecessor gives; when it has ended, with what it could not tell the shim."""

@@ -28,8 +28,9 @@ from acns.writer.wire import Lease, Outcome
 log = logs.named(__name__)
 
 MAX_TTL_S: Final = 7 * 86_400  # as the shim: RFC 8767 section 4
-PATIENCE_S: Final = 1.0
-"""For the writer; a ruleset that is being committed holds it up for part of a second."""
+PATIENCE_S: Final = 3.0
+"""For the writer. A ruleset that is being committed holds it up for part of a second, a busy machine for
+longer; pods wait 5 s (resolv.conf(5)), and all there is for them without it is SERVFAIL."""
 
 
 class Takeover:

@@ -32,6 +32,8 @@ class WriterLink:
     """Make it with `start`, while this process may still change the kernel."""
 
     def __init__(self, process: subprocess.Popen[bytes], link: socket.socket) -> None:
+        self.ready = asyncio.Event()
+        """The writer has said that it is there."""
         self._process = process
         self._link = link
         self._sequence = 0
@@ -60,6 +62,7 @@ class WriterLink:
         """Hear the writer out, for ever. Raises EnvironmentFault when it ends."""
         loop = asyncio.get_running_loop()
         while data := await loop.sock_recv(self._link, wire.MAX_BYTES):
+            self.ready.set()
             sequence, outcome = wire.read_answer(data)
             if sequence != self._sequence or not self._under_way:
                 continue  # its first word, or an answer that nobody waits for

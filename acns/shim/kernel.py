@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -25,9 +25,14 @@ from acns.datapath.highest import HighestWins
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.nft import Nft
 from acns.datapath.transaction import COMMIT
+from acns.errors import EnvironmentFault
 from acns.shim.wiring import Wiring
 
 Result = TypeVar("Result")
+Left = Mapping[str, Mapping[bytes, float]]
+"""Set name → address → seconds left."""
+
+_TRIES = 50
 
 
 class Kernel:
@@ -37,6 +42,8 @@ class Kernel:
         self.lock = asyncio.Lock()
         self.touched = asyncio.Event()
         """Somebody else has committed something; set at the next `inventory`, for whoever looks after it."""
+        self.others = 0
+        """How often it was seen that somebody else had."""
         self.nft = Nft()
         self.wiring = Wiring()
         self._elements = Elements()
@@ -58,6 +65,7 @@ class Kernel:
             generation = self._elements.generation()
             if generation != self._generation:
                 self.touched.set()
+                self.others += 1
             self._generation = generation
             self._held = await self._run(self.nft.inventory)
         return self._held
@@ -89,6 +97,26 @@ class Kernel:
         """Remove elements, as `Elements.delete`; no set without any."""
         self._elements.delete(unwanted)
         self._generation += 1
+
+    async def delete_past(self, unwanted: Mapping[str, Set[bytes]], margin_s: float) -> Left:
+        """Remove elements whose TTL is over. Those that have more than `margin_s` left stay, and are
+        returned: the resolver has renewed them in our stead."""
+        for _ in range(_TRIES):
+            generation = self._elements.generation()
+            seen = await self.read_sets(unwanted)
+            renewed = {
+                name: {one: left_s for one in addresses if (left_s := seen[name].get(one, 0.0)) > margin_s}
+                for name, addresses in unwanted.items()
+                if name in seen
+            }
+            past = {name: unwanted[name] - kept.keys() for name, kept in renewed.items()}
+            with contextlib.suppress(Overtaken):
+                self._elements.delete(past, generation=generation)
+                return renewed
+        raise EnvironmentFault(
+            f"expired addresses not removed: others committed {_TRIES} times meanwhile",
+            hint="some program changes nftables in a loop",
+        )
 
     def elements(self, set_name: str) -> dict[bytes, float]:
         """Address → seconds left."""

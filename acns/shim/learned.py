@@ -39,6 +39,7 @@ class Learned:
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
         self.names_collected = 0
         """How many names have gone at collections."""
+        self._others = 0
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them. `ttl_s`: from now."""
@@ -56,8 +57,27 @@ class Learned:
         before = self.cache.name_count
         change = self.cache.collect(self.clock(), live)
         self.names_collected += before - self.cache.name_count
-        self.write(change)
+        self.write(Change(change.put, {}))
+        await self._let_go(change)
         return change
+
+    async def _let_go(self, change: Change) -> None:
+        """Delete what is over by our reckoning, but not what the resolver has renewed in our stead, and tells
+        us of a moment later. As long as nobody else commits anything there is no such thing."""
+        if self.kernel.is_as_left() and self.kernel.others == self._others:
+            self.write(Change({}, change.delete))
+            return
+        self._others = self.kernel.others
+        sets = {fqdn_set_name(one): one for one in change.delete if one in self.in_kernel}
+        try:
+            renewed = await self.kernel.delete_past(
+                {name: change.delete[one] for name, one in sets.items()}, self.margin_s
+            )
+        except AcnsError:
+            self.cache.unwritten(change)
+            raise
+        for name, elements in renewed.items():
+            self.adopt_some(sets[name], elements)
 
     def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str]) -> int:
         """Take over what the kernel has learned in these selectors' sets; how many addresses."""

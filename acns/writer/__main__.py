@@ -9,6 +9,7 @@ address that a name may never open and no expiry beyond `LONGEST_S`. Elements th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import socket
@@ -50,10 +51,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(link: socket.socket, sets: HighestWins) -> None:
-    link.send(wire.answer(0, Outcome.WRITTEN))  # nobody asked: that is how it says that it is there
-    while data := link.recv(wire.MAX_BYTES):
-        sequence, leases = wire.read_request(data)
-        link.send(wire.answer(sequence, _written(sets, leases)))
+    with contextlib.suppress(BrokenPipeError):  # the resolver has ended, at its start perhaps
+        link.send(wire.answer(0, Outcome.WRITTEN))  # nobody asked: that is how it says that it is there
+        while data := link.recv(wire.MAX_BYTES):
+            sequence, leases = wire.read_request(data)
+            link.send(wire.answer(sequence, _written(sets, leases)))
 
 
 def _written(sets: HighestWins, leases: list[Lease]) -> Outcome:

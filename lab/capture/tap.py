@@ -99,6 +99,14 @@ class Tap:
             self._drain()
             self._ring.clear()
 
+    def take(self) -> list[Frame]:
+        """All frames since the last call, oldest first; they are forgotten here."""
+        with self._new:
+            self._drain()
+            taken = list(self._ring)
+            self._ring.clear()
+            return taken
+
     @property
     def dropped(self) -> int:
         """Frames that the kernel had to throw away because they were not read in time; 0 in a valid test."""

@@ -62,7 +62,8 @@ class ProcessHandle:
             text = Path(f"/proc/{self._holder_pid}/fdinfo/{pidfd}").read_text()
         except FileNotFoundError:
             return None
-        pid = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pid:"))
+        # Without a pid the descriptor has been closed meanwhile, and is something else's by now.
+        pid = next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pid:")), -1)
         return pid if pid > 0 else None
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import heapq
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Literal
 
 from lab.errors import AcnsError, InputError
 from lab.runtime.commands import remark
@@ -15,6 +16,9 @@ from lab.runtime.faults.model import Fault, Mending, Options, parse
 from lab.runtime.faults.storm import Step, Targets, storm
 from lab.runtime.lab import Lab
 from lab.spec.topology import DNSProgram
+
+Observer = Callable[[Fault, Literal["begins", "is over"]], None]
+"""Told of each fault of a storm just before it is made, and just after it was mended."""
 
 _DEFAULT_STORM_S: Final = 60.0
 
@@ -62,22 +66,38 @@ def targets(lab: Lab) -> Targets:
     return Targets(nodes, [*servers, inflict.INTERNET], [*nodes, *clients])
 
 
-def run(lab: Lab, steps: Sequence[Step]) -> None:
-    """Go through a storm; everything is mended in the end, however it ends."""
+def run(lab: Lab, steps: Sequence[Step], observer: Observer = lambda *_: None) -> None:
+    """Go through a storm; everything is mended in the end, however it ends.
+
+    When the lab or the observer holds it up, what is left comes later by as much: no fault gets shorter.
+    """
     started = time.monotonic()
     mendings: list[tuple[float, int, Fault]] = []
+    passing = ThreadPoolExecutor(1)  # an upgrade takes as long as the old one drains: the storm goes on
     try:
         for number, step in enumerate(steps):
-            _mend_until(lab, started, step.at_s, mendings)
-            _wait_until(started + step.at_s)
+            _mend_until(lab, started + step.at_s, mendings, observer)
             print(step, flush=True)
-            with contextlib.suppress(AcnsError):  # an agent that was just killed cannot be upgraded
-                inflict.inflict(lab, step.fault)
+            observer(step.fault, "begins")
+            begins = time.monotonic()
+            started = begins - step.at_s
             if step.fault.lasts:
-                heapq.heappush(mendings, (step.until_s, number, step.fault))
-        _mend_until(lab, started, float("inf"), mendings)
+                with contextlib.suppress(AcnsError):
+                    inflict.inflict(lab, step.fault)
+                heapq.heappush(mendings, (begins + step.until_s - step.at_s, number, step.fault))
+            else:
+                passing.submit(_pass, lab, step.fault, observer)
+        _mend_until(lab, max((at for at, *_ in mendings), default=0.0), mendings, observer)
     finally:
+        passing.shutdown()
         inflict.mend(lab, Mending("everything"))
+
+
+def _pass(lab: Lab, found: Fault, observer: Observer) -> None:
+    """A fault that does not last."""
+    with contextlib.suppress(AcnsError):  # an agent that was just killed cannot be upgraded
+        inflict.inflict(lab, found)
+    observer(found, "is over")
 
 
 def _storm(lab: Lab, seed: int, duration_s: float) -> int:
@@ -86,12 +106,16 @@ def _storm(lab: Lab, seed: int, duration_s: float) -> int:
     return 0
 
 
-def _mend_until(lab: Lab, started: float, at_s: float, mendings: list[tuple[float, int, Fault]]) -> None:
-    """Mend what is due until then."""
-    while mendings and mendings[0][0] <= at_s:
-        until_s, _, found = heapq.heappop(mendings)
-        _wait_until(started + until_s)
+def _mend_until(
+    lab: Lab, moment: float, mendings: list[tuple[float, int, Fault]], observer: Observer
+) -> None:
+    """Wait for this moment, and mend what is due until then."""
+    while mendings and mendings[0][0] <= moment:
+        due, _, found = heapq.heappop(mendings)
+        _wait_until(due)
         inflict.mend(lab, found)
+        observer(found, "is over")
+    _wait_until(moment)
 
 
 def _wait_until(moment: float) -> None:

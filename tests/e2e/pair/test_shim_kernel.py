@@ -6,6 +6,7 @@ In a namespace of its own, without agents.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Network
@@ -13,12 +14,16 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from acns.datapath.compiler import Compiler
+from acns.datapath.constants import TAKEOVER_COMMENT
+from acns.datapath.elements import Elements
 from acns.datapath.grants import Grants
+from acns.datapath.highest import HighestWins
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.ruleset import fqdn_set_name, transaction
 from acns.datapath.transaction import COMMIT
 from acns.dns.pattern import match_name
 from acns.errors import Bug
+from acns.fqdn.cache import NameCache
 from acns.policy.model import (
     FQDN,
     CIDRs,
@@ -31,6 +36,7 @@ from acns.policy.model import (
     Peer,
 )
 from acns.shim.kernel import Kernel
+from acns.shim.learned import Learned
 from acns.shim.wiring import Wiring
 from lab.kernel import netns
 from lab.kernel.netns import Namespace
@@ -40,6 +46,7 @@ pytestmark = pytest.mark.root
 POD = IPv4Address("10.244.0.2")
 SELECTOR = match_name("a.example.com")
 ADDRESS = IPv4Address("198.51.100.7").packed
+MARGIN_S = 60.0
 ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 1, 1)
 
 
@@ -161,3 +168,37 @@ def test_the_resolvers_rule_is_mended_when_somebody_takes_it_away(place: Namespa
         assert wiring.has_changed()
         wiring.links()
         assert run(place, "ip", "rule") == before
+
+
+class Clock:
+    """Time for the cache, ahead of the kernel's by what the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["at once", "after the shim has read the table"])
+async def test_a_collection_spares_what_the_resolver_has_renewed(
+    kernel: Kernel, place: Namespace, looks: bool
+) -> None:
+    """By the shim's reckoning it is over; the resolver, in its stead, has told a pod otherwise."""
+    await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    clock, in_set = Clock(), fqdn_set_name(SELECTOR)
+    learned = Learned(NameCache(), kernel, MARGIN_S, clock)
+    learned.cache.set_selectors([SELECTOR])
+    learned.in_kernel = frozenset({SELECTOR})
+    learned.learn((b"a", b"example", b"com"), [ADDRESS], 5.0)
+    with closing(netns.in_namespace(place, Elements)) as resolvers:
+        HighestWins(resolvers, TAKEOVER_COMMENT).put({in_set: {ADDRESS: MARGIN_S + 20.0}}, time.monotonic())
+        if looks:
+            await kernel.inventory()
+        clock.now += 10.0
+        await learned.collect()
+        assert ADDRESS in kernel.elements(in_set)
+        clock.now += 30.0
+        resolvers.put({in_set: {ADDRESS: MARGIN_S - 10.0}})  # the kernel's time passes too
+        await learned.collect()
+        assert ADDRESS not in kernel.elements(in_set)

@@ -1,0 +1,23 @@
+"""Minutes of storm over steady traffic, with the same seed each time. ACNS_SOAK_MINUTES: how many."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ...soak.__main__ import soak
+
+pytestmark = pytest.mark.root
+
+MINUTES = float(os.environ.get("ACNS_SOAK_MINUTES", "3"))
+SEED = 20_240
+OVERHEAD_S = 60
+
+
+@pytest.mark.timeout(MINUTES * 60 + OVERHEAD_S)
+def test_a_storm_neither_locks_anybody_in_nor_lets_anybody_out() -> None:
+    tally = soak(SEED, MINUTES * 60)
+    print(tally.table())
+    assert tally.violations == []
+    assert tally.counts["connections must not pass"] > 0 < tally.counts["connections must pass"]
