@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -44,7 +45,7 @@ def resident_bytes(bench: Bench) -> float:
 def others_are_answered_beside(bench: Bench, flood: Flood) -> None:
     """Every query of the other pod has its answer, and memory has not grown beyond reason."""
     before = resident_bytes(bench)
-    with answering(bench), beside(flood):
+    with answering(bench, "192.0.2.9"), beside(flood):
         assert [number for number in range(QUERIES) if not answered(bench, number)] == []
     assert resident_bytes(bench) < before + GROWTH_BYTES
 
@@ -55,8 +56,9 @@ def test_beside_random_subdomains_that_nobody_has_asked_for(both: Bench) -> None
     pod.setblocking(False)
 
     def flood() -> None:
-        for _ in range(50):
+        for _ in range(20):
             pod.sendto(query(f"x{next(numbers)}.example.com."), (SERVER, 53))
+        threading.Event().wait(0.01)  # the server of this test is in this process too, and has its turn
 
     others_are_answered_beside(both, flood)
     assert both.resolver.metric("acns_dns_over_budget_total") > 0

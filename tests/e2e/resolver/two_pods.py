@@ -82,14 +82,14 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def answering(bench: Bench) -> Iterator[None]:
-    """A DNS server that has an address for every name."""
+def answering(bench: Bench, *addresses: str) -> Iterator[None]:
+    """A DNS server that knows every name, and has these addresses for each."""
     server = bench.server_socket()
     server.settimeout(0.05)
 
     def one() -> None:
         packet, resolver = server.recvfrom(4096)
-        server.sendto(answer(packet), resolver)
+        server.sendto(answer(packet, *addresses), resolver)
 
     with beside(one):
         yield
