@@ -19,11 +19,13 @@ from .agents import Agents, Storm
 from .clients import Clients
 from .judge import DELAY_S, Judge
 from .model import Mapping, Model
+from .overflows import Overflows
 from .tally import Tally, Violation
 from .taps import Taps
 
 CALM_S = 4.0
 """Nothing begins any more so long before the end."""
+LATE_S = 0.05
 LOOK_S, MAPPINGS_S = 0.1, 3.0
 DRAIN_S = 7.5
 """The last query is given up, and then judged."""
@@ -43,6 +45,7 @@ class Soak:
     judge: Judge = field(init=False)
     agents: Agents = field(init=False)
     _storm: Storm = field(init=False)
+    _overflows: Overflows = field(init=False)
     _selectors: dict[str, set[str]] = field(default_factory=lambda: {pod: set() for pod in world.PODS})
     _worst: dict[str, int] = field(default_factory=dict)
     _late_ms: int = 0
@@ -59,6 +62,7 @@ class Soak:
         await asyncio.to_thread(self.lab.wait_settled)
         self._storm = Storm(self.model.weather, self.tally, time.monotonic() + self.seconds - CALM_S)
         self.agents = Agents(self.lab, self._storm)
+        self._overflows = Overflows(self.lab, self.model.weather, self.tally)
         clients, taps = Clients(self.lab, self.judge), Taps(self.lab, self.judge)
         await clients.open()
         await self._publish(0)
@@ -99,14 +103,19 @@ class Soak:
     # --- traffic ------------------------------------------------------------------------------------------
 
     async def _traffic(self, clients: Clients, background: list[asyncio.Task[None]]) -> None:
+        """What is late makes the rest late, and what there is no time for is left out: caught up with, it
+        would come in bursts, which DNS servers have no room for."""
+        begun = self.tally.started
         upcoming = asyncio.create_task(self._publish(0))
         for number in range(math.ceil(self.seconds / plan.EPOCH_S)):
             epoch = await upcoming
             upcoming = asyncio.create_task(self._publish(number + 1))
             for event in epoch.events:
-                if event.at_s > self.seconds:
+                now = time.monotonic()
+                if now > self.tally.started + self.seconds:
                     return
-                await asyncio.sleep(max(0.0, self.tally.started + event.at_s - time.monotonic()))
+                await asyncio.sleep(max(0.0, begun + event.at_s - now))
+                begun = max(begun, time.monotonic() - event.at_s - LATE_S)
                 clients.do(event)
             self.model.forget(time.monotonic())
             self._check_alive(background)
@@ -165,6 +174,7 @@ class Soak:
     async def _watch(self) -> None:
         while True:
             await asyncio.to_thread(self.agents.look)
+            await asyncio.to_thread(self._overflows.look)
             slept_at = time.monotonic()
             await asyncio.sleep(LOOK_S)
             self._late_ms = max(self._late_ms, round((time.monotonic() - slept_at - LOOK_S) * 1000))
