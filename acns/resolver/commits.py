@@ -195,6 +195,7 @@ class Commits:
         self._metrics.mappings.add("expired", by=backlog.expired - expired)
         if found is None:
             self._waiting.clear()
+            self._hangs = False  # nothing is left to ask it with: the next answer does
             self.unconfirmed.all_told()
             return True
         waiting, mapping = found

@@ -256,6 +256,8 @@ class TCPClient:
             self._working = False
             self._flush()
             self._gate.journal.nudge()
+        if self._leaving:
+            self._clients.changed.set()  # what it owed may be sent by now
         if self._stream.closed:
             return
         if more:

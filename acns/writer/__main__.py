@@ -80,7 +80,8 @@ def _timeouts(leases: Iterable[Lease], now: float) -> dict[str, dict[bytes, floa
         if not is_learnable_address(address) or not -math.inf < timeout_s <= LONGEST_S:
             raise PeerError(f"{address.hex()} for {timeout_s:g} s in set {set_id.hex()}")
         if timeout_s > 0:
-            wanted[fqdn_set_of(set_id)][address] = timeout_s
+            timeouts_s = wanted[fqdn_set_of(set_id)]
+            timeouts_s[address] = max(timeout_s, timeouts_s.get(address, 0.0))
     return wanted
 
 

@@ -199,6 +199,20 @@ async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
     assert told == ["n0.", "n1.", "n2."]
 
 
+async def test_an_agent_that_hung_is_asked_again_when_what_waited_has_run_out() -> None:
+    made = commits(hang, timeout_s=0.01)
+    lasts_not = replace(MAPPING, ttl_s=0)
+    assert await made.commit(lasts_not) is Outcome.SLOW
+    made._link.stub = Stub(confirm)  # type: ignore[assignment]
+    replay = asyncio.create_task(made.run())
+    async with asyncio.timeout(2):
+        while len(made.unconfirmed):
+            await asyncio.sleep(0.001)
+    made._timeout_s = 1.0
+    assert await made.commit(lasts_not) is Outcome.COMMITTED
+    replay.cancel()
+
+
 # --- turns -----------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from acns.dns import message
-from acns.resolver import tcp_clients
+from acns.resolver import handover, tcp_clients
 from acns.resolver.flight import Flight
 from acns.resolver.framing import framed
 from acns.resolver.judged import Case, CaseKey
@@ -133,4 +133,35 @@ async def test_answers_that_are_not_read_are_held_to_a_bound_and_all_come_when_t
     await connection.received(queries * len(framed(QUERY)))
     await sending
     assert len(connection.gate.asked) == queries
+    connection.end()
+
+
+class LateGate(RefusingGate):
+    """Answers when it is told to."""
+
+    def receive(self, asked: Asked, forward: object, reply: Callable[[bytes | None], None]) -> None:
+        self.asked.append(asked.packet)
+        self.reply = reply
+
+
+async def test_a_connection_is_given_up_as_soon_as_an_answer_that_came_late_is_sent() -> None:
+    connection = Connection()
+    gate = connection.clients.gate = connection.client._gate = LateGate(1_000_000)
+    assert connection.clients.budget.take(connection.client.share)
+    connection.clients.connections.add(connection.client)
+    given: list[handover.Connection] = []
+
+    async def give(one: handover.Connection) -> None:
+        given.append(one)
+
+    connection.pod.send(framed(QUERY))
+    async with asyncio.timeout(WAIT_S):
+        while not gate.asked:
+            await asyncio.sleep(0)
+        giving = asyncio.create_task(connection.clients.give_up(give))
+        await asyncio.sleep(0)
+        gate.reply(QUERY)
+        await giving
+    assert await connection.received(len(framed(QUERY))) == framed(QUERY)
+    given[0].socket.close()
     connection.end()
