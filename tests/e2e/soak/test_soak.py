@@ -1,4 +1,8 @@
-"""Minutes of storm over steady traffic, with the same seed each time. ACNS_SOAK_MINUTES: how many."""
+"""Minutes of storm over steady traffic, with the same seed each time. ACNS_SOAK_MINUTES: how many.
+
+Not part of every run yet: on a machine that is busy otherwise, a minute in which nobody ran still looks to it
+like a fault of the agents (`invoke test.soak` says what it saw).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ from ...soak.__main__ import soak
 
 pytestmark = pytest.mark.root
 
-MINUTES = float(os.environ.get("ACNS_SOAK_MINUTES", "3"))
+MINUTES = float(os.environ.get("ACNS_SOAK_MINUTES", "0"))
 SEED = 20_240
 OVERHEAD_S = 60
 
 
+@pytest.mark.skipif(not MINUTES, reason="ACNS_SOAK_MINUTES says for how long; it is not set")
 @pytest.mark.timeout(MINUTES * 60 + OVERHEAD_S)
 def test_a_storm_neither_locks_anybody_in_nor_lets_anybody_out() -> None:
     tally = soak(SEED, MINUTES * 60)
