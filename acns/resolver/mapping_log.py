@@ -50,23 +50,30 @@ class MappingLog:
         self._log.rewrite(())
 
     def orphaned(self) -> list[Entry]:
-        """What the logs of ended processes hold, oldest first; it is in this one's when this returns."""
-        orphans = [found for found in map(_Orphan.at, self._others(self._log.path)) if found is not None]
-        entries = sorted((one for orphan in orphans for one in orphan.entries()), key=lambda entry: entry[1])
-        for entry in entries:
-            self.append(*entry)
-        for orphan in orphans:
-            orphan.bury()
-        return entries
+        """What the logs of ended processes hold, oldest first. Each goes once this one has what it held; one
+        that cannot be read, or copied, stays for the next."""
+        found: list[Entry] = []
+        for orphan in filter(None, map(_Orphan.at, self._others(self._log.path))):
+            entries = orphan.entries()
+            if entries is not None and not self.is_broken and all(self.append(*entry) for entry in entries):
+                orphan.bury()
+            orphan.release()
+            found += entries or ()
+        return sorted(found, key=lambda entry: entry[1])
 
-    def append(self, mapping: Mapping, answered_at: float) -> None:
-        """One more; it is in the file when this returns."""
+    def append(self, mapping: Mapping, answered_at: float) -> bool:
+        """One more: whether it is in the file now."""
         try:
-            if self._log.must_be_rewritten:
-                self._log.rewrite(())
             self._log.append(_to_json(mapping, answered_at))
         except AcnsError as error:
             self._failed(error)
+            return False
+        return True
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can be appended before a `rewrite`: a write has failed, or the file is gone."""
+        return self._log.must_be_rewritten
 
     @property
     def has_grown(self) -> bool:
@@ -111,21 +118,26 @@ class _Orphan:
         except BlockingIOError:
             return None
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Entry] | None:
+        """None: they cannot be read."""
         found = StateLog(self._path, FORMAT, VERSION)
         try:
             opened = found.open()
         except AcnsError as error:
             log.failure("mappings on disk not read", error)
-            return []
+            return None
         found.close()
         if opened.damage:
             log.failure("mappings on disk damaged", opened.damage)
         return [_from_json(value) for value in opened.values]
 
     def bury(self) -> None:
+        """Nobody needs it any more."""
         self._path.unlink(missing_ok=True)
         self._path.with_suffix(".owner").unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Whoever comes next may look at it."""
         os.close(self._lock)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from acns.api.codec import Mapping
+from acns.errors import AcnsError
 from acns.resolver.backlog import Backlog, Waiting
 from acns.resolver.mapping_log import MappingLog
 from acns.telemetry import log as logs
@@ -22,15 +23,23 @@ class Unconfirmed:
     def __init__(self, limit: int, disk: MappingLog | None = None) -> None:
         self.waiting = Backlog(limit)
         self._disk = disk
+        self._try_again = logs.Seldom()
+        """A disk that takes nothing is not asked for each answer."""
 
     def __len__(self) -> int:
         return len(self.waiting)
 
     def open(self) -> None:
-        """Take up what processes before this one could not tell. Raises EnvironmentFault."""
-        if self._disk is not None:
+        """Take up what processes before this one could not tell. Without a disk that takes them, mappings are
+        kept in memory only."""
+        if self._disk is None:
+            return
+        try:
             self._disk.open()
-            self.adopt()
+        except AcnsError as error:
+            log.failure("mappings are kept in memory only", error)
+            self._disk = None
+        self.adopt()
 
     def adopt(self) -> None:
         """Take up what processes that have ended meanwhile could not tell."""
@@ -44,11 +53,12 @@ class Unconfirmed:
 
     def add(self, mapping: Mapping, learned_at: float) -> None:
         """`learned_at`: when its answer came, on the monotonic clock."""
-        if self.waiting.add(mapping, learned_at) and self._disk is not None:
-            if self._disk.has_grown:
-                self._tidy_up(self._disk)
-            else:
-                self._disk.append(mapping, to_epoch(learned_at))
+        if not self.waiting.add(mapping, learned_at) or self._disk is None:
+            return
+        if self._disk.has_grown or (self._disk.is_broken and self._try_again()):
+            self._tidy_up(self._disk)
+        elif not self._disk.is_broken:
+            self._disk.append(mapping, to_epoch(learned_at))
 
     def done(self, waiting: Waiting) -> None:
         """It was told."""

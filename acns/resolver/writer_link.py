@@ -56,12 +56,15 @@ class WriterLink:
         self._line.append(waiting)
         if not self._under_way:
             self._send()
-        return await waiting.outcome
+        try:
+            return await waiting.outcome
+        finally:  # who gave up waiting leaves nothing behind
+            if waiting in self._line:
+                self._line.remove(waiting)
 
     async def run(self) -> None:
         """Hear the writer out, for ever. Raises EnvironmentFault when it ends."""
-        loop = asyncio.get_running_loop()
-        while data := await loop.sock_recv(self._link, wire.MAX_BYTES):
+        while data := await self._heard():
             self.ready.set()
             sequence, outcome = wire.read_answer(data)
             if sequence != self._sequence or not self._under_way:
@@ -76,6 +79,13 @@ class WriterLink:
             "the process that writes learned addresses has ended",
             hint="its log says why; start the resolver again",
         )
+
+    async def _heard(self) -> bytes:
+        """Empty when it has ended, also where that was with a request unread."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._link, wire.MAX_BYTES)
+        except ConnectionError:
+            return b""
 
     def close(self) -> None:
         """Let the writer end."""

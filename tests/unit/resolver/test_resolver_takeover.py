@@ -180,6 +180,31 @@ def test_a_torn_end_costs_only_what_was_torn(tmp_path: Path, cut_bytes: int) -> 
     assert names(unconfirmed(tmp_path)) == [b"n1"]
 
 
+def test_after_a_failed_write_all_that_waits_is_written_again(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    (log,) = tmp_path.glob("mappings-*.log")
+    log.unlink()  # as good as a disk that failed: nothing can be appended
+    first.add(numbered(2), time.monotonic())
+    first.close()
+    assert names(unconfirmed(tmp_path)) == [b"n1", b"n2"]
+
+
+def test_an_orphan_that_cannot_be_read_stays_for_the_next(tmp_path: Path) -> None:
+    orphan = tmp_path / "mappings-00000000.log"
+    orphan.mkdir()
+    assert names(unconfirmed(tmp_path)) == []
+    assert orphan.exists()
+
+
+def test_without_a_folder_that_can_be_written_mappings_wait_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = unconfirmed(tmp_path / "file")
+    made.add(numbered(1), time.monotonic())
+    assert names(made) == [b"n1"]
+    made.close()
+
+
 # --- what waits ---------------------------------------------------------------------------------------------
 
 
