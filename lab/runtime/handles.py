@@ -80,7 +80,7 @@ class ProcessHandle:
 
     def upgrade(self) -> None:
         """Have another process take its place, as a new version would; returns when that one is ready."""
-        self._request("upgrade", process=self.name, timeout_s=READY_TIMEOUT_S + 10)
+        self._request("upgrade", process=self.name, timeout_s=2 * READY_TIMEOUT_S + 10)
 
     def start(self) -> None:
         """Let it run (again), without waiting for a back-off or for readiness."""

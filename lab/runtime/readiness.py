@@ -56,18 +56,37 @@ async def missing(readiness: Readiness, namespace: netns.Namespace, ready_end: i
         return error.strerror or str(error)
 
 
+async def process_that_answers(readiness: Readiness) -> int | None:
+    """The pid, as it says itself, of the agent that answers; None where none does, or says no such thing."""
+    if not isinstance(readiness, HttpReady):
+        return None
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            _, body = await _readyz(readiness.socket)
+        pid = json.loads(body)["pid"]
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError):
+        return None
+    return pid if isinstance(pid, int) else None
+
+
 async def http_missing(path: Path) -> str:
-    """Ask `/readyz`; HTTP/1.0, so that the answer ends with the connection."""
+    """Ask `/readyz`."""
+    head, body = await _readyz(path)
+    status = head.split(b" ", 2)[1:2]
+    return "" if status == [b"200"] else _reasons(body) or f"/readyz answers {head[:80]!r}"
+
+
+async def _readyz(path: Path) -> tuple[bytes, bytes]:
+    """Head and body. HTTP/1.0, so that the answer ends with the connection."""
     reader, writer = await asyncio.open_unix_connection(str(path))
     try:
         writer.write(b"GET /readyz HTTP/1.0\r\nHost: lab\r\n\r\n")
         await writer.drain()
         # To the end: head and body may come apart.
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        return head, body
     finally:
         writer.close()
-    status = head.split(b" ", 2)[1:2]
-    return "" if status == [b"200"] else _reasons(body) or f"/readyz answers {head[:80]!r}"
 
 
 def _reasons(body: bytes) -> str:

@@ -128,6 +128,7 @@ class Process:
         """Have another take its place: one that takes over from it where it can, else one started anew.
 
         Returns when that is ready. Raises ProcessFailed; one that cannot take over leaves the other alone.
+        One that has taken over stays, however long the other needs for what it has in flight.
         """
         running = self._running
         if self.program.successor is None or running is None:
@@ -138,6 +139,11 @@ class Process:
         successor = self._successor = _Run(self.program, self._reaper, self.program.successor)
         ends = running.exited, successor.exited
         await asyncio.wait(ends, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        if not running.exited.done() and not successor.exited.done() and await successor.serves():
+            await asyncio.wait(ends, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if not running.exited.done():
+                self.signal(_KILL)
+                await running.exited
         if not running.exited.done():
             self._successor = None
             successor.kill()
@@ -242,6 +248,11 @@ class _Run:
         lacking = await readiness.missing(self._program.readiness, self._program.namespace, self._ready_end)
         self.was_ready = self.was_ready or not lacking
         return lacking
+
+    async def serves(self) -> bool:
+        """Whether it is this one, and no other of the same program, that says that it is ready."""
+        said = await readiness.process_that_answers(self._program.readiness)
+        return said == self.pid
 
     def kill(self) -> None:
         """For one that is not to live; closed when it is dead."""
