@@ -179,18 +179,18 @@ class KernelWatch:
         self.samples += 1
 
     def _look(self, set_name: str, expiries: dict[str, float]) -> None:
+        began = time.monotonic()
         try:
             found = self._elements.read(set_name)
         except NoSuchSet:
             found = {}
-        now = time.monotonic()
-        for address, before in expiries.items():
+        ended = time.monotonic()
+        for address, at_least in expiries.items():
             left_s = found.get(socket.inet_aton(address))
             if left_s is None:
                 self.missing[address] += 1
                 continue
-            expires_at = now + left_s
-            # Half a second for the time between the kernel's reckoning and ours.
-            if expires_at < before - 0.5:
-                self.lowered[address] = before - expires_at
-            expiries[address] = max(before, expires_at)
+            # The kernel reckoned somewhere between; half a second is for rounding.
+            if ended + left_s < at_least - 0.5:
+                self.lowered[address] = at_least - (ended + left_s)
+            expiries[address] = max(at_least, began + left_s)
