@@ -16,6 +16,8 @@ from acns.datapath.elements import Elements, NoSuchSet, Overtaken
 from acns.errors import EnvironmentFault
 
 _TRIES: Final = 50
+REMEMBERED_S: Final = 600.0
+"""Then the sets are read again: what has expired there takes up no room here."""
 
 Timeouts = Mapping[str, Mapping[bytes, float]]
 """Set name → address (4 raw bytes) → seconds from now."""
@@ -28,6 +30,7 @@ class HighestWins:
         self._elements = elements
         self._comment = comment
         self._generation = -1
+        self._forget_at = -math.inf
         self._held: dict[str, dict[bytes, float] | None] = {}
         """Set → address → expiry at `_generation`, of the sets looked at; None: there is no such set."""
 
@@ -55,8 +58,8 @@ class HighestWins:
 
     def _look(self, now: float, names: Mapping[str, object]) -> None:
         generation = self._elements.generation()
-        if generation != self._generation:
-            self._generation, self._held = generation, {}
+        if generation != self._generation or now > self._forget_at:
+            self._generation, self._held, self._forget_at = generation, {}, now + REMEMBERED_S
         for name in names:
             if name not in self._held:
                 self._held[name] = self._read(name, now)
@@ -67,9 +70,7 @@ class HighestWins:
         except NoSuchSet:
             return None
 
-    def _rising(
-        self, wanted: Mapping[str, Mapping[bytes, float]], now: float
-    ) -> dict[str, dict[bytes, float]]:
+    def _rising(self, wanted: Timeouts, now: float) -> dict[str, dict[bytes, float]]:
         """What would end sooner than it is wanted."""
         rising = {}
         for name, timeouts_s in wanted.items():

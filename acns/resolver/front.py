@@ -57,7 +57,6 @@ class Front:
         """Give everything to the successor; what is in flight is still answered from here."""
         await handover.give_listeners(Listeners(self._udp.give_up(), self._tcp.give_up_listener()))
         await self._tcp.give_up(handover.give)
-        await handover.end()
 
     async def drain(self, within_s: float) -> None:
         """Take no more; let queries in flight get their answers, for so long at most."""

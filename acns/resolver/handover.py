@@ -2,8 +2,8 @@
 
 The next one (`--takeover`) connects when it could serve. The old one then stops reading and sends, in this
 order: its two listeners, whose queues go with them; each TCP connection of a pod as soon as nothing of it is
-in flight or unsent, with the octets that were read and not yet worked on; the end. It closes the connection
-only when it has answered all that it had taken on and is about to end. So every query is read by exactly one
+in flight or unsent, with the octets that were read and not yet worked on. It closes the connection only
+when it has answered all that it had taken on and is about to end. So every query is read by exactly one
 of the two, and on a TCP connection the next one answers only after the old one has.
 
 SOCK_SEQPACKET: a message and its descriptors come together or not at all. Whoever reaches the socket gets the
@@ -29,7 +29,7 @@ from acns.telemetry import sockets
 
 log = logs.named(__name__)
 
-_LISTENERS, _CONNECTION, _END = b"L", b"C", b"E"
+_LISTENERS, _CONNECTION = b"L", b"C"
 _ADDRESSES: Final = struct.Struct("!4sH4sH")
 _MOST_BYTES: Final = 1 << 18
 _MOST_DESCRIPTORS: Final = 2
@@ -86,10 +86,6 @@ class Handover:
         addresses = _ADDRESSES.pack(socket.inet_aton(ip), port, *connection.server)
         await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
 
-    async def end(self) -> None:
-        """No more connections will come."""
-        await self._send(_END)
-
     def close(self) -> None:
         """The successor sees that all is answered."""
         if self._listener:
@@ -116,7 +112,8 @@ class Handover:
             self.asked.set()
 
     async def _send(self, message: bytes, *given: socket.socket) -> None:
-        """With descriptors, which are closed here then. A successor that is gone leaves us what we have."""
+        """With descriptors, which are closed here then. Raises PeerError when the successor is gone: what it
+        was given is gone with it, so this resolver ends too, and is started again."""
         assert self._successor, "only who has asked is given anything"
         while True:
             try:

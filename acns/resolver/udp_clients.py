@@ -77,6 +77,7 @@ class UDPClients:
         self._took = self.transport.took
         self._passed = self.transport.outcome(KNOWN)
         self._cases = self.transport.judgements.cases
+        self._given_up = False
         self._asked: dict[Key, Waiting] = {}
         self._budget = self.transport.context.budget
         self._descriptor = listener.fileno()
@@ -94,12 +95,14 @@ class UDPClients:
     def give_up(self) -> socket.socket:
         """Read no more; the listener with its queue is the caller's. Answers still leave."""
         self._loop.remove(self._listener)
+        self._given_up = True
         return self._listener
 
     def stop(self) -> None:
         """Take no more queries; answers still leave. May be called twice."""
         if self._listener.fileno() >= 0:
-            self._loop.remove(self._listener)
+            if not self._given_up:
+                self._loop.remove(self._listener)
             self._listener.close()
 
     # --- the shortest ways ----------------------------------------------------------------------------

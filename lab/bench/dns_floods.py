@@ -26,6 +26,12 @@ KINDS: Final = ("datagrams", "subdomains", "half-open", "slow-readers")
 RATE: Final = 10_000
 """Queries a second; the real service warns at a tenth of it."""
 HALF_OPEN: Final = 10_000
+NO_RESETS: Final = """
+table ip quiet {
+  chain out { type filter hook output priority 0; tcp flags & rst == rst drop; }
+}
+"""
+"""For the pod's namespace: its kernel leaves connections half open that it knows nothing of."""
 _READERS: Final = 100
 _FIRST_NEW_NAME: Final = 5_000_000  # far behind what other parts ask for
 _BINDTODEVICE: Final = getattr(socket, "SO_BINDTODEVICE", 25)
@@ -79,7 +85,7 @@ def half_open(server: str, number: int, seconds: float) -> None:
     raw.bind((source, 0))
     for passed in _steps(seconds):
         while next(ports) < 1_024 + min(passed / seconds * 2, 1.0) * HALF_OPEN:
-            raw.sendto(_syn(source, next(ports) & 0xFFFF, server), (server, 0))
+            raw.sendto(syn(source, next(ports) & 0xFFFF, server), (server, 0))
 
 
 def slow_readers(server: str, number: int, seconds: float) -> None:
@@ -100,7 +106,8 @@ def slow_readers(server: str, number: int, seconds: float) -> None:
                 one.send(frames)
 
 
-def _syn(source: str, port: int, server: str) -> bytes:
+def syn(source: str, port: int, server: str) -> bytes:
+    """The TCP segment that asks a DNS server for a connection; the kernel puts the IP header before it."""
     header = struct.pack("!HHIIBBHHH", port, 53, port, 0, 5 << 4, 0x02, 65_535, 0, 0)
     pseudo = socket.inet_aton(source) + socket.inet_aton(server) + struct.pack("!BBH", 0, 6, len(header))
     return header[:16] + struct.pack("!H", _checksum(pseudo + header)) + header[18:]

@@ -14,18 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.bench import dns_names, dns_sides, dnsperf
+from lab.bench import dns_floods, dns_names, dns_sides, dnsperf
 from lab.bench.dns_sides import Side
 from lab.errors import ProcessFailed
 from lab.kernel import netns, nft
 
 _FLOOD_BEGINS_S, _FLOOD_MORE_S = 0.5, 3.0
-_NO_RESETS = """
-table ip quiet {
-  chain out { type filter hook output priority 0; tcp flags & rst == rst drop; }
-}
-"""
-"""The pod's kernel leaves connections half open that it knows nothing of."""
 _UNTIL_ALL_PROBES_ARE_THERE_S = 0.5
 
 
@@ -82,7 +76,7 @@ def new_names(side: Side, first: int, count: int, at_once: int) -> dict[str, flo
 def flooding(side: Side, kind: str, seconds: float) -> Iterator[None]:
     """Beside the block, for about its time: the second pod floods."""
     argv = [sys.executable, "-m", "lab.bench.dns_floods", kind, side.asked, "1", str(seconds + _FLOOD_MORE_S)]
-    nft.load(side.wire.pod, _NO_RESETS)
+    nft.load(side.wire.pod, dns_floods.NO_RESETS)
     process = netns.in_namespace(side.wire.pod, lambda: subprocess.Popen(argv))
     time.sleep(_FLOOD_BEGINS_S)
     try:

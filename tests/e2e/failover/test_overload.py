@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+
+from lab.bench.dns_floods import NO_RESETS, syn
 
 from ..resolver.resolver_world import POD, SERVER, Bench, World, query, receive_framed, send_framed, until
 from ..resolver.two_pods import OTHER_POD, add_pod, answered, answering, beside, pod_socket, serve_both
@@ -81,13 +82,6 @@ def no_resets(world: World) -> Iterator[None]:
         world.pod.run("nft", "delete", "table", "ip", "quiet")
 
 
-NO_RESETS = """
-table ip quiet {
-  chain out { type filter hook output priority 0; tcp flags & rst == rst drop; }
-}
-"""
-
-
 def test_beside_ten_thousand_half_open_connections(both: Bench) -> None:
     raw = both.keep(both.world.pod.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)))
     sent = itertools.count()
@@ -95,7 +89,7 @@ def test_beside_ten_thousand_half_open_connections(both: Bench) -> None:
     def flood() -> None:
         number = next(sent)
         if number < HALF_OPEN:
-            raw.sendto(syn(POD, 1024 + number, SERVER, 53), (SERVER, 0))
+            raw.sendto(syn(POD, 1024 + number, SERVER), (SERVER, 0))
 
     with no_resets(both.world), answering(both), beside(flood):
         until(lambda: next(sent) >= HALF_OPEN, "all sent", 60)
@@ -130,18 +124,3 @@ def accepted(bench: Bench) -> int:
     """TCP connections of pods that the resolver holds."""
     sockets = bench.world.node.run("ss", "-Htn", "state", "established", "dport", ">=", "1024")
     return sum(POD in line for line in sockets.splitlines())
-
-
-def syn(source: str, source_port: int, destination: str, port: int) -> bytes:
-    """A TCP segment that opens a connection; the kernel puts the IP header before it."""
-    header = struct.pack("!HHIIBBHHH", source_port, port, source_port, 0, 5 << 4, 0x02, 65_535, 0, 0)
-    pseudo = socket.inet_aton(source) + socket.inet_aton(destination) + struct.pack("!BBH", 0, 6, len(header))
-    return header[:16] + struct.pack("!H", checksum(pseudo + header)) + header[18:]
-
-
-def checksum(data: bytes) -> int:
-    """RFC 1071."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acns.datapath.elements import NoSuchSet, Overtaken
-from acns.datapath.highest import HighestWins
+from acns.datapath.highest import REMEMBERED_S, HighestWins
 from acns.errors import EnvironmentFault
 
 ONE, TWO = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
@@ -76,6 +76,16 @@ def test_while_nobody_else_commits_nothing_is_read_twice(kernel: FakeElements) -
     for number in range(10):
         own.put({"one": {bytes((192, 0, 2, number)): 50.0}}, now=float(number))
     assert kernel.reads == 1
+
+
+def test_what_has_expired_in_the_kernel_is_forgotten_here_too(kernel: FakeElements) -> None:
+    own = writer(kernel)
+    own.put({"one": {ONE: 5.0}}, now=0.0)
+    kernel.now = REMEMBERED_S + 1
+    own.put({"one": {TWO: 5.0}}, now=kernel.now)
+    assert kernel.reads == 2
+    assert own._held["one"] is not None
+    assert own._held["one"].keys() == {TWO}
 
 
 def test_a_set_that_is_not_there_is_passed_by_and_counted(kernel: FakeElements) -> None:
