@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
+from acns.errors import PeerError
 
 from ..resolver.resolver_world import (
     SERVER,
@@ -198,3 +199,13 @@ def test_a_next_one_that_dies_before_it_asks_leaves_the_one_before_as_it_was(ben
     )
     assert serving.poll() is None
     assert bench.resolver.get("/readyz")[0] == 200
+
+
+def test_a_next_one_that_dies_once_it_has_asked_ends_the_one_before_with_the_reason(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as successor:
+        successor.connect(str(bench.folder / "handover.sock"))
+    assert bench.resolver.process.wait(timeout=WAIT_S * 4) == PeerError.exit_code
+    log = bench.resolver.log_file.read_text()
+    assert "the successor is gone" in log
+    assert "please report" not in log
