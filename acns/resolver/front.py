@@ -54,14 +54,24 @@ class Front:
         self._tcp.adopt(connection)
 
     async def hand_over(self, handover: Handover) -> None:
-        """Give everything to the successor; what is in flight is still answered from here."""
+        """Give everything to the successor; what is in flight is still answered from here. Raises
+        SuccessorGone; then, and until `close`, `take_back` is possible."""
         await handover.give_listeners(Listeners(self._udp.give_up(), self._tcp.give_up_listener()))
         await self._tcp.give_up(handover.give)
+
+    def take_back(self) -> None:
+        """Serve on, after `hand_over`: all but the connections that were given away."""
+        self._udp.take_back()
+        self._tcp.take_back()
 
     async def drain(self, within_s: float) -> None:
         """Take no more; let queries in flight get their answers, for so long at most."""
         self._udp.stop()
         self._tcp.stop_accepting()
+        await self.answered(within_s)
+
+    async def answered(self, within_s: float) -> None:
+        """Wait until nothing is in flight, for so long at most."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         while self._proxy.in_flight and loop.time() < deadline:

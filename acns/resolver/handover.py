@@ -1,10 +1,13 @@
 """From one resolver process to the next: what they say to each other over a socket, descriptors and all.
 
-The next one (`--takeover`) connects when it could serve. The old one then stops reading and sends, in this
-order: its two listeners, whose queues go with them; each TCP connection of a pod as soon as nothing of it is
-in flight or unsent, with the octets that were read and not yet worked on. It closes the connection only
-when it has answered all that it had taken on and is about to end. So every query is read by exactly one
-of the two, and on a TCP connection the next one answers only after the old one has.
+The next one (`--takeover`) connects when it could serve. The old one then stops reading and sends its two
+listeners, whose queues go with them; the next one says that it has them. Then each TCP connection of a pod
+goes as soon as nothing of it is in flight or unsent, with the octets that were read and not yet worked on.
+The old one closes the link only when it has answered all that it had taken on and is about to end. So every
+query is read by exactly one of the two, and on a TCP connection the next one answers only after the old one.
+
+Until then the old one keeps copies of its listeners. When the next one dies, or does not say in time that it
+has them, it serves on with those; a next one that wakes up later hears that it is to end.
 
 SOCK_SEQPACKET: a message and its descriptors come together or not at all. Whoever reaches the socket gets the
 node's DNS, so it is of mode 0600, and only processes of our own user are answered.
@@ -29,7 +32,10 @@ from acns.telemetry import sockets
 
 log = logs.named(__name__)
 
-_LISTENERS, _CONNECTION = b"L", b"C"
+_LISTENERS, _CONNECTION, _TAKEN_BACK = b"L", b"C", b"B"
+_HAVE_THEM: Final = b"H"
+CONFIRM_S: Final = 2.0
+"""For a successor to say so; pods' queries wait in the listener's queue meanwhile, and pods wait 5 s."""
 _ADDRESSES: Final = struct.Struct("!4sH4sH")
 _MOST_BYTES: Final = 1 << 18
 _MOST_DESCRIPTORS: Final = 2
@@ -58,11 +64,20 @@ class Listeners:
 # --- the old one -------------------------------------------------------------------------------------------
 
 
+class SuccessorGone(PeerError):
+    """It has ended, or does not answer."""
+
+
 class Handover:
-    """Waits at `path` for a successor; empty: there will be none. `asked` is set when it is there."""
+    """Waits at `path` for a successor; empty: there will be none.
+
+    `asked` is set when it is there, `gone` when it has ended since.
+    """
 
     def __init__(self, path: str) -> None:
         self.asked = asyncio.Event()
+        self.gone = asyncio.Event()
+        self._confirmed = asyncio.Event()
         self._path = path
         self._inode = 0
         self._loop = asyncio.get_running_loop()
@@ -77,14 +92,33 @@ class Handover:
             self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def give_listeners(self, listeners: Listeners) -> None:
-        """They are the successor's from now on."""
+        """They are the successor's when this returns; the caller's copies must not be read. Raises
+        SuccessorGone."""
         await self._send(_LISTENERS, listeners.udp, listeners.tcp)
+        try:
+            async with asyncio.timeout(CONFIRM_S):
+                await self._confirmed.wait()
+        except TimeoutError as error:
+            raise SuccessorGone(f"the successor does not answer within {CONFIRM_S:g} s") from error
 
     async def give(self, connection: Connection) -> None:
-        """It is the successor's from now on."""
+        """It is the successor's from now on. Raises SuccessorGone."""
         ip, port = connection.pod
         addresses = _ADDRESSES.pack(socket.inet_aton(ip), port, *connection.server)
-        await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
+        try:
+            await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
+        finally:
+            connection.socket.close()
+
+    def take_back(self) -> None:
+        """The successor has nothing any more, and is told so if it lives; wait for another."""
+        if self._successor:
+            with contextlib.suppress(OSError):
+                self._successor.send(_TAKEN_BACK)
+        self.close()
+        for event in (self.asked, self.gone, self._confirmed):
+            event.clear()
+        self.start()
 
     def close(self) -> None:
         """The successor sees that all is answered."""
@@ -94,6 +128,7 @@ class Handover:
             sockets.remove(self._path, self._inode)
             self._listener = None
         if self._successor:
+            self._loop.remove_reader(self._successor)
             self._successor.close()
             self._successor = None
 
@@ -109,22 +144,32 @@ class Handover:
             made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
             self._successor = made
+            self._loop.add_reader(made, self._hear, made)
             self.asked.set()
 
+    def _hear(self, successor: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            try:
+                heard = successor.recv(len(_HAVE_THEM))
+            except ConnectionError:
+                heard = b""
+            if heard:
+                self._confirmed.set()
+            else:
+                self._loop.remove_reader(successor)
+                self.gone.set()
+
     async def _send(self, message: bytes, *given: socket.socket) -> None:
-        """With descriptors, which are closed here then. Raises PeerError when the successor is gone: what it
-        was given is gone with it, so this resolver ends too, and is started again."""
+        """With descriptors. Raises SuccessorGone."""
         assert self._successor, "only who has asked is given anything"
         while True:
             try:
                 socket.send_fds(self._successor, [message], [one.fileno() for one in given])
-                break
+                return
             except BlockingIOError:
                 await _writable(self._loop, self._successor)
             except OSError as error:
-                raise PeerError(f"the successor is gone: {error.strerror}") from error
-        for one in given:
-            one.close()
+                raise SuccessorGone(f"the successor is gone: {error.strerror}") from error
 
 
 # --- the next one -------------------------------------------------------------------------------------------
@@ -156,15 +201,24 @@ class Predecessor:
             return None
         if message != _LISTENERS or len(given) != _MOST_DESCRIPTORS:
             raise PeerError("the resolver that should hand over speaks otherwise", hint="an older version?")
+        self._confirm()
         return Listeners(*given)
 
+    def _confirm(self) -> None:
+        try:
+            self._link.send(_HAVE_THEM)
+        except OSError as error:
+            raise _taken_back() from error
+
     async def take_over(self, adopt: Callable[[Connection], None]) -> None:
-        """Adopt every connection; returns when the predecessor has ended."""
+        """Adopt every connection until the predecessor has ended. Raises PeerError when it serves on."""
         while True:
             message, given = await self._receive()
             if not message:
                 self.close()
                 return
+            if message == _TAKEN_BACK:
+                raise _taken_back()
             if message.startswith(_CONNECTION) and len(given) == 1:
                 ip, port, *server = _ADDRESSES.unpack_from(message, 1)
                 unread = message[1 + _ADDRESSES.size :]
@@ -183,6 +237,12 @@ class Predecessor:
                 await _readable(self._loop, self._link)
             except ConnectionError:
                 return b"", []
+
+
+def _taken_back() -> PeerError:
+    return PeerError(
+        "the resolver that should hand over serves on: this one was too slow", hint="start it again"
+    )
 
 
 def _owned(descriptor: int) -> socket.socket:

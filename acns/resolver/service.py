@@ -18,7 +18,7 @@ from acns.errors import Bug
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import Commits
 from acns.resolver.front import Front, own_listeners
-from acns.resolver.handover import Handover, Predecessor
+from acns.resolver.handover import Handover, Predecessor, SuccessorGone
 from acns.resolver.mapping_log import MappingLog
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
@@ -163,17 +163,46 @@ class Service:
             log.info("serving", listen_port=self.settings.listen_port)
             if predecessor:
                 await self._succeed(predecessor, front)
-            await self._handover.asked.wait()
-            self.bound = False
-            await self._http.stop()
-            await front.hand_over(self._handover)
-            await front.drain(self.settings.upstream_timeout_ms / 1000 + DRAIN_S)
-            log.info("handed over")
+            while not await self._handed_over(front):
+                await self._serve_on(front)
             self.stop()
         finally:
             self.bound = False
             await front.drain(DRAIN_S)
             front.close()
+
+    async def _handed_over(self, front: Front) -> bool:
+        """Wait for a successor: whether it has everything, and all that was taken on here is answered."""
+        await self._handover.asked.wait()
+        self.bound = False
+        await self._http.stop()
+        giving, gone = asyncio.create_task(self._give(front)), asyncio.create_task(self._handover.gone.wait())
+        try:
+            await asyncio.wait((giving, gone), return_when=asyncio.FIRST_COMPLETED)
+            if giving.done():
+                await giving
+                return True
+            log.error("the successor has ended before it had everything: serving on")
+        except SuccessorGone as error:
+            log.failure("serving on", error)
+        finally:
+            for task in (giving, gone):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, SuccessorGone):
+                    await task
+        return False
+
+    async def _give(self, front: Front) -> None:
+        await front.hand_over(self._handover)
+        await front.answered(self.settings.upstream_timeout_ms / 1000 + DRAIN_S)
+        log.info("handed over")
+
+    async def _serve_on(self, front: Front) -> None:
+        """As if nobody had asked."""
+        self._handover.take_back()
+        front.take_back()
+        await self._http.start()
+        self.bound = True
 
     async def _can_commit(self) -> None:
         """The writer is there; before a predecessor ends, the shim has had time to be met, too.

@@ -72,12 +72,13 @@ class TCPClients:
         self.changed = asyncio.Event()
         """A connection has come to its end, or owes its pod less."""
         self._listener: socket.socket | None = None
+        self._accepts = False
         self._sweeper: asyncio.TimerHandle | None = None
 
     def serve(self, listener: socket.socket) -> None:
         """Accept from `listener`, which is ours from now on."""
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted ones inherit it
-        self._listener = listener
+        self._listener, self._accepts = listener, True
         self._accept_on(listener)
 
     def adopt(self, given: Connection) -> None:
@@ -104,11 +105,18 @@ class TCPClients:
                 await self.changed.wait()
 
     def give_up_listener(self) -> socket.socket:
-        """Accept no more; the listener with its queue is the caller's."""
+        """Accept no more; somebody else may, from this listener and its queue."""
         assert self._listener, "it is accepted from"
+        self._accepts = False
         self.loop.remove_reader(self._listener)
-        listener, self._listener = self._listener, None
-        return listener
+        return self._listener
+
+    def take_back(self) -> None:
+        """Accept and read again."""
+        if self._listener and not self._accepts:
+            self.serve(self._listener)
+        for connection in self.connections:
+            connection.stay()
 
     def stop_accepting(self) -> None:
         if self._listener:
@@ -134,7 +142,7 @@ class TCPClients:
     # --- new ones -------------------------------------------------------------------------------------
 
     def _accept_on(self, listener: socket.socket) -> None:
-        if listener is self._listener:
+        if listener is self._listener and self._accepts:
             self.loop.add_reader(listener, self._acceptable, listener)
 
     def _acceptable(self, listener: socket.socket) -> None:
@@ -364,6 +372,11 @@ class TCPClient:
         """Take no more queries from it."""
         self._leaving = True
         self._stream.pause()
+
+    def stay(self) -> None:
+        """Nobody else goes on with it."""
+        self._leaving = False
+        self._work_soon()
 
     def given_up(self) -> Connection | None:
         """The connection, for another resolver; None while something of it is under way here."""

@@ -93,10 +93,16 @@ class UDPClients:
         return functools.partial(self._answer, port)
 
     def give_up(self) -> socket.socket:
-        """Read no more; the listener with its queue is the caller's. Answers still leave."""
+        """Read no more; somebody else may, from this listener and its queue. Answers still leave."""
         self._loop.remove(self._listener)
         self._given_up = True
         return self._listener
+
+    def take_back(self) -> None:
+        """Read again."""
+        if self._given_up:
+            self._given_up = False
+            self.start()
 
     def stop(self) -> None:
         """Take no more queries; answers still leave. May be called twice."""

@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
-from acns.errors import PeerError
 
 from ..resolver.resolver_world import (
     SERVER,
@@ -201,11 +202,106 @@ def test_a_next_one_that_dies_before_it_asks_leaves_the_one_before_as_it_was(ben
     assert bench.resolver.get("/readyz")[0] == 200
 
 
-def test_a_next_one_that_dies_once_it_has_asked_ends_the_one_before_with_the_reason(bench: Bench) -> None:
+@contextlib.contextmanager
+def a_next_one_that_never_serves(bench: Bench) -> Iterator[socket.socket]:
+    """It has asked, and been given the listeners. Ends when the block does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        link.settimeout(WAIT_S)
+        link.connect(str(bench.folder / "handover.sock"))
+        message, descriptors, _, _ = socket.recv_fds(link, 4096, 2)
+        assert message == b"L"
+        given = [socket.socket(fileno=one) for one in descriptors]
+        try:
+            yield link
+        finally:
+            for one in given:
+                one.close()
+
+
+def in_flight(bench: Bench) -> Callable[[], bool]:
+    """A query that is not answered yet: a resolver that took it on cannot end. Answers it when called."""
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+    packet, resolver = server.recvfrom(4096)
+
+    def finish() -> bool:
+        server.sendto(answer(packet), resolver)
+        return rcode(pod.recv(4096)) == 0
+
+    return finish
+
+
+def answers(bench: Bench, pod: socket.socket, server: socket.socket) -> bool:
+    packet, resolver = server.recvfrom(4096)
+    server.sendto(answer(packet), resolver)
+    return rcode(pod.recv(4096)) == 0
+
+
+def test_a_next_one_that_dies_once_it_has_asked_takes_nothing_with_it(bench: Bench) -> None:
     bench.serving("*.example.com")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as successor:
-        successor.connect(str(bench.folder / "handover.sock"))
-    assert bench.resolver.process.wait(timeout=WAIT_S * 4) == PeerError.exit_code
-    log = bench.resolver.log_file.read_text()
-    assert "the successor is gone" in log
-    assert "please report" not in log
+    pod, server = bench.pod_socket(), bench.server_socket()
+    for _ in range(3):
+        with a_next_one_that_never_serves(bench):
+            pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+        assert answers(bench, pod, server)
+    assert bench.resolver.get("/readyz")[0] == 200
+    assert "please report" not in bench.resolver.log_file.read_text()
+
+
+def test_a_next_one_that_hangs_is_not_waited_for_and_hears_that_it_was_too_slow(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    with a_next_one_that_never_serves(bench) as link:
+        pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+        assert answers(bench, pod, server)
+        assert link.recv(16) == b"B"
+    upgraded(bench)
+
+
+def test_a_next_one_that_dies_with_connections_takes_only_those_with_it(bench: Bench) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=PATIENT_MS)
+    in_flight(bench)  # the one before cannot end yet
+    listener = bench.keep(bench.world.dns.listen(SERVER, 53))
+    pod = bench.keep(bench.world.pod.connect(SERVER))
+    until(lambda: bench.world.node.run("ss", "-Htn", "state", "established").count("\n") == 1, "accepted")
+    with a_next_one_that_never_serves(bench) as link:
+        link.send(b"H")
+        message, descriptors, _, _ = socket.recv_fds(link, 4096, 1)
+        assert message.startswith(b"C")
+        socket.socket(fileno=descriptors[0]).close()
+    assert pod.recv(1) == b""
+    another = bench.keep(bench.world.pod.connect(SERVER))
+    send_framed(another, query(NAME, "TXT"))
+    upstream = bench.keep(listener.accept()[0])
+    send_framed(upstream, answer(receive_framed(upstream)))
+    assert rcode(receive_framed(another)) == 0
+
+
+def test_of_two_next_ones_at_once_the_second_ends_with_the_reason(bench: Bench) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=PATIENT_MS)
+    finish = in_flight(bench)
+    with a_next_one_that_never_serves(bench) as link:
+        link.send(b"H")
+        settings = str(bench.folder / "resolver.toml")
+        command = [sys.executable, "-m", "acns.resolver", "--settings", settings, "--takeover"]
+        second = subprocess.run([*bench.world.node.command, *command], check=False, capture_output=True)
+    assert second.returncode == 3
+    assert finish()
+
+
+def test_a_next_one_that_is_told_to_end_while_it_takes_over_leaves_the_one_before_serving(
+    bench: Bench,
+) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=PATIENT_MS)
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+    asked, resolver = server.recvfrom(4096)  # in flight: the one before cannot end yet
+    before = taken_over(bench)
+    bench.resolver.process.send_signal(signal.SIGTERM)
+    assert bench.resolver.process.wait(timeout=WAIT_S * 4) == 0
+    bench.resolver.process = before
+    until(lambda: serves(bench), "the one before serves")
+    server.sendto(answer(asked), resolver)
+    assert rcode(pod.recv(4096)) == 0
+    pod.sendto(query(NAME, "TXT"), (SERVER, 53))
+    assert answers(bench, pod, server)
