@@ -179,16 +179,17 @@ class NameCache:
         return max(until - now, 0.0)
 
     def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> bool:
-        """The kernel has this element from an earlier life. The selector may be set before or after. False:
-        there is no room for it, and the kernel's own timeout will end it; half of the room is for names."""
-        if (selector, address) in self._found:
-            return True
-        if self._address_count >= self._max_addresses // 2:
-            return False
-        wanted = (selector,) if selector in self.selectors else ()
-        entry = self._found[selector, address] = Entry(None, wanted)
+        """The kernel has this element of somebody else's, or from an earlier life; of several ends the latest
+        counts. The selector may be set before or after. False: there is no room for it, and the kernel's own
+        timeout will end it; half of the room is for names."""
+        entry = self._found.get((selector, address))
+        if entry is None:
+            if self._address_count >= self._max_addresses // 2:
+                return False
+            wanted = (selector,) if selector in self.selectors else ()
+            entry = self._found[selector, address] = Entry(None, wanted)
         self._lease(entry, address, Lease(expires_at, -math.inf))
-        for one in wanted:
+        for one in entry.selectors:
             self._elements.adopt(one, address, expires_at)
         return True
 

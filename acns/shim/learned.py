@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from ipaddress import IPv4Address
+from typing import Final
 
 from acns.datapath.sets import fqdn_set_name
 from acns.dns.name import Name
@@ -20,6 +21,9 @@ from acns.dns.pattern import FQDNSelector
 from acns.errors import AcnsError
 from acns.fqdn.cache import Change, NameCache
 from acns.shim.kernel import Kernel
+
+SAME_S: Final = 0.5
+"""Ends of an element that differ by less are one: reading them takes time."""
 
 Elements = Mapping[FQDNSelector, Mapping[bytes, float]]
 
@@ -39,7 +43,9 @@ class Learned:
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
         self.names_collected = 0
         """How many names have gone at collections."""
-        self._others = 0
+        self.looked_at = 0
+        """How many times that somebody else had committed (`Kernel.others`) the sets were looked at after: what
+        the resolver has put there, or renewed, is adopted."""
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them. `ttl_s`: from now."""
@@ -63,11 +69,10 @@ class Learned:
 
     async def _let_go(self, change: Change) -> None:
         """Delete what is over by our reckoning, but not what the resolver has renewed in our stead, and tells
-        us of a moment later. As long as nobody else commits anything there is no such thing."""
-        if self.kernel.is_as_left() and self.kernel.others == self._others:
+        us of a moment later. Where the sets were looked at since anybody else committed there is none."""
+        if self.kernel.is_as_left() and self.kernel.others == self.looked_at:
             self.write(Change({}, change.delete))
             return
-        self._others = self.kernel.others
         sets = {fqdn_set_name(one): one for one in change.delete if one in self.in_kernel}
         try:
             renewed = await self.kernel.delete_past(
@@ -108,6 +113,14 @@ class Learned:
         }
         foreign = frozenset(present.keys() - wanted.keys()) if self.knows_all else frozenset[bytes]()
         return Change({selector: missing} if missing else {}, {selector: foreign} if foreign else {})
+
+    def renewed(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> bool:
+        """Whether some of these elements stay for longer than anybody told of."""
+        now, wanted = self.clock(), self.cache.elements(selector)
+        return any(
+            now + left_s - self.margin_s > wanted.get(address, math.inf) + SAME_S
+            for address, left_s in present.items()
+        )
 
     def lost(self, present: Set[str]) -> None:
         """The kernel has only these sets: the others are to be made again, with what is known."""

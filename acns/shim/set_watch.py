@@ -5,14 +5,15 @@ of it, and there may be twenty thousand addresses. So it is looked at apart, whe
 committed something in this namespace: read beside everything else, and only where a set differs looked at
 once more with nobody writing.
 
-What the resolver has put there in this process's stead (while it hung, say) is nobody's tampering: it is
-adopted like what a restart finds, and gets its name when the resolver tells of it.
+What the resolver has put there in this process's stead (while it hung, say), or lets stay for longer, is
+nobody's tampering: it is adopted like what a restart finds, and gets its name when the resolver tells of it.
+Until that is done nothing is deleted without a look (`Learned.collect`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
 
 from acns.datapath.sets import fqdn_set_name
@@ -51,13 +52,18 @@ class SetWatch:
             await asyncio.sleep(PAUSE_S)
 
     async def look(self) -> None:
-        """Compare all learned sets with what is known, and bring back what differs."""
+        """Compare all learned sets with what is known, adopt what the resolver did, bring back the rest."""
+        others = self._kernel.others
         sets = {fqdn_set_name(selector): selector for selector in self._learned.in_kernel}
         seen = await self._kernel.read_sets(sets)
-        doubtful = {name: sets[name] for name in seen if self._learned.differences(sets[name], seen[name])}
+        doubtful = {name: sets[name] for name in seen if self._is_doubtful(sets[name], seen[name])}
         if doubtful:
             async with self._kernel.lock:
                 await self._bring_back(doubtful)
+        self._learned.looked_at = others
+
+    def _is_doubtful(self, selector: FQDNSelector, seen: Mapping[bytes, float]) -> bool:
+        return bool(self._learned.differences(selector, seen)) or self._learned.renewed(selector, seen)
 
     async def _bring_back(self, doubtful: dict[str, FQDNSelector]) -> None:
         seen = await self._kernel.read_sets(doubtful)

@@ -6,6 +6,7 @@ A SYN without an answer is a connection, too, for two minutes: nothing here send
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -168,3 +169,40 @@ def test_an_address_with_a_ttl_of_zero_is_open_for_the_connection_that_follows_i
         until(lambda: left(scene, of_other), "the other one has left")
         assert not left(scene, OPEN_TOO)
     until(lambda: left(scene, OPEN_TOO), "it has left")
+
+
+@contextlib.contextmanager
+def without_the_shim_and_then_without_a_word(scene: Scene) -> Iterator[None]:
+    """The shim hangs in the block; when it wakes there is no resolver to tell it what it missed."""
+    shim, resolver = scene.node.shim, scene.node.resolver
+    resolver.start()
+    resolver.wait_ready()
+    shim.kill(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        resolver.hold()
+        shim.kill(signal.SIGCONT)
+
+
+def test_what_the_resolver_renewed_while_the_shim_hung_goes_no_earlier_though_nobody_tells_of_it(
+    scene: Scene,
+) -> None:
+    """The shim knows the address by an end that is over; the kernel has a later one."""
+    name, other, (renewed, once) = scene.name(), scene.name(), scene.addresses(2)
+    try:
+        with without_the_shim_and_then_without_a_word(scene):
+            scene.says(name, f"{name} 4 A {renewed}")
+            scene.ask(name)
+        until(lambda: scene.names(renewed), "adopted")
+        with without_the_shim_and_then_without_a_word(scene):
+            scene.says(name, f"{name} 600 A {renewed}")
+            scene.ask(name)
+            scene.says(other, f"{other} 4 A {once}")
+            scene.ask(other)
+        until(lambda: scene.names(once), "adopted")
+        until(lambda: left(scene, once), "the other one has left")
+        assert scene.learned(renewed) == {renewed: 600}
+    finally:
+        scene.node.resolver.start()
+        scene.node.resolver.wait_ready()

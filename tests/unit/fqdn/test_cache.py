@@ -233,6 +233,16 @@ def test_an_adopted_address_that_is_learned_again_stays_with_its_name() -> None:
     assert deletes(one.collect(111, NOBODY)) == {"*.example.com.": {1}}
 
 
+def test_an_element_that_is_adopted_again_stays_until_its_later_end() -> None:
+    one = cache()
+    one.adopt(STAR, ip(1), expires_at=60)
+    one.adopt(STAR, ip(1), expires_at=100)
+    one.adopt(STAR, ip(1), expires_at=80)
+    assert one.elements(STAR) == {ip(1): 100}
+    assert not one.collect(100, NOBODY)
+    assert deletes(one.collect(101, NOBODY)) == {"*.example.com.": {1}}
+
+
 def test_adopting_what_is_known_for_longer_does_not_hide_that_the_kernel_has_less() -> None:
     one = cache()
     one.unwritten(one.learn(WWW, [ip(1)], 100, now=0))
