@@ -26,10 +26,10 @@ from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
 from acns.api.codec import Mapping
 from acns.dns import name as names
-from acns.dns.name import Name
 from acns.resolver.agent import AgentLink
 from acns.resolver.known import LEAD_S, Known, Promise
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.renewals import Renewals
 from acns.resolver.takeover import Takeover
 from acns.resolver.turns import Turns
 from acns.resolver.unconfirmed import Unconfirmed, to_epoch
@@ -38,7 +38,6 @@ from acns.telemetry.journal import Event, Journal
 
 log = logs.named(__name__)
 
-RENEWALS_AT_ONCE: Final = 16  # half of the turns are for answers that wait
 CALLS_AT_ONCE: Final = 32  # grpc.aio does not get faster beyond, only later
 PATIENCE_S: Final = 1.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
 REPLAY_TIMEOUT_S: Final = 5.0
@@ -87,7 +86,7 @@ class Commits:
         self._turns = Turns(CALLS_AT_ONCE, PATIENCE_S)
         self._answered_at = float("-inf")
         self._sent_away = Outcome.SLOW
-        self._renewing: set[Name] = set()
+        self.renewals = Renewals()
         link.on_connected = self._connected
 
     @property
@@ -103,29 +102,29 @@ class Commits:
         """From when on answers with these addresses wait for the shim's word again."""
         return promise.kept_until - LEAD_S
 
-    def may_renew(self, name: Name) -> bool:
-        """Whether to `renew` now: not while that is under way, nor too many at once."""
-        return name not in self._renewing and len(self._renewing) < RENEWALS_AT_ONCE
+    async def renew(self, worker: int) -> None:
+        """Tell the shim of later ends, while answers go on leaving. Without its word they wait again.
 
-    async def renew(self, mapping: Mapping) -> None:
-        """Tell the shim of a later end, while answers go on leaving. Without its word they wait again."""
-        self._renewing.add(mapping.name)
-        try:
-            if await self.commit(mapping) not in PROGRAMMED:
+        `worker`: from `renewals.add`.
+        """
+        while (renewal := self.renewals.take(worker)) is not None:
+            mapping, learned_at = renewal
+            promise = self.known.promise(mapping.name, mapping.addresses)
+            if learned_at < promise.sure_until(mapping.ttl_s):
+                continue  # told meanwhile
+            if await self.commit(mapping, learned_at) not in PROGRAMMED:
                 self.known.forget(mapping.name)
-        finally:
-            self._renewing.discard(mapping.name)
 
-    async def commit(self, mapping: Mapping) -> Outcome:
-        """Tell the shim. What is not told now is told later, by `run`.
+    async def commit(self, mapping: Mapping, learned_at: float) -> Outcome:
+        """Tell the shim of an answer that came at `learned_at`. What is not told now is told later, by `run`.
 
         A shim that confirms nothing holds this up for the bound, `timeout_s`. One that confirms, while more
         is to be told than it can take, is waited for in line: an answer should not leave too early for a
         burst of ours.
         """
-        learned_at = time.monotonic()
+        began_at = time.monotonic()
         outcome = Outcome.SLOW if self._hangs else await self._in_turn(mapping, learned_at)
-        took_s = time.monotonic() - learned_at
+        took_s = time.monotonic() - began_at
         if outcome is Outcome.COMMITTED:
             self._metrics.mappings.add("committed")
             self._metrics.commit_time.observe(took_s)
@@ -168,6 +167,11 @@ class Commits:
             self._metrics.mappings.add("overflowed")
         self._waiting.set()
         self._note(Event.MAPPING_QUEUED, mapping, why=why)
+
+    def leave(self) -> None:
+        """This process ends: what answers that have left taught, and nobody was told, is for the next one."""
+        for mapping, learned_at in self.renewals.untold():
+            self.unconfirmed.add(mapping, learned_at)
 
     def take_up_orphans(self) -> None:
         """What a process that has ended since could not tell is told from here."""

@@ -71,10 +71,10 @@ class Front:
         await self.answered(within_s)
 
     async def answered(self, within_s: float) -> None:
-        """Wait until nothing is in flight, for so long at most."""
+        """Wait until nothing is in flight and nothing untold of what has left, for so long at most."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
-        while self._proxy.in_flight and loop.time() < deadline:
+        while (self._proxy.in_flight or self._proxy.context.commits.renewals) and loop.time() < deadline:
             await asyncio.sleep(0.01)
 
     def close(self) -> None:

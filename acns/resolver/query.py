@@ -165,17 +165,17 @@ class Query(ABC):
         context = self.transport.context
         commits, mapping = context.commits, self._mapping(learned)
         promise = commits.known.promise(mapping.name, mapping.addresses)
-        if now >= commits.held_from(promise):
+        sure_until = promise.sure_until(mapping.ttl_s)
+        if now >= commits.held_from(promise) or (now >= sure_until and not commits.renewals.has_room):
             if commits.worth_waiting:
                 context.start(self._commit(answer, mapping))
             else:
                 commits.keep(mapping)
                 self._finish(answer, "unprogrammed")
             return
-        answer.sure_until = promise.sure_until(mapping.ttl_s)
-        answer.epoch = commits.known.epoch
-        if now >= answer.sure_until and commits.may_renew(mapping.name):
-            context.start(commits.renew(mapping))
+        answer.sure_until, answer.epoch = sure_until, commits.known.epoch
+        if now >= sure_until and (worker := commits.renewals.add(mapping, now)) is not None:
+            context.start(commits.renew(worker))
         self._finish(answer, KNOWN)
 
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
@@ -183,7 +183,7 @@ class Query(ABC):
         context = self.transport.context
         context.new_names.take(self.case.asker.source, time.monotonic())
         try:
-            outcome = await context.commits.commit(mapping)
+            outcome = await context.commits.commit(mapping, time.monotonic())
         except BaseException:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise

@@ -111,6 +111,7 @@ class Service:
             await self._until_stopped()
         finally:
             await self._http.stop()
+            self.commits.leave()
             self.commits.unconfirmed.close()
             self.privileged.close()
             self._handover.close()

@@ -44,8 +44,8 @@ class Learned:
         self.names_collected = 0
         """How many names have gone at collections."""
         self.looked_at = 0
-        """How many times that somebody else had committed (`Kernel.others`) the sets were looked at after: what
-        the resolver has put there, or renewed, is adopted."""
+        """The last time that somebody else had committed (`Kernel.others`), of which the sets were looked at:
+        what the resolver has put there, or renewed, is adopted."""
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them. `ttl_s`: from now."""

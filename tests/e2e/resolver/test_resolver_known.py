@@ -12,6 +12,7 @@ from acns.api import kept
 
 from .resolver_world import (
     SERVER,
+    WAIT_S,
     Behaviour,
     Bench,
     Gate,
@@ -106,6 +107,39 @@ def test_a_later_end_is_told_while_the_answer_passes(bench: Bench, asking: Askin
     assert asking.answered("192.0.2.7", ttl=3000) == 0
     assert bench.agent.mappings.empty()  # one at a time for a name
     gate.open()
+
+
+def test_each_later_end_is_told_however_many_of_one_name_there_are_at_once(
+    bench: Bench, asking: Asking
+) -> None:
+    """A name whose addresses take turns: what one answer taught is not told with another's."""
+    addresses = [f"192.0.2.{number}" for number in range(1, 41)]
+    for address in addresses:
+        assert asking.answered(address, ttl=30) == 0
+        bench.agent.take_mapping()
+    bench.agent.behaviour = gate = Gate()
+    for ttl in (3000, 6000):
+        for address in addresses:
+            assert asking.answered(address, ttl=ttl) == 0
+    gate.open()
+    untold = set(addresses)
+    while untold:
+        told = bench.agent.take_mapping()
+        untold -= {address.decode() for address in told.record_ip if told.ttl == 6000}
+
+
+def test_a_later_end_that_was_not_told_is_left_to_the_next_process(bench: Bench, asking: Asking) -> None:
+    assert asking.answered("192.0.2.7", ttl=30) == 0
+    bench.agent.take_mapping()
+    bench.agent.behaviour = gate = Gate()
+    assert asking.answered("192.0.2.7", ttl=3000) == 0
+    assert bench.agent.take_mapping().ttl == 3000
+    bench.resolver.process.terminate()
+    assert bench.resolver.process.wait(timeout=WAIT_S) == 0
+    gate.open()
+    bench.agent.behaviour = promising(300)
+    bench.start()
+    assert bench.agent.take_mapping().record_ip == [b"192.0.2.7"]
 
 
 def test_without_a_promise_each_answer_is_told_and_held(bench: Bench, asking: Asking) -> None:

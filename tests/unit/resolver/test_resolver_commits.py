@@ -127,7 +127,7 @@ def test_a_burst_that_takes_longer_than_the_bound_is_committed_to_the_last(
 async def _burst_is_committed() -> None:
     made = commits(confirm, timeout_s=0.1)
     started = time.monotonic()
-    outcomes = Counter(await asyncio.gather(*(made.commit(MAPPING) for _ in range(1500))))
+    outcomes = Counter(await asyncio.gather(*(made.commit(MAPPING, time.monotonic()) for _ in range(1500))))
     assert outcomes == {Outcome.COMMITTED: 1500}
     assert time.monotonic() - started > 0.2  # longer than the bound, or this shows nothing
     assert made._link.stub.most == CALLS_AT_ONCE  # type: ignore[union-attr]
@@ -141,7 +141,7 @@ async def _hung_agent_holds_up_to_the_bound() -> None:
     made = commits(hang, timeout_s=0.1)
     started = time.monotonic()
     mappings = [replace(MAPPING, name=(b"n%d" % number,)) for number in range(500)]
-    outcomes = Counter(await asyncio.gather(*map(made.commit, mappings)))
+    outcomes = Counter(await asyncio.gather(*(made.commit(one, started) for one in mappings)))
     assert outcomes == {Outcome.SLOW: 500}
     assert time.monotonic() - started == pytest.approx(0.1)
     assert len(made.unconfirmed) == 500
@@ -155,7 +155,7 @@ async def test_a_lost_agent_lets_those_in_line_go_at_once() -> None:
         raise _error(grpc.StatusCode.UNAVAILABLE)
 
     made = commits(dies, timeout_s=10)
-    waiting = [asyncio.create_task(made.commit(MAPPING)) for _ in range(100)]
+    waiting = [asyncio.create_task(made.commit(MAPPING, time.monotonic())) for _ in range(100)]
     await asyncio.sleep(0)
     gone.set()
     async with asyncio.timeout(2):
@@ -166,7 +166,7 @@ async def test_nothing_is_waited_for_without_a_connection() -> None:
     made = commits(hang, timeout_s=10)
     made._link.stub = None
     async with asyncio.timeout(1):
-        assert await made.commit(MAPPING) is Outcome.LOST
+        assert await made.commit(MAPPING, time.monotonic()) is Outcome.LOST
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ async def test_an_error_of_the_agent_is_a_refusal_and_is_not_told_again(code: gr
         raise _error(code)
 
     made = commits(refuse)
-    assert await made.commit(MAPPING) is Outcome.REFUSED
+    assert await made.commit(MAPPING, time.monotonic()) is Outcome.REFUSED
     assert len(made.unconfirmed) == 0
 
 
@@ -202,14 +202,14 @@ async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
 async def test_an_agent_that_hung_is_asked_again_when_what_waited_has_run_out() -> None:
     made = commits(hang, timeout_s=0.01)
     lasts_not = replace(MAPPING, ttl_s=0)
-    assert await made.commit(lasts_not) is Outcome.SLOW
+    assert await made.commit(lasts_not, time.monotonic()) is Outcome.SLOW
     made._link.stub = Stub(confirm)  # type: ignore[assignment]
     replay = asyncio.create_task(made.run())
     async with asyncio.timeout(2):
         while len(made.unconfirmed):
             await asyncio.sleep(0.001)
     made._timeout_s = 1.0
-    assert await made.commit(lasts_not) is Outcome.COMMITTED
+    assert await made.commit(lasts_not, time.monotonic()) is Outcome.COMMITTED
     replay.cancel()
 
 
