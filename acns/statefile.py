@@ -12,10 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from acns.errors import EnvironmentFault, PeerError
+
+_UNFINISHED_S = 60.0
+"""Nobody writes one file for longer."""
 
 
 def save(path: Path, form: str, version: int, payload: Any) -> None:
@@ -31,7 +35,7 @@ def load(path: Path, form: str, version: int) -> Any | None:
     """The payload; None when there is no file.
 
     Raises PeerError when the file cannot be trusted; it has then been renamed to `NAME.damaged`. Raises
-    EnvironmentFault when it cannot be read at all.
+    EnvironmentFault when it cannot be read, or renamed.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -83,5 +87,17 @@ def _digest(payload: Any) -> str:
 
 def _set_aside(path: Path, reason: str) -> PeerError:
     aside = damaged_name(path)
-    path.rename(aside)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise unusable(path, "set aside", error) from error
     return PeerError(f"{path} {reason}", hint=f"set aside as {aside.name}; starting without it")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what `replace` left unfinished where a process was killed in it."""
+    oldest = time.time() - _UNFINISHED_S
+    for path in folder.glob(".*.*[0-9]"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < oldest:
+                path.unlink()

@@ -4,8 +4,9 @@ The policy stream is kept open: lost, it is opened again after 50 ms, then twice
 snapshot replaces the table whole, so a rule that it lacks is gone; one that cannot be understood changes
 nothing and is acknowledged with an error. While the shim is away the last table goes on serving.
 
-"Connected" means that this connection has brought a snapshot. Only then are mappings sent through it: a dead
-shim is known at once, without a time-out (a unix socket tells).
+"Connected" means that this connection has brought a snapshot, be it one that was refused while there is
+another in force. Only then are mappings sent through it: a dead shim is known at once, without a time-out (a
+unix socket tells).
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ CALLS_AT_ONCE: Final = 32  # grpc.aio does not get faster beyond, only later
 PATIENCE_S: Final = 1.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
 REPLAY_TIMEOUT_S: Final = 5.0
 REPLAY_RETRY_S: Final = 0.25
+REPLAY_TRIES: Final = 20  # of a mapping that the shim cannot commit; the next ones wait meanwhile
 # The server's own cancellation counts as its going: a server that stops cancels what it has not answered.
 _LOST: Final = frozenset((grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED))
 
@@ -52,7 +53,7 @@ class Outcome(StrEnum):
     SLOW = "slow"
     REFUSED = "refused"
     TAKEN_OVER = "taken-over"  # lost or slow, and committed in the shim's stead
-    FAILED = "failed"  # lost or slow, and not committed by anybody
+    FAILED = "failed"  # nobody could commit it: not the shim, or it was lost or slow, and not the writer
 
 
 PROGRAMMED: Final = (Outcome.COMMITTED, Outcome.TAKEN_OVER)
@@ -86,6 +87,8 @@ class Commits:
         self._turns = Turns(CALLS_AT_ONCE, PATIENCE_S)
         self._answered_at = float("-inf")
         self._sent_away = Outcome.SLOW
+        self._failures = 0
+        """How often in a row the shim could not commit what is told again."""
         self.renewals = Renewals()
         link.on_connected = self._connected
 
@@ -128,8 +131,8 @@ class Commits:
         if outcome is Outcome.COMMITTED:
             self._metrics.mappings.add("committed")
             self._metrics.commit_time.observe(took_s)
-        elif outcome is Outcome.REFUSED:
-            self._metrics.mappings.add("refused")
+        elif outcome in WITHOUT_ANSWER:
+            self._metrics.mappings.add("refused" if outcome is Outcome.REFUSED else "failed")
             self._metrics.mapping_errors.add("mapping_sync_request")
         self._note(Event.MAPPING_SENT, mapping, outcome=outcome, took_ms=round(took_s * 1000, 3))
         if outcome in (Outcome.LOST, Outcome.SLOW):
@@ -204,13 +207,18 @@ class Commits:
             return True
         waiting, mapping = found
         when = Answered(to_epoch(waiting.learned_at), waiting.mapping.ttl_s)
-        outcome = await self._call(mapping, when, REPLAY_TIMEOUT_S)
-        if outcome in (Outcome.LOST, Outcome.SLOW):
+        outcome = await self._call(mapping, when, waiting.expires_at, REPLAY_TIMEOUT_S)
+        if outcome in (Outcome.LOST, Outcome.SLOW) or self._is_worth_another_try(outcome):
             return False
         self.unconfirmed.done(waiting)
         self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else "refused")
         self._note(Event.MAPPING_REPLAYED, mapping, outcome=outcome)
         return True
+
+    def _is_worth_another_try(self, outcome: Outcome) -> bool:
+        """Whether the shim could not commit what it was told, and may be able to: not for ever."""
+        self._failures = self._failures + 1 if outcome is Outcome.FAILED else 0
+        return 0 < self._failures < REPLAY_TRIES
 
     # --- turns ---------------------------------------------------------------------------------------
 
@@ -220,7 +228,7 @@ class Commits:
         asked_at = time.monotonic()
         try:
             when = Answered(to_epoch(learned_at), mapping.ttl_s)
-            outcome = await self._call(mapping, when, self._timeout_s)
+            outcome = await self._call(mapping, when, learned_at + mapping.ttl_s, self._timeout_s)
             self._judge_agent(outcome, asked_at)
             return outcome
         finally:
@@ -228,7 +236,7 @@ class Commits:
 
     def _judge_agent(self, outcome: Outcome, asked_at: float) -> None:
         """One that is gone, or confirmed nothing in all the time a call waited, holds up nobody."""
-        if outcome in (Outcome.COMMITTED, Outcome.REFUSED):
+        if outcome not in (Outcome.LOST, Outcome.SLOW):
             self._answered_at = time.monotonic()
         elif outcome is Outcome.LOST or self._answered_at < asked_at:
             self._hangs = outcome is Outcome.SLOW
@@ -237,7 +245,8 @@ class Commits:
 
     # --- the call -------------------------------------------------------------------------------------
 
-    async def _call(self, mapping: Mapping, when: Answered, timeout_s: float) -> Outcome:
+    async def _call(self, mapping: Mapping, when: Answered, expires_at: float, timeout_s: float) -> Outcome:
+        """`expires_at`: where the answer's TTL ends."""
         stub = self._link.stub
         if stub is None:
             return Outcome.LOST
@@ -257,9 +266,10 @@ class Commits:
             return Outcome.LOST  # the channel was closed under the call
         self._hangs = False
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
-            return self._refused(codec.code_name(response.response))
+            refused = self._refused(codec.code_name(response.response))
+            return Outcome.FAILED if response.response == pb.RESPONSE_CODE_SERVER_FAILURE else refused
         if stub is self._link.stub and kept_s > 0:
-            promise = Promise(told_at + min(kept_s, mapping.ttl_s), told_at + mapping.ttl_s)
+            promise = Promise(min(told_at + kept_s, expires_at), expires_at)
             self.known.promised(mapping.name, mapping.addresses, promise, told_at)
         return Outcome.COMMITTED
 

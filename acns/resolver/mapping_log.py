@@ -43,6 +43,7 @@ class MappingLog:
         path = self._folder / f"mappings-{secrets.token_hex(4)}.log"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            statefile.sweep(self._folder)
             self._lock = _locked(path.with_suffix(".owner"))
         except OSError as error:
             raise statefile.unusable(path, "written", error) from error

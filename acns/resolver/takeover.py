@@ -18,6 +18,7 @@ from acns.api import ledger_file
 from acns.api.codec import Mapping
 from acns.api.ledger_file import LearnedSets
 from acns.errors import AcnsError
+from acns.fqdn import untold
 from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.matcher import Matcher
 from acns.resolver.writer_link import WriterLink
@@ -62,7 +63,9 @@ class Takeover:
     async def _leases(self, mapping: Mapping, age_s: float) -> list[Lease]:
         sets, matcher = await self._sets()
         ttl_s = min(max(mapping.ttl_s, sets.terms.min_ttl_s), MAX_TTL_S)
-        expires_at = time.time() - age_s + ttl_s + sets.terms.margin_s
+        # The shim will find these as they are: what it allows for itself has to be in them.
+        stays_s = ttl_s + untold.kept_s(ttl_s) + sets.terms.margin_s
+        expires_at = time.time() - age_s + stays_s
         addresses = [one for one in mapping.addresses if is_learnable_address(one)]
         found = matcher.matching(mapping.name)
         return [Lease(sets.ids[one], address, expires_at) for one in found for address in addresses]

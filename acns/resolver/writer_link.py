@@ -2,7 +2,7 @@
 
 One request is under way at a time; what comes meanwhile goes together in the next, so a burst of answers
 costs few commits. The writer was started before this process gave its privileges up and cannot be started
-again: its end is the resolver's too, and whoever supervises starts both anew.
+again: its end, or its hanging, is the resolver's end too, and whoever supervises starts both anew.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from acns.writer import wire
 from acns.writer.wire import Lease, Outcome
 
 _END_S: Final = 2.0
+HANGS_S: Final = 10.0
+"""Without an answer for so long it gives none any more. A busy machine, or a large ruleset that is being
+committed, holds it up for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class WriterLink:
         self._sequence = 0
         self._line: list[_Waiting] = []
         self._under_way: list[_Waiting] = []
+        self._overdue: asyncio.TimerHandle | None = None
+        """When the answer to what is under way is given up."""
 
     @classmethod
     def start(cls) -> WriterLink:
@@ -63,7 +68,7 @@ class WriterLink:
                 self._line.remove(waiting)
 
     async def run(self) -> None:
-        """Hear the writer out, for ever. Raises EnvironmentFault when it ends."""
+        """Hear the writer out, for ever. Raises EnvironmentFault when it ends or hangs."""
         while data := await self._heard():
             self.ready.set()
             sequence, outcome = wire.read_answer(data)
@@ -73,10 +78,11 @@ class WriterLink:
                 if not waiting.outcome.done():
                     waiting.outcome.set_result(outcome)
             self._under_way = []
+            self._stop_clock()
             if self._line:
                 self._send()
         raise EnvironmentFault(
-            "the process that writes learned addresses has ended",
+            "the process that writes learned addresses has ended, or hangs",
             hint="its log says why; start the resolver again",
         )
 
@@ -89,6 +95,7 @@ class WriterLink:
 
     def close(self) -> None:
         """Let the writer end."""
+        self._stop_clock()
         self._link.close()
         try:
             self._process.wait(_END_S)
@@ -103,10 +110,19 @@ class WriterLink:
             self._under_way.append(self._line.pop(0))
         self._sequence = self._sequence % 0xFFFF_FFFF + 1
         leases = [lease for waiting in self._under_way for lease in waiting.leases]
+        self._overdue = asyncio.get_running_loop().call_later(HANGS_S, self._give_up)
         try:
             self._link.send(wire.request(self._sequence, leases))
         except OSError:  # it has ended; `run` says so
             self._abandon()
+
+    def _give_up(self) -> None:
+        """`run` hears the end."""
+        self._link.shutdown(socket.SHUT_RD)
+
+    def _stop_clock(self) -> None:
+        if self._overdue:
+            self._overdue.cancel()
 
     def _abandon(self) -> None:
         for waiting in (*self._under_way, *self._line):

@@ -12,6 +12,7 @@ import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from acns import statefile
 from acns.api.ledger_file import Terms
 from acns.datapath import routes
 from acns.datapath.compiler import Compiler
@@ -57,6 +58,7 @@ class Daemon:
     def __init__(self, settings: ShimSettings) -> None:
         state_dir = Path(settings.state_dir)
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        statefile.sweep(state_dir)
         self.settings = settings
         self.journal = Journal(settings.journal_file, "shim")
         self.kernel = Kernel()

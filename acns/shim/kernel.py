@@ -44,10 +44,14 @@ class Kernel:
         """Somebody else has committed something; set at the next `inventory`, for whoever looks after it."""
         self.others = 0
         """How often it was seen that somebody else had."""
+        self.looked_at = 0
+        """The last of these of which the learned sets were looked at: what the resolver has put there in our
+        stead, or lets stay for longer, is known."""
         self.nft = Nft()
         self.wiring = Wiring()
         self._elements = Elements()
         self._reader = Elements(refresh_by_re_adding=self._elements.refresh_by_re_adding)  # the thread's
+        self._careful = HighestWins(self._elements)
         self._held: Inventory | None = None
         self._generation = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
@@ -57,6 +61,10 @@ class Kernel:
     def is_as_left(self) -> bool:
         """Whether nobody else has committed anything since the table was last read."""
         return self._held is not None and self._elements.generation() == self._generation
+
+    def is_ours_alone(self) -> bool:
+        """Whether the learned sets hold what we have put there, and what they held when last looked at."""
+        return self.others == self.looked_at and self.is_as_left()
 
     async def inventory(self) -> Inventory:
         """What the table holds; the same object as the last commit left unless it had to be read again."""
@@ -84,14 +92,17 @@ class Kernel:
     def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
         """Add or refresh elements: set name → address → timeout_s. As `Elements.put`; none empty.
 
-        Where somebody else has committed since the table was last read, it may have been the resolver, in our
-        stead: then what the kernel has is read first, and no expiry is lowered.
+        Where somebody else has committed since the sets were last looked at, it may have been the resolver,
+        in our stead: then what the kernel has is read first, and no expiry is lowered.
         """
-        try:
-            self._elements.put(wanted, generation=self._generation)
+        if self.others == self.looked_at:
+            with contextlib.suppress(Overtaken):
+                self._elements.put(wanted, generation=self._generation)
+                self._generation += 1
+                return
+        self._careful.put(wanted, time.monotonic())
+        if self._careful.generation == self._generation + 1:
             self._generation += 1
-        except Overtaken:
-            HighestWins(self._elements).put(wanted, time.monotonic())
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         """Remove elements, as `Elements.delete`; no set without any."""

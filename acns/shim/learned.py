@@ -22,7 +22,7 @@ from acns.errors import AcnsError
 from acns.fqdn.cache import Change, NameCache
 from acns.shim.kernel import Kernel
 
-SAME_S: Final = 0.5
+SAME_S: Final = 0.1
 """Ends of an element that differ by less are one: reading them takes time."""
 
 Elements = Mapping[FQDNSelector, Mapping[bytes, float]]
@@ -43,9 +43,6 @@ class Learned:
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
         self.names_collected = 0
         """How many names have gone at collections."""
-        self.looked_at = 0
-        """The last time that somebody else had committed (`Kernel.others`), of which the sets were looked at:
-        what the resolver has put there, or renewed, is adopted."""
 
     def learn(self, name: Name, addresses: Iterable[bytes], ttl_s: float, asked_by: str = "") -> Change:
         """Record an answer and commit its addresses; returns when the kernel has them. `ttl_s`: from now."""
@@ -70,7 +67,7 @@ class Learned:
     async def _let_go(self, change: Change) -> None:
         """Delete what is over by our reckoning, but not what the resolver has renewed in our stead, and tells
         us of a moment later. Where the sets were looked at since anybody else committed there is none."""
-        if self.kernel.is_as_left() and self.kernel.others == self.looked_at:
+        if self.kernel.is_ours_alone():
             self.write(Change({}, change.delete))
             return
         sets = {fqdn_set_name(one): one for one in change.delete if one in self.in_kernel}

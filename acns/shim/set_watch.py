@@ -60,7 +60,7 @@ class SetWatch:
         if doubtful:
             async with self._kernel.lock:
                 await self._bring_back(doubtful)
-        self._learned.looked_at = others
+        self._kernel.looked_at = others
 
     def _is_doubtful(self, selector: FQDNSelector, seen: Mapping[bytes, float]) -> bool:
         return bool(self._learned.differences(selector, seen)) or self._learned.renewed(selector, seen)

@@ -17,8 +17,6 @@ from .model import NO, YES
 BYTES_PER_S = 20_000
 LENGTHS_S = (10, 40)
 STALL_S = 5.0
-RECOVERY_S = 9.0
-"""After a link is up again TCP's back-off may last as long as the link was down, twice over."""
 CUT_S = 1.0
 """Data may come so long after the policy has gone: what was under way."""
 _PAUSE_S = 1.0
@@ -122,8 +120,9 @@ class _Download:
             self._judge.tally.counts["downloads cut by an edit"] += 1
             return True
         links = self._judge.model.weather.around(self._heard_at - 1.0, now, "link", pod=self._pod)
-        since = max([self._heard_at, *(min(one.ended, now) + RECOVERY_S - STALL_S for one in links)])
-        if now < since + STALL_S or self._silent_s < STALL_S:
+        mended_at = max([self._heard_at, *(min(one.ended, now) for one in links)])
+        back_off_s = mended_at - self._heard_at  # TCP's: it doubles for as long as nothing is acknowledged
+        if now < mended_at + back_off_s + STALL_S or self._silent_s < STALL_S:
             return False
         self._broken(f"nothing for {now - self._heard_at:.1f} s")
         return True
