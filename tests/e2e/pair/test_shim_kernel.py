@@ -202,3 +202,22 @@ async def test_a_collection_spares_what_the_resolver_has_renewed(
         resolvers.put({in_set: {ADDRESS: MARGIN_S - 10.0}})  # the kernel's time passes too
         await learned.collect()
         assert ADDRESS not in kernel.elements(in_set)
+
+
+async def test_what_is_learned_lowers_nothing_that_the_resolver_has_let_stay_for_longer(
+    kernel: Kernel, place: Namespace
+) -> None:
+    """The table was read since, so the count of commits is right again; the sets have not been looked at."""
+    await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    await kernel.inventory()
+    kernel.looked_at = kernel.others
+    in_set = fqdn_set_name(SELECTOR)
+    with closing(netns.in_namespace(place, Elements)) as resolvers:
+        HighestWins(resolvers, TAKEOVER_COMMENT).put({in_set: {ADDRESS: 600.0}}, time.monotonic())
+    await kernel.inventory()
+    for _ in range(2):
+        kernel.put({in_set: {ADDRESS: 20.0}})
+        assert kernel.elements(in_set)[ADDRESS] > 500
+    kernel.put({in_set: {ADDRESS: 900.0}})
+    assert kernel.elements(in_set)[ADDRESS] > 800
+    assert kernel.is_as_left()  # its own careful writes are no others'

@@ -199,6 +199,52 @@ async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
     assert told == ["n0.", "n1.", "n2."]
 
 
+def failing(times: int, told: list[str]) -> Agent:
+    """So often it cannot commit what it is told first."""
+
+    async def behave(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        told.append(request.fqdn)
+        if told.count("n0.") <= times and request.fqdn == "n0.":
+            return pb.UpdateMappingResponse(response=pb.RESPONSE_CODE_SERVER_FAILURE)
+        return await confirm(request)
+
+    return behave
+
+
+@pytest.mark.parametrize(("times", "told"), [(3, ["n0."] * 4 + ["n1."]), (100, ["n0."] * 20 + ["n1."])])
+def test_what_the_agent_could_not_commit_is_told_again_and_not_for_ever(
+    in_virtual_time: InVirtualTime, times: int, told: list[str]
+) -> None:
+    seen: list[str] = []
+
+    async def behaviour() -> None:
+        made = commits(failing(times, seen))
+        for number in range(2):
+            made.keep(replace(MAPPING, name=(b"n%d" % number,)))
+        replay = asyncio.create_task(made.run())
+        while len(made.unconfirmed):
+            await asyncio.sleep(0.01)
+        replay.cancel()
+
+    in_virtual_time(behaviour())
+    assert seen == told
+
+
+async def test_an_agent_that_cannot_commit_gets_the_pod_no_answer() -> None:
+    told: list[str] = []
+    made = commits(failing(1, told))
+    assert await made.commit(replace(MAPPING, name=(b"n0",)), time.monotonic()) is Outcome.FAILED
+    assert await made.commit(replace(MAPPING, name=(b"n0",)), time.monotonic()) is Outcome.COMMITTED
+
+
+async def test_a_promise_ends_with_the_answers_ttl_however_late_it_is_told() -> None:
+    made = commits(confirm)
+    made._link.stub.promises_s = 60.0  # type: ignore[union-attr]
+    learned_at = time.monotonic() - 40
+    assert await made.commit(MAPPING, learned_at) is Outcome.COMMITTED
+    assert made.known.promise(MAPPING.name, MAPPING.addresses).kept_until == learned_at + MAPPING.ttl_s
+
+
 async def test_an_agent_that_hung_is_asked_again_when_what_waited_has_run_out() -> None:
     made = commits(hang, timeout_s=0.01)
     lasts_not = replace(MAPPING, ttl_s=0)
