@@ -54,15 +54,19 @@ def load(path: Path, form: str, version: int) -> Any | None:
     return record["payload"]
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Make `content` what the file holds: atomic and durable, mode 0600. Raises EnvironmentFault."""
+def replace(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Make `content` what the file holds: atomic, mode 0600. Raises EnvironmentFault.
+
+    Not `durable`: on the disk when the system finds time, so that nothing waits for it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.rename(path)
     except OSError as error:
         with contextlib.suppress(OSError):

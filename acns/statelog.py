@@ -7,7 +7,7 @@ not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, re
 
 An append is one `write`, in the file for every reader as soon as it returns. It is not synced unless asked
 for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
-`rewrite` puts a shorter log in place of a long one, as a whole, and synced.
+`rewrite` puts a shorter log in place of a long one, as a whole, and synced unless that is not wanted.
 """
 
 from __future__ import annotations
@@ -104,14 +104,14 @@ class StateLog:
         self._digest = digest
         self._size_bytes += len(line)
 
-    def rewrite(self, values: Iterable[Any]) -> None:
+    def rewrite(self, values: Iterable[Any], *, durable: bool = True) -> None:
         """Make these all that the log holds. Raises EnvironmentFault; what was there is then there still."""
         lines, digest = [], ""
         for value in (_header(self.form, self.version), *values):
             line, digest = _line(digest, value)
             lines.append(line)
         content = b"".join(lines)
-        statefile.replace(self.path, content)
+        statefile.replace(self.path, content, durable=durable)
         self._attach(len(content), digest)
 
     def close(self) -> None:

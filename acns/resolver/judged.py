@@ -151,7 +151,7 @@ class Case:
 
     __slots__ = (
         "address", "answer_line", "asker", "is_plain", "place", "query_line", "question", "refusal",
-        "reply_rest", "share", "was_taken_on",
+        "reply_rest", "share", "was_counted", "was_taken_on",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings) -> None:
@@ -160,6 +160,8 @@ class Case:
         self.address, self.place, self.share = asker.address, asker.place, asker.share
         self.refusal = _refusal(asker, question, packet, settings)
         self.was_taken_on = False
+        self.was_counted = False
+        """It was counted as a new name, and has not been answered yet."""
         self.is_plain = False
         """It goes on, under whatever ID, and has done so before."""
         self.reply_rest = b""

@@ -3,6 +3,9 @@
 Each resolver process has a log of its own, for two live side by side while one takes over from the other. A
 lock says that its owner lives; a log without one is an orphan, and whoever starts next adopts what it holds.
 Time is an argument, in seconds since the epoch. What cannot be written is reported and stays in memory only.
+
+Nothing is synced: a process that is killed loses nothing by that, and a machine that loses its power loses
+the kernel's sets as well. The loop that writes here is the one that answers pods.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class MappingLog:
         except OSError as error:
             raise statefile.unusable(path, "written", error) from error
         self._log = StateLog(path, FORMAT, VERSION)
-        self._log.rewrite(())
+        self._log.rewrite((), durable=False)
 
     def orphaned(self) -> list[Entry]:
         """What the logs of ended processes hold, oldest first. Each goes once this one has what it held; one
@@ -84,7 +87,7 @@ class MappingLog:
     def rewrite(self, entries: Iterable[Entry]) -> None:
         """These are all that wait."""
         try:
-            self._log.rewrite(_to_json(*entry) for entry in entries)
+            self._log.rewrite((_to_json(*entry) for entry in entries), durable=False)
         except AcnsError as error:
             self._failed(error)
 

@@ -117,7 +117,7 @@ class Proxy:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
         refusal = case.refusal
         if refusal is None:
-            if not case.was_taken_on and self.context.new_names.wait_s(case.asker.source, time.monotonic()):
+            if not case.was_taken_on and not self._may_be_first(case):
                 return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
             if not self.context.budget.take(case.share):
                 return self._over_budget(transport, case, packet, Budgeted.IN_FLIGHT)
@@ -129,6 +129,17 @@ class Proxy:
             return None
         transport.verdict(refusal.reason).count += 1
         return packet[:ID_BYTES] + case.reply_rest if case.reply_rest else b""
+
+    def _may_be_first(self, case: Case) -> bool:
+        """Whether the pod may bring another name; this counts as one until its answer says otherwise."""
+        case.was_counted = case.was_counted or self.context.new_names.take(
+            case.asker.source, time.monotonic()
+        )
+        return case.was_counted
+
+    def press(self, pressure: int) -> None:
+        """So much more comes than can be read (`intercept.pressure`)."""
+        self.rates.pressed = self.context.new_names.pressed = pressure
 
     def may_be_new(self, pod: bytes, now: float) -> bool:
         """Whether the pod may ask what it has not asked before; looked at before that is judged."""

@@ -140,6 +140,7 @@ class Query(ABC):
             return False
         context.metrics.upstream_time.observe(now - self.asked_at)
         if answer.learned is None:
+            self._brings_nothing()
             self._finish(answer, "plain")
         else:
             self._teach(answer, answer.learned, now)
@@ -174,14 +175,23 @@ class Query(ABC):
                 self._finish(answer, "unprogrammed")
             return
         answer.sure_until, answer.epoch = sure_until, commits.known.epoch
+        self._brings_nothing()
         if now >= sure_until and (worker := commits.renewals.add(mapping, now)) is not None:
             context.start(commits.renew(worker))
         self._finish(answer, KNOWN)
 
+    def _brings_nothing(self) -> None:
+        """No name whose addresses have to be committed first."""
+        if self.case.was_counted:
+            self.case.was_counted = False
+            self.transport.context.new_names.give_back(self.case.asker.source)
+
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
         context = self.transport.context
-        context.new_names.take(self.case.asker.source, time.monotonic())
+        if not self.case.was_counted:
+            context.new_names.take(self.case.asker.source, time.monotonic())
+        self.case.was_counted = False
         try:
             outcome = await context.commits.commit(mapping, time.monotonic())
         except BaseException:

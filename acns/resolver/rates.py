@@ -44,6 +44,12 @@ class Rates:
         self._due[pod] = due + self._interval_s * self.pressed
         return True
 
+    def give_back(self, pod: bytes) -> None:
+        """What was counted last did not cost what it was counted for."""
+        due = self._due.get(pod)
+        if due is not None:
+            self._due[pod] = due - self._interval_s
+
     def wait_s(self, pod: bytes, now: float) -> float:
         """How long until `take` would say yes."""
         return max(0.0, self._due.get(pod, 0.0) - now - self._burst_s)

@@ -21,6 +21,7 @@ from .resolver_world import (
     WAIT_S,
     Bench,
     World,
+    answer,
     query,
     rcode,
     receive_framed,
@@ -121,6 +122,13 @@ def test_in_flight_past_the_budget_is_tc_over_udp_where_that_is_set(budgeted: Ca
     assert (line["source"], line["kind"]) == (POD, "in_flight")
 
 
+def received(server: socket.socket) -> bytes | None:
+    try:
+        return server.recv(4096)
+    except BlockingIOError:
+        return None
+
+
 def test_past_its_new_names_a_pod_is_refused_those_and_nothing_else(budgeted: Callable[..., Bench]) -> None:
     bench = budgeted(max_new_names_per_second_per_pod=1)
     pod = pod_socket(bench)
@@ -140,6 +148,31 @@ def test_past_its_new_names_a_pod_is_refused_those_and_nothing_else(budgeted: Ca
         line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
         assert (line["source"], line["kind"]) == (POD, "new_names")
         assert until(lambda: asked("later.example.com.", 23) == NOERROR, "its next name has its turn")
+
+
+def test_new_names_count_from_when_they_are_asked_not_from_when_they_are_answered(
+    budgeted: Callable[..., Bench],
+) -> None:
+    """Or a flood of them would be on its way before the first is counted."""
+    bench = budgeted(max_new_names_per_second_per_pod=4)
+    server, pod = bench.server_socket(), pod_socket(bench)
+    for number in range(200):
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+    assert rcode(pod.recv(4096)) == SERVFAIL
+    over = 'acns_dns_over_budget_total{kind="new_names",transport="udp"}'
+    until(lambda: bench.resolver.metric(over) >= 150, "past its budget")
+    server.setblocking(False)
+    assert 10 <= len(list(iter(lambda: received(server), None))) <= 50
+
+
+def test_names_that_bring_no_address_count_for_nothing(budgeted: Callable[..., Bench]) -> None:
+    bench = budgeted(max_new_names_per_second_per_pod=1)
+    server, pod = bench.server_socket(), pod_socket(bench)
+    for number in range(40):
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+        packet, resolver = server.recvfrom(4096)
+        server.sendto(answer(packet), resolver)
+        assert rcode(pod.recv(4096)) == NOERROR
 
 
 # --- a flood, and the others ---------------------------------------------------------------------------

@@ -50,6 +50,16 @@ def test_the_wait_is_the_time_until_there_is_room() -> None:
     assert rates.wait_s(OTHER, 0.001) == 0
 
 
+def test_what_is_given_back_may_be_taken_again() -> None:
+    rates = Rates(RATE)
+    within_budget = taken(rates, POD, tries=100_000, over_s=0.001)
+    for _ in range(10):
+        rates.give_back(POD)
+    rates.give_back(OTHER)  # it has taken nothing
+    assert taken(rates, POD, tries=100, over_s=0.0001, start=0.001) in (10, 11)
+    assert taken(rates, OTHER, tries=100_000, over_s=0.001, start=0.001) in (within_budget, within_budget + 1)
+
+
 def test_while_pressed_a_flood_falls_to_a_fraction_and_a_usual_pace_is_untouched() -> None:
     rates = Rates(RATE)
     rates.pressed = PRESSED
