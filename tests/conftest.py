@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lab.runtime import state
 
 ROOT = os.geteuid() == 0
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 MARKER = "ACNS_TEST_SESSION"
 
 

@@ -25,6 +25,7 @@ from acns.shim.mappings import Mappings
 from acns.shim.metrics import ShimMetrics
 from acns.shim.publisher import Publisher
 from acns.telemetry import log as logs
+from acns.telemetry import sockets
 
 log = logs.named(__name__)
 
@@ -112,25 +113,21 @@ class FQDNDataService(rpc.FQDNDataServicer):
 
 
 class Server:
-    """The gRPC server on its sockets.
-
-    Each generation binds a socket path of its own (`PATH.<pid>`) and then switches the symlink `PATH` to it:
-    gRPC unlinks its path when it stops, and an old generation must not take the new one's away.
-    """
+    """The gRPC server on its sockets. The unix socket is of this generation: gRPC unlinks its path when it
+    stops, and an old one must not take the new one's away."""
 
     def __init__(self, service: FQDNDataService, socket: Path, tcp_listen: str) -> None:
-        self.link = socket
-        self.own = socket.with_name(f"{socket.name}.{os.getpid()}")
+        self.generation = sockets.Generation(socket)
         self.tcp_listen = tcp_listen
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_FQDNDataServicer_to_server(service, self._server)
 
     async def start(self) -> None:
-        self.link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._remove_stale()
+        self.generation.own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.generation.clear()
         before = os.umask(0o177)
         try:
-            self._bind(f"unix:{self.own}")
+            self._bind(f"unix:{self.generation.own}")
             await self._server.start()
         finally:
             os.umask(before)
@@ -140,23 +137,12 @@ class Server:
                 address=self.tcp_listen,
                 note="whoever reaches it can open the firewall",
             )
-        temporary = self.own.with_name(f"{self.own.name}.link")
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(self.own.name)
-        temporary.rename(self.link)
+        self.generation.switch()
 
     async def stop(self) -> None:
-        """Let running calls finish, briefly; the symlink goes only if it is still ours."""
+        """Let running calls finish, briefly."""
         await self._server.stop(grace=0.5)
-        if self.link.is_symlink() and os.readlink(self.link) == self.own.name:
-            self.link.unlink(missing_ok=True)
-
-    def _remove_stale(self) -> None:
-        """Socket files of generations that were killed; a living one's is in use and stays."""
-        for path in self.link.parent.glob(f"{self.link.name}.*"):
-            pid = path.suffix.removeprefix(".")
-            if path == self.own or not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
-                path.unlink(missing_ok=True)
+        self.generation.remove()
 
     def _bind(self, address: str) -> None:
         addresses = [address, self.tcp_listen] if self.tcp_listen else [address]

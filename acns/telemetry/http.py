@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -45,7 +44,7 @@ class HealthServer:
         self._registry = registry
         self._readiness = readiness
         self._runner: web.AppRunner | None = None
-        self._inode = 0
+        self._generation: sockets.Generation | None = None
 
     async def start(self) -> None:
         """Raises InputError for an address that is none, EnvironmentFault where it cannot be had."""
@@ -63,9 +62,9 @@ class HealthServer:
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
-        if self._inode:
-            sockets.remove(_path(self._address), self._inode)
-            self._inode = 0
+        if self._generation:
+            self._generation.remove()
+            self._generation = None
 
     def _application(self) -> web.Application:
         application = web.Application()
@@ -78,8 +77,10 @@ class HealthServer:
 
     def _site(self, runner: web.AppRunner) -> web.BaseSite:
         if is_path(self._address):
-            listener = sockets.listen(_path(self._address))
-            self._inode = Path(_path(self._address)).lstat().st_ino
+            self._generation = sockets.Generation(_path(self._address))
+            self._generation.clear()
+            listener = sockets.listen(self._generation.own)
+            self._generation.switch()
             return web.SockSite(runner, listener)
         host, port = split_host_port(self._address)
         return _Port(runner, host, port)

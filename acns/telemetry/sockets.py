@@ -2,20 +2,29 @@
 
 A path left by a dead process is replaced; one that still answers is not. The mode is right from the first
 moment (0600): Linux takes it from the unbound socket's inode.
+
+Where a next process of the same agent may start before the last has ended, each has a path of its own
+(`PATH.<token>`) behind the link that everybody knows (`PATH`), and the link is switched in one step. So
+neither takes the other's socket away, whatever process IDs they have: in containers they may be the same.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Final
 
 from acns.errors import EnvironmentFault, InputError
 
 MAX_PATH_BYTES: Final = 107  # sun_path is 108 with its final NUL (unix(7))
+_TOKEN_BYTES: Final = 3
+_STARTS_WITHIN_S: Final = 2.0
+"""A path so young may be one that is not listened at yet."""
 
 
 def check_path(path: str | Path) -> Path:
@@ -64,6 +73,38 @@ def listen(path: str | Path, *, backlog: int = 64) -> socket.socket:
         listener.close()
         raise EnvironmentFault(f"cannot listen on {path}: {error.strerror}") from error
     return listener
+
+
+class Generation:
+    """The path `own`, to be listened at by this process, and `link`, which leads there after `switch`."""
+
+    def __init__(self, link: str | Path) -> None:
+        self.link = Path(link)
+        self.own = check_path(self.link.with_name(f"{self.link.name}.{secrets.token_hex(_TOKEN_BYTES)}"))
+
+    def clear(self) -> None:
+        """Remove what generations left that were killed. Raises EnvironmentFault where something else than a
+        link, or a dead socket, stands in the link's place."""
+        if not self.link.is_symlink():
+            clear_stale(self.link)
+        oldest = time.time() - _STARTS_WITHIN_S
+        for path in self.link.parent.glob(f"{self.link.name}.*"):
+            with contextlib.suppress(OSError, EnvironmentFault):
+                if path.lstat().st_mtime < oldest:
+                    clear_stale(path)
+
+    def switch(self) -> None:
+        """From now on the link leads to `own`."""
+        temporary = self.own.with_name(f".{self.own.name}")
+        temporary.symlink_to(self.own.name)
+        temporary.rename(self.link)
+
+    def remove(self) -> None:
+        """The end: the link goes only if it still leads here."""
+        with contextlib.suppress(OSError):
+            if os.readlink(self.link) == self.own.name:
+                self.link.unlink()
+        self.own.unlink(missing_ok=True)
 
 
 def remove(path: str | Path, inode: int) -> None:

@@ -185,9 +185,9 @@ class Lab:
 
     def set_names(self, names: Mapping[str, InternetName]) -> None:
         """Replace the Internet's DNS records; addresses that are new to it are its own from now on."""
-        self.request(
-            "set_names", names={name: value.model_dump(mode="json") for name, value in names.items()}
-        )
+        values = {name: value.model_dump(mode="json") for name, value in names.items()}
+        # Addresses wait for a lock that all namespaces of the machine share.
+        self.request("set_names", names=values, timeout_s=_BUILD_TIMEOUT_S)
 
     def wait_settled(self, timeout_s: float = _SETTLE_TIMEOUT_S) -> None:
         """Wait until every process that is not held is ready, and every agent goes by the newest manifests.

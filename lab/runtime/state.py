@@ -29,8 +29,8 @@ STATE_ROOT_VARIABLE = "ACNS_LAB_STATE"
 DEFAULT_STATE_ROOT = Path("/run/acns-lab")
 MAX_SOCKET_PATH_BYTES = 107
 """`sun_path` is 108 bytes with its final zero (unix(7))."""
-_LONGEST_SOCKET = "s/199-fqdndata.sock.4194304"
-"""The shim adds its pid to a socket's path."""
+_LONGEST_SOCKET = "s/199-fqdndata.sock.abcdef"
+"""An agent adds six digits to a socket's path."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LOCK_TIMEOUT_S = 330.0
 """Longer than anybody may take to build a lab."""

@@ -218,6 +218,37 @@ def test_a_path_too_long_for_the_kernel_says_so(tmp_path: Path) -> None:
         sockets.listen(tmp_path / ("x" * (room + 1)))
 
 
+def test_a_next_generation_takes_the_link_and_the_last_ones_end_leaves_it(tmp_path: Path) -> None:
+    first, second = (sockets.Generation(tmp_path / "s") for _ in range(2))
+    with sockets.listen(first.own):
+        first.switch()
+        with sockets.listen(second.own), socket.socket(socket.AF_UNIX) as client:
+            second.clear()
+            second.switch()
+            first.remove()
+            client.connect(str(tmp_path / "s"))
+    second.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_generations_left_is_cleared_and_the_living_and_the_new_are_not(tmp_path: Path) -> None:
+    dead, new, living, own = (sockets.Generation(tmp_path / "s") for _ in range(4))
+    for one in (dead, new):
+        sockets.listen(one.own).close()
+    with sockets.listen(living.own):
+        for one in (dead, living):
+            os.utime(one.own, (0, 0))
+        own.clear()
+        assert set(tmp_path.iterdir()) == {new.own, living.own}
+
+
+def test_a_generations_link_takes_the_place_of_nothing_but_a_link(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(EnvironmentFault, match="not a socket"):
+        sockets.Generation(tmp_path / "s").clear()
+    assert (tmp_path / "s").read_text() == "precious"
+
+
 # --- health server -------------------------------------------------------------------------------------
 
 
