@@ -66,15 +66,11 @@ class Learned:
 
     async def _let_go(self, change: Change) -> None:
         """Delete what is over by our reckoning, but not what the resolver has renewed in our stead, and tells
-        us of a moment later. Where the sets were looked at since anybody else committed there is none."""
-        if self.kernel.is_ours_alone():
-            self.write(Change({}, change.delete))
-            return
+        us of a moment later."""
         sets = {fqdn_set_name(one): one for one in change.delete if one in self.in_kernel}
+        unwanted = {name: change.delete[one] for name, one in sets.items()}
         try:
-            renewed = await self.kernel.delete_past(
-                {name: change.delete[one] for name, one in sets.items()}, self.margin_s
-            )
+            renewed = await self.kernel.delete_past(unwanted, self.margin_s) if unwanted else {}
         except AcnsError:
             self.cache.unwritten(change)
             raise
@@ -111,13 +107,14 @@ class Learned:
         foreign = frozenset(present.keys() - wanted.keys()) if self.knows_all else frozenset[bytes]()
         return Change({selector: missing} if missing else {}, {selector: foreign} if foreign else {})
 
-    def renewed(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> bool:
-        """Whether some of these elements stay for longer than anybody told of."""
+    def renewed(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> dict[bytes, float]:
+        """Those of these elements that stay for longer than anybody told us of, with their seconds left."""
         now, wanted = self.clock(), self.cache.elements(selector)
-        return any(
-            now + left_s - self.margin_s > wanted.get(address, math.inf) + SAME_S
+        return {
+            address: left_s
             for address, left_s in present.items()
-        )
+            if now + left_s - self.margin_s > wanted.get(address, math.inf) + SAME_S
+        }
 
     def lost(self, present: Set[str]) -> None:
         """The kernel has only these sets: the others are to be made again, with what is known."""

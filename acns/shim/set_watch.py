@@ -63,15 +63,14 @@ class SetWatch:
         self._kernel.looked_at = others
 
     def _is_doubtful(self, selector: FQDNSelector, seen: Mapping[bytes, float]) -> bool:
-        return bool(self._learned.differences(selector, seen)) or self._learned.renewed(selector, seen)
+        return bool(self._learned.differences(selector, seen) or self._learned.renewed(selector, seen))
 
     async def _bring_back(self, doubtful: dict[str, FQDNSelector]) -> None:
         seen = await self._kernel.read_sets(doubtful)
         for name, elements in seen.items():
-            taken_over = self._kernel.taken_over(name)
-            self._learned.adopt_some(
-                doubtful[name], {one: elements[one] for one in taken_over & elements.keys()}
-            )
+            new = {one: elements[one] for one in self._kernel.taken_over(name) & elements.keys()}
+            renewed = self._learned.renewed(doubtful[name], elements)  # those keep their comment, or none
+            self._learned.adopt_some(doubtful[name], new | renewed)
         changes = [
             change
             for name, elements in seen.items()

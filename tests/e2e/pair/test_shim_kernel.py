@@ -37,6 +37,7 @@ from acns.policy.model import (
 )
 from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
+from acns.shim.set_watch import SetWatch
 from acns.shim.wiring import Wiring
 from lab.kernel import netns
 from lab.kernel.netns import Namespace
@@ -221,3 +222,27 @@ async def test_what_is_learned_lowers_nothing_that_the_resolver_has_let_stay_for
     kernel.put({in_set: {ADDRESS: 900.0}})
     assert kernel.elements(in_set)[ADDRESS] > 800
     assert kernel.is_as_left()  # its own careful writes are no others'
+
+
+async def test_what_the_resolver_renewed_of_ours_is_spared_after_the_sets_were_looked_at_too(
+    kernel: Kernel, place: Namespace
+) -> None:
+    """The shim has made that element itself, so nothing but its end shows that somebody else renewed it."""
+    await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    clock, in_set = Clock(), fqdn_set_name(SELECTOR)
+    learned = Learned(NameCache(settle_s=0), kernel, MARGIN_S, clock)
+    learned.cache.set_selectors([SELECTOR])
+    learned.in_kernel = frozenset({SELECTOR})
+    learned.learn((b"a", b"example", b"com"), [ADDRESS], 5.0)
+    with closing(netns.in_namespace(place, Elements)) as resolvers:
+        HighestWins(resolvers, TAKEOVER_COMMENT).put({in_set: {ADDRESS: MARGIN_S + 60.0}}, time.monotonic())
+    await kernel.inventory()
+    watch = SetWatch(kernel, learned, enforcer=None)  # type: ignore[arg-type]
+    await watch.look()
+    assert kernel.is_ours_alone()
+    clock.now += 30.0
+    await learned.collect()
+    assert ADDRESS in kernel.elements(in_set)
+    clock.now += 60.0
+    await learned.collect()
+    assert ADDRESS not in kernel.elements(in_set)
