@@ -216,6 +216,30 @@ def fault(
         sys.exit(faults.fault(words, name, options, for_ or None, storm if storm >= 0 else None))
 
 
+@task(
+    name="validate",
+    klass=ManyWords,
+    help={"words": "topologies: names of shipped ones, files, folders", "json": "print JSON"},
+)
+def validate_topologies(context: Context, words: list[str], json: bool = False) -> None:
+    """Everything wrong in topology files; exit code 1 with errors. No lab, no root."""
+    from lab.runtime import topology_commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(topology_commands.validate(words, as_json=json))
+
+
+@task(name="schema")
+def topology_schema(context: Context) -> None:
+    """The JSON schema of topology files, for editors."""
+    from lab.runtime import topology_commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(topology_commands.schema())
+
+
 @task(help={"json": "print JSON"})
 def doctor(context: Context, json: bool = False) -> None:
     """What this machine can do for a lab: what is missing, what that costs, how to mend it."""
@@ -423,7 +447,21 @@ def lint(context: Context) -> None:
 namespace = Collection()
 namespace.add_collection(
     Collection(
-        "lab", up, down, status, execute, shell, logs, observe, cache, fault, check, doctor, list_labs
+        "lab",
+        up,
+        down,
+        status,
+        execute,
+        shell,
+        logs,
+        observe,
+        cache,
+        fault,
+        check,
+        doctor,
+        list_labs,
+        validate_topologies,
+        topology_schema,
     ),
     name="lab",
 )

@@ -35,10 +35,11 @@ Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Line and column, counted from 1."""
+    """Line and column, counted from 1; `path` is empty but in a document that was put together of several."""
 
     line: int
     column: int
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Document:
         self, where: Path, message: str, *, hint: str = "", warning: bool = False, code: str = ""
     ) -> Problem:
         at = self.position(where)
-        return Problem(self.path, at.line, at.column, message, hint, warning, code)
+        return Problem(at.path or self.path, at.line, at.column, message, hint, warning, code)
 
 
 def load(text: str, path: str) -> list[Document]:

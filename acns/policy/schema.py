@@ -39,7 +39,7 @@ KINDS: Final = tuple(_MODELS)
 def json_schema(kind: str) -> dict[str, Any]:
     """The schema of a whole object of this kind, one of `KINDS`."""
     model, description = _MODELS[kind]
-    schema = model.model_json_schema(schema_generator=_Generator, mode="validation")
+    schema = model.model_json_schema(schema_generator=Generator, mode="validation")
     properties = schema["properties"]
     properties["apiVersion"] = {"enum": list(API_VERSIONS[kind])}
     properties["kind"] = {"const": kind}
@@ -52,7 +52,7 @@ def json_schema(kind: str) -> dict[str, Any]:
     return {"$schema": DRAFT, **schema, "title": kind, "description": description}
 
 
-class _Generator(GenerateJsonSchema):
+class Generator(GenerateJsonSchema):
     """Without what only clutters an editor: null (it means absent), defaults, titles made of field names."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:

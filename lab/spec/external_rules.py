@@ -11,12 +11,14 @@ from acns.errors import Problem
 from acns.located import Document, did_you_mean
 from acns.located import Path as Where
 from lab.spec import external
+from lab.spec.overlay import folder_of
 from lab.spec.topology import ExternalProgram, Topology
 
 
-def check(topology: Topology, document: Document, folder: Path) -> Iterator[Problem]:
-    """Every problem with them; `folder` is where the topology's file lies."""
+def check(topology: Topology, document: Document) -> Iterator[Problem]:
+    """Every problem with them."""
     for index, node in enumerate(topology.nodes):
+        folder = folder_of(document, ("nodes", index))
         ours = {"shim": node.shim, "resolver": node.resolver}
         for agent, program in node.external.programs():
             yield from _program(program, document, ("nodes", index, "external", agent), folder)

@@ -18,7 +18,7 @@ import pydantic
 
 from acns import located
 from acns.errors import InputError, Problem
-from lab.spec import external_rules, rules
+from lab.spec import external_rules, overlay, rules
 from lab.spec.topology import DNS_LABEL, HOSTNAME, VARIABLE, Node, Topology
 
 _WORDS = {
@@ -35,16 +35,15 @@ def load_topology(path: Path) -> Topology:
 
     In the result every `policies[].file` and every external program is an absolute path.
     """
-    document = _document(path)
-    folder = path.resolve().parent
+    document, of_merging = overlay.read(path, find_base, _document)
     try:
         topology = located.validate(Topology, document)
     except InputError as error:
         problems = [replace(problem, message=_in_words(problem.message)) for problem in error.problems]
-        raise InputError([*problems, *_problems_of_the_rest(document, folder)]) from error
-    if problems := list(rules.check(topology, document, folder)):
+        raise InputError([*of_merging, *problems, *_problems_of_the_rest(document)]) from error
+    if problems := [*of_merging, *rules.check(topology, document)]:
         raise InputError(problems)
-    return _with_absolute_files(topology, folder)
+    return _with_absolute_files(topology, document)
 
 
 def find_topology(name_or_path: str) -> Path:
@@ -67,6 +66,29 @@ def find_topology(name_or_path: str) -> Path:
     )
 
 
+def find_base(name_or_path: str, folder: Path) -> Path:
+    """The file that `base` names in a topology of that folder. Raises InputError."""
+    if "/" not in name_or_path and not name_or_path.endswith((".yaml", ".yml")):
+        shipped = {path.stem: path for path in (*SHIPPED.glob("bases/*.yaml"), *shipped_topologies())}
+        if name_or_path in shipped:
+            return shipped[name_or_path]
+        hint = located.did_you_mean(name_or_path, shipped)
+        raise InputError(
+            f"no topology '{name_or_path}' is shipped", hint=hint or "a file's name ends in .yaml"
+        )
+    try:
+        path = folder / name_or_path
+        if not path.resolve().is_relative_to(folder):
+            raise InputError(f"'{name_or_path}' is outside the topology's folder")
+        is_file = path.is_file()
+    except (OSError, ValueError) as error:  # too long, a NUL, a folder that we may not enter
+        raise InputError(f"the base cannot be read: {error}") from error
+    if not is_file:
+        hint = located.did_you_mean(name_or_path, (one.name for one in folder.glob("*.yaml")))
+        raise InputError(f"there is no file '{name_or_path}' beside the topology", hint=hint)
+    return path
+
+
 def shipped_topologies() -> list[Path]:
     """The topology files shipped with this project, by name."""
     return sorted(SHIPPED.glob("*.yaml"))
@@ -83,7 +105,7 @@ def _document(path: Path) -> located.Document:
     return documents[0]
 
 
-def _problems_of_the_rest(document: located.Document, folder: Path) -> list[Problem]:
+def _problems_of_the_rest(document: located.Document) -> list[Problem]:
     """What else is wrong in a file with structural mistakes, found by cutting out the parts with them."""
     try:
         Topology.model_validate(document.value)
@@ -96,9 +118,7 @@ def _problems_of_the_rest(document: located.Document, folder: Path) -> list[Prob
     except pydantic.ValidationError:
         return []
     # The rules still see all names that are written, so that what was cut out is not reported as missing.
-    return list(
-        rules.check(topology, replace(document, positions=_moved_up(document.positions, cut)), folder)
-    )
+    return list(rules.check(topology, replace(document, positions=_moved_up(document.positions, cut))))
 
 
 def _in_words(message: str) -> str:
@@ -145,12 +165,19 @@ def _index(part: located.Path) -> int:
     return part[1] if isinstance(part[1], int) else -1
 
 
-def _with_absolute_files(topology: Topology, folder: Path) -> Topology:
+def _with_absolute_files(topology: Topology, document: located.Document) -> Topology:
     policies = tuple(
-        policy.model_copy(update={"file": str(folder / policy.file)}) if policy.file else policy
-        for policy in topology.policies
+        policy.model_copy(
+            update={"file": str(overlay.folder_of(document, ("policies", index, "file")) / policy.file)}
+        )
+        if policy.file
+        else policy
+        for index, policy in enumerate(topology.policies)
     )
-    nodes = tuple(_with_absolute_programs(node, folder) for node in topology.nodes)
+    nodes = tuple(
+        _with_absolute_programs(node, overlay.folder_of(document, ("nodes", index)))
+        for index, node in enumerate(topology.nodes)
+    )
     return topology.model_copy(update={"policies": policies, "nodes": nodes})
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from acns.errors import Problem
 from acns.located import Document, did_you_mean
 from lab.spec import agent_rules, expect, external_rules
+from lab.spec.overlay import folder_of
 from lab.spec.plan import MAX_NODES, PODS, PODS_V6, SERVICES, UNDERLAY, UNDERLAY_V6, NodePlan
 from lab.spec.topology import InternetName, Manifest, Pod, Service, Topology
 
@@ -31,15 +32,15 @@ _TAKEN_BY_THE_LAB = ("internet", "pod")
 Where = tuple[str | int, ...]
 
 
-def check(topology: Topology, document: Document, folder: Path) -> Iterator[Problem]:
-    """Every problem of a topology whose shape is right; `folder` is where its file lies."""
+def check(topology: Topology, document: Document) -> Iterator[Problem]:
+    """Every problem of a topology whose shape is right."""
     yield from _nodes(topology, document)
     yield from agent_rules.check(topology, document)
-    yield from external_rules.check(topology, document, folder)
+    yield from external_rules.check(topology, document)
     yield from _pods(topology, document)
     yield from _services(topology, document)
     yield from _internet(topology, document)
-    yield from _policies(topology, document, folder)
+    yield from _policies(topology, document)
     yield from _statements(topology, document)
 
 
@@ -177,9 +178,9 @@ def _loops(name: str, names: dict[str, InternetName]) -> bool:
     return False
 
 
-def _policies(topology: Topology, document: Document, folder: Path) -> Iterator[Problem]:
+def _policies(topology: Topology, document: Document) -> Iterator[Problem]:
     for index, policy in enumerate(topology.policies):
-        if reason := _policy_problem(policy, folder):
+        if reason := _policy_problem(policy, folder_of(document, ("policies", index, "file"))):
             yield document.problem(("policies", index), reason)
     yield from _twice(
         document,
@@ -285,5 +286,6 @@ def _twice(document: Document, what: str, places: Iterable[tuple[Where, str]]) -
         if seen[key] == 1:
             first[key] = where
         else:
-            line = document.position(first[key]).line
-            yield document.problem(where, f"{what} '{key}' is given twice; first in line {line}")
+            before, now = document.position(first[key]), document.position(where)
+            place = f"line {before.line}" if before.path == now.path else f"{before.path}:{before.line}"
+            yield document.problem(where, f"{what} '{key}' is given twice; first in {place}")
