@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 extras=${1:-lab}
 case $extras in lab | test | dev) ;; *) echo "usage: ./setup.sh [lab|test|dev]" >&2 && exit 2 ;; esac
 
-packages=(python3-venv nftables libnftables1 iproute2 util-linux ca-certificates curl bind9-dnsutils dnsmasq-base)
+packages=(python3-venv nftables libnftables1 iproute2 util-linux ca-certificates curl bind9-dnsutils dnsmasq-base unbound)
 [ "$extras" = lab ] || packages+=(conntrack procps tcpdump gcc libc6-dev musl-tools dnsperf dnsdist)
 [ "$extras" = lab ] || command -v busybox >/dev/null || packages+=(busybox-static) # conflicts with package busybox
 
@@ -21,7 +21,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     echo "Installing ${missing[*]} …"
     export DEBIAN_FRONTEND=noninteractive
-    # dnsdist comes as a service, on port 53: it is wanted as a program only.
+    # dnsdist and unbound come as services, on port 53: they are wanted as programs only.
     if [ ! -e /usr/sbin/policy-rc.d ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
         printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from lab.backends import programs
+from lab.backends import impairments, programs
 from lab.backends.network import EtcFiles, Network, node_place, nsswitch_text, pod_place
 from lab.backends.order import Order
+from lab.backends.site import Site
 from lab.kernel import nft
 from lab.runtime.state import LabFolder
 from lab.runtime.supervise import Program, Supervisor
@@ -97,13 +98,14 @@ class NetnsLab:
         self._network = Network(self.order.addressing, self._write_etc())
         self._network.make_namespaces()
         self._network.link()
+        impairments.apply(self.order.topology, self._network)
 
     def _load_services(self) -> None:
         for node in self.order.topology.nodes:
             text = kubeproxy.ruleset_text(self.order.topology, self.order.addressing, node.name)
             nft.load(self.network.namespaces[node_place(node.name)], text)
 
-    def _write_files(self) -> programs.Site:
+    def _write_files(self) -> Site:
         topology = self.order.topology
         certificates = certs.ensure(_made(self.folder.certificates), certs.certified_names(topology))
         self.folder.records_file.write_text(dns.records_text(topology.internet.names))
@@ -111,7 +113,7 @@ class NetnsLab:
             _made(folder)
         for filename, text in self.order.manifests.items():
             self.write_manifest(filename, text)
-        return programs.Site(self.order, self.folder, self.network.namespaces, certificates)
+        return Site(self.order, self.folder, self.network.namespaces, certificates)
 
     def _write_etc(self) -> dict[str, EtcFiles]:
         """The files under /etc of every namespace."""

@@ -6,63 +6,33 @@ ready.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import acns
-import lab
 from acns import settings as settings_files
-from lab.backends import external_agents
+from lab.backends import dns_servers, external_agents
 from lab.backends.external_agents import Surroundings
 from lab.backends.network import INTERNET, node_place, pod_place
-from lab.backends.order import Order
+from lab.backends.site import Site, base_environment, pod_environment, python, ready_by_descriptor
 from lab.kernel.netns import Namespace
-from lab.runtime.readiness import DescriptorReady, HttpReady, PortReady
-from lab.runtime.state import LabFolder
+from lab.runtime.readiness import HttpReady, PortReady, RunningReady
 from lab.runtime.supervise import Program
 from lab.spec.external import FQDNDATA_TCP
 from lab.spec.plan import NodePlan, PodPlan
-from lab.spec.topology import DNSProgram, Node, Pod, WebProgram
-from lab.world import cluster_dns, dns, web
+from lab.spec.topology import CommandProgram, DNSProgram, Node, Pod, ShellProgram, WebProgram
+from lab.world import web
 from lab.world.certs import Certificates
 
-INTERNET_DNS = "internet/dns"
+Runs = WebProgram | DNSProgram | CommandProgram | ShellProgram
 INTERNET_WEB = "internet/web"
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where a lab's programs run: its order, its files, its namespaces."""
-
-    order: Order
-    folder: LabFolder
-    namespaces: Mapping[str, Namespace]
-    certificates: Certificates
-
-
 def internet(site: Site) -> list[Program]:
-    """The DNS server and the web server of the Internet."""
-    folder, place = site.folder, site.namespaces[INTERNET]
-
-    def dns_command(ready_fd: int) -> list[str]:
-        return _python(
-            dns.command(
-                records=folder.records_file,
-                listen=[site.order.topology.internet.dns],
-                query_log=folder.query_log,
-                ready_fd=ready_fd,
-            )
-        )
-
+    """The DNS servers and the web server of the Internet."""
     web_command = _web_command(WebProgram(kind="web"), site.certificates)
-    return [
-        _ready_by_descriptor(INTERNET_DNS, dns_command, place, folder.internet / "dns.log"),
-        _ready_by_descriptor(INTERNET_WEB, web_command, place, folder.internet / "web.log"),
-    ]
+    place, log = site.namespaces[INTERNET], site.folder.internet / "web.log"
+    return [*dns_servers.internet(site), ready_by_descriptor(INTERNET_WEB, web_command, place, log)]
 
 
 def pods(site: Site) -> list[Program]:
@@ -77,41 +47,22 @@ def agents(site: Site) -> list[Program]:
     return [program for node, plan in planned for program in _pair(site, node, plan)]
 
 
-def base_environment() -> dict[str, str]:
-    """The environment of everything in a lab: of the caller's only search paths and our own variables; never
-    a proxy."""
-    packages = [_root_of(package) for package in (acns, lab)]
-    also = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    ours = {name: value for name, value in os.environ.items() if name.startswith("ACNS_")}
-    return {
-        **ours,
-        "PATH": os.environ.get("PATH") or os.defpath,
-        "HOME": "/root",
-        "LANG": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(packages + also)),
-    }
-
-
-def pod_environment(authority: str) -> dict[str, str]:
-    """Clients in pods trust the lab's certificate authority (curl and OpenSSL know it by different names)."""
-    return {**base_environment(), "CURL_CA_BUNDLE": authority, "SSL_CERT_FILE": authority}
-
-
-def _pod(site: Site, pod: Pod, plan: PodPlan, what: WebProgram | DNSProgram) -> Program:
+def _pod(site: Site, pod: Pod, plan: PodPlan, what: Runs) -> Program:
+    if isinstance(what, DNSProgram):
+        return dns_servers.of_pod(site, pod, plan, what)
     name, home = pod_place(plan.key), site.folder.pod(plan.key)
     place, log = site.namespaces[name], home / "program.log"
     if isinstance(what, WebProgram):
-        return _ready_by_descriptor(name, _web_command(what, site.certificates), place, log)
-    config = home / "dnsmasq.conf"
-    config.write_text(cluster_dns.config_text(site.order.topology, pod))
-    command = list(cluster_dns.command(config))
-    return Program(name, lambda _: command, place, log, PortReady(what.port), base_environment())
+        return ready_by_descriptor(name, _web_command(what, site.certificates), place, log)
+    command = ["/bin/sh", "-c", what.script] if isinstance(what, ShellProgram) else list(what.command)
+    ready = PortReady(what.ready_port) if what.ready_port else RunningReady()
+    environment = pod_environment(str(site.certificates.ca))
+    return Program(name, lambda _: command, place, log, ready, environment)
 
 
 def _web_command(what: WebProgram, certificates: Certificates) -> Callable[[int], list[str]]:
     def command(ready_fd: int) -> list[str]:
-        return _python(
+        return python(
             web.command(
                 http_port=what.http_port,
                 https_port=what.https_port,
@@ -163,7 +114,7 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
 def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place: Namespace) -> Program:
     file = home / f"{agent}.toml"
     file.write_text(settings_files.render(settings))
-    command = _python(["-m", module, "--settings", str(file)])
+    command = python(["-m", module, "--settings", str(file)])
     ready, log = HttpReady(Path(settings["http_socket"])), home / f"{agent}.log"
     return Program(
         name=f"{home.name}/{agent}",
@@ -175,18 +126,3 @@ def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place:
         # The shim needs none: started anew, it adopts what the kernel has.
         successor=("--takeover",) if agent == "resolver" else None,
     )
-
-
-def _ready_by_descriptor(
-    name: str, command: Callable[[int], Sequence[str]], place: Namespace, log: Path
-) -> Program:
-    return Program(name, command, place, log, DescriptorReady(), base_environment())
-
-
-def _python(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, *arguments]
-
-
-def _root_of(package: Any) -> str:
-    """The folder from which a package is imported."""
-    return str(Path(next(iter(package.__path__))).parent)

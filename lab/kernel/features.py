@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from acns.errors import AcnsError
-from lab.kernel import links, netns, nft
+from lab.kernel import impair, links, netns, nft
 from lab.kernel.links import End, Links
 from lab.kernel.netns import Namespace
 
@@ -87,6 +87,8 @@ def _privileges() -> Feature:
 def _tools() -> Iterator[Feature]:
     for tool, required, cost, package in (
         ("dnsmasq", True, "no cluster DNS pod", "dnsmasq-base"),
+        ("unbound", False, "no DNS server of kind unbound", "unbound"),
+        ("musl-gcc", False, "no statement 'by musl'", "gcc musl-tools"),
         ("nsenter", False, "no way in from a shell; lab.exec works", "util-linux"),
         ("nft", False, "rules cannot be read by hand; libnftables is what the lab uses", "nftables"),
         ("ip", False, "links cannot be read by hand inside pods", "iproute2"),
@@ -129,6 +131,8 @@ def _kernel_probes() -> Iterator[_Probe]:
         "Linux 6.12",
         required=False,
     )
+    yield _Probe("tbf", _slowed(rate_kbit=1000), "no 'rate_kbit' in a topology's links", required=False)
+    yield _Probe("netem", _slowed(delay_ms=1), "no 'delay_ms' in a topology's links", required=False)
     yield _Probe("conntrack netlink", _conntrack, "addresses in use cannot be told from idle ones")
 
 
@@ -195,6 +199,14 @@ def _veth(scratch: Namespace) -> str:
     with netns.keeping(netns.make()) as other, Links(scratch) as probe_links:
         probe_links.veth(End(scratch, "probe", 100), End(other, "eth0", 2))
     return "a pair across namespaces"
+
+
+def _slowed(**how: int) -> Callable[[Namespace], str]:
+    def attempt(scratch: Namespace) -> str:
+        impair.slow_down(scratch, "lo", **how)
+        return "works"
+
+    return attempt
 
 
 def _bridge(scratch: Namespace) -> str:

@@ -87,11 +87,7 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
 
 def _refuse_external(topology: Topology) -> None:
     """A topology may come from anywhere, and its programs would run as root."""
-    listed = [
-        f"on {node.name}, as {agent}: {shlex.join(program.command)}"
-        for node in topology.nodes
-        for agent, program in node.external.programs()
-    ]
+    listed = [f"{where}: {shlex.join(command)}" for where, command in topology.external_commands()]
     if listed:
         raise InputError(
             "\n".join(["the topology runs external programs, as root:", *listed]),

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from lab.backends.order import Agents, Order
-from lab.backends.programs import base_environment, pod_environment
+from lab.backends.site import base_environment, pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.runtime import control, enter, state, truth
 from lab.runtime.enter import Place
+from lab.runtime.faults import at_start
 from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
 from lab.runtime.state import HolderRecord, LabFolder
 from lab.runtime.supervise import ProcessStatus, log_tail
@@ -215,11 +216,13 @@ class Lab:
     @classmethod
     def _mend(cls, folder: LabFolder, record: HolderRecord, order: Order, progress: Progress) -> Lab:
         lab = cls(folder, record, order)
+        at_start.mend(lab)
         changed = lab.request("converge", order=order.to_json())
         for change in changed:
             progress(change)
         if not changed:
             progress(f"lab {folder.name} is up already and as it should be: nothing changed")
+        at_start.inflict(lab, progress)
         return lab
 
     @classmethod
@@ -234,7 +237,9 @@ class Lab:
         record = folder.record()
         assert record is not None
         progress(f"lab {folder.name} is up ({time.monotonic() - started_s:.1f} s)")
-        return cls(folder, record, order)
+        lab = cls(folder, record, order)
+        at_start.inflict(lab, progress)
+        return lab
 
     def _files_of(self, process: str) -> tuple[Path, Path | None]:
         owner, _, rest = process.partition("/")

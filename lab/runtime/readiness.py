@@ -1,8 +1,8 @@
 """When a process of the lab is ready: a condition to wait for, never a time to sleep.
 
-Three kinds: its `/readyz` says so over a unix socket, its port accepts a connection, or it writes a byte
-to the descriptor it was given. Each probe answers with what is still missing, so that a time-out can say
-it.
+Its `/readyz` says so over a unix socket, its port accepts a connection, or it writes a byte to the descriptor
+it was given; of a program that can do none of these, that it runs. Each probe answers with what is still
+missing, so that a time-out can say it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class HttpReady:
 
 @dataclass(frozen=True, slots=True)
 class PortReady:
-    """TCP connects to `port` of 127.0.0.1 inside the process's namespace."""
+    """TCP connects to `port` of an address inside the process's namespace."""
 
     port: int
+    address: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,12 @@ class DescriptorReady:
     """The process writes a byte to the descriptor whose number is in its command line."""
 
 
-Readiness = HttpReady | PortReady | DescriptorReady
+@dataclass(frozen=True, slots=True)
+class RunningReady:
+    """It runs: nothing more is known of it."""
+
+
+Readiness = HttpReady | PortReady | DescriptorReady | RunningReady
 
 
 async def missing(readiness: Readiness, namespace: netns.Namespace, ready_end: int) -> str:
@@ -47,8 +53,10 @@ async def missing(readiness: Readiness, namespace: netns.Namespace, ready_end: i
         async with asyncio.timeout(_PROBE_TIMEOUT_S):
             if isinstance(readiness, HttpReady):
                 return await http_missing(readiness.socket)
+            if isinstance(readiness, RunningReady):
+                return ""
             if isinstance(readiness, PortReady):
-                return await _port_missing(readiness.port, namespace)
+                return await _port_missing(readiness, namespace)
             return _descriptor_missing(ready_end)
     except TimeoutError:
         return f"no answer within {_PROBE_TIMEOUT_S:g} s"
@@ -97,11 +105,11 @@ def _reasons(body: bytes) -> str:
         return body.decode(errors="replace").strip()[:500]
 
 
-async def _port_missing(port: int, namespace: netns.Namespace) -> str:
+async def _port_missing(wanted: PortReady, namespace: netns.Namespace) -> str:
     opened = netns.open_socket(namespace, socket.AF_INET, socket.SOCK_STREAM)
     with opened:
         opened.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_connect(opened, (wanted.address, wanted.port))
     return ""
 
 

@@ -12,7 +12,7 @@ from acns.located import Document, did_you_mean
 from acns.located import Path as Where
 from lab.spec import external
 from lab.spec.overlay import folder_of
-from lab.spec.topology import ExternalProgram, Topology
+from lab.spec.topology import CommandProgram, ExternalProgram, Topology
 
 
 def check(topology: Topology, document: Document) -> Iterator[Problem]:
@@ -27,6 +27,11 @@ def check(topology: Topology, document: Document) -> Iterator[Problem]:
                     ("nodes", index, agent),
                     f"settings of our {agent}, and 'external' has another in its place",
                 )
+    for index, pod in enumerate(topology.pods):
+        if isinstance(pod.program, CommandProgram):
+            where: Where = ("pods", index, "program", "command", 0)
+            if reason := _unusable(pod.program.command[0], folder_of(document, ("pods", index))):
+                yield document.problem(where, reason)
 
 
 def found(name: str, folder: Path) -> Path | None:

@@ -19,11 +19,25 @@ import pydantic
 from acns import located
 from acns.errors import InputError, Problem
 from lab.spec import external_rules, overlay, rules
-from lab.spec.topology import DNS_LABEL, HOSTNAME, VARIABLE, Node, Topology
+from lab.spec.topology import (
+    DNS_LABEL,
+    HOSTNAME,
+    OPTION,
+    RECORD,
+    SEARCH,
+    VARIABLE,
+    CommandProgram,
+    Node,
+    Pod,
+    Topology,
+)
 
 _WORDS = {
     DNS_LABEL: "not a DNS label (lower-case letters, digits and '-', 63 at most)",
     VARIABLE: "not a name of an environment variable (letters, digits and '_')",
+    OPTION: "not an option of resolv.conf (ndots, timeout, use-vc, …)",
+    SEARCH: "not a domain to search in",
+    RECORD: "a record is one line of printable ASCII",
     HOSTNAME: "not a host name (lower-case DNS labels with dots between, such as api.example.com)",
 }
 
@@ -129,18 +143,20 @@ def _in_words(message: str) -> str:
 
 
 def _part(loc: located.Path) -> located.Path:
-    """What `loc` lies in: an item of a list (`pods[2]`), a name of the Internet, else the section."""
-    if len(loc) > 1 and isinstance(loc[1], int):
-        return loc[:2]
-    return loc[:3] if loc[:2] == ("internet", "names") else loc[:1]
+    """What `loc` lies in: an item of a list (`pods[2]`), a part of the Internet, else the section."""
+    if len(loc) > 1 and (isinstance(loc[1], int) or loc[0] == "internet"):
+        return loc[:3] if loc[1] == "names" else loc[:2]
+    return loc[:1]
 
 
 def _without(item: Any, key: str, cut: set[located.Path]) -> Any:
     if isinstance(item, list):
         return [entry for index, entry in enumerate(item) if (key, index) not in cut]
-    if key == "internet" and isinstance(item, dict) and isinstance(names := item.get("names"), dict):
-        kept = {name: entry for name, entry in names.items() if (key, "names", name) not in cut}
-        return {**item, "names": kept}
+    if key == "internet" and isinstance(item, dict):
+        item = {name: entry for name, entry in item.items() if (key, name) not in cut}
+        if isinstance(names := item.get("names"), dict):
+            kept = {name: entry for name, entry in names.items() if (key, "names", name) not in cut}
+            return {**item, "names": kept}
     return item
 
 
@@ -174,11 +190,23 @@ def _with_absolute_files(topology: Topology, document: located.Document) -> Topo
         else policy
         for index, policy in enumerate(topology.policies)
     )
+    pods = tuple(
+        _with_absolute_command(pod, overlay.folder_of(document, ("pods", index)))
+        for index, pod in enumerate(topology.pods)
+    )
     nodes = tuple(
         _with_absolute_programs(node, overlay.folder_of(document, ("nodes", index)))
         for index, node in enumerate(topology.nodes)
     )
-    return topology.model_copy(update={"policies": policies, "nodes": nodes})
+    return topology.model_copy(update={"policies": policies, "nodes": nodes, "pods": pods})
+
+
+def _with_absolute_command(pod: Pod, folder: Path) -> Pod:
+    if not isinstance(pod.program, CommandProgram):
+        return pod
+    name, *arguments = pod.program.command
+    command = (str(external_rules.found(name, folder)), *arguments)
+    return pod.model_copy(update={"program": pod.program.model_copy(update={"command": command})})
 
 
 def _with_absolute_programs(node: Node, folder: Path) -> Node:

@@ -28,6 +28,7 @@ from lab.spec.topology import Pod, Topology
 
 UNDERLAY = IPv4Network("172.18.0.0/24")
 UNDERLAY_V6 = IPv6Network("fd00:172:18::/64")
+CLUSTER_DOMAIN = "cluster.local"
 PODS = IPv4Network("10.244.0.0/16")
 PODS_V6 = IPv6Network("fd00:10:244::/48")
 SERVICES = IPv4Network("10.96.0.0/16")
@@ -104,7 +105,7 @@ class Addressing:
     nodes: tuple[NodePlan, ...]
     pods: tuple[PodPlan, ...]
     internet: tuple[IPv4Address, ...]
-    """IPv4 addresses on the Internet namespace's `lo`, its DNS server's first."""
+    """IPv4 addresses on the Internet namespace's `lo`, its DNS servers' first."""
     internet_v6: tuple[IPv6Address, ...]
     internet_dns: IPv4Address
     gateway: IPv4Address = UNDERLAY[1]
@@ -120,8 +121,10 @@ class Addressing:
         taken = {pod.address for pod in topology.pods if pod.address is not None}
         free = {node.name: _free_addresses(node, taken) for node in nodes}
         by_name = {node.name: node for node in nodes}
-        names = topology.internet.names.values()
-        v4 = dict.fromkeys(chain([topology.internet.dns], *(name.a for name in names)))
+        internet = topology.internet
+        names = [records for _, records in internet.all_names()]
+        servers = [internet.dns, *(server.address for server in internet.servers)]
+        v4 = dict.fromkeys(chain(servers, *(name.a for name in names)))
         v6 = dict.fromkeys(chain.from_iterable(name.aaaa for name in names))
         pods = tuple(_place(pod, by_name[pod.node], free[pod.node]) for pod in topology.pods)
         return cls(nodes, pods, tuple(v4), tuple(v6), topology.internet.dns)

@@ -8,19 +8,17 @@ exist.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterator
 from pathlib import Path
 
 from acns.errors import Problem
 from acns.located import Document, did_you_mean
-from lab.spec import agent_rules, expect, external_rules
+from acns.located import Path as Where
+from lab.spec import agent_rules, expect, external_rules, fault_rules, findings, internet_rules, link_rules
 from lab.spec.overlay import folder_of
-from lab.spec.plan import MAX_NODES, PODS, PODS_V6, SERVICES, UNDERLAY, UNDERLAY_V6, NodePlan
-from lab.spec.topology import InternetName, Manifest, Pod, Service, Topology
+from lab.spec.plan import CLUSTER_DOMAIN, MAX_NODES, SERVICES, NodePlan
+from lab.spec.topology import Manifest, Pod, Service, Topology
 
-CLUSTER_DOMAIN = "cluster.local"
 OBJECT_FILES = frozenset(
     {"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml"}
 )
@@ -28,8 +26,6 @@ OBJECT_FILES = frozenset(
 
 _TAKEN_BY_THE_LAB = ("internet", "pod")
 """`internet/dns` and `pod/default/web` are processes; a node's are `NODE/shim` and `NODE/resolver`."""
-
-Where = tuple[str | int, ...]
 
 
 def check(topology: Topology, document: Document) -> Iterator[Problem]:
@@ -39,7 +35,9 @@ def check(topology: Topology, document: Document) -> Iterator[Problem]:
     yield from external_rules.check(topology, document)
     yield from _pods(topology, document)
     yield from _services(topology, document)
-    yield from _internet(topology, document)
+    yield from internet_rules.check(topology, document)
+    yield from link_rules.check(topology, document)
+    yield from fault_rules.check(topology, document)
     yield from _policies(topology, document)
     yield from _statements(topology, document)
 
@@ -52,7 +50,7 @@ def _nodes(topology: Topology, document: Document) -> Iterator[Problem]:
             yield document.problem(("nodes", index, "name"), f"a node cannot be called '{node.name}' here")
     if len(topology.nodes) > MAX_NODES:
         yield document.problem(("nodes",), f"{len(topology.nodes)} nodes; a lab has room for {MAX_NODES}")
-    yield from _twice(
+    yield from findings.twice(
         document, "node", ((("nodes", i, "name"), node.name) for i, node in enumerate(topology.nodes))
     )
 
@@ -61,21 +59,21 @@ def _pods(topology: Topology, document: Document) -> Iterator[Problem]:
     plans: dict[str, NodePlan] = {}
     for number, node in enumerate(topology.nodes[:MAX_NODES]):
         plans.setdefault(node.name, NodePlan(node.name, number))
-    yield from _twice(
+    yield from findings.twice(
         document,
         "pod",
         ((("pods", i, "name"), f"{pod.namespace}/{pod.name}") for i, pod in enumerate(topology.pods)),
     )
-    yield from _twice(
+    yield from findings.twice(
         document,
         "address",
         ((("pods", i, "address"), str(pod.address)) for i, pod in enumerate(topology.pods) if pod.address),
     )
-    written = _written(document, "nodes")
+    written = findings.written(document, "nodes")
     for index, pod in enumerate(topology.pods):
         if pod.node not in plans:
             if pod.node not in written:
-                yield _unknown(document, ("pods", index, "node"), "node", pod.node, written)
+                yield findings.unknown(document, ("pods", index, "node"), "node", pod.node, written)
         elif reason := _misplaced(pod, plans[pod.node]):
             yield document.problem(("pods", index, "address"), reason)
 
@@ -93,12 +91,12 @@ def _misplaced(pod: Pod, node: NodePlan) -> str:
 
 def _services(topology: Topology, document: Document) -> Iterator[Problem]:
     services = topology.services
-    yield from _twice(
+    yield from findings.twice(
         document,
         "Service",
         ((("services", i, "name"), f"{s.namespace}/{s.name}") for i, s in enumerate(services)),
     )
-    yield from _twice(
+    yield from findings.twice(
         document,
         "address",
         ((("services", i, "cluster_ip"), str(s.cluster_ip)) for i, s in enumerate(services)),
@@ -117,72 +115,21 @@ def _service(service: Service, document: Document, where: Where) -> Iterator[Pro
     if not service.ports:
         yield document.problem((*where, "ports"), "a Service needs at least one port")
     ports = [(i, port) for i, port in enumerate(service.ports)]
-    yield from _twice(document, "port", (((*where, "ports", i, "name"), port.name) for i, port in ports))
-    yield from _twice(
+    yield from findings.twice(
+        document, "port", (((*where, "ports", i, "name"), port.name) for i, port in ports)
+    )
+    yield from findings.twice(
         document,
         "port",
         (((*where, "ports", i, "port"), f"{port.port}/{port.protocol}") for i, port in ports),
     )
 
 
-def _internet(topology: Topology, document: Document) -> Iterator[Problem]:
-    names = topology.internet.names
-    if reason := _unroutable(topology.internet.dns):
-        yield document.problem(("internet", "dns"), reason)
-    known = _written_names(document)
-    for name, records in names.items():
-        where: Where = ("internet", "names", name)
-        if name.endswith(f".{CLUSTER_DOMAIN}"):
-            yield document.problem(
-                where, f"'{name}' lies under {CLUSTER_DOMAIN}, which the cluster's DNS answers"
-            )
-        yield from _records(records, document, where)
-        if records.cname and records.cname not in known:
-            yield _unknown(document, (*where, "cname"), "name", records.cname, known)
-        elif records.cname and _loops(name, names):
-            yield document.problem((*where, "cname"), f"the CNAMEs from '{name}' lead back to themselves")
-
-
-def _records(records: InternetName, document: Document, where: Where) -> Iterator[Problem]:
-    if records.cname and (records.a or records.aaaa):
-        yield document.problem(
-            (*where, "cname"), "a name with a CNAME has no other records (RFC 1034 §3.6.2)"
-        )
-    if records.rotate and len(records.a) < 2:
-        yield document.problem((*where, "rotate"), "rotate needs at least two addresses in 'a'")
-    places: list[tuple[Where, IPv4Address | IPv6Address]] = [
-        *(((*where, "a", index), address) for index, address in enumerate(records.a)),
-        *(((*where, "aaaa", index), address) for index, address in enumerate(records.aaaa)),
-    ]
-    for place, address in places:
-        if reason := _unroutable(address):
-            yield document.problem(place, reason)
-
-
-def _unroutable(address: IPv4Address | IPv6Address) -> str:
-    """Why the Internet cannot own this address; empty when it can."""
-    if any(address in network for network in (UNDERLAY, UNDERLAY_V6, PODS, PODS_V6, SERVICES)):
-        return f"{address} belongs to the cluster's own networks"
-    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
-        return f"{address} is not an address that can be routed"
-    return ""
-
-
-def _loops(name: str, names: dict[str, InternetName]) -> bool:
-    seen = {name}
-    while (records := names.get(name)) and records.cname:
-        name = records.cname
-        if name in seen:
-            return True
-        seen.add(name)
-    return False
-
-
 def _policies(topology: Topology, document: Document) -> Iterator[Problem]:
     for index, policy in enumerate(topology.policies):
         if reason := _policy_problem(policy, folder_of(document, ("policies", index, "file"))):
             yield document.problem(("policies", index), reason)
-    yield from _twice(
+    yield from findings.twice(
         document,
         "file name",
         (
@@ -217,8 +164,8 @@ def _policy_problem(policy: Manifest, folder: Path) -> str:
 
 
 def _statements(topology: Topology, document: Document) -> Iterator[Problem]:
-    known_pods = _written(document, "pods")
-    known_names = _written_names(document) | set(service_names(topology))
+    known_pods = findings.written(document, "pods")
+    known_names = findings.written_names(document) | set(service_names(topology))
     for index, statement in enumerate(topology.expect):
         where: Where = ("expect", index)
         try:
@@ -226,30 +173,19 @@ def _statements(topology: Topology, document: Document) -> Iterator[Problem]:
         except ValueError as error:
             yield document.problem(where, str(error))
             continue
-        yield from _known_pod(topology, document, where, wanted.pod, known_pods)
+        yield from findings.known_pod(topology, document, where, wanted.pod, known_pods)
         # A refused name may be any: that is the point of it.
         if (
             wanted.verb != "refused"
             and not wanted.address
             and wanted.name.rstrip(".").lower() not in known_names
         ):
-            yield _unknown(document, where, "name", wanted.name, known_names)
-    yield from _twice(
+            yield findings.unknown(document, where, "name", wanted.name, known_names)
+    yield from findings.twice(
         document,
         "statement",
         ((("expect", i), " ".join(text.split())) for i, text in enumerate(topology.expect)),
     )
-
-
-def _known_pod(
-    topology: Topology, document: Document, where: Where, name: str, known: set[str]
-) -> Iterator[Problem]:
-    found = [pod for pod in topology.pods if name in (pod.name, f"{pod.namespace}/{pod.name}")]
-    if len(found) > 1:
-        full = " or ".join(f"'{pod.namespace}/{pod.name}'" for pod in found)
-        yield document.problem(where, f"there are {len(found)} pods called '{name}'", hint=f"write {full}")
-    elif not found and name.rpartition("/")[2] not in known:
-        yield _unknown(document, where, "pod", name, known)
 
 
 def service_names(topology: Topology) -> Iterator[str]:
@@ -257,35 +193,3 @@ def service_names(topology: Topology) -> Iterator[str]:
     for service in topology.services:
         short = f"{service.name}.{service.namespace}"
         yield from (f"{short}.svc.{CLUSTER_DOMAIN}", f"{short}.svc", short, service.name)
-
-
-def _written(document: Document, section: str) -> set[str]:
-    """The names in a section as the file has them, also of entries that are wrong elsewhere."""
-    entries = document.value.get(section)
-    entries = entries if isinstance(entries, list) else []
-    return {
-        entry["name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("name"), str)
-    }
-
-
-def _written_names(document: Document) -> set[str]:
-    internet = document.value.get("internet")
-    names = internet.get("names") if isinstance(internet, dict) else None
-    return set(names) if isinstance(names, dict) else set()
-
-
-def _unknown(document: Document, where: Where, what: str, name: str, known: Iterable[str]) -> Problem:
-    return document.problem(where, f"there is no {what} '{name}'", hint=did_you_mean(name, known))
-
-
-def _twice(document: Document, what: str, places: Iterable[tuple[Where, str]]) -> Iterator[Problem]:
-    seen: Counter[str] = Counter()
-    first: dict[str, Where] = {}
-    for where, key in places:
-        seen[key] += 1
-        if seen[key] == 1:
-            first[key] = where
-        else:
-            before, now = document.position(first[key]), document.position(where)
-            place = f"line {before.line}" if before.path == now.path else f"{before.path}:{before.line}"
-            yield document.problem(where, f"{what} '{key}' is given twice; first in {place}")

@@ -14,10 +14,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lab.spec.rdata import OtherType
+
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 HOSTNAME = r"^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}$"
 
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+OPTION = r"^[a-z][a-z0-9-]{0,31}$"
+SEARCH = r"^[A-Za-z0-9_]([-.A-Za-z0-9_]*[A-Za-z0-9_])?\.?$"
+RECORD = r"^[ -~]+$"
 
 DNSLabel = Annotated[str, Field(pattern=DNS_LABEL)]
 Hostname = Annotated[str, Field(pattern=HOSTNAME, max_length=253)]
@@ -25,6 +30,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Labels = dict[str, str]
 Word = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
+
+Script = Annotated[str, Field(max_length=65_536, pattern=r"^[^\x00]*$")]
+RecordText = Annotated[str, Field(max_length=4096, pattern=RECORD)]
+OptionName = Annotated[str, Field(pattern=OPTION)]
+Search = Annotated[str, Field(pattern=SEARCH, max_length=254)]
 
 Agent = Literal["shim", "resolver"]
 AGENTS: tuple[Agent, ...] = ("shim", "resolver")
@@ -80,14 +90,52 @@ class WebProgram(Section):
     https_port: Port = 443
 
 
-class DNSProgram(Section):
-    """dnsmasq as the cluster's DNS: the Services by name, all other names forwarded to the Internet's DNS."""
+DNSKind = Literal["dnsmasq", "unbound", "scripted"]
 
-    kind: Literal["dnsmasq"]
+
+class DNSProgram(Section):
+    """The cluster's DNS: the Services by name, all other names as the Internet's DNS has them."""
+
+    kind: DNSKind
+    """`dnsmasq` forwards each query; `unbound` keeps answers for their TTL; `scripted` is the lab's own, and
+    does also what names say of delays, rcodes, truncation and turns."""
     port: Port = 53
 
 
-Program = Annotated[WebProgram | DNSProgram, Field(discriminator="kind")]
+class CommandProgram(Section):
+    """Any program of this machine, as root, in the pod; `lab.up` runs it with `--external` only."""
+
+    kind: Literal["command"]
+    command: Annotated[tuple[Word, ...], Field(min_length=1)]
+    """The program and its arguments; a path counts from the topology's folder."""
+    ready_port: Port | None = None
+    """It is ready when this TCP port of 127.0.0.1 accepts (default: as soon as it runs)."""
+
+
+class ShellProgram(Section):
+    """A script for /bin/sh, as root, in the pod; `lab.up` runs it with `--external` only."""
+
+    kind: Literal["shell"]
+    script: Script
+    ready_port: Port | None = None
+    """It is ready when this TCP port of 127.0.0.1 accepts (default: as soon as it runs)."""
+
+
+Program = Annotated[WebProgram | DNSProgram | CommandProgram | ShellProgram, Field(discriminator="kind")]
+
+
+class PodDNS(Section):
+    """The pod's resolv.conf, by the rules of Kubernetes' dnsPolicy and dnsConfig."""
+
+    policy: Literal["ClusterFirst", "Default", "None"] = "ClusterFirst"
+    """ClusterFirst: the cluster's DNS, its search list, ndots:5. Default: the node's DNS. None: only what
+    stands here."""
+    nameservers: Annotated[tuple[IPv4Address, ...], Field(max_length=3)] = ()
+    """Asked after those of the policy."""
+    searches: Annotated[tuple[Search, ...], Field(max_length=32)] = ()
+    """Behind those of the policy."""
+    options: dict[OptionName, int | None] = {}
+    """Such as `ndots: 1`; without a value: `use-vc: null`. They replace the policy's."""
 
 
 class Pod(Section):
@@ -99,7 +147,23 @@ class Pod(Section):
     labels: Labels = {}
     service_account: DNSLabel = "default"
     address: IPv4Address | None = None
+    """One of the node's pod network; without it the next free one."""
     program: Program | None = None
+    dns: PodDNS | None = None
+    """Without it as in a cluster: ClusterFirst, and Default for the DNS server itself."""
+
+
+class Link(Section):
+    """A worse link, both ways, from a pod to its node or from a node to the others."""
+
+    of: Annotated[str, Field(max_length=127)]
+    """A pod, by `name` or `namespace/name`, or a node."""
+    loss: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of packets lost at random."""
+    rate_kbit: Annotated[int, Field(ge=8, le=100_000_000)] | None = None
+    """No more than so many kilobits a second, each way."""
+    delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    """So much later, each way; where the kernel has netem only, which `lab.doctor` says."""
 
 
 class ServicePort(Section):
@@ -119,22 +183,52 @@ class Service(Section):
     ports: tuple[ServicePort, ...]
 
 
+Rcode = Literal["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"]
+
+
 class InternetName(Section):
-    """One DNS name of the Internet. `rotate` hands out the addresses of `a` one per answer, in turn."""
+    """One DNS name of the Internet. What is said from `rotate` on, only `scripted` servers can do."""
 
     a: tuple[IPv4Address, ...] = ()
     aaaa: tuple[IPv6Address, ...] = ()
     cname: Hostname | None = None
+    records: dict[OtherType, tuple[RecordText, ...]] = {}
+    """Records of other types, as a zone file has them: `MX: ["10 mail.example.com."]`."""
     ttl_s: Annotated[int, Field(ge=0, le=86_400)] = 60
     rotate: bool = False
+    """Hand out the addresses of `a` one per answer, in turn."""
+    delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    """Each answer comes so much later."""
+    rcode: Rcode | None = None
+    """The answer is this and nothing else."""
+    truncate: bool = False
+    """Over UDP the answer is empty with TC set, however small it is."""
+
+
+class InternetServer(Section):
+    """One more DNS server of the Internet, with the names of all or with names of its own."""
+
+    name: DNSLabel
+    address: IPv4Address
+    kind: DNSKind = "scripted"
+    names: dict[Hostname, InternetName] | None = None
+    """In the place of `internet.names`."""
 
 
 class Internet(Section):
     """Everything outside the cluster: one router namespace that owns every address named here and serves
-    HTTP, HTTPS and (at `dns`) DNS on them."""
+    HTTP, HTTPS and (at `dns` and `servers`) DNS on them."""
 
     dns: IPv4Address = IPv4Address("203.0.113.53")
+    """The server that the cluster's DNS and the nodes ask: a scripted one."""
+    servers: tuple[InternetServer, ...] = ()
     names: dict[Hostname, InternetName] = {}
+
+    def all_names(self) -> Iterator[tuple[str, InternetName]]:
+        """Names with their records, whichever server has them."""
+        yield from self.names.items()
+        for server in self.servers:
+            yield from (server.names or {}).items()
 
 
 class Manifest(Section):
@@ -153,5 +247,19 @@ class Topology(Section):
     pods: tuple[Pod, ...] = ()
     services: tuple[Service, ...] = ()
     internet: Internet = Internet()
+    links: tuple[Link, ...] = ()
     policies: tuple[Manifest, ...] = ()
+    faults: tuple[str, ...] = ()
+    """What is broken once the lab is up, in the words of `lab.fault`: `stop shim`, `link lossy frontend`."""
     expect: tuple[str, ...] = ()
+
+    def external_commands(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Programs of the topology's own, which run as root: where, and the command line."""
+        for node in self.nodes:
+            for agent, program in node.external.programs():
+                yield f"on {node.name}, as {agent}", program.command
+        for pod in self.pods:
+            if isinstance(pod.program, CommandProgram):
+                yield f"in pod {pod.name}", pod.program.command
+            elif isinstance(pod.program, ShellProgram):
+                yield f"in pod {pod.name}", ("/bin/sh", "-c", pod.program.script)

@@ -36,11 +36,14 @@ class Certificates:
 def certified_names(topology: Topology) -> list[str]:
     """Every name and address a web server of this topology can be asked for over HTTPS."""
     internet = topology.internet
-    addresses = [str(ip) for records in internet.names.values() for ip in (*records.a, *records.aaaa)]
+    names = list(internet.all_names())
+    addresses = [str(ip) for _, records in names for ip in (*records.a, *records.aaaa)]
     services = [str(service.cluster_ip) for service in topology.services]
     planned = zip(topology.pods, Addressing.of(topology).pods, strict=True)
     pods = [str(plan.address) for pod, plan in planned if isinstance(pod.program, WebProgram)]
-    return list(dict.fromkeys([*internet.names, *service_names(topology), *addresses, *services, *pods]))
+    return list(
+        dict.fromkeys([*(name for name, _ in names), *service_names(topology), *addresses, *services, *pods])
+    )
 
 
 def ensure(folder: Path, names: Iterable[str]) -> Certificates:

@@ -1,7 +1,8 @@
-"""The Internet's DNS server: `python -m lab.world.dns`.
+"""The lab's own DNS server: `python -m lab.world.dns`.
 
 Scripted, since tests need answers that no ordinary server gives: a name that hands out its addresses one
-at a time, records that change under a running lab, every question counted. The rest is as an
+at a time, late, truncated or refused answers, records that change under a running lab, every question
+counted. The rest is as an
 authoritative server does it: a CNAME chain in one answer, NXDOMAIN and NODATA with SOA, the question
 echoed byte for byte (0x20 case), EDNS answered with EDNS, UDP answers that do not fit truncated with the
 question kept (dnslib's own truncation drops it, and forwarders then drop the answer), many queries on one
@@ -48,7 +49,12 @@ def records_text(names: Mapping[str, InternetName]) -> str:
 
 
 def command(
-    *, records: Path, listen: Sequence[IPv4Address], query_log: Path, ready_fd: int | None = None
+    *,
+    records: Path,
+    listen: Sequence[IPv4Address],
+    query_log: Path,
+    port: int = 53,
+    ready_fd: int | None = None,
 ) -> list[str]:
     """argv without the interpreter: `[*python, *dns.command(…)]`.
 
@@ -56,7 +62,7 @@ def command(
     """
     addresses = [argument for address in listen for argument in ("--listen", str(address))]
     ready = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
-    files = ["--records", str(records), "--query-log", str(query_log)]
+    files = ["--records", str(records), "--query-log", str(query_log), "--port", str(port)]
     return ["-m", "lab.world.dns", *files, *addresses, *ready]
 
 
@@ -126,7 +132,9 @@ class Resolver(dnslib.server.BaseResolver):  # type: ignore[misc]
             reply.add_auth(_soa(answer.soa_owner))
         if edns_size(request) is not None:
             reply.add_ar(dnslib.EDNS0(udp_len=UDP_SIZE_BYTES))
+        reply.header.tc = int(answer.truncate and handler.protocol == "udp")
         self._log.write(request, handler, answer.rcode)
+        time.sleep(answer.delay_s)  # in the thread of this one query
         return reply
 
 
@@ -155,6 +163,8 @@ class Handler(dnslib.server.DNSHandler):  # type: ignore[misc]
             return format_error(data)
         reply = self.server.resolver.resolve(request, self)
         packet: bytes = reply.pack()
+        if reply.header.tc:
+            return _truncated(reply)
         limit = min(max(edns_size(request) or 512, 512), UDP_SIZE_BYTES)
         return packet if self.protocol == "tcp" or len(packet) <= limit else _truncated(reply)
 
@@ -188,13 +198,17 @@ def _truncated(reply: dnslib.DNSRecord) -> bytes:
 
 
 def _resource(record: zone.Record, owner: dnslib.DNSLabel) -> dnslib.RR:
-    kind = {"A": dnslib.A, "AAAA": dnslib.AAAA, "CNAME": dnslib.CNAME}[record.type]
-    return dnslib.RR(owner, getattr(dnslib.QTYPE, record.type), rdata=kind(record.data), ttl=record.ttl_s)
+    if kind := {"A": dnslib.A, "AAAA": dnslib.AAAA, "CNAME": dnslib.CNAME}.get(record.type):
+        data = kind(record.data)
+    else:
+        data = dnslib.RR.fromZone(f"x. 60 IN {record.type} {record.data}")[0].rdata
+    return dnslib.RR(owner, getattr(dnslib.QTYPE, record.type), rdata=data, ttl=record.ttl_s)
 
 
 def _soa(owner: str) -> dnslib.RR:
     times = (1, 3600, 600, 86_400, zone.NEGATIVE_TTL_S)
-    data = dnslib.SOA(f"ns.{owner}", f"hostmaster.{owner}", times)
+    above = owner.lstrip(".")  # of the root nothing
+    data = dnslib.SOA(f"ns.{above}", f"hostmaster.{above}", times)
     return dnslib.RR(owner, dnslib.QTYPE.SOA, rdata=data, ttl=zone.NEGATIVE_TTL_S)
 
 

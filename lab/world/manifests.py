@@ -19,6 +19,7 @@ from acns import located
 from acns.errors import InputError
 from lab.spec.plan import Addressing, NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Pod, Service, ServicePort, Topology, WebProgram
+from lab.world import pod_files
 from lab.world.services import Backends, backends, namespaces, target_port
 
 Manifest = dict[str, Any]
@@ -98,12 +99,14 @@ def _pod(pod: Pod, plan: PodPlan, node: NodePlan) -> Manifest:
     container: Manifest = {"name": "app", "image": f"lab/{pod.program.kind if pod.program else 'idle'}"}
     if ports := _container_ports(pod):
         container["ports"] = ports
-    spec = {
+    spec: Manifest = {
         "containers": [container],
-        "dnsPolicy": "Default" if isinstance(pod.program, DNSProgram) else "ClusterFirst",
+        "dnsPolicy": pod_files.dns_policy(pod),
         "nodeName": pod.node,
         "serviceAccountName": pod.service_account,
     }
+    if config := pod_files.dns_config(pod):
+        spec["dnsConfig"] = config
     status = {
         "phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}],

@@ -16,22 +16,62 @@ search-list name REFUSED:
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from typing import Any
 
-from lab.spec.rules import CLUSTER_DOMAIN
-from lab.spec.topology import DNSProgram, Pod, Topology
+from lab.spec.plan import CLUSTER_DOMAIN
+from lab.spec.topology import DNSProgram, Pod, PodDNS, Topology
 from lab.world.services import cluster_dns
 
 
 def resolv_conf(topology: Topology, pod: Pod) -> str:
-    """The cluster's DNS with its search list (dnsPolicy ClusterFirst).
+    """By the rules of Kubernetes' dnsPolicy and dnsConfig, of which the pod's `dns` is both.
 
-    Without such a Service, and for the DNS pod itself (dnsPolicy Default, as CoreDNS has), the Internet's.
+    Without a cluster DNS, and for the DNS pod itself unless it says else, the Internet's (`Default`).
     """
+    policy, dns = dns_policy(pod), pod.dns or PodDNS()
     service = cluster_dns(topology)
-    if service is None or isinstance(pod.program, DNSProgram):
-        return f"nameserver {topology.internet.dns}\noptions ndots:0\n"
-    search = f"{pod.namespace}.svc.{CLUSTER_DOMAIN} svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}"
-    return f"search {search}\nnameserver {service.cluster_ip}\noptions ndots:5\n"
+    servers: list[IPv4Address] = []
+    searches: list[str] = []
+    options: dict[str, int | None] = {}
+    if policy == "ClusterFirst" and service is not None:
+        servers, options = [service.cluster_ip], {"ndots": 5}
+        searches = [f"{pod.namespace}.svc.{CLUSTER_DOMAIN}", f"svc.{CLUSTER_DOMAIN}", CLUSTER_DOMAIN]
+    elif policy != "None":
+        servers, options = [topology.internet.dns], {"ndots": 0}
+    searches = list(dict.fromkeys([*searches, *dns.searches]))
+    return "".join(
+        [
+            f"search {' '.join(searches)}\n" if searches else "",
+            *(f"nameserver {server}\n" for server in dict.fromkeys([*servers, *dns.nameservers])),
+            f"options {' '.join(_option(*one) for one in {**options, **dns.options}.items())}\n",
+        ]
+    )
+
+
+def dns_policy(pod: Pod) -> str:
+    """Kubernetes' word for where the pod's DNS settings come from."""
+    if pod.dns is not None:
+        return pod.dns.policy
+    return "Default" if isinstance(pod.program, DNSProgram) else "ClusterFirst"
+
+
+def dns_config(pod: Pod) -> dict[str, Any]:
+    """`spec.dnsConfig` of the pod's manifest; empty where it has none."""
+    dns = pod.dns or PodDNS()
+    options = [
+        {"name": name} if value is None else {"name": name, "value": str(value)}
+        for name, value in dns.options.items()
+    ]
+    config = {
+        "nameservers": [str(server) for server in dns.nameservers],
+        "searches": list(dns.searches),
+        "options": options,
+    }
+    return {key: value for key, value in config.items() if value}
+
+
+def _option(name: str, value: int | None) -> str:
+    return name if value is None else f"{name}:{value}"
 
 
 def hosts(pod: Pod, address: IPv4Address) -> str:

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Literal
+from typing import Any
+
+from lab.spec.rdata import NUMBERS
 
 A, CNAME, AAAA, ANY = 1, 5, 28, 255
 NOERROR, NXDOMAIN = 0, 3
+RCODES = {"NOERROR": 0, "FORMERR": 1, "SERVFAIL": 2, "NXDOMAIN": 3, "NOTIMP": 4, "REFUSED": 5}
 NEGATIVE_TTL_S = 30
 MAX_CHAIN = 16
 
@@ -29,6 +32,10 @@ class Name:
     cname: str | None = None
     ttl_s: int = 60
     rotate: bool = False
+    records: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    delay_s: float = 0.0
+    rcode: int | None = None
+    truncate: bool = False
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Name:
@@ -39,6 +46,10 @@ class Name:
             value.get("cname"),
             int(value.get("ttl_s", 60)),
             bool(value.get("rotate", False)),
+            {kind: tuple(texts) for kind, texts in value.get("records", {}).items()},
+            int(value.get("delay_ms", 0)) / 1000,
+            RCODES[value["rcode"]] if value.get("rcode") else None,
+            bool(value.get("truncate", False)),
         )
 
 
@@ -46,18 +57,21 @@ class Name:
 class Record:
     """One record of an answer; its owner is the question's name, or the CNAME before it."""
 
-    type: Literal["A", "AAAA", "CNAME"]
+    type: str
     data: str
+    """As a zone file has it."""
     ttl_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`soa_owner` is empty unless the answer is negative."""
+    """`soa_owner` is empty unless the answer is negative; `delay_s` and `truncate` are the asked name's."""
 
     rcode: int
     records: tuple[Record, ...]
     soa_owner: str = ""
+    delay_s: float = 0.0
+    truncate: bool = False
 
 
 class Zone:
@@ -65,7 +79,7 @@ class Zone:
 
     def __init__(self, names: Mapping[str, Name]) -> None:
         self._names = {name.lower().rstrip("."): records for name, records in names.items()}
-        self._inner = {parent for name in self._names for parent in _ancestors(name)}
+        self._inner = {"", *(parent for name in self._names for parent in _ancestors(name))}
 
     @classmethod
     def from_json(cls, text: str) -> Zone:
@@ -75,6 +89,14 @@ class Zone:
     def lookup(self, name: str, qtype: int, turns: MutableMapping[str, int]) -> Answer:
         """The answer to a question; `turns` counts the answers of names that rotate."""
         owner = name.lower().rstrip(".")
+        asked = self._find(owner)
+        if asked is None:
+            return self._records(owner, qtype, turns)
+        bare = asked.rcode is not None
+        answer = Answer(asked.rcode or NOERROR, ()) if bare else self._records(owner, qtype, turns)
+        return replace(answer, delay_s=asked.delay_s, truncate=asked.truncate)
+
+    def _records(self, owner: str, qtype: int, turns: MutableMapping[str, int]) -> Answer:
         chain: list[Record] = []
         for _ in range(MAX_CHAIN):
             records = self._find(owner)
@@ -118,6 +140,9 @@ def _of_type(owner: str, records: Name, qtype: int, turns: MutableMapping[str, i
         found.extend(Record("A", str(address), records.ttl_s) for address in addresses)
     if qtype in (AAAA, ANY):
         found.extend(Record("AAAA", str(address), records.ttl_s) for address in records.aaaa)
+    for kind, texts in records.records.items():
+        if qtype in (NUMBERS[kind], ANY):
+            found.extend(Record(kind, text, records.ttl_s) for text in texts)
     return found
 
 

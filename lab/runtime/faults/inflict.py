@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lab.errors import InputError, LabNotFound, ProcessFailed
-from lab.kernel import netns, nft
+from lab.kernel import impair, netns, nft
 from lab.runtime.faults.model import AgentFault, Fault, LinkFault, Mending, UpstreamFault
 from lab.runtime.handles import Inside, ProcessHandle
 from lab.runtime.lab import Lab
@@ -23,7 +23,6 @@ from lab.world import dns_fault
 UPSTREAM_TABLE, LINK_TABLES = "lab_fault_upstream", "lab_fault_"
 INTERNET = "internet"
 RELAY_ENDS_S = 5.0
-_BEFORE_ALL, _AFTER_ALL = -500, 500
 
 
 def resolved(lab: Lab, fault: Fault) -> Fault:
@@ -47,7 +46,8 @@ def inflict(lab: Lab, fault: Fault) -> None:
             _upstream(lab, fault)
         case LinkFault(mode, place, share):
             inside, interface = _link(lab, place)
-            _load(inside, _loss_rules(interface, 1.0 if mode == "down" else share))
+            lost = 1.0 if mode == "down" else share
+            _load(inside, impair.loss_rules(LINK_TABLES + interface, interface, lost))
 
 
 def mend(lab: Lab, fault: Fault | Mending) -> None:
@@ -59,7 +59,7 @@ def mend(lab: Lab, fault: Fault | Mending) -> None:
             _end_upstream(lab, _dns_place(lab, place))
         case LinkFault(_, place) | Mending("link", place):
             inside, interface = _link(lab, place)
-            _load(inside, _without(LINK_TABLES + interface))
+            _load(inside, impair.without(LINK_TABLES + interface))
         case Mending():
             _mend_everything(lab)
 
@@ -146,7 +146,7 @@ def _start_relay(inside: Inside, control: Path, address: str) -> None:
 
 
 def _end_upstream(lab: Lab, place: str) -> None:
-    _load(_server(lab, place)[0], _without(UPSTREAM_TABLE))
+    _load(_server(lab, place)[0], impair.without(UPSTREAM_TABLE))
     _end_relay(_control_file(lab, place))
 
 
@@ -179,7 +179,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _relay_rules() -> str:
-    return f"""{_without(UPSTREAM_TABLE)}
+    return f"""{impair.without(UPSTREAM_TABLE)}
 table inet {UPSTREAM_TABLE} {{
   chain relay {{ type nat hook prerouting priority dstnat; policy accept;
     iifname != "lo" meta l4proto {{ tcp, udp }} th dport 53 redirect to :{dns_fault.PORT}
@@ -200,21 +200,6 @@ def _link(lab: Lab, place: str) -> tuple[Inside, str]:
     return lab.node(pod.node), pod.node_iface
 
 
-def _loss_rules(interface: str, share: float) -> str:
-    lost = f"numgen random mod 1000 < {round(share * 1000)} counter drop" if share < 1 else "counter drop"
-    table = LINK_TABLES + interface
-    return f"""{_without(table)}
-table inet {table} {{
-  chain in {{ type filter hook prerouting priority {_BEFORE_ALL}; policy accept;
-    iifname "{interface}" {lost}
-  }}
-  chain out {{ type filter hook postrouting priority {_AFTER_ALL}; policy accept;
-    oifname "{interface}" {lost}
-  }}
-}}
-"""
-
-
 # --- everything ---------------------------------------------------------------------------------------------
 
 
@@ -225,14 +210,9 @@ def _mend_everything(lab: Lab) -> None:
         for agent in AGENTS:
             _continue(_process(lab, node.name, agent))
     for inside in (lab.internet, *lab.pods):
-        _load(inside, _without(UPSTREAM_TABLE))
+        _load(inside, impair.without(UPSTREAM_TABLE))
     for control in lab.folder.path.glob("fault-*.json"):
         _end_relay(control)
-
-
-def _without(table: str) -> str:
-    """Deletes the table, also where there is none."""
-    return f"add table inet {table}\ndelete table inet {table}\n"
 
 
 def _load(inside: Inside, text: str) -> None:

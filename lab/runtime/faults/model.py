@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -117,6 +119,25 @@ def parse(words: Sequence[str], options: Options) -> Fault | Mending:
             return AgentFault(action, agent, options.node)  # type: ignore[arg-type]
         case _:
             raise InputError(f"no fault is called '{' '.join(words)}'", hint=f"usage: {USAGE}")
+
+
+def read(text: str) -> Fault | Mending:
+    """The fault of one line, options and all, as on the command line. Raises InputError."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--node", default="")
+    parser.add_argument("--at", default="")
+    parser.add_argument("--delay", type=float, default=Options().delay_s)
+    parser.add_argument("--share", type=float, default=Options().share)
+    try:
+        given, unknown = parser.parse_known_intermixed_args(shlex.split(text))
+    except (argparse.ArgumentError, ValueError) as error:
+        raise InputError(f"'{text}' is not a fault: {error}", hint=f"usage: {USAGE}") from error
+    if unknown:
+        raise InputError(f"no fault takes '{' '.join(unknown)}'", hint="--node, --at, --delay, --share")
+    if not 0 <= given.share <= 1 or not 0 <= given.delay <= 3600:
+        raise InputError(f"'{text}': a share is from 0 to 1, a delay from 0 s to an hour")
+    return parse(given.words, Options(given.node, given.at, given.delay, given.share))
 
 
 def _check(what: str, word: str, allowed: Sequence[str]) -> None:

@@ -47,3 +47,20 @@ def test_external_programs_of_a_topology_run_only_when_they_are_asked_for(
     monkeypatch.setattr(commands.Lab, "up", lambda *arguments: pytest.fail("it was brought up"))
     with pytest.raises(InputError, match=r"(?s)on n1, as shim: /.*sh -c 'rm -rf /'.*--external"):
         commands.up(str(file), None, as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("{kind: shell, script: 'rm -rf /'}", "in pod p: /bin/sh -c 'rm -rf /'"),
+        ("{kind: command, command: [rm, -rf, /]}", "in pod p: /[a-z/]*rm -rf /"),
+    ],
+)
+def test_programs_of_pods_run_only_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, said: str
+) -> None:
+    file = tmp_path / "t.yaml"
+    file.write_text(f"name: t\nnodes: [{{name: n1}}]\npods: [{{name: p, node: n1, program: {program}}}]\n")
+    monkeypatch.setattr(commands.Lab, "up", lambda *arguments: pytest.fail("it was brought up"))
+    with pytest.raises(InputError, match=f"(?s){said}.*--external"):
+        commands.up(str(file), None, as_json=False)

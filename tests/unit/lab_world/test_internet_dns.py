@@ -200,3 +200,9 @@ def test_two_thousand_names_are_no_burden(server: Server) -> None:
     server.replace_records(internet_dns.records_text(names))
     for i in range(2000):
         assert texts(server.ask(f"n{i}.bulk.example.com"))[0].endswith(f"198.18.{i >> 8}.{i & 255}")
+
+
+def test_the_root_itself_can_be_asked_for(server: Server) -> None:
+    answer = server.ask(".", "NS")
+    assert (answer.rcode(), texts(answer)) == (dns.rcode.NOERROR, [])
+    assert [rrset.rdtype for rrset in answer.authority] == [dns.rdatatype.SOA]
