@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.spec.expect import Expectation, Row, parse
+from lab.spec.expect import Expectation, Row, parse_any
 from lab.spec.status import AgentStatus, PodStatus, Status
 from lab.spec.topology import Topology
 
@@ -157,7 +157,8 @@ def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
     """Commands drawn from the topology's own statements, so that they show what they promise."""
     flag = "" if lab == "quickstart" else f" --name {lab}"
     steps = []
-    wanted = [parse(statement) for statement in topology.expect]
+    statements = map(parse_any, topology.expect)
+    wanted = [one for one in statements if isinstance(one, Expectation)]
     if allowed := _first(wanted, "connects"):
         url = f"{allowed.scheme}://{allowed.name}/"
         steps.append(

@@ -23,7 +23,7 @@ from typing import TextIO
 from lab.errors import AcnsError, Bug, InputError
 from lab.report import doctor as doctor_report
 from lab.report import tables
-from lab.runtime import terminal
+from lab.runtime import terminal, truth
 from lab.runtime.lab import Lab, list_labs, sole_name, take_down
 from lab.spec.load import find_topology, load_topology
 from lab.spec.topology import Topology
@@ -80,9 +80,9 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
         tables.print_status(found)
         tables.print_truth(rows)
         tables.print_tour(lab.topology, lab.name, program=_program())
-    if found.errors:
-        remark(f"errors in manifests: {found.errors} (in red above); what they say is not in force")
-    return 0 if all(row.ok for row in rows) and not found.errors else 1
+    if unexpected := truth.unexpected_errors(lab.topology, found):
+        remark(f"errors in manifests: {unexpected} (in red above); what they say is not in force")
+    return 0 if all(row.ok for row in rows) and not unexpected else 1
 
 
 def _refuse_external(topology: Topology) -> None:

@@ -11,17 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.runtime import outside
 from lab.runtime.supervise import ProcessStatus
 from lab.spec import expect
-from lab.spec.expect import Expectation, Row
+from lab.spec.expect import Expectation, PolicyExpectation, Row
 from lab.spec.status import AgentStatus, Health, NodeStatus, PodStatus, Status
-from lab.spec.topology import AGENTS, Node, Pod, Service
-from lab.world import probe
+from lab.spec.topology import AGENTS, Node, Pod, Service, Topology
+from lab.world import musl, probe
 
 if TYPE_CHECKING:
     from lab.runtime.lab import Lab
 
 _PROBE_TIMEOUT_S = 60.0
+_PROBES_AT_ONCE = 32
 _HEALTH: Mapping[str, Health] = {
     "ready": "ready",
     "starting": "starting",
@@ -33,17 +35,49 @@ _HEALTH: Mapping[str, Health] = {
 
 def check(lab: Lab) -> list[Row]:
     """Try every expectation, each pod's from inside it, all pods at once; rows in the order of the file."""
-    expectations = [expect.parse(statement) for statement in lab.topology.expect]
+    statements = [expect.parse_any(statement) for statement in lab.topology.expect]
+    about_pods = [(number, one) for number, one in enumerate(statements) if isinstance(one, Expectation)]
+    # What is traced from outside comes after: the kernel reports better when little happens.
+    found = _tried_inside(lab, [each for each in about_pods if not each[1].is_traced])
+    from_outside = [each for each in about_pods if each[1].is_traced]
+    rows = outside.traced(lab, [wanted for _, wanted in from_outside])
+    found.update(zip((number for number, _ in from_outside), rows, strict=True))
+    policies = [(n, one) for n, one in enumerate(statements) if isinstance(one, PolicyExpectation)]
+    problems = status(lab).problems if policies else ()
+    found.update({n: outside.policy_row(one, problems, len(lab.topology.nodes)) for n, one in policies})
+    return [found[number] for number in range(len(statements))]
+
+
+def unexpected_errors(topology: Topology, found: Status) -> int:
+    """How many errors in manifests no statement of the topology expects."""
+    statements = map(expect.parse_any, topology.expect)
+    files = {one.file for one in statements if isinstance(one, PolicyExpectation)}
+    expected = [
+        problem
+        for problem in found.problems
+        if outside.WARNING not in problem and problem.partition(":")[0] in files
+    ]
+    return found.errors - len(expected)
+
+
+def _tried_inside(lab: Lab, expectations: Sequence[tuple[int, Expectation]]) -> dict[int, Row]:
+    """By number; all pods at once."""
     by_pod: dict[str, list[tuple[int, Expectation]]] = {}
-    for number, expectation in enumerate(expectations):
+    for number, expectation in expectations:
         by_pod.setdefault(expectation.pod, []).append((number, expectation))
+    needs_musl = any(expectation.by_musl for _, expectation in expectations)
+    by_musl = musl.program(lab.folder.path) if needs_musl else None
     found: dict[int, Row] = {}
-    with contextlib.ExitStack() as running:
-        probes = [(_start_probe(lab, pod, asked, running), asked) for pod, asked in by_pod.items()]
-        for process, asked in probes:
-            output, _ = process.communicate(timeout=_PROBE_TIMEOUT_S)
-            found.update(zip((number for number, _ in asked), probe.rows(output), strict=True))
-    return [found[number] for number in range(len(expectations))]
+    waiting = list(by_pod.items())
+    while waiting:
+        # A probe is a Python: not hundreds of them at once.
+        now, waiting = waiting[:_PROBES_AT_ONCE], waiting[_PROBES_AT_ONCE:]
+        with contextlib.ExitStack() as running:
+            probes = [(_start_probe(lab, pod, asked, by_musl, running), asked) for pod, asked in now]
+            for process, asked in probes:
+                output, _ = process.communicate(timeout=_PROBE_TIMEOUT_S)
+                found.update(zip((number for number, _ in asked), probe.rows(output), strict=True))
+    return found
 
 
 def status(lab: Lab) -> Status:
@@ -63,11 +97,16 @@ def status(lab: Lab) -> Status:
 
 
 def _start_probe(
-    lab: Lab, pod: str, asked: Sequence[tuple[int, Expectation]], running: contextlib.ExitStack
+    lab: Lab,
+    pod: str,
+    asked: Sequence[tuple[int, Expectation]],
+    by_musl: Path | None,
+    running: contextlib.ExitStack,
 ) -> subprocess.Popen[str]:
     """The probe of one pod; it has its whole request on its stdin from the start."""
     request = running.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 - closed with `running`
-    request.write(probe.request_text([one for _, one in asked], Path(lab.record.authority)))
+    expectations, authority = [one for _, one in asked], Path(lab.record.authority)
+    request.write(probe.request_text(expectations, authority, musl=by_musl))
     request.seek(0)
     process = lab.pod(pod).popen(
         [sys.executable, *probe.command()], stdin=request, stdout=subprocess.PIPE, text=True

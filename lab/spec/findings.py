@@ -29,6 +29,15 @@ def written_names(document: Document, where: Where = ("internet", "names")) -> s
     return set(found) if isinstance(found, dict) else set()
 
 
+def every_written_name(document: Document) -> set[str]:
+    """The names that any server of the Internet has."""
+    internet = document.value.get("internet")
+    servers = internet.get("servers") if isinstance(internet, dict) else None
+    count = len(servers) if isinstance(servers, list) else 0
+    own = (written_names(document, ("internet", "servers", index, "names")) for index in range(count))
+    return written_names(document).union(*own)
+
+
 def unknown(document: Document, where: Where, what: str, name: str, known: Iterable[str]) -> Problem:
     return document.problem(where, f"there is no {what} '{name}'", hint=did_you_mean(name, known))
 

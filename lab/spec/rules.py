@@ -164,28 +164,40 @@ def _policy_problem(policy: Manifest, folder: Path) -> str:
 
 
 def _statements(topology: Topology, document: Document) -> Iterator[Problem]:
-    known_pods = findings.written(document, "pods")
-    known_names = findings.written_names(document) | set(service_names(topology))
     for index, statement in enumerate(topology.expect):
         where: Where = ("expect", index)
         try:
-            wanted = expect.parse(statement)
+            wanted = expect.parse_any(statement)
         except ValueError as error:
             yield document.problem(where, str(error))
             continue
-        yield from findings.known_pod(topology, document, where, wanted.pod, known_pods)
-        # A refused name may be any: that is the point of it.
-        if (
-            wanted.verb != "refused"
-            and not wanted.address
-            and wanted.name.rstrip(".").lower() not in known_names
-        ):
-            yield findings.unknown(document, where, "name", wanted.name, known_names)
+        if isinstance(wanted, expect.PolicyExpectation):
+            files = set(_policy_names(topology))
+            if wanted.file not in files:
+                yield findings.unknown(document, where, "policy file", wanted.file, files)
+        else:
+            yield from _statement(wanted, topology, document, where)
     yield from findings.twice(
         document,
         "statement",
         ((("expect", i), " ".join(text.split())) for i, text in enumerate(topology.expect)),
     )
+
+
+def _statement(
+    wanted: expect.Expectation, topology: Topology, document: Document, where: Where
+) -> Iterator[Problem]:
+    yield from findings.known_pod(topology, document, where, wanted.pod, findings.written(document, "pods"))
+    known = {*findings.every_written_name(document), *service_names(topology)}
+    is_free = expect.VERBS[wanted.verb].may_be_any_name or not wanted.is_about_names
+    if not is_free and wanted.name.rstrip(".").lower() not in known:
+        yield findings.unknown(document, where, "name", wanted.name, known)
+
+
+def _policy_names(topology: Topology) -> Iterator[str]:
+    """What the shims call the policies."""
+    for index, policy in enumerate(topology.policies, start=1):
+        yield Path(policy.file).name if policy.file else f"inline-{index}.yaml"
 
 
 def service_names(topology: Topology) -> Iterator[str]:

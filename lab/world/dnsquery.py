@@ -1,4 +1,4 @@
-"""One DNS question over UDP, with a packet made by hand.
+"""One DNS question over UDP or TCP, with a packet made by hand.
 
 getaddrinfo does not tell REFUSED from NXDOMAIN, nor an empty answer from a missing name. Stdlib only and
 small: this runs inside pods. An answer counts when it has the query's ID and question, case included.
@@ -20,10 +20,11 @@ _TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer's rcode, and the types of its answer section's records."""
+    """The answer's rcode, the types of its answer section's records, and whether TC is set."""
 
     rcode: str
     types: tuple[str, ...]
+    truncated: bool = False
 
     @property
     def summary(self) -> str:
@@ -32,9 +33,8 @@ class Reply:
 
 def ask(server: str, name: str, record_type: str, timeout_s: float, *, port: int | None = None) -> Reply:
     """The reply of `server`. Raises TimeoutError without one, ConnectionRefusedError where nobody listens."""
-    query_id = os.urandom(2)
-    question = _wire_name(name) + struct.pack("!HH", TYPES[record_type], 1)
-    query = query_id + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question
+    query, question = _query(name, record_type)
+    query_id = query[:2]
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.connect((server, port or PORT))
@@ -45,6 +45,25 @@ def ask(server: str, name: str, record_type: str, timeout_s: float, *, port: int
             if packet[:2] == query_id and packet[12 : 12 + len(question)] in (question, b""):
                 return read_reply(packet, len(question))
     raise TimeoutError
+
+
+def ask_over_tcp(server: str, name: str, record_type: str, timeout_s: float) -> Reply:
+    """The same over TCP (RFC 7766). A connection that ends before the reply is a ValueError."""
+    query, question = _query(name, record_type)
+    with socket.create_connection((server, PORT), timeout_s) as opened:
+        opened.sendall(struct.pack("!H", len(query)) + query)
+        with opened.makefile("rb") as stream:
+            length = stream.read(2)
+            packet = stream.read(int.from_bytes(length, "big"))
+    if packet[:2] != query[:2] or packet[12 : 12 + len(question)] not in (question, b""):
+        raise ValueError("the connection ended, or the reply is to another query")
+    return read_reply(packet, len(question))
+
+
+def _query(name: str, record_type: str) -> tuple[bytes, bytes]:
+    """A query without EDNS, and the question in it."""
+    question = _wire_name(name) + struct.pack("!HH", TYPES[record_type], 1)
+    return os.urandom(2) + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question, question
 
 
 def read_reply(packet: bytes, question_bytes: int) -> Reply:
@@ -65,7 +84,7 @@ def read_reply(packet: bytes, question_bytes: int) -> Reply:
             offset += 10 + length
     except (struct.error, IndexError) as error:
         raise ValueError("a malformed DNS reply") from error
-    return Reply(RCODES.get(flags & 0xF, f"RCODE{flags & 0xF}"), tuple(types))
+    return Reply(RCODES.get(flags & 0xF, f"RCODE{flags & 0xF}"), tuple(types), bool(flags & 0x0200))
 
 
 def _wire_name(name: str) -> bytes:

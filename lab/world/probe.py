@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -28,6 +29,8 @@ from lab.spec.expect import Expectation, Row, parse
 from lab.world import dnsquery
 
 DEADLINE_S = 2.0
+MUSL_PATIENCE_S = 8.0
+"""musl gives up after 5 s, unless the pod's resolv.conf says else."""
 RESOLV_CONF = Path("/etc/resolv.conf")
 Endpoint = tuple[str, int]
 Outcome = tuple[str, str]
@@ -39,10 +42,13 @@ def command() -> list[str]:
     return ["-m", "lab.world.probe"]
 
 
-def request_text(expectations: Sequence[Expectation], ca: Path, *, deadline_s: float = DEADLINE_S) -> str:
-    """What the probe reads from stdin: all expectations of one pod."""
+def request_text(
+    expectations: Sequence[Expectation], ca: Path, *, deadline_s: float = DEADLINE_S, musl: Path | None = None
+) -> str:
+    """What the probe reads from stdin: all expectations of one pod; `musl` looks names up by that library."""
     statements = [str(wanted) for wanted in expectations]
-    return json.dumps({"version": 1, "ca": str(ca), "deadline_s": deadline_s, "statements": statements})
+    request = {"version": 1, "ca": str(ca), "deadline_s": deadline_s, "statements": statements}
+    return json.dumps({**request, "musl": str(musl or "")})
 
 
 def rows(output: str) -> list[Row]:
@@ -57,6 +63,8 @@ class Session:
     ca: Path
     deadline_s: float
     pending_names: int
+    musl: str = ""
+    """The program that looks names up by musl."""
     started: float = field(default_factory=time.monotonic)
     names_done: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,9 +86,10 @@ class Session:
                 self.names_done.set()
 
 
-def run(expectations: Sequence[Expectation], ca: Path, deadline_s: float) -> list[Row]:
+def run(expectations: Sequence[Expectation], ca: Path, deadline_s: float, musl: str = "") -> list[Row]:
     """Try everything; an attempt that has not come back shortly after the deadline counts as unanswered."""
-    session = Session(ca, deadline_s, sum(wanted.address is None for wanted in expectations))
+    names = sum(wanted.is_about_names for wanted in expectations)
+    session = Session(ca, deadline_s, names, musl)
     if session.pending_names == 0:
         session.names_done.set()
     results: list[Row | None] = [None] * len(expectations)
@@ -91,8 +100,8 @@ def run(expectations: Sequence[Expectation], ca: Path, deadline_s: float) -> lis
     threads = [threading.Thread(target=attempt, args=(i,), daemon=True) for i in range(len(expectations))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(session.left_s + 0.2)
+    for thread, wanted in zip(threads, expectations, strict=True):
+        thread.join(session.left_s + (MUSL_PATIENCE_S if wanted.by_musl else 0.2))
     return [
         row or _judged(wanted, ("no answer", f"within {deadline_s:g} s"), deadline_s)
         for wanted, row in zip(expectations, results, strict=True)
@@ -111,10 +120,17 @@ def _row(wanted: Expectation, session: Session) -> Row:
 def _judged(wanted: Expectation, outcome: Outcome, elapsed_s: float) -> Row:
     actual, detail = outcome
     agrees, elapsed_ms = actual == wanted.words, round(elapsed_s * 1000, 1)
-    return Row(wanted.pod, wanted.name, wanted.port, wanted.words, actual, agrees, detail, elapsed_ms)
+    return Row(wanted.pod, wanted.about, wanted.port, wanted.words, actual, agrees, detail, elapsed_ms)
 
 
 def _resolves(wanted: Expectation, session: Session) -> Outcome:
+    if wanted.over_tcp or wanted.server:
+        reply = _ask(wanted, "A", session)
+        if isinstance(reply, str) or reply.rcode != "NOERROR":
+            return (reply, "") if isinstance(reply, str) else (reply.rcode, reply.summary)
+        return "resolves" if "A" in reply.types else "no address", reply.summary
+    if wanted.by_musl:
+        return _by_musl(wanted.name, session)
     found = _lookup(wanted.name, 0, session)
     if isinstance(found, str):
         return "does not resolve", found
@@ -122,14 +138,37 @@ def _resolves(wanted: Expectation, session: Session) -> Outcome:
     return "resolves" if any("." in a for a in addresses) else "only IPv6", ", ".join(addresses)
 
 
-def _refused(wanted: Expectation, session: Session) -> Outcome:
-    reply = _ask(wanted.name, "A", session)
+def _by_musl(name: str, session: Session) -> Outcome:
+    try:
+        done = subprocess.run([session.musl, name], capture_output=True, text=True, timeout=MUSL_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return "no answer", f"within {MUSL_PATIENCE_S:g} s"
+    finally:
+        session.name_done()
+    said = ", ".join(done.stdout.split())
+    return ("resolves" if done.returncode == 0 and "." in said else "fails"), said
+
+
+def _fails(wanted: Expectation, session: Session) -> Outcome:
+    outcome, detail = _resolves(wanted, session)
+    return ("fails" if outcome == "does not resolve" else outcome), detail
+
+
+def _rcode(wanted: Expectation, session: Session) -> Outcome:
+    reply = _ask(wanted, "A", session)
     return (reply, "") if isinstance(reply, str) else (reply.rcode, reply.summary)
+
+
+def _truncated(wanted: Expectation, session: Session) -> Outcome:
+    reply = _ask(wanted, "A", session)
+    if isinstance(reply, str):
+        return reply, ""
+    return ("truncated" if reply.truncated else "not truncated"), reply.summary
 
 
 def _empty(wanted: Expectation, session: Session) -> Outcome:
     record_type = wanted.record_type or "AAAA"
-    reply = _ask(wanted.name, record_type, session)
+    reply = _ask(wanted, record_type, session)
     if isinstance(reply, str):
         return reply, ""
     if reply.rcode != "NOERROR":
@@ -137,9 +176,14 @@ def _empty(wanted: Expectation, session: Session) -> Outcome:
     return (f"has {record_type}" if record_type in reply.types else f"empty {record_type}"), reply.summary
 
 
-def _ask(name: str, record_type: str, session: Session) -> dnsquery.Reply | str:
+def _ask(wanted: Expectation, record_type: str, session: Session) -> dnsquery.Reply | str:
+    """The reply of the pod's DNS server, or of the one that the statement names. Silence is as long as for a
+    connection where it is what is expected."""
+    server = str(wanted.server or nameserver())
+    patience_s = session.silence_s if wanted.verb == "unanswered" else session.left_s
+    ask = dnsquery.ask_over_tcp if wanted.over_tcp else dnsquery.ask
     try:
-        return dnsquery.ask(nameserver(), name, record_type, session.left_s)
+        return ask(server, wanted.name, record_type, patience_s)
     except TimeoutError:
         return "no answer"
     finally:
@@ -257,7 +301,11 @@ def _get(opened: socket.socket, name: str) -> str:
 
 _VERBS: dict[str, Callable[[Expectation, Session], Outcome]] = {
     "resolves": _resolves,
-    "refused": _refused,
+    "fails": _fails,
+    "refused": _rcode,
+    "nxdomain": _rcode,
+    "truncated": _truncated,
+    "unanswered": _rcode,
     "empty": _empty,
     "connects": _connects,
     "blocked": _blocked,
@@ -267,7 +315,7 @@ _VERBS: dict[str, Callable[[Expectation, Session], Outcome]] = {
 def main() -> int:
     request = json.load(sys.stdin)
     expectations = [parse(statement) for statement in request["statements"]]
-    found = run(expectations, Path(request["ca"]), request["deadline_s"])
+    found = run(expectations, Path(request["ca"]), request["deadline_s"], request["musl"])
     json.dump({"version": 1, "rows": [asdict(row) for row in found]}, sys.stdout)
     sys.stdout.flush()
     return 0

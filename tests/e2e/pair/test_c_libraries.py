@@ -21,13 +21,13 @@ from scapy.layers.inet import UDP
 
 from lab.runtime.lab import Lab
 from lab.spec.load import find_topology, load_topology
+from lab.world import musl
 
 from .wire import DNS_PORT, holding, is_udp_to, payload, seen, tapped
 
 pytestmark = pytest.mark.root
 
-SOURCE = Path(__file__).parent / "clients" / "resolve.c"
-COMPILERS = {"musl": ("musl-gcc", "-static"), "glibc": ("gcc",)}
+COMPILERS = {"musl": musl.COMPILER, "glibc": ("gcc",)}
 API = ["198.51.100.10", "198.51.100.11", "198.51.100.12"]
 ONCE = "options ndots:{ndots} timeout:1 attempts:1\n"
 """Kubernetes' options, but that a program which waits in vain does so for a second."""
@@ -41,7 +41,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for library, compiler in COMPILERS.items():
         made[library] = folder / library
-        argv = [*compiler, "-O2", "-Wall", "-Werror", "-o", str(made[library]), str(SOURCE)]
+        argv = [*compiler, "-O2", "-Wall", "-Werror", "-o", str(made[library]), str(musl.SOURCE)]
         subprocess.run(argv, check=True)
     return made
 

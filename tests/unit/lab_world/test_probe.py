@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dns.flags
 import dns.message
 import dns.rrset
 import pytest
@@ -165,3 +166,69 @@ def test_a_reply_is_read_as_dnspython_wrote_it() -> None:
 def test_any_bytes_are_a_reply_or_a_valueerror(packet: bytes, question_bytes: int) -> None:
     with contextlib.suppress(ValueError):
         dnsquery.read_reply(packet, question_bytes)
+
+
+# --- musl, TCP, truncation ----------------------------------------------------------------------------------
+
+
+def _serving(reply: Callable[[bytes], bytes]) -> Iterator[None]:
+    """A DNS server on TCP; one connection, one reply."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with server.accept()[0] as opened:
+                query = opened.recv(512)
+                answer = reply(query[2:])
+                opened.sendall(len(answer).to_bytes(2, "big") + answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dnsquery, "PORT", server.getsockname()[1])
+            yield
+
+
+def test_a_query_over_tcp_is_read_like_any() -> None:
+    def reply(query: bytes) -> bytes:
+        answer = dns.message.make_response(dns.message.from_wire(query))
+        answer.answer.append(dns.rrset.from_text("x.io.", 60, "IN", "A", "192.0.2.1"))
+        return answer.to_wire()
+
+    with contextlib.contextmanager(_serving)(reply):
+        assert dnsquery.ask_over_tcp("127.0.0.1", "x.io", "A", 2) == dnsquery.Reply("NOERROR", ("A",))
+
+
+@pytest.mark.parametrize("reply", [lambda query: b"", lambda query: b"xx" + query[2:]])
+def test_a_connection_that_ends_or_answers_another_query_is_no_answer(
+    reply: Callable[[bytes], bytes],
+) -> None:
+    with contextlib.contextmanager(_serving)(reply), pytest.raises(ValueError, match="another query"):
+        dnsquery.ask_over_tcp("127.0.0.1", "x.io", "A", 2)
+
+
+def test_a_truncated_answer_is_told_from_a_whole_one() -> None:
+    query = dns.message.make_query("x.io", "A", use_edns=False)
+    answer = dns.message.make_response(query)
+    question = len(query.to_wire()) - 12
+    assert not dnsquery.read_reply(answer.to_wire(), question).truncated
+    answer.flags |= dns.flags.TC
+    assert dnsquery.read_reply(answer.to_wire(), question).truncated
+
+
+@pytest.mark.parametrize(
+    ("program", "verb", "actual", "ok"),
+    [
+        ("echo 192.0.2.1", "resolves", "resolves", True),
+        ("echo 192.0.2.1", "fails", "resolves", False),
+        ("echo EAI_AGAIN; exit 1", "fails", "fails", True),
+        ("echo EAI_AGAIN; exit 1", "resolves", "fails", False),
+        ("echo 2001:db8::1", "resolves", "fails", False),
+    ],
+)
+def test_what_musl_makes_of_a_name_is_what_its_program_says(
+    tmp_path: Path, program: str, verb: str, actual: str, ok: bool
+) -> None:
+    stand_in = tmp_path / "resolve-by-musl"
+    stand_in.write_text(f"#!/bin/sh\n{program}\n")
+    stand_in.chmod(0o755)
+    (row,) = probe.run([parse(f"p {verb} x.io by musl")], Path("/none"), 1.0, str(stand_in))
+    assert (row.name, row.actual, row.ok) == ("x.io by musl", actual, ok)

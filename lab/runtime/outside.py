@@ -1,0 +1,73 @@
+"""Statements tried from outside the pods: whose queries are redirected, which policies are refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from ipaddress import AddressValueError, IPv4Address
+from typing import TYPE_CHECKING, Final
+
+from acns.policy.routes import Outcome
+from lab.spec.expect import Expectation, PolicyExpectation, Row
+from lab.world import probe
+
+if TYPE_CHECKING:
+    from lab.runtime.lab import Lab
+
+DNS_PORT: Final = 53
+_UDP: Final = 17
+_WORDS: Final = {Outcome.REDIRECTED: "uses resolver", Outcome.ALLOWED: "bypasses resolver"}
+WARNING: Final = ": warning: "
+
+
+def traced(lab: Lab, expectations: Sequence[Expectation]) -> list[Row]:
+    """A query of each pod to its DNS server, followed through the rules of its node's kernel."""
+    from acns.policy import traffic
+    from lab.policy_tools.witness import Ask, Witness
+
+    if not expectations:
+        return []
+    began = time.monotonic()
+    pods = [lab.addressing.pod(wanted.pod).key for wanted in expectations]
+    servers = [_dns_server(lab, pod) for pod in pods]
+    asks = [
+        Ask(pod, server, traffic.packet(_UDP, DNS_PORT))
+        for pod, server in zip(pods, servers, strict=True)
+        if server
+    ]
+    witness = Witness(lab)
+    try:
+        seen = iter(witness.testify(asks))
+    finally:
+        witness.close()
+    elapsed_ms = round(1000 * (time.monotonic() - began), 1)
+    return [
+        _row(wanted, next(seen).outcome if server else None, server, elapsed_ms)
+        for wanted, server in zip(expectations, servers, strict=True)
+    ]
+
+
+def policy_row(wanted: PolicyExpectation, problems: Iterable[str], nodes: int) -> Row:
+    """`problems` are what all shims of so many nodes have to say against manifests."""
+    said = [one for one in problems if one.startswith(f"{wanted.file}:") and WARNING not in one]
+    fitting = [one for one in said if wanted.text in " ".join(one.split())]
+    is_refused = len(fitting) >= nodes
+    actual = "refused" if is_refused else "refused for another reason" if said else "accepted"
+    detail = (fitting or said or [""])[0]
+    return Row("policy", wanted.file, None, "refused", actual, is_refused, detail)
+
+
+def _dns_server(lab: Lab, pod: str) -> IPv4Address | None:
+    """The first of the pod's resolv.conf; None where that is no IPv4 address."""
+    try:
+        return IPv4Address(probe.nameserver(lab.folder.pod(pod) / "resolv.conf"))
+    except (AddressValueError, ValueError):
+        return None
+
+
+def _row(wanted: Expectation, outcome: Outcome | None, server: IPv4Address | None, elapsed_ms: float) -> Row:
+    actual = _WORDS.get(outcome, "blocked") if outcome else "lost on the way"
+    detail = f"a query to {server}" if server else "the pod has no DNS server"
+    return Row(
+        wanted.pod, wanted.about, None, wanted.words, actual, actual == wanted.words, detail, elapsed_ms
+    )
