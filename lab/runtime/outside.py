@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from acns.policy.routes import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 DNS_PORT: Final = 53
 _UDP: Final = 17
 _WORDS: Final = {Outcome.REDIRECTED: "uses resolver", Outcome.ALLOWED: "bypasses resolver"}
-WARNING: Final = ": warning: "
+_WARNING: Final = ": warning: "
 
 
 def traced(lab: Lab, expectations: Sequence[Expectation]) -> list[Row]:
@@ -49,12 +50,18 @@ def traced(lab: Lab, expectations: Sequence[Expectation]) -> list[Row]:
 
 def policy_row(wanted: PolicyExpectation, problems: Iterable[str], nodes: int) -> Row:
     """`problems` are what all shims of so many nodes have to say against manifests."""
-    said = [one for one in problems if one.startswith(f"{wanted.file}:") and WARNING not in one]
+    said = [one for one in problems if error_file(one) == wanted.file]
     fitting = [one for one in said if wanted.text in " ".join(one.split())]
     is_refused = len(fitting) >= nodes
     actual = "refused" if is_refused else "refused for another reason" if said else "accepted"
-    detail = (fitting or said or [""])[0]
+    folder, _, detail = (fitting or said or [""])[0].rpartition(f"/{wanted.file}:")
+    detail = f"{wanted.file}:{detail}" if folder else detail
     return Row("policy", wanted.file, None, "refused", actual, is_refused, detail)
+
+
+def error_file(problem: str) -> str:
+    """The name of the file that a shim has something against; empty where it only warns."""
+    return "" if _WARNING in problem else PurePath(problem.partition(":")[0]).name
 
 
 def _dns_server(lab: Lab, pod: str) -> IPv4Address | None:

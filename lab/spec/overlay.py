@@ -32,11 +32,13 @@ class Removal(Section):
     """What of the base goes: by name, or `all` of a section."""
 
     nodes: tuple[str, ...] | Literal["all"] = ()
+    """By name."""
     pods: tuple[str, ...] | Literal["all"] = ()
     """`name`, or `namespace/name`."""
     services: tuple[str, ...] | Literal["all"] = ()
     """`name`, or `namespace/name`."""
     links: tuple[str, ...] | Literal["all"] = ()
+    """By what they are of."""
     names: tuple[str, ...] | Literal["all"] = ()
     """Names of the Internet."""
     servers: tuple[str, ...] | Literal["all"] = ()
@@ -44,6 +46,7 @@ class Removal(Section):
     policies: tuple[str, ...] | Literal["all"] = ()
     """File names without their folder."""
     faults: tuple[str, ...] | Literal["all"] = ()
+    """As the base has them."""
     expect: tuple[str, ...] | Literal["all"] = ()
     """Statements as the base has them."""
 
@@ -54,6 +57,7 @@ class Overlay(Section):
     base: str | None = None
     """The topology that this one changes: the name of a shipped one, or a file below this one's folder."""
     remove: Removal = Removal()
+    """What goes of the base before anything is added."""
 
 
 @dataclass(frozen=True, slots=True)

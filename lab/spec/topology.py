@@ -54,16 +54,22 @@ class ExternalProgram(Section):
     """
 
     command: Annotated[tuple[Word, ...], Field(min_length=1)]
+    """The program and its arguments; a path counts from the topology's folder."""
     environment: dict[Variable, Word] = {}
+    """Variables that it gets beside the lab's own."""
     ready_port: Port | None = None
+    """It is ready when this TCP port of 127.0.0.1 accepts."""
     ready_within_s: Annotated[int, Field(ge=1, le=240)] = 30
+    """How long it may take to be ready."""
 
 
 class ExternalAgents(Section):
     """Which of a node's agents are not ours."""
 
     shim: ExternalProgram | None = None
+    """In the place of the Cilium-shim."""
     resolver: ExternalProgram | None = None
+    """In the place of the security resolver."""
 
     def programs(self) -> Iterator[tuple[Agent, ExternalProgram]]:
         for agent in AGENTS:
@@ -77,8 +83,11 @@ class Node(Section):
     `external` puts programs of others' in the place of one or both."""
 
     name: DNSLabel
+    """What its host name and its processes (`node1/shim`) are called."""
     shim: dict[str, Any] = {}
+    """Settings of its shim, by name."""
     resolver: dict[str, Any] = {}
+    """Settings of its resolver, by name."""
     external: ExternalAgents = ExternalAgents()
 
 
@@ -86,8 +95,11 @@ class WebProgram(Section):
     """The lab's web server: HTTP (and HTTPS) that answers with the name it was asked for."""
 
     kind: Literal["web"]
+    """It serves IPv4 and IPv6."""
     http_port: Port = 80
+    """Where HTTP is served."""
     https_port: Port = 443
+    """Where HTTPS is served, by the lab's own authority, which pods trust."""
 
 
 DNSKind = Literal["dnsmasq", "unbound", "scripted"]
@@ -100,12 +112,14 @@ class DNSProgram(Section):
     """`dnsmasq` forwards each query; `unbound` keeps answers for their TTL; `scripted` is the lab's own, and
     does also what names say of delays, rcodes, truncation and turns."""
     port: Port = 53
+    """Where it listens, over UDP and TCP."""
 
 
 class CommandProgram(Section):
     """Any program of this machine, as root, in the pod; `lab.up` runs it with `--external` only."""
 
     kind: Literal["command"]
+    """Anything that runs in the foreground; it is started again when it ends."""
     command: Annotated[tuple[Word, ...], Field(min_length=1)]
     """The program and its arguments; a path counts from the topology's folder."""
     ready_port: Port | None = None
@@ -116,7 +130,9 @@ class ShellProgram(Section):
     """A script for /bin/sh, as root, in the pod; `lab.up` runs it with `--external` only."""
 
     kind: Literal["shell"]
+    """Anything that runs in the foreground; it is started again when it ends."""
     script: Script
+    """What /bin/sh gets by -c."""
     ready_port: Port | None = None
     """It is ready when this TCP port of 127.0.0.1 accepts (default: as soon as it runs)."""
 
@@ -142,13 +158,19 @@ class Pod(Section):
     """A pod: a namespace behind a veth, on `node`. Without `program` it idles and waits for `lab.exec`."""
 
     name: DNSLabel
+    """Its host name too; unique in its namespace."""
     node: DNSLabel
+    """The node on which it runs."""
     namespace: DNSLabel = "default"
+    """The Kubernetes namespace; namespaces are made as they are used."""
     labels: Labels = {}
+    """What policies and Services select it by."""
     service_account: DNSLabel = "default"
+    """Cilium's policies can select by it."""
     address: IPv4Address | None = None
     """One of the node's pod network; without it the next free one."""
     program: Program | None = None
+    """What runs in it."""
     dns: PodDNS | None = None
     """Without it as in a cluster: ClusterFirst, and Default for the DNS server itself."""
 
@@ -167,20 +189,31 @@ class Link(Section):
 
 
 class ServicePort(Section):
+    """A port of a Service."""
+
     name: DNSLabel
+    """Unique in the Service."""
     port: Port
+    """The port on the ClusterIP."""
     protocol: Literal["TCP", "UDP"] = "TCP"
+    """TCP is meant where nothing is said."""
     target_port: Port | None = None
+    """The port on the pods, where policy is judged; the same without it."""
 
 
 class Service(Section):
     """A ClusterIP Service in front of the pods that `selector` names; translated as kube-proxy does it."""
 
     name: DNSLabel
+    """`kube-dns` in `kube-system` is the cluster's DNS."""
     namespace: DNSLabel = "default"
+    """It selects pods of its own namespace only."""
     cluster_ip: IPv4Address
+    """One of 10.96.0.0/16."""
     selector: Labels
+    """Labels that its pods have."""
     ports: tuple[ServicePort, ...]
+    """What is translated; other ports are nobody's."""
 
 
 Rcode = Literal["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"]
@@ -190,11 +223,15 @@ class InternetName(Section):
     """One DNS name of the Internet. What is said from `rotate` on, only `scripted` servers can do."""
 
     a: tuple[IPv4Address, ...] = ()
+    """IPv4 addresses; the Internet serves HTTP and HTTPS on each."""
     aaaa: tuple[IPv6Address, ...] = ()
+    """IPv6 addresses, served in the same way."""
     cname: Hostname | None = None
+    """Another name of the same server, which has the addresses."""
     records: dict[OtherType, tuple[RecordText, ...]] = {}
     """Records of other types, as a zone file has them: `MX: ["10 mail.example.com."]`."""
     ttl_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    """TTL of all its records."""
     rotate: bool = False
     """Hand out the addresses of `a` one per answer, in turn."""
     delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
@@ -209,8 +246,11 @@ class InternetServer(Section):
     """One more DNS server of the Internet, with the names of all or with names of its own."""
 
     name: DNSLabel
+    """What its process is called: `internet/NAME`."""
     address: IPv4Address
+    """Where it listens; the Internet owns it."""
     kind: DNSKind = "scripted"
+    """All kinds are authoritative for the names, and for no other."""
     names: dict[Hostname, InternetName] | None = None
     """In the place of `internet.names`."""
 
@@ -222,7 +262,9 @@ class Internet(Section):
     dns: IPv4Address = IPv4Address("203.0.113.53")
     """The server that the cluster's DNS and the nodes ask: a scripted one."""
     servers: tuple[InternetServer, ...] = ()
+    """More DNS servers, for whoever asks them."""
     names: dict[Hostname, InternetName] = {}
+    """What `dns` answers, and each of `servers` without names of its own."""
 
     def all_names(self) -> Iterator[tuple[str, InternetName]]:
         """Names with their records, whichever server has them."""
@@ -235,23 +277,34 @@ class Manifest(Section):
     """Kubernetes manifests that every node's shim gets: a file beside the topology, or inline YAML text."""
 
     file: str | None = None
+    """A file in this file's folder or below."""
     inline: str | None = None
+    """The manifests' own YAML text."""
 
 
 class Topology(Section):
     """A whole lab. `expect` holds statements such as `frontend connects api.example.com:443`."""
 
     name: DNSLabel
+    """The lab's name too, unless `lab.up --name` says else; the file's, without .yaml."""
     description: str = ""
+    """One line for people."""
     nodes: tuple[Node, ...]
+    """Each with its own agent pair; at least one."""
     pods: tuple[Pod, ...] = ()
+    """Addresses are given out in this order."""
     services: tuple[Service, ...] = ()
+    """Translated on every node, as kube-proxy does."""
     internet: Internet = Internet()
+    """What is outside of the cluster."""
     links: tuple[Link, ...] = ()
+    """Links that are worse than others."""
     policies: tuple[Manifest, ...] = ()
+    """Files, or inline YAML; all nodes get all of them."""
     faults: tuple[str, ...] = ()
     """What is broken once the lab is up, in the words of `lab.fault`: `stop shim`, `link lossy frontend`."""
     expect: tuple[str, ...] = ()
+    """Statements that `lab.check` tries; see below."""
 
     def external_commands(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Programs of the topology's own, which run as root: where, and the command line."""

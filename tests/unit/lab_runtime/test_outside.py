@@ -11,7 +11,7 @@ from lab.spec.status import Status
 from lab.spec.topology import Topology
 
 WANTED = PolicyExpectation("p.yaml", "is refused")
-SAID = "p.yaml:3:5: http is refused (say it otherwise)"
+SAID = "/run/lab/manifests/p.yaml:3:5: http is refused (say it otherwise)"
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,5 @@ def test_a_policy_is_refused_where_every_shim_says_so(
 
 def test_errors_that_a_statement_expects_are_no_surprise() -> None:
     topology = Topology.model_validate({"name": "t", "nodes": [], "expect": [str(WANTED)]})
-    problems = (SAID, "q.yaml:1:1: wrong", "p.yaml:9:9: warning: doubtful")
+    problems = (SAID, "/x/q.yaml:1:1: wrong", "/x/p.yaml:9:9: warning: doubtful")
     assert unexpected_errors(topology, Status("l", "t", (), (), problems=problems, errors=2)) == 1
