@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import InputError
-from lab.runtime.faults.model import AgentFault, LinkFault, Mending, Options, UpstreamFault, parse
+from lab.runtime.faults.model import (
+    AgentFault,
+    Fault,
+    LinkFault,
+    Mending,
+    Options,
+    UpstreamFault,
+    parse,
+    read,
+)
 from lab.runtime.faults.storm import CALM_S, Step, Targets, storm
 
 OPTIONS = Options(node="n1", at="kube-system/dns", delay_s=1.5, share=0.2)
@@ -92,3 +101,27 @@ def test_in_some_storms_every_kind_of_fault_happens() -> None:
     servers = {f"upstream {mode}" for mode in ("silent", "servfail", "slow", "lossy", "lying", "flapping")}
     links = {f"link {mode} {place}" for mode in ("down", "lossy") for place in TARGETS.links}
     assert faults == agents | servers | links
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("stop shim", AgentFault("stop", "shim", "")),
+        ("kill resolver --node n2", AgentFault("kill", "resolver", "n2")),
+        ("upstream slow --at kube-dns --delay 3", UpstreamFault("slow", "kube-dns", 3.0, 0.3)),
+        ("link lossy frontend --share 0.1", LinkFault("lossy", "frontend", 0.1)),
+        ("--share 0.1 link lossy frontend", LinkFault("lossy", "frontend", 0.1)),
+        ("clear", Mending("everything")),
+    ],
+)
+def test_a_fault_is_read_from_one_line_as_from_the_command_line(text: str, fault: Fault | Mending) -> None:
+    assert read(text) == fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "stop", "stop 'shim", "stop shim --nod n1", "link lossy a --share 2", "upstream slow --delay nan"],
+)
+def test_a_line_that_is_no_fault_is_the_operators_mistake(text: str) -> None:
+    with pytest.raises(InputError):
+        read(text)
