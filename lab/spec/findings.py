@@ -25,7 +25,10 @@ def written_names(document: Document, where: Where = ("internet", "names")) -> s
     """The names of the Internet as the file has them, also those that are wrong elsewhere."""
     found: Any = document.value
     for step in where:
-        found = found.get(step) if isinstance(found, dict) else found[step] if found else None
+        if isinstance(found, dict):
+            found = found.get(step)
+        else:
+            found = found[step] if isinstance(found, list) and isinstance(step, int) else None
     return set(found) if isinstance(found, dict) else set()
 
 

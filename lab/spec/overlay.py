@@ -213,7 +213,8 @@ def _remove(
 
 
 def _keys(entries: _Part | None, key_of: Callable[[_Part], str | None] | None) -> set[str]:
-    if entries is None or not isinstance(entries.value, dict | list):
+    """Of entries of another shape than they should have, which others will say, none."""
+    if entries is None or not isinstance(entries.value, dict if key_of is None else list):
         return set()
     if key_of is None:
         return set(entries.value)

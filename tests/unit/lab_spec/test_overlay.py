@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from acns.errors import InputError
 from lab.spec.load import load_topology
+from lab.spec.overlay import Removal
 from lab.spec.plan import Addressing
 from lab.spec.topology import Topology
 
@@ -198,3 +204,38 @@ def test_a_shipped_topology_can_be_the_base_of_a_file_anywhere(tmp_path: Path) -
     made = load_topology(tmp_path / "t.yaml")
     assert [Path(policy.file or "").name for policy in made.policies] == ["frontend.yaml"]
     assert len(made.expect) == 1
+
+
+_SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(0, 9), st.sampled_from(["n1", "a", "all", "", "x.y"])
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["name", "namespace", "of", "file", "names", "node"]), inner, max_size=3
+        ),
+    ),
+    max_leaves=8,
+)
+_SECTIONS = st.dictionaries(
+    st.sampled_from([*Topology.model_fields, "remove", "internet", "pods", "links"]), _VALUES, max_size=5
+)
+_REMOVED = st.dictionaries(
+    st.sampled_from([*Removal.model_fields]),
+    st.one_of(st.just("all"), st.lists(st.sampled_from(["a", "n1", "x.y"]), max_size=2)),
+    max_size=4,
+)
+
+
+@settings(max_examples=60)
+@given(base=_SECTIONS, ours=_SECTIONS, remove=_REMOVED)
+def test_whatever_two_files_say_the_overlay_is_a_topology_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, base: Any, ours: Any, remove: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "base.yaml").write_text(json.dumps({"name": "base", "nodes": [{"name": "n1"}], **base}))
+    (folder / "t.yaml").write_text(json.dumps({"name": "t", "remove": remove, **ours, "base": "base.yaml"}))
+    with contextlib.suppress(InputError):
+        load_topology(folder / "t.yaml")
