@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from lab.backends.network import INTERNET, pod_place
+from lab.backends.order import Order
 from lab.backends.site import Site, base_environment, python, ready_by_descriptor
 from lab.kernel.netns import Namespace
 from lab.runtime.readiness import PortReady
@@ -17,6 +18,8 @@ from lab.spec.topology import DNSProgram, InternetName, InternetServer, Pod, Top
 from lab.world import cluster_dns, dns, unbound
 
 INTERNET_DNS = "internet/dns"
+POD_RECORDS = "names.json"
+"""In the home of a pod with a scripted server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +59,26 @@ def of_pod(site: Site, pod: Pod, plan: PodPlan, what: DNSProgram) -> Program:
     name, home, topology = pod_place(plan.key), site.folder.pod(plan.key), site.order.topology
     place, log = site.namespaces[name], home / "program.log"
     if what.kind == "scripted":
-        server = _Scripted(home / "names.json", home / "queries.jsonl", plan.address, what.port)
-        server.records.write_text(dns.records_text({**topology.internet.names, **_services(topology)}))
+        server = _Scripted(home / POD_RECORDS, home / "queries.jsonl", plan.address, what.port)
+        server.records.write_text(pod_records_text(topology, topology.internet.names))
         return ready_by_descriptor(name, server.command, place, log)
     if what.kind == "unbound":
         config = _written(home / "unbound.conf", unbound.cluster_text(topology, pod, what.port))
         return _by_port(name, unbound.command(config), place, log, PortReady(what.port))
     config = _written(home / "dnsmasq.conf", cluster_dns.config_text(topology, pod))
     return _by_port(name, cluster_dns.command(config), place, log, PortReady(what.port))
+
+
+def scripted_pods(order: Order) -> Iterator[str]:
+    """The keys of pods whose server is a scripted one."""
+    for pod, plan in zip(order.topology.pods, order.addressing.pods, strict=True):
+        if isinstance(pod.program, DNSProgram) and pod.program.kind == "scripted":
+            yield plan.key
+
+
+def pod_records_text(topology: Topology, names: Mapping[str, InternetName]) -> str:
+    """The records file of such a pod: the Services, and the Internet's names as they are now."""
+    return dns.records_text({**names, **_services(topology)})
 
 
 def _another(site: Site, server: InternetServer) -> Program:

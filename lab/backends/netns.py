@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from lab.backends import impairments, programs
+from lab.backends import dns_servers, impairments, programs
 from lab.backends.network import EtcFiles, Network, node_place, nsswitch_text, pod_place
 from lab.backends.order import Order
 from lab.backends.site import Site
@@ -73,7 +73,7 @@ class NetnsLab:
     async def converge(self, order: Order) -> list[str]:
         """Bring the lab back to `order`, which it was built from. Says what it changed."""
         changed = list(self._restore_manifests(order.manifests))
-        if _write_if_different(self.folder.records_file, dns.records_text(order.topology.internet.names)):
+        if self._write_records(order.topology.internet.names):
             changed.append("the Internet's DNS records restored")
         return changed + await self.supervisor.repair()
 
@@ -92,7 +92,16 @@ class NetnsLab:
         for name in names.values():
             added.update(dict.fromkeys((*name.a, *name.aaaa)))
         self.network.own_more(added)
-        _write_if_different(self.folder.records_file, dns.records_text(names))
+        self._write_records(names)
+
+    def _write_records(self, names: Mapping[str, InternetName]) -> bool:
+        """For the Internet's server and those in pods that have the same names. False when all had them."""
+        texts = {self.folder.records_file: dns.records_text(names)}
+        for key in dns_servers.scripted_pods(self.order):
+            records = self.folder.pod(key) / dns_servers.POD_RECORDS
+            texts[records] = dns_servers.pod_records_text(self.order.topology, names)
+        changed = [_write_if_different(path, text) for path, text in texts.items()]
+        return any(changed)
 
     def _build_network(self) -> None:
         self._network = Network(self.order.addressing, self._write_etc())

@@ -7,13 +7,14 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import pytest
 
 from lab.errors import EnvironmentFault
 from lab.kernel import features
 from lab.runtime.lab import Lab
-from lab.spec.topology import Topology
+from lab.spec.topology import InternetName, Topology
 
 pytestmark = pytest.mark.root
 
@@ -141,9 +142,19 @@ def test_a_scripted_server_answers_late_truncated_or_wrong_where_it_is_told_to(l
 
 
 def test_a_scripted_server_in_a_pod_has_the_services_and_the_internets_names(lab: Lab) -> None:
-    lab.request("signal", process="pod/default/scripted", number=0)  # it is there
     over = lab.pod("scripted").run(["dig", "+short", "@10.244.0.54", "api.example.com"]).stdout
     assert over.split() == ["198.51.100.10"]
+
+
+def test_new_names_of_the_internet_are_known_to_scripted_servers_in_pods_too(lab: Lab) -> None:
+    names = lab.topology.internet.names
+    lab.set_names({**names, "new.example.com": InternetName(a=(IPv4Address("198.51.100.88"),))})
+    try:
+        asked = ["dig", "+short", "@10.244.0.54", "new.example.com"]
+        assert lab.pod("scripted").run(asked).stdout.split() == ["198.51.100.88"]
+        assert "kube-dns" in (lab.folder.pod("default/scripted") / "names.json").read_text()
+    finally:
+        lab.set_names(names)
 
 
 def test_a_fault_of_the_topology_is_there_from_the_start(lab: Lab) -> None:
