@@ -160,6 +160,35 @@ def observe(
 @task(
     klass=PerhapsWords,
     help={
+        "words": "start [LINK…] | stop | save | status; a link is a pod, a node, or `internet`",
+        "filter": "what `start` captures, in the language of tcpdump (man pcap-filter)",
+        "output": "the file that `save` writes (default: LAB.pcapng)",
+        "size": "MiB that `start` keeps of each place or link, the newest (default 32)",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    },
+)
+def capture(
+    context: Context,
+    words: list[str],
+    filter: str = "",
+    output: str | None = None,
+    size: int = 32,
+    name: str | None = None,
+    json: bool = False,
+) -> None:
+    """Packets of all links, with what the agents decided on each: the last minute is always there to save."""
+    from lab.capture import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        typed = commands.Typed(filter=filter, output=output, size_mib=size, json=json)
+        sys.exit(commands.run(words, name, typed))
+
+
+@task(
+    klass=PerhapsWords,
+    help={
         "words": "a pod: only what its own policy opens",
         "name": "which lab, where there are several",
         "json": "print JSON",
@@ -423,7 +452,20 @@ def lint(context: Context) -> None:
 namespace = Collection()
 namespace.add_collection(
     Collection(
-        "lab", up, down, status, execute, shell, logs, observe, cache, fault, check, doctor, list_labs
+        "lab",
+        up,
+        down,
+        status,
+        execute,
+        shell,
+        logs,
+        observe,
+        capture,
+        cache,
+        fault,
+        check,
+        doctor,
+        list_labs,
     ),
     name="lab",
 )

@@ -18,8 +18,10 @@ import lab
 from acns import settings as settings_files
 from lab.backends import external_agents
 from lab.backends.external_agents import Surroundings
+from lab.backends.network import BRIDGE as UNDERLAY
 from lab.backends.network import INTERNET, node_place, pod_place
 from lab.backends.order import Order
+from lab.capture import recorder
 from lab.kernel.netns import Namespace
 from lab.runtime.readiness import DescriptorReady, HttpReady, PortReady
 from lab.runtime.state import LabFolder
@@ -32,6 +34,7 @@ from lab.world.certs import Certificates
 
 INTERNET_DNS = "internet/dns"
 INTERNET_WEB = "internet/web"
+RECORDER = "lab/recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,18 @@ def internet(site: Site) -> list[Program]:
         _ready_by_descriptor(INTERNET_DNS, dns_command, place, folder.internet / "dns.log"),
         _ready_by_descriptor(INTERNET_WEB, web_command, place, folder.internet / "web.log"),
     ]
+
+
+def recording(site: Site) -> Program:
+    """What listens to the links of every node and of the Internet."""
+    heard = {place: site.namespaces[place].net for place in (INTERNET, *_nodes(site))}
+
+    def command(ready_fd: int) -> list[str]:
+        return _python(recorder.command(site.folder.recorder_socket, heard, ready_fd))
+
+    return _ready_by_descriptor(
+        RECORDER, command, site.namespaces[UNDERLAY], site.folder.path / "recorder.log"
+    )
 
 
 def pods(site: Site) -> list[Program]:
@@ -135,6 +150,7 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
         "http_socket": str(site.folder.socket(plan.index, "shim")),
         "flow_log_file": str(home / "flows.jsonl"),
         "flow_log": "all",
+        "journal_file": str(home / "shim-journal.jsonl"),
         **({"tcp_listen": FQDNDATA_TCP} if node.external.resolver else {}),
         **node.shim,
     }
@@ -185,6 +201,10 @@ def _ready_by_descriptor(
 
 def _python(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, *arguments]
+
+
+def _nodes(site: Site) -> list[str]:
+    return [node_place(node.name) for node in site.order.topology.nodes]
 
 
 def _root_of(package: Any) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.backends.order import Agents, Order
-from lab.backends.programs import base_environment, pod_environment
+from lab.backends.programs import RECORDER, base_environment, pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.runtime import control, enter, state, truth
 from lab.runtime.enter import Place
@@ -237,6 +237,8 @@ class Lab:
         return cls(folder, record, order)
 
     def _files_of(self, process: str) -> tuple[Path, Path | None]:
+        if process == RECORDER:
+            return self.folder.path / "recorder.log", None
         owner, _, rest = process.partition("/")
         if owner == "internet":
             return self.folder.internet / f"{rest}.log", None

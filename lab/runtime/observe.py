@@ -74,20 +74,20 @@ class JournalFile:
         self.unreadable = 0
         self._file = GrowingFile(path)
         self._node = node
-        self._view = view
+        self.view = view
 
     def new(self) -> Iterator[Record]:
-        self._view.refresh()
+        self.view.refresh()
         for line in self._file.new_lines():
             if b'"dns.' not in line:  # most lines are about something else, and reading them takes its time
                 continue
             try:
-                flow = dns_flows.from_journal(json.loads(line), self._node, self._view.who)
+                flow = dns_flows.from_journal(json.loads(line), self._node, self.view.who)
             except ValueError:
                 self.unreadable += 1
                 continue
             if flow is not None:
-                yield self._view.explained(flow)
+                yield self.view.explained(flow)
 
 
 Source = FlowFile | JournalFile
@@ -99,7 +99,7 @@ def run(name: str | None, typed: Typed) -> int:
     pod = None if typed.pod is None else lab.pod(typed.pod).plan.key
     wanted = FlowFilter.of(pod=pod, verdict=typed.verdict, fqdn=typed.fqdn)
     last = _count(typed)
-    sources = _sources(lab)
+    sources = sources_of(lab)
     line = _printer(typed.json, nodes=len(lab.nodes) > 1)
     flows = Flows(sources, wanted)
     flows.take_in()
@@ -142,7 +142,7 @@ class Flows:
             yield heapq.heappop(self._waiting)[2]
 
 
-def _sources(lab: Lab) -> list[Source]:
+def sources_of(lab: Lab) -> list[Source]:
     """Whatever the agents write. Raises InputError where none writes flows."""
     found: list[Source] = []
     silent = []

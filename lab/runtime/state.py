@@ -150,6 +150,11 @@ class LabFolder:
         """A socket's path: by the node's number, for a path must be short and names may be long."""
         return self.path / "s" / f"{node_index}-{what}.sock"
 
+    @property
+    def recorder_socket(self) -> Path:
+        """Where the recorder is asked for what it has heard."""
+        return self.path / "s" / "recorder.sock"
+
     def record(self) -> HolderRecord | None:
         """What is known of the holder; None when none was ever started (or its record cannot be trusted)."""
         try:
