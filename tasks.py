@@ -158,6 +158,40 @@ def observe(
 
 
 @task(
+    help={
+        "output": "the file to write (default: LAB-bundle.zip)",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    }
+)
+def bundle(context: Context, output: str | None = None, name: str | None = None, json: bool = False) -> None:
+    """All there is to know of a lab, in one zip: capture, journals, rules, sets, logs, how to repeat it."""
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(commands.bundle(name, output, as_json=json))
+
+
+@task(
+    help={
+        "follow": "go on with what comes",
+        "last": "only the last so many",
+        "json": "JSON lines",
+        "name": "which lab, where there are several",
+    }
+)
+def events(
+    context: Context, follow: bool = False, last: int = 0, json: bool = False, name: str | None = None
+) -> None:
+    """What happened to the lab: agents that started or died, policies taken or refused, faults, mappings."""
+    from lab.runtime import happenings
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(happenings.run(name, follow=follow, last=last, as_json=json))
+
+
+@task(
     klass=PerhapsWords,
     help={
         "words": "start [LINK…] | stop | save | status; a link is a pod, a node, or `internet`",
@@ -460,7 +494,9 @@ namespace.add_collection(
         shell,
         logs,
         observe,
+        events,
         capture,
+        bundle,
         cache,
         fault,
         check,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from acns.telemetry import flow_json
 from acns.telemetry.flows import Event as Origin
@@ -21,6 +21,7 @@ from acns.telemetry.flows import Flow, L4Protocol, Lost, Verdict
 from acns.telemetry.journal import Event
 from lab.capture.headers import ICMP, ICMPV6, TCP, UDP
 from lab.report import flows as report
+from lab.report import journal
 from lab.runtime.growing import GrowingFile
 from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
@@ -35,7 +36,6 @@ PROTOCOLS: Final = {
 }
 _MAPPED_WITHIN_NS: Final = 5_000_000_000
 _MAPPINGS: Final = frozenset({Event.MAPPING_SENT, Event.MAPPING_QUEUED})
-_DONE: Final = "committed"
 
 Key = tuple[object, ...]
 
@@ -263,30 +263,8 @@ def _take_note(
     if event in (Event.DNS_QUERY, Event.DNS_ANSWER):
         return
     if event in _MAPPINGS:
-        mappings[node, value["name"]].append((time_ns, mapping_text(value)))
-    found.notes.append(Note(node, agent, time_ns, f"{agent}: {note_text(value)}", line))
-
-
-def mapping_text(value: Mapping[str, Any]) -> str:
-    """`set +192.0.2.7 30 s`."""
-    added = " ".join(f"+{address}" for address in value.get("addresses", ()))
-    outcome = value.get("outcome", _DONE if "sets" in value else value.get("why", "queued"))
-    sets = f" in {', '.join(value['sets'])}" if value.get("sets") else ""
-    return f"set {added} {value.get('ttl', 0):g} s{sets}" + ("" if outcome == _DONE else f" ({outcome})")
-
-
-def note_text(value: Mapping[str, Any]) -> str:
-    """A journal's line as a sentence."""
-    event = value["event"]
-    if "addresses" in value and "name" in value:
-        return f"{event} {value['name'].removesuffix('.')} → {mapping_text(value)}"
-    skipped = ("ts", "agent", "event", "laps_ms", "request_id")
-    said = " ".join(f"{key}={_short(one)}" for key, one in value.items() if key not in skipped)
-    return f"{event} {said}".rstrip()
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        mappings[node, value["name"]].append((time_ns, journal.mapping(value)))
+    found.notes.append(Note(node, agent, time_ns, f"{agent}: {journal.text(value)}", line))
 
 
 def _name(names: dict[str, list[str]], flows: Iterable[Flow]) -> None:

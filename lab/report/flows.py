@@ -22,10 +22,10 @@ _DEFAULT_DENY = "default-deny"
 def text(record: Record, *, nodes: bool = False, colours: bool = False) -> str:
     """One line, without its end. `nodes`: say which node's it is."""
     node = f" [{record.node}]" if nodes else ""
-    when = f"{_time(record.time_ns)}{node}"
+    at = f"{when(record.time_ns)}{node}"
     if isinstance(record, Lost):
-        return f"{when}: {record.count} flows were lost: more than could be taken in"
-    return _printable(f"{when}: {_ends(record)} {_kind(record)} ") + _outcome(record, colours)
+        return f"{at}: {record.count} flows were lost: more than could be taken in"
+    return _printable(f"{at}: {_ends(record)} {_kind(record)} ") + _outcome(record, colours)
 
 
 def _outcome(flow: Flow, colours: bool) -> str:
@@ -36,7 +36,7 @@ def _outcome(flow: Flow, colours: bool) -> str:
     return verdict + _printable(f" ({flow.summary})" + (f" [{why}]" if why else ""))
 
 
-def _time(time_ns: int) -> str:
+def when(time_ns: int) -> str:
     """As Hubble has it: UTC, to the millisecond."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%b %d %H:%M:%S', time.gmtime(seconds))}.{rest_ns // 1_000_000:03}"

@@ -160,6 +160,20 @@ def logs(process: str, name: str | None, *, follow: bool) -> int:
     return 0
 
 
+def bundle(name: str | None, output: str | None, *, as_json: bool) -> int:
+    """Write everything there is to know of a lab."""
+    from lab.report import bundle as report
+
+    lab = Lab.attach(name)
+    path = Path(output or f"{lab.name}-bundle.zip").absolute()
+    report.write(lab, path, remark if sys.stderr.isatty() else lambda _: None)
+    if as_json:
+        print(json.dumps({"version": FORMAT_VERSION, "lab": lab.name, "path": str(path)}))
+    else:
+        remark(f"{path}: {path.stat().st_size >> 10} KiB; its README.md says what is where")
+    return 0
+
+
 def doctor(*, as_json: bool) -> int:
     """What this machine can do; 3 when something is missing without which no lab works."""
     from lab.kernel import features

@@ -151,6 +151,11 @@ class LabFolder:
         return self.path / "s" / f"{node_index}-{what}.sock"
 
     @property
+    def events_file(self) -> Path:
+        """What happened to the lab (`lab.runtime.events`)."""
+        return self.path / "events.jsonl"
+
+    @property
     def recorder_socket(self) -> Path:
         """Where the recorder is asked for what it has heard."""
         return self.path / "s" / "recorder.sock"
