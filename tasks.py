@@ -237,6 +237,23 @@ def cache(context: Context, words: list[str], name: str | None = None, json: boo
         sys.exit(commands.run_cache(words, name, as_json=json))
 
 
+@task(
+    klass=PerhapsWords,
+    help={
+        "words": "a pod: only the rules that its packets meet",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    },
+)
+def ruleset(context: Context, words: list[str], name: str | None = None, json: bool = False) -> None:
+    """The kernel's rules, with the policy behind each and what it has counted; or one pod's part of them."""
+    from lab.policy_tools import rules_seen
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(rules_seen.run(words, name, as_json=json))
+
+
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
 def check(context: Context, name: str | None = None, json: bool = False) -> None:
     """The truth table: expected and actual; exit code 1 where they disagree."""
@@ -498,6 +515,7 @@ namespace.add_collection(
         capture,
         bundle,
         cache,
+        ruleset,
         fault,
         check,
         doctor,
