@@ -159,6 +159,29 @@ def observe(
 
 @task(
     help={
+        "output": "the file to write, .html or .svg (default: LAB.html)",
+        "follow": "draw it again and again; a browser that shows the .html follows",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    }
+)
+def graph(
+    context: Context,
+    output: str | None = None,
+    follow: bool = False,
+    name: str | None = None,
+    json: bool = False,
+) -> None:
+    """A picture: nodes, pods, policies, whom pods spoke to and asked for, and what became of it."""
+    from lab.policy_tools import graphing
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(graphing.run(name, output, follow=follow, as_json=json))
+
+
+@task(
+    help={
         "output": "the file to write (default: LAB-bundle.zip)",
         "name": "which lab, where there are several",
         "json": "print JSON",
@@ -514,6 +537,7 @@ namespace.add_collection(
         events,
         capture,
         bundle,
+        graph,
         cache,
         ruleset,
         fault,
