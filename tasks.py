@@ -74,13 +74,13 @@ def up(
         sys.exit(commands.up(topology, name, as_json=json, external=external))
 
 
-@task(help={"name": "which lab, where there are several"})
-def down(context: Context, name: str | None = None) -> None:
+@task(help={"name": "which lab, where there are several", "json": "print JSON"})
+def down(context: Context, name: str | None = None, json: bool = False) -> None:
     """End a lab; nothing of it is left."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.down(name))
+        sys.exit(commands.down(name, as_json=json))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
@@ -117,14 +117,17 @@ def shell(context: Context, pod: str, name: str | None = None) -> None:
         "agent": "a process, such as node1/shim or node1/resolver",
         "follow": "go on with what is added",
         "name": "which lab, where there are several",
+        "json": "JSON lines, each with a line of the log",
     }
 )
-def logs(context: Context, agent: str, follow: bool = False, name: str | None = None) -> None:
+def logs(
+    context: Context, agent: str, follow: bool = False, name: str | None = None, json: bool = False
+) -> None:
     """The log of an agent (or of any process of the lab)."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.logs(agent, name, follow=follow))
+        sys.exit(commands.logs(agent, name, follow=follow, as_json=json))
 
 
 @task(
@@ -296,6 +299,7 @@ def check(context: Context, name: str | None = None, json: bool = False) -> None
         "delay": "seconds by which a slow server is late",
         "share": "share of what is lost, 0 to 1",
         "storm": "seed of a storm of everything; --for says how long (60 s)",
+        "json": "print JSON",
     },
 )
 def fault(
@@ -308,6 +312,7 @@ def fault(
     delay: float = 2.0,
     share: float = 0.3,
     storm: int = -1,
+    json: bool = False,
 ) -> None:
     """Break something: `hang shim`, `upstream slow`, `link lossy POD`, a storm; `clear` mends it."""
     from lab.runtime import commands
@@ -316,7 +321,8 @@ def fault(
 
     options = Options(node=node, at=at, delay_s=delay, share=share)
     with commands.explained_errors():
-        sys.exit(faults.fault(words, name, options, for_ or None, storm if storm >= 0 else None))
+        seed = storm if storm >= 0 else None
+        sys.exit(faults.fault(words, name, options, for_ or None, seed, as_json=json))
 
 
 @task(help={"json": "print JSON"})
