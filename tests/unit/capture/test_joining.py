@@ -68,6 +68,11 @@ def test_a_connection_is_known_by_its_first_packet_however_late_it_is_reported()
     assert index.claim(decided(90 * MS, OPENED, When.FIRST)) == 0
 
 
+def test_what_is_left_of_an_older_connection_does_not_open_the_new_one() -> None:
+    index = Index([syn(0, 0, opens=False), syn(1, MS)])
+    assert index.claim(decided(90 * MS, OPENED, When.FIRST)) == 1
+
+
 def test_a_packet_to_someone_else_is_not_meant_unless_he_is_a_service() -> None:
     drop = decided(MS, OPENED, When.BEFORE, to="10.244.0.20")
     assert Index([syn(0, 0)]).claim(drop) is None
