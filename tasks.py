@@ -74,13 +74,13 @@ def up(
         sys.exit(commands.up(topology, name, as_json=json, external=external))
 
 
-@task(help={"name": "which lab, where there are several"})
-def down(context: Context, name: str | None = None) -> None:
+@task(help={"name": "which lab, where there are several", "json": "print JSON"})
+def down(context: Context, name: str | None = None, json: bool = False) -> None:
     """End a lab; nothing of it is left."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.down(name))
+        sys.exit(commands.down(name, as_json=json))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
@@ -117,14 +117,17 @@ def shell(context: Context, pod: str, name: str | None = None) -> None:
         "agent": "a process, such as node1/shim or node1/resolver",
         "follow": "go on with what is added",
         "name": "which lab, where there are several",
+        "json": "JSON lines, each with a line of the log",
     }
 )
-def logs(context: Context, agent: str, follow: bool = False, name: str | None = None) -> None:
+def logs(
+    context: Context, agent: str, follow: bool = False, name: str | None = None, json: bool = False
+) -> None:
     """The log of an agent (or of any process of the lab)."""
     from lab.runtime import commands
 
     with commands.explained_errors():
-        sys.exit(commands.logs(agent, name, follow=follow))
+        sys.exit(commands.logs(agent, name, follow=follow, as_json=json))
 
 
 @task(
@@ -158,6 +161,92 @@ def observe(
 
 
 @task(
+    help={
+        "output": "the file to write, .html or .svg (default: LAB.html)",
+        "follow": "draw it again and again; a browser that shows the .html follows",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    }
+)
+def graph(
+    context: Context,
+    output: str | None = None,
+    follow: bool = False,
+    name: str | None = None,
+    json: bool = False,
+) -> None:
+    """A picture: nodes, pods, policies, whom pods spoke to and asked for, and what became of it."""
+    from lab.policy_tools import graphing
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(graphing.run(name, output, follow=follow, as_json=json))
+
+
+@task(
+    help={
+        "output": "the file to write (default: LAB-bundle.zip)",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    }
+)
+def bundle(context: Context, output: str | None = None, name: str | None = None, json: bool = False) -> None:
+    """All there is to know of a lab, in one zip: capture, journals, rules, sets, logs, how to repeat it."""
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(commands.bundle(name, output, as_json=json))
+
+
+@task(
+    help={
+        "follow": "go on with what comes",
+        "last": "only the last so many",
+        "json": "JSON lines",
+        "name": "which lab, where there are several",
+    }
+)
+def events(
+    context: Context, follow: bool = False, last: int = 0, json: bool = False, name: str | None = None
+) -> None:
+    """What happened to the lab: agents that started or died, policies taken or refused, faults, mappings."""
+    from lab.runtime import happenings
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(happenings.run(name, follow=follow, last=last, as_json=json))
+
+
+@task(
+    klass=PerhapsWords,
+    help={
+        "words": "start [LINK…] | stop | save | status; a link is a pod, a node, or `internet`",
+        "filter": "what `start` captures, in the language of tcpdump (man pcap-filter)",
+        "output": "the file that `save` writes (default: LAB.pcapng)",
+        "size": "MiB that `start` keeps of each place or link, the newest (default 32)",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    },
+)
+def capture(
+    context: Context,
+    words: list[str],
+    filter: str = "",
+    output: str | None = None,
+    size: int = 32,
+    name: str | None = None,
+    json: bool = False,
+) -> None:
+    """Packets of all links, with what the agents decided on each: the last minute is always there to save."""
+    from lab.capture import commands
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        typed = commands.Typed(filter=filter, output=output, size_mib=size, json=json)
+        sys.exit(commands.run(words, name, typed))
+
+
+@task(
     klass=PerhapsWords,
     help={
         "words": "a pod: only what its own policy opens",
@@ -172,6 +261,23 @@ def cache(context: Context, words: list[str], name: str | None = None, json: boo
 
     with explained_errors():
         sys.exit(commands.run_cache(words, name, as_json=json))
+
+
+@task(
+    klass=PerhapsWords,
+    help={
+        "words": "a pod: only the rules that its packets meet",
+        "name": "which lab, where there are several",
+        "json": "print JSON",
+    },
+)
+def ruleset(context: Context, words: list[str], name: str | None = None, json: bool = False) -> None:
+    """The kernel's rules, with the policy behind each and what it has counted; or one pod's part of them."""
+    from lab.policy_tools import rules_seen
+    from lab.runtime.commands import explained_errors
+
+    with explained_errors():
+        sys.exit(rules_seen.run(words, name, as_json=json))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
@@ -193,6 +299,7 @@ def check(context: Context, name: str | None = None, json: bool = False) -> None
         "delay": "seconds by which a slow server is late",
         "share": "share of what is lost, 0 to 1",
         "storm": "seed of a storm of everything; --for says how long (60 s)",
+        "json": "print JSON",
     },
 )
 def fault(
@@ -205,6 +312,7 @@ def fault(
     delay: float = 2.0,
     share: float = 0.3,
     storm: int = -1,
+    json: bool = False,
 ) -> None:
     """Break something: `hang shim`, `upstream slow`, `link lossy POD`, a storm; `clear` mends it."""
     from lab.runtime import commands
@@ -213,7 +321,8 @@ def fault(
 
     options = Options(node=node, at=at, delay_s=delay, share=share)
     with commands.explained_errors():
-        sys.exit(faults.fault(words, name, options, for_ or None, storm if storm >= 0 else None))
+        seed = storm if storm >= 0 else None
+        sys.exit(faults.fault(words, name, options, for_ or None, seed, as_json=json))
 
 
 @task(
@@ -455,7 +564,12 @@ namespace.add_collection(
         shell,
         logs,
         observe,
+        events,
+        capture,
+        bundle,
+        graph,
         cache,
+        ruleset,
         fault,
         check,
         doctor,

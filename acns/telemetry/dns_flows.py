@@ -119,8 +119,13 @@ def _message(line: Mapping[str, Any]) -> DNSMessage:
     qtype = line.get("type")
     return DNSMessage(
         query=str(line["name"] or ""),
-        qtypes=() if qtype is None else (_QTYPES.get(int(qtype), f"TYPE{int(qtype)}"),),
+        qtypes=() if qtype is None else (type_name(int(qtype)),),
     )
+
+
+def type_name(qtype: int) -> str:
+    """`A`, or `TYPE4711` (RFC 3597 §5)."""
+    return _QTYPES.get(qtype, f"TYPE{qtype}")
 
 
 def _rcode(number: int) -> str:

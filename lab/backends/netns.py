@@ -65,7 +65,7 @@ class NetnsLab:
         self.authority = str(site.certificates.ca)
         pairs = programs.agents(site)
         with steps.step(f"the Internet ({len(topology.internet.names)} names), agents: {_names(pairs)}"):
-            await self.supervisor.start([*programs.internet(site), *pairs])
+            await self.supervisor.start([programs.recording(site), *programs.internet(site), *pairs])
         running = programs.pods(site)
         with steps.step(f"programs of pods: {_names(running)}"):
             await self.supervisor.start(running)

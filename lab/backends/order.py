@@ -14,7 +14,7 @@ from typing import Any
 from lab.spec.plan import Addressing
 from lab.spec.topology import Topology
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised when labs made by older code must be rebuilt."""
 
 

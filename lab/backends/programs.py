@@ -13,8 +13,10 @@ from typing import Any
 from acns import settings as settings_files
 from lab.backends import dns_servers, external_agents
 from lab.backends.external_agents import Surroundings
+from lab.backends.network import BRIDGE as UNDERLAY
 from lab.backends.network import INTERNET, node_place, pod_place
 from lab.backends.site import Site, base_environment, pod_environment, python, ready_by_descriptor
+from lab.capture import recorder
 from lab.kernel.netns import Namespace
 from lab.runtime.readiness import HttpReady, PortReady, RunningReady
 from lab.runtime.supervise import Program
@@ -26,6 +28,7 @@ from lab.world.certs import Certificates
 
 Runs = WebProgram | DNSProgram | CommandProgram | ShellProgram
 INTERNET_WEB = "internet/web"
+RECORDER = "lab/recorder"
 
 
 def internet(site: Site) -> list[Program]:
@@ -33,6 +36,18 @@ def internet(site: Site) -> list[Program]:
     web_command = _web_command(WebProgram(kind="web"), site.certificates)
     place, log = site.namespaces[INTERNET], site.folder.internet / "web.log"
     return [*dns_servers.internet(site), ready_by_descriptor(INTERNET_WEB, web_command, place, log)]
+
+
+def recording(site: Site) -> Program:
+    """What listens to the links of every node and of the Internet."""
+    heard = {place: site.namespaces[place].net for place in (INTERNET, *_nodes(site))}
+
+    def command(ready_fd: int) -> list[str]:
+        return python(recorder.command(site.folder.recorder_socket, heard, ready_fd))
+
+    return ready_by_descriptor(
+        RECORDER, command, site.namespaces[UNDERLAY], site.folder.path / "recorder.log"
+    )
 
 
 def pods(site: Site) -> list[Program]:
@@ -86,6 +101,7 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
         "http_socket": str(site.folder.socket(plan.index, "shim")),
         "flow_log_file": str(home / "flows.jsonl"),
         "flow_log": "all",
+        "journal_file": str(home / "shim-journal.jsonl"),
         **({"tcp_listen": FQDNDATA_TCP} if node.external.resolver else {}),
         **node.shim,
     }
@@ -126,3 +142,7 @@ def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place:
         # The shim needs none: started anew, it adopts what the kernel has.
         successor=("--takeover",) if agent == "resolver" else None,
     )
+
+
+def _nodes(site: Site) -> list[str]:
+    return [node_place(node.name) for node in site.order.topology.nodes]

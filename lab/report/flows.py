@@ -22,21 +22,21 @@ _DEFAULT_DENY = "default-deny"
 def text(record: Record, *, nodes: bool = False, colours: bool = False) -> str:
     """One line, without its end. `nodes`: say which node's it is."""
     node = f" [{record.node}]" if nodes else ""
-    when = f"{_time(record.time_ns)}{node}"
+    at = f"{when(record.time_ns)}{node}"
     if isinstance(record, Lost):
-        return f"{when}: {record.count} flows were lost: more than could be taken in"
-    return _printable(f"{when}: {_ends(record)} {_kind(record)} ") + _outcome(record, colours)
+        return f"{at}: {record.count} flows were lost: more than could be taken in"
+    return _printable(f"{at}: {_ends(record)} {_kind(record)} ") + _outcome(record, colours)
 
 
 def _outcome(flow: Flow, colours: bool) -> str:
     verdict = flow.verdict.value
     if colours and flow.verdict in _COLOURS:
         verdict = f"\x1b[{_COLOURS[flow.verdict]}m{verdict}\x1b[0m"
-    why = _why(flow)
+    why = reasons(flow)
     return verdict + _printable(f" ({flow.summary})" + (f" [{why}]" if why else ""))
 
 
-def _time(time_ns: int) -> str:
+def when(time_ns: int) -> str:
     """As Hubble has it: UTC, to the millisecond."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%b %d %H:%M:%S', time.gmtime(seconds))}.{rest_ns // 1_000_000:03}"
@@ -71,18 +71,19 @@ def _kind(flow: Flow) -> str:
     return " ".join(part for part in (direction, reason) if part) or "flow"
 
 
-def _why(flow: Flow) -> str:
+def reasons(flow: Flow) -> str:
     """The policies, in the words of the verdict; then what else is known."""
-    named = ", ".join(_policy(policy) for policy in flow.policies)
+    named = ", ".join(policy(one) for one in flow.policies)
     if named and flow.verdict is Verdict.DROPPED:
         denied = "denied by" if flow.reason is DropReason.POLICY_DENY else "not allowed by"
         named = f"{denied} {named}"
     return "; ".join(part for part in (named, *flow.notes) if part)
 
 
-def _policy(policy: PolicyRef) -> str:
-    key = f"{policy.namespace}/{policy.name}" if policy.namespace else policy.name
-    places = [_place(label) for label in policy.labels if label.startswith(_RULE)]
+def policy(one: PolicyRef) -> str:
+    """`default/frontend egress[0] frontend.yaml:12`."""
+    key = f"{one.namespace}/{one.name}" if one.namespace else one.name
+    places = [_place(label) for label in one.labels if label.startswith(_RULE)]
     return " ".join([key, *places])
 
 

@@ -102,12 +102,15 @@ def _program() -> str:
     return sys.argv[0] if by_path else "invoke"
 
 
-def down(name: str | None) -> int:
+def down(name: str | None, *, as_json: bool = False) -> int:
     """Take a lab down, whatever state it is in."""
     name = sole_name() if name is None else name
-    if name is None:
+    was_there = name is not None and take_down(name, remark)
+    if as_json:
+        print(json.dumps({"version": FORMAT_VERSION, "lab": name, "was_there": was_there}))
+    elif name is None:
         remark("no lab is there: nothing to take down")
-    elif take_down(name, remark):
+    elif was_there:
         remark(f"lab {name} is down: nothing of it is left")
     else:
         remark(f"there is no lab {name}: nothing to take down")
@@ -145,14 +148,29 @@ def shell(where: str, name: str | None) -> int:
     return terminal.shell(Lab.attach(name).inside(where), where)
 
 
-def logs(process: str, name: str | None, *, follow: bool) -> int:
-    """Print a process's log; with `follow`, go on until the lab ends or Ctrl-C."""
+def logs(process: str, name: str | None, *, follow: bool, as_json: bool = False) -> int:
+    """Print a process's log, each line as JSON if asked; with `follow`, until the lab ends or Ctrl-C."""
     from lab.runtime import logs as reading
 
     lab = Lab.attach(name)
     path = lab.existing_log(process)
     with contextlib.suppress(KeyboardInterrupt):
-        reading.show(path, sys.stdout, follow_while=lambda: follow and lab.record.alive())
+        out = reading.AsJSON(sys.stdout, FORMAT_VERSION, process) if as_json else sys.stdout
+        reading.show(path, out, follow_while=lambda: follow and lab.record.alive())
+    return 0
+
+
+def bundle(name: str | None, output: str | None, *, as_json: bool) -> int:
+    """Write everything there is to know of a lab."""
+    from lab.report import bundle as report
+
+    lab = Lab.attach(name)
+    path = Path(output or f"{lab.name}-bundle.zip").absolute()
+    report.write(lab, path, remark if sys.stderr.isatty() else lambda _: None)
+    if as_json:
+        print(json.dumps({"version": FORMAT_VERSION, "lab": lab.name, "path": str(path)}))
+    else:
+        remark(f"{path}: {path.stat().st_size >> 10} KiB; its README.md says what is where")
     return 0
 
 

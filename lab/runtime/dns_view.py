@@ -54,6 +54,22 @@ class DNSView:
         policies, note = self._missing(flow, flow.dns)
         return replace(flow, policies=policies, notes=(*flow.notes, note))
 
+    def allowing(self, flow: Flow) -> tuple[PolicyRef, ...]:
+        """Whose rule opens the name of a query, as the manifests are now."""
+        try:
+            asker = self._scene.local(IPv4Address(flow.source.address))
+            server, name = (
+                IPv4Address(flow.destination.address),
+                names.from_text(flow.dns.query if flow.dns else ""),
+            )
+        except ValueError:
+            return ()
+        if asker is None or flow.l4 is None:
+            return ()
+        protocol, port = _PROTOCOLS[flow.l4.protocol], flow.l4.destination_port
+        found = verdict.name_verdict(asker, self._scene.policy, server, protocol, port, name)
+        return policy_refs([found.allow.origin]) if found.allow else ()
+
     def refresh(self) -> None:
         """Go by the manifests as they are now."""
         version = _version(self._node.manifests)

@@ -103,6 +103,7 @@ def _become_first_process(path: Path) -> None:
 
 def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     """Serve until killed, or until the maker goes away without a commit."""
+    from lab.runtime.events import EventLog
     from lab.runtime.operations import Operations
     from lab.runtime.supervise import Reaper, Supervisor
 
@@ -119,7 +120,8 @@ def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
         loop.add_signal_handler(signal.SIGTERM, lambda: os._exit(0))
         reaper = Reaper()
         reaper.install(loop)
-        operations = Operations(folder, Supervisor(reaper), let_go)
+        events = EventLog(folder.events_file)
+        operations = Operations(folder, Supervisor(reaper, events.record), let_go, events)
         server = Server(operations.handlers())
         await server.listen(folder.control_socket)
         await server.serve_connection(socket.socket(fileno=control_fd))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.backends.order import Agents, Order
+from lab.backends.programs import RECORDER
 from lab.backends.site import base_environment, pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.runtime import control, enter, state, truth
@@ -242,6 +243,8 @@ class Lab:
         return lab
 
     def _files_of(self, process: str) -> tuple[Path, Path | None]:
+        if process == RECORDER:
+            return self.folder.path / "recorder.log", None
         owner, _, rest = process.partition("/")
         if owner == "internet":
             return self.folder.internet / f"{rest}.log", None

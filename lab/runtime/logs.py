@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 _POLL_S = 0.1
 
 
-def show(path: Path, out: TextIO, *, follow_while: Callable[[], bool] = lambda: False) -> None:
+class Out(Protocol):
+    """What a log is copied to."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> None: ...
+
+
+class AsJSON:
+    """Prints each line as a JSON object; one without its end waits for it."""
+
+    def __init__(self, out: TextIO, version: int, process: str) -> None:
+        self._out = out
+        self._head = {"version": version, "process": process}
+        self._begun = ""
+
+    def write(self, text: str, /) -> None:
+        *whole, self._begun = (self._begun + text).split("\n")
+        for line in whole:
+            self._out.write(json.dumps({**self._head, "line": line}) + "\n")
+
+    def flush(self) -> None:
+        self._out.flush()
+
+
+def show(path: Path, out: Out, *, follow_while: Callable[[], bool] = lambda: False) -> None:
     """Copy a log to `out`; go on with what is added for as long as `follow_while` says so."""
     with path.open(errors="replace") as log:
         while True:

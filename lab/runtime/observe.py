@@ -8,13 +8,11 @@ or file that are a little late can still go before them.
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,13 +29,12 @@ from lab.runtime.dns_view import DNSView
 from lab.runtime.flow_filter import FlowFilter
 from lab.runtime.growing import GrowingFile
 from lab.runtime.lab import Lab
+from lab.runtime.merging import HELD_NS, POLL_S, Merged
 
 Settings = TypeVar("Settings")
 
 FOLLOWED_FROM: Final = 20
 """Flows shown before those to come, where nobody says how many; as in Hubble."""
-_HELD_NS: Final = 300_000_000  # the kernel gathers packets for 50 ms, and threads take turns
-_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +71,20 @@ class JournalFile:
         self.unreadable = 0
         self._file = GrowingFile(path)
         self._node = node
-        self._view = view
+        self.view = view
 
     def new(self) -> Iterator[Record]:
-        self._view.refresh()
+        self.view.refresh()
         for line in self._file.new_lines():
             if b'"dns.' not in line:  # most lines are about something else, and reading them takes its time
                 continue
             try:
-                flow = dns_flows.from_journal(json.loads(line), self._node, self._view.who)
+                flow = dns_flows.from_journal(json.loads(line), self._node, self.view.who)
             except ValueError:
                 self.unreadable += 1
                 continue
             if flow is not None:
-                yield self._view.explained(flow)
+                yield self.view.explained(flow)
 
 
 Source = FlowFile | JournalFile
@@ -99,16 +96,16 @@ def run(name: str | None, typed: Typed) -> int:
     pod = None if typed.pod is None else lab.pod(typed.pod).plan.key
     wanted = FlowFilter.of(pod=pod, verdict=typed.verdict, fqdn=typed.fqdn)
     last = _count(typed)
-    sources = _sources(lab)
+    sources = sources_of(lab)
     line = _printer(typed.json, nodes=len(lab.nodes) > 1)
-    flows = Flows(sources, wanted)
+    flows = Merged(sources, wanted.wants)
     flows.take_in()
     if last is not None:
         flows.keep_last(last)
     with contextlib.suppress(KeyboardInterrupt):
         while typed.follow and lab.record.alive():
-            _show(flows.until(time.time_ns() - _HELD_NS), line)
-            time.sleep(_POLL_S)
+            _show(flows.until(time.time_ns() - HELD_NS), line)
+            time.sleep(POLL_S)
             flows.take_in()
     _show(flows.until(None), line)
     if unreadable := sum(source.unreadable for source in sources):
@@ -116,33 +113,7 @@ def run(name: str | None, typed: Typed) -> int:
     return 0
 
 
-class Flows:
-    """The wanted flows of all sources, oldest first."""
-
-    def __init__(self, sources: Sequence[Source], wanted: FlowFilter) -> None:
-        self._sources = sources
-        self._wanted = wanted
-        self._numbers = itertools.count()  # of two at the same time the one that was read first
-        self._waiting: list[tuple[int, int, Record]] = []
-
-    def take_in(self) -> None:
-        """Read what is new."""
-        for source in self._sources:
-            for record in source.new():
-                if self._wanted.wants(record):
-                    heapq.heappush(self._waiting, (record.time_ns, next(self._numbers), record))
-
-    def keep_last(self, count: int) -> None:
-        """Forget all but the newest."""
-        self._waiting = sorted(heapq.nlargest(count, self._waiting))
-
-    def until(self, time_ns: int | None) -> Iterator[Record]:
-        """Those up to a time, or all; each once."""
-        while self._waiting and (time_ns is None or self._waiting[0][0] <= time_ns):
-            yield heapq.heappop(self._waiting)[2]
-
-
-def _sources(lab: Lab) -> list[Source]:
+def sources_of(lab: Lab) -> list[Source]:
     """Whatever the agents write. Raises InputError where none writes flows."""
     found: list[Source] = []
     silent = []

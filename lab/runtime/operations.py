@@ -11,6 +11,7 @@ from lab.backends.netns import NetnsLab
 from lab.backends.order import Order
 from lab.kernel.netns import Namespace
 from lab.runtime.control import Handler, Progress
+from lab.runtime.events import EventLog, LabEvent
 from lab.runtime.state import Descriptors, LabFolder
 from lab.runtime.supervise import Supervisor
 from lab.spec.topology import InternetName
@@ -21,11 +22,14 @@ Arguments = dict[str, Any]
 class Operations:
     """The requests a holder answers. `let_go` cuts the tie to the process that made the lab."""
 
-    def __init__(self, folder: LabFolder, supervisor: Supervisor, let_go: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: LabFolder, supervisor: Supervisor, let_go: Callable[[], None], events: EventLog
+    ) -> None:
         self.committed = False
         self._folder = folder
         self._supervisor = supervisor
         self._let_go = let_go
+        self._events = events
         self._lab = NetnsLab(folder, supervisor)
         # Two commands that change the lab's files or processes take turns.
         self._changing = asyncio.Lock()
@@ -68,11 +72,15 @@ class Operations:
             )
         )
         self.committed = True
+        self._events.record(LabEvent.LAB_BUILT, topology=self._lab.order.topology.name)
         self._let_go()
 
     async def _converge(self, arguments: Arguments, progress: Progress) -> list[str]:
         async with self._changing:
-            return await self._lab.converge(Order.from_json(arguments["order"]))
+            changed = await self._lab.converge(Order.from_json(arguments["order"]))
+        for change in changed:
+            self._events.record(LabEvent.LAB_CHANGED, change=change)
+        return changed
 
     async def _status(self, arguments: Arguments, progress: Progress) -> list[Arguments]:
         return [asdict(status) for status in await self._supervisor.status()]
@@ -98,15 +106,18 @@ class Operations:
     async def _write_manifest(self, arguments: Arguments, progress: Progress) -> None:
         async with self._changing:
             self._lab.write_manifest(arguments["filename"], arguments["text"])
+        self._events.record(LabEvent.MANIFEST_WRITTEN, file=arguments["filename"])
 
     async def _remove_manifest(self, arguments: Arguments, progress: Progress) -> None:
         async with self._changing:
             self._lab.remove_manifest(arguments["filename"])
+        self._events.record(LabEvent.MANIFEST_REMOVED, file=arguments["filename"])
 
     async def _set_names(self, arguments: Arguments, progress: Progress) -> None:
         names = {name: InternetName.model_validate(value) for name, value in arguments["names"].items()}
         async with self._changing:
             await asyncio.to_thread(self._lab.set_names, names)
+        self._events.record(LabEvent.NAMES_CHANGED, names=sorted(names))
 
 
 def _numbers(namespace: Namespace) -> Descriptors:

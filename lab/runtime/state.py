@@ -150,6 +150,16 @@ class LabFolder:
         """A socket's path: by the node's number, for a path must be short and names may be long."""
         return self.path / "s" / f"{node_index}-{what}.sock"
 
+    @property
+    def events_file(self) -> Path:
+        """What happened to the lab (`lab.runtime.events`)."""
+        return self.path / "events.jsonl"
+
+    @property
+    def recorder_socket(self) -> Path:
+        """Where the recorder is asked for what it has heard."""
+        return self.path / "s" / "recorder.sock"
+
     def record(self) -> HolderRecord | None:
         """What is known of the holder; None when none was ever started (or its record cannot be trusted)."""
         try:

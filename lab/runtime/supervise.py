@@ -21,6 +21,7 @@ from typing import Literal
 from lab.errors import AcnsError, LabNotFound, ProcessFailed
 from lab.kernel import netns
 from lab.runtime import readiness
+from lab.runtime.events import LabEvent
 
 State = Literal["stopped", "starting", "ready", "not ready", "held"]
 
@@ -32,6 +33,7 @@ LIVED_LONG_S = 10.0
 GRACE_S = 2.0
 """For a process that is asked to end; then it is killed."""
 _POLL_S = 0.02
+_WATCH_S = 0.1
 _KILL = signal.SIGKILL
 _LOG_TAIL_LINES = 20
 
@@ -65,6 +67,14 @@ class ProcessStatus:
     detail: str = ""
 
 
+Tell = Callable[..., None]
+"""`tell(event, process=…)`: something happened to a process."""
+
+
+def silent(event: LabEvent, /, **fields: object) -> None:
+    """For whom nothing needs to be told."""
+
+
 class Reaper:
     """Waits for every child of this process; `on_exit` is told the wait status of those that are watched."""
 
@@ -92,8 +102,9 @@ class Reaper:
 class Process:
     """One supervised process and its restarts."""
 
-    def __init__(self, program: Program, reaper: Reaper) -> None:
+    def __init__(self, program: Program, reaper: Reaper, tell: Tell = silent) -> None:
         self.program = program
+        self._tell = tell
         self.held = False
         self.restarts = -1
         self._reaper = reaper
@@ -200,11 +211,24 @@ class Process:
         except (OSError, AcnsError) as error:
             return f"cannot be started: {error}"
         while True:
+            watch = asyncio.create_task(self._watch(self._running))
             code = await self._running.exited
+            watch.cancel()
             self._running.close()
             self._running, self._successor = self._successor, None
+            self._say(LabEvent.PROCESS_ENDED, how=_exit_words(code), held=self.held)
             if self._running is None:
                 return f"ended with {_exit_words(code)}"
+
+    async def _watch(self, running: _Run) -> None:
+        """Say that it was started, and when it is ready for the first time."""
+        self._say(LabEvent.PROCESS_STARTED, pid=running.pid, restarts=self.restarts)
+        while await running.missing():
+            await asyncio.sleep(_WATCH_S)
+        self._say(LabEvent.PROCESS_READY, pid=running.pid)
+
+    def _say(self, event: LabEvent, **fields: object) -> None:
+        self._tell(event, process=self.program.name, **fields)
 
     async def _pause(self, delay_s: float) -> None:
         """Wait before the next start; an operator's `release` ends the wait."""
@@ -272,13 +296,14 @@ class _Run:
 class Supervisor:
     """All supervised processes of a lab, by name (`node1/shim`, `default/web`, `internet/dns`)."""
 
-    def __init__(self, reaper: Reaper) -> None:
+    def __init__(self, reaper: Reaper, tell: Tell = silent) -> None:
         self._reaper = reaper
+        self._tell = tell
         self._processes: dict[str, Process] = {}
 
     async def start(self, programs: Sequence[Program]) -> None:
         """Start them together and wait until all are ready; the first that fails is the error."""
-        started = [Process(program, self._reaper) for program in programs]
+        started = [Process(program, self._reaper, self._tell) for program in programs]
         self._processes.update({process.program.name: process for process in started})
         await _all(process.wait_ready(first_start=True) for process in started)
 

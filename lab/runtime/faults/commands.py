@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
 
 from lab.errors import AcnsError, InputError
-from lab.runtime.commands import remark
+from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.faults import inflict
 from lab.runtime.faults.model import Fault, Mending, Options, parse
 from lab.runtime.faults.storm import Step, Targets, storm
@@ -24,27 +25,48 @@ _DEFAULT_STORM_S: Final = 60.0
 
 
 def fault(
-    words: Sequence[str], name: str | None, options: Options, for_s: float | None, storm_seed: int | None
+    words: Sequence[str],
+    name: str | None,
+    options: Options,
+    for_s: float | None,
+    storm_seed: int | None,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Make it happen; with `for_s` wait so long, and mend it. Without words: a storm."""
     if storm_seed is not None:
+        if as_json:
+            raise InputError("a storm tells of itself line by line", hint="leave out --json")
         if words:
             raise InputError("a storm draws its faults itself", hint="leave out --storm, or the words")
         return _storm(Lab.attach(name), storm_seed, for_s or _DEFAULT_STORM_S)
     wanted, lab = parse(words, options), Lab.attach(name)
     if isinstance(wanted, Mending):
         inflict.mend(lab, wanted)
-        return 0
-    found = inflict.resolved(lab, wanted)
+        done = _said(lab, wanted, lasts=False)
+    else:
+        done = _one(lab, inflict.resolved(lab, wanted), for_s)
+    if as_json:
+        print(json.dumps(done))
+    return 0
+
+
+def _one(lab: Lab, found: Fault, for_s: float | None) -> dict[str, object]:
     if for_s is None:
         inflict.inflict(lab, found)
         if found.lasts:
             remark(f"{found}: until `invoke lab.fault clear`")
-        return 0
+        return _said(lab, found, lasts=found.lasts)
     with lasting(lab, found):
         remark(f"{found}: for {for_s:g} s")
         time.sleep(for_s)
-    return 0
+    return _said(lab, found, lasts=False)
+
+
+def _said(lab: Lab, what: Fault | Mending, *, lasts: bool) -> dict[str, object]:
+    """For programs; `lasts`: until it is mended."""
+    kind = "mended" if isinstance(what, Mending) else "fault"
+    return {"version": FORMAT_VERSION, "lab": lab.name, kind: str(what), "lasts": lasts}
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab.errors import InputError, LabNotFound, ProcessFailed
 from lab.kernel import impair, netns, nft
+from lab.runtime.events import EventLog, LabEvent
 from lab.runtime.faults.model import AgentFault, Fault, LinkFault, Mending, UpstreamFault
 from lab.runtime.handles import Inside, ProcessHandle
 from lab.runtime.lab import Lab
@@ -39,6 +40,7 @@ def resolved(lab: Lab, fault: Fault) -> Fault:
 
 def inflict(lab: Lab, fault: Fault) -> None:
     """Make it happen; `resolved` came before."""
+    EventLog(lab.folder.events_file).record(LabEvent.FAULT_BEGINS, fault=str(fault))
     match fault:
         case AgentFault():
             _to_agent(lab, fault)
@@ -52,6 +54,11 @@ def inflict(lab: Lab, fault: Fault) -> None:
 
 def mend(lab: Lab, fault: Fault | Mending) -> None:
     """Have it well again."""
+    EventLog(lab.folder.events_file).record(LabEvent.FAULT_MENDED, fault=str(fault))
+    _mend(lab, fault)
+
+
+def _mend(lab: Lab, fault: Fault | Mending) -> None:
     match fault:
         case AgentFault(_, agent, node):
             _continue(_process(lab, node, agent))
@@ -205,7 +212,7 @@ def _link(lab: Lab, place: str) -> tuple[Inside, str]:
 
 def _mend_everything(lab: Lab) -> None:
     for place in (*(node.name for node in lab.nodes), *(pod.plan.key for pod in lab.pods)):
-        mend(lab, Mending("link", place))
+        _mend(lab, Mending("link", place))
     for node in lab.nodes:
         for agent in AGENTS:
             _continue(_process(lab, node.name, agent))

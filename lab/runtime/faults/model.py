@@ -88,6 +88,9 @@ class Mending:
     what: Literal["upstream", "link", "everything"]
     place: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.what} {self.place}".rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

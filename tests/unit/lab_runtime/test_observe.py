@@ -14,7 +14,8 @@ from acns.telemetry import flow_json
 from acns.telemetry.flows import Flow, Lost, Peer, Record, Verdict
 from lab.runtime import observe
 from lab.runtime.flow_filter import FlowFilter
-from lab.runtime.observe import FlowFile, Flows, JournalFile, Typed
+from lab.runtime.merging import Merged
+from lab.runtime.observe import FlowFile, JournalFile, Typed
 
 
 def flow(time_ns: int, verdict: Verdict = Verdict.DROPPED) -> Flow:
@@ -32,11 +33,11 @@ class Given:
         yield from next(self._batches, [])
 
 
-def of(*sources: Any, wanted: FlowFilter | None = None) -> Flows:
-    return Flows(sources, wanted or FlowFilter())
+def of(*sources: Any, wanted: FlowFilter | None = None) -> Merged[Record]:
+    return Merged(sources, (wanted or FlowFilter()).wants)
 
 
-def times(flows: Flows, until: int | None = None) -> list[int]:
+def times(flows: Merged[Record], until: int | None = None) -> list[int]:
     return [record.time_ns for record in flows.until(until)]
 
 

@@ -1,0 +1,136 @@
+"""What the recorder has, from outside: asked of it, kept on disk after a capture has stopped, and read.
+
+A kept capture is the recorder's answer as it came: a JSON line, then blocks. It lies in the lab's folder
+(0600), since packets may hold anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from lab.backends.programs import RECORDER
+from lab.capture.ring import Counts, Packet, packets
+from lab.errors import HolderGone, by_name
+from lab.runtime.lab import Lab
+from lab.runtime.state import LabFolder
+
+_LOOPBACK: Final = "lo"
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """What one ring held. `links`: number → name, of the place's links. `only`: it heard this one alone."""
+
+    place: str
+    only: str
+    links: Mapping[int, str]
+    counts: Counts
+    blocks: tuple[bytes, ...]
+
+    def packets(self) -> Iterator[Packet]:
+        """In the order of their times; a packet on `lo`, which is heard twice, once."""
+        loopback = {number for number, name in self.links.items() if name == _LOOPBACK}
+        for block in self.blocks:
+            for one in packets(block):
+                if not (one.outgoing and one.interface in loopback):
+                    yield one
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """`filter`: the expression it was captured with; "" for what is always recorded."""
+
+    tapes: tuple[Tape, ...]
+    filter: str = ""
+
+    def packets(self) -> list[tuple[Tape, Packet]]:
+        """Of all tapes, by time: on several processors even those of one tape come a little out of it."""
+        found = [(tape, one) for tape in self.tapes for one in tape.packets()]
+        return sorted(found, key=lambda item: item[1].time_ns)
+
+
+def kept_file(folder: LabFolder) -> Path:
+    """The capture that was stopped last."""
+    return folder.path / "stopped-capture"
+
+
+def ask(lab: Lab, **request: Any) -> dict[str, Any]:
+    """A request that is answered without blocks."""
+    with _asked(lab, request) as stream:
+        return _heading(stream)
+
+
+def always(lab: Lab) -> Recorded:
+    """What is always recorded, of the last minute at least where traffic is not heavy."""
+    with _asked(lab, {"op": "read", "which": "always"}) as stream:
+        return _recorded(stream)
+
+
+def captured(lab: Lab) -> Recorded | None:
+    """The capture that was started: the one that runs, or the one that was stopped last; None without one."""
+    if ask(lab, op="status")["started"]:
+        with _asked(lab, {"op": "read", "which": "started"}) as stream:
+            return _recorded(stream)
+    try:
+        with kept_file(lab.folder).open("rb") as stream:
+            return _recorded(stream)
+    except FileNotFoundError:
+        return None
+
+
+def stop(lab: Lab) -> Path:
+    """End the started capture, and keep it in the lab's folder."""
+    path = kept_file(lab.folder)
+    with _asked(lab, {"op": "stop"}) as stream:
+        heading = _heading(stream)
+        whole = json.dumps(heading).encode() + b"\n" + stream.read()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(whole)
+    return path
+
+
+def _asked(lab: Lab, request: dict[str, Any]) -> BinaryIO:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with connection:
+        connection.settimeout(60.0)
+        try:
+            connection.connect(str(lab.folder.recorder_socket))
+        except OSError as error:
+            raise HolderGone(
+                f"the recorder of lab {lab.name} does not answer: {error.strerror}",
+                hint=f"invoke lab.logs {RECORDER} --name {lab.name}; a lab made by older code has none",
+            ) from error
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        return connection.makefile("rb")
+
+
+def _heading(stream: BinaryIO) -> dict[str, Any]:
+    line = stream.readline()
+    if not line:
+        raise HolderGone("the recorder died while it was asked", hint=f"invoke lab.logs {RECORDER}")
+    value: dict[str, Any] = json.loads(line)
+    if error := value.get("error"):
+        raise by_name(error["class"])(error["message"], hint=error["hint"])
+    return value
+
+
+def _recorded(stream: BinaryIO) -> Recorded:
+    heading = _heading(stream)
+    return Recorded(tuple(_tapes(heading["tapes"], stream)), heading["about"].get("filter", ""))
+
+
+def _tapes(headings: Iterable[Mapping[str, Any]], stream: BinaryIO) -> Iterator[Tape]:
+    for one in headings:
+        blocks = tuple(stream.read(length) for length in one["blocks"])
+        if [len(block) for block in blocks] != one["blocks"]:
+            raise HolderGone("the recorder broke off in the middle", hint=f"invoke lab.logs {RECORDER}")
+        links = {int(number): name for number, name in one["links"].items()}
+        counts = Counts(one["received"], one["dropped"], one["overwritten"])
+        yield Tape(one["place"], one["interface"], links, counts, blocks)
