@@ -274,6 +274,23 @@ def bench_dns(
         sys.exit(dns.run(as_json=json, quick=quick, only=only, seed=seed))
 
 
+@task(
+    name="lab",
+    help={
+        "json": "print JSON",
+        "quick": "fewer rounds",
+        "only": "parts, with commas between: network, life, list",
+    },
+)
+def bench_lab(context: Context, json: bool = False, quick: bool = False, only: str = "") -> None:
+    """What building a lab costs here, beside Mininet and the kernel's own limit."""
+    from lab.bench import lab_up
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(lab_up.run(as_json=json, quick=quick, only=only))
+
+
 _ABOUT = {
     "topology": "not of a running lab: name of a shipped topology, or a file",
     "manifests": "not of a running lab: a file or folder of manifests; may be repeated",
@@ -427,6 +444,6 @@ namespace.add_collection(
     ),
     name="lab",
 )
-namespace.add_collection(Collection("bench", bench_policy, bench_dns), name="bench")
+namespace.add_collection(Collection("bench", bench_policy, bench_dns, bench_lab), name="bench")
 namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")
 namespace.add_collection(Collection("test", everything, fuzz, soak, lint), name="test")

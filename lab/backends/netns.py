@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from lab.backends import programs
-from lab.backends.network import EtcFiles, Network, node_place, nsswitch_text, pod_place
+from lab.backends.network import INTERNET, EtcFiles, Network, node_place, nsswitch_text, pod_place
 from lab.backends.order import Order
 from lab.kernel import nft
 from lab.runtime.state import LabFolder
@@ -50,13 +50,20 @@ class NetnsLab:
             raise RuntimeError("the lab has not been built")
         return self._network
 
+    def build_network(self, order: Order) -> None:
+        """The lab's namespaces with their links, from nothing."""
+        self._order = order
+        addressing, etc = order.addressing, self._write_etc()
+        self._network = Network()
+        self._network.begin(addressing, etc[INTERNET])
+        self._network.add(addressing.nodes, addressing.pods, etc)
+
     async def build(self, order: Order, progress: Progress) -> None:
         """Everything from nothing. Raises when a part cannot be made or does not come up."""
-        self._order = order
         steps = Steps(progress)
         topology = order.topology
         with steps.step(f"network: {len(topology.nodes)} nodes, {len(topology.pods)} pods, the Internet"):
-            await asyncio.to_thread(self._build_network)
+            await asyncio.to_thread(self.build_network, order)
         with steps.step(f"Services: {len(topology.services)}, translated as kube-proxy does"):
             await asyncio.to_thread(self._load_services)
         with steps.step("certificates, DNS records, manifests"):
@@ -92,11 +99,6 @@ class NetnsLab:
             added.update(dict.fromkeys((*name.a, *name.aaaa)))
         self.network.own_more(added)
         _write_if_different(self.folder.records_file, dns.records_text(names))
-
-    def _build_network(self) -> None:
-        self._network = Network(self.order.addressing, self._write_etc())
-        self._network.make_namespaces()
-        self._network.link()
 
     def _load_services(self) -> None:
         for node in self.order.topology.nodes:
