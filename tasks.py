@@ -58,6 +58,7 @@ class PerhapsWords(ManyWords):
         "name": "name of the lab (default: the topology's)",
         "json": "print status and truth table as one JSON object",
         "external": "run the external programs that the topology names, as root",
+        "plan": "only say what would change",
     }
 )
 def up(
@@ -66,11 +67,14 @@ def up(
     name: str | None = None,
     json: bool = False,
     external: bool = False,
+    plan: bool = False,
 ) -> None:
-    """Bring a lab up (or mend it), and show that it does what its topology expects."""
+    """Bring a lab up, or make a running one right, and show that it does what its topology expects."""
     from lab.runtime import commands
 
     with commands.explained_errors():
+        if plan:
+            sys.exit(commands.plan(topology, name, as_json=json))
         sys.exit(commands.up(topology, name, as_json=json, external=external))
 
 

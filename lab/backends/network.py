@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +121,7 @@ class Network:
             pod = self.pods.pop(key)
             with Links(self.namespaces[node_place(pod.node)]) as links_of_node:
                 links_of_node.delete(self._ports.pop(pod_place(key)))
-            self.namespaces.pop(pod_place(key)).close()
+            self.namespaces.pop(pod_place(key)).void()
         for name in nodes:
             node = self.nodes.pop(name)
             with Links() as underlay:
@@ -130,7 +129,7 @@ class Network:
             for other, link in self._others(node):
                 with link:
                     link.no_routes(_routes_to(node, other))
-            self.namespaces.pop(node_place(name)).close()
+            self.namespaces.pop(node_place(name)).void()
 
     def own(self, addressing: Addressing) -> None:
         """Let the Internet's router own the addresses of the Internet, and no others."""
@@ -269,16 +268,6 @@ def _preparation(host_name: str, etc: EtcFiles, sysctls: Mapping[str, int]) -> C
         links.set_sysctls(sysctls)
 
     return prepare
-
-
-def nsswitch_text() -> str:
-    """The machine's nsswitch.conf, but names come from /etc/hosts and DNS alone: `resolve` and `mymachines`
-    would ask daemons of the machine, past the pod's own DNS server."""
-    try:
-        text = Path("/etc/nsswitch.conf").read_text()
-    except OSError:
-        text = "passwd: files\ngroup: files\nhosts: files dns\n"
-    return re.sub(r"(?m)^\s*hosts:.*$", "hosts: files dns", text)
 
 
 def _host_interfaces(addresses: Iterable[InternetAddress]) -> list[Address]:

@@ -72,7 +72,7 @@ def pods(site: Site) -> list[Program]:
 
 
 def agents(site: Site) -> list[Program]:
-    """The agents of every node, with their settings files written."""
+    """The agents of every node."""
     planned = zip(site.order.topology.nodes, site.order.addressing.nodes, strict=True)
     return [program for node, plan in planned for program in _pair(site, node, plan)]
 
@@ -104,9 +104,10 @@ def _pod(site: Site, pod: Pod, plan: PodPlan, what: WebProgram | DNSProgram) -> 
     if isinstance(what, WebProgram):
         return _ready_by_descriptor(name, _web_command(what, site.certificates), place, log)
     config = home / "dnsmasq.conf"
-    config.write_text(cluster_dns.config_text(site.order.topology, pod))
+    files = {config: cluster_dns.config_text(site.order.topology, pod)}
     command = list(cluster_dns.command(config))
-    return Program(name, lambda _: command, place, log, PortReady(what.port), base_environment())
+    ready = PortReady(what.port)
+    return Program(name, lambda _: command, place, log, ready, base_environment(), files=files)
 
 
 def _web_command(what: WebProgram, certificates: Certificates) -> Callable[[int], list[str]]:
@@ -162,7 +163,6 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
 
 def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place: Namespace) -> Program:
     file = home / f"{agent}.toml"
-    file.write_text(settings_files.render(settings))
     command = _python(["-m", module, "--settings", str(file)])
     ready, log = HttpReady(Path(settings["http_socket"])), home / f"{agent}.log"
     return Program(
@@ -174,6 +174,7 @@ def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place:
         environment=base_environment(),
         # The shim needs none: started anew, it adopts what the kernel has.
         successor=("--takeover",) if agent == "resolver" else None,
+        files={file: settings_files.render(settings)},
     )
 
 

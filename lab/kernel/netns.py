@@ -56,6 +56,15 @@ class Namespace:
             if descriptor >= 0:
                 os.close(descriptor)
 
+    def void(self) -> None:
+        """Close what the descriptors stand for, but keep their numbers: whoever still goes by these (in
+        /proc/PID/fd) finds nothing, and never another namespace."""
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        for descriptor in (self.net, self.mnt, self.uts, self.pid):
+            if descriptor >= 0:
+                os.dup2(nothing, descriptor, inheritable=False)
+        os.close(nothing)
+
 
 def make(prepare: Callable[[], None] = lambda: None) -> Namespace:
     """A new, empty namespace. `prepare` runs inside it (mounts, host name, sysctls) before anybody else

@@ -85,6 +85,20 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
     return 0 if all(row.ok for row in rows) and not found.errors else 1
 
 
+def plan(topology: str, name: str | None, *, as_json: bool) -> int:
+    """What `up` would do; changes nothing."""
+    wanted = load_topology(find_topology(topology))
+    changes = Lab.plan(wanted, name)
+    if as_json:
+        print(json.dumps({"version": FORMAT_VERSION, "lab": name or wanted.name, "changes": changes}))
+        return 0
+    for change in changes:
+        print(change)
+    if not changes:
+        remark(f"lab {name or wanted.name} is up already and as it should be: nothing would change")
+    return 0
+
+
 def _refuse_external(topology: Topology) -> None:
     """A topology may come from anywhere, and its programs would run as root."""
     listed = [

@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -107,6 +108,7 @@ def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     from lab.runtime.supervise import Reaper, Supervisor
 
     folder = state.LabFolder(path)
+    _allow_many_descriptors()
 
     def let_go() -> None:
         _set_parent_death_signal(0)
@@ -129,6 +131,12 @@ def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
         return 0
 
     return asyncio.run(serve())
+
+
+def _allow_many_descriptors() -> None:
+    """Each pod takes three; 1024, the usual limit, is 340 pods."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

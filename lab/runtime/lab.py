@@ -21,6 +21,7 @@ from typing import Any
 
 from lab.backends.order import Agents, Order
 from lab.backends.programs import base_environment, pod_environment
+from lab.backends.settled import settled
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.runtime import control, enter, state, truth
 from lab.runtime.enter import Place
@@ -75,14 +76,30 @@ class Lab:
         `topology` may be a model, a file, or the name of a shipped topology. The lab's name is the topology's
         unless given.
         """
-        order = _order(topology, agents or Agents())
-        folder = state.folder_of(order.topology.name if name is None else name)
+        wanted, agents = _topology(topology), agents or Agents()
+        folder = state.folder_of(wanted.name if name is None else name)
         with state.locked(folder, lambda: progress(_waiting(folder))) as lock:
-            record = folder.record()
-            if record and record.ready and record.digest == order.digest and record.alive():
-                return cls._mend(folder, record, order, progress)
-            _sweep(folder, record, progress)
-            return cls._build(folder, order, lock, progress)
+            if running := cls._running(folder):
+                return running._converge(_order(settled(wanted, running.topology), agents), progress)
+            _sweep(folder, progress)
+            return cls._build(folder, _order(wanted, agents), lock, progress)
+
+    @classmethod
+    def plan(
+        cls, topology: Topology | Path | str, name: str | None = None, *, agents: Agents | None = None
+    ) -> list[str]:
+        """What `up` would do, a line per change; nothing is changed. No lines: nothing would be."""
+        wanted, agents = _topology(topology), agents or Agents()
+        folder = state.folder_of(wanted.name if name is None else name)
+        if running := cls._running(folder):
+            order = _order(settled(wanted, running.topology), agents)
+            return list(running.request("plan", order=order.to_json()))
+        order = _order(wanted, agents)
+        return [
+            *([_left_by_the_dead(folder)] if folder.exists() and any(folder.path.iterdir()) else []),
+            *(f"node {node.name} added" for node in order.addressing.nodes),
+            *(f"pod {pod.key} added" for pod in order.addressing.pods),
+        ]
 
     @classmethod
     def attach(cls, name: str | None = None) -> Lab:
@@ -93,7 +110,13 @@ class Lab:
             raise LabNotFound(
                 f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {_known()}"
             )
-        return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+        try:
+            return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+        except ValueError as error:
+            raise LabNotFound(
+                f"lab {folder.name} was made by another version of the lab ({error})",
+                hint="invoke lab.up rebuilds it, invoke lab.down ends it",
+            ) from error
 
     @property
     def name(self) -> str:
@@ -213,21 +236,32 @@ class Lab:
             return client.call(op, **arguments)
 
     @classmethod
-    def _mend(cls, folder: LabFolder, record: HolderRecord, order: Order, progress: Progress) -> Lab:
-        lab = cls(folder, record, order)
-        changed = lab.request("converge", order=order.to_json())
-        for change in changed:
-            progress(change)
+    def _running(cls, folder: LabFolder) -> Lab | None:
+        """The lab in that folder, if it is up and this code can change it."""
+        record = folder.record() if folder.exists() else None
+        if record is None or not record.ready or not record.alive():
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+        return None
+
+    def _converge(self, order: Order, progress: Progress) -> Lab:
+        with control.Client.connect(self.folder.control_socket) as client:
+            changed = client.call(
+                "converge", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json()
+            )
         if not changed:
-            progress(f"lab {folder.name} is up already and as it should be: nothing changed")
-        return lab
+            progress(f"lab {self.name} is up already and as it should be: nothing changed")
+        record = self.folder.record()
+        assert record is not None
+        return Lab(self.folder, record, order)
 
     @classmethod
     def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress) -> Lab:
         started_s = time.monotonic()
         for path in (folder.control_socket.parent, folder.internet):
             path.mkdir()
-        folder.topology_file.write_text(json.dumps(order.to_json()))
+        folder.save_order(order.to_json())
         with _maker(folder, lock) as client:
             client.call("build", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json())
             client.call("commit")
@@ -285,19 +319,24 @@ def _summary(folder: LabFolder) -> LabSummary:
     )
 
 
-def _order(topology: Topology | Path | str, agents: Agents) -> Order:
-    if not isinstance(topology, Topology):
-        topology = load_topology(topology if isinstance(topology, Path) else find_topology(topology))
+def _topology(topology: Topology | Path | str) -> Topology:
+    if isinstance(topology, Topology):
+        return topology
+    return load_topology(topology if isinstance(topology, Path) else find_topology(topology))
+
+
+def _order(topology: Topology, agents: Agents) -> Order:
     draft = Order(topology, {}, agents)
     return Order(topology, manifests.manifest_files(topology, draft.addressing), agents)
 
 
-def _sweep(folder: LabFolder, record: HolderRecord | None, progress: Progress) -> None:
+def _sweep(folder: LabFolder, progress: Progress) -> None:
     """Remove what stands in the way of a new lab, saying why."""
+    record = folder.record()
     if record is not None and record.ready and record.alive():
-        progress(f"lab {folder.name} is up with another topology or other policies: rebuilding it")
+        progress(f"lab {folder.name} was made by another version of the lab: rebuilding it")
     elif any(folder.path.iterdir()):
-        progress(f"removing what an unfinished or dead lab {folder.name} left")
+        progress(_left_by_the_dead(folder))
     state.empty(folder, enter.collect)
 
 
@@ -347,6 +386,10 @@ def _only_folder() -> LabFolder:
     if not up:
         raise LabNotFound("no lab is up", hint="invoke lab.up")
     raise LabNotFound("several labs are up: say which", hint=f"--name; {_known()}")
+
+
+def _left_by_the_dead(folder: LabFolder) -> str:
+    return f"removing what an unfinished or dead lab {folder.name} left"
 
 
 def _waiting(folder: LabFolder) -> str:

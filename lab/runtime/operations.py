@@ -35,6 +35,7 @@ class Operations:
         return {
             "build": self._build,
             "commit": self._commit,
+            "plan": self._plan,
             "converge": self._converge,
             "status": self._status,
             "process_status": self._process_status,
@@ -54,25 +55,41 @@ class Operations:
 
     async def _commit(self, arguments: Arguments, progress: Progress) -> None:
         """The lab is complete: record what it holds, then stand alone."""
+        self._record(self._lab.order.digest)
+        self.committed = True
+        self._let_go()
+
+    async def _plan(self, arguments: Arguments, progress: Progress) -> list[str]:
+        async with self._changing:
+            return await self._lab.plan(Order.from_json(arguments["order"]))
+
+    async def _converge(self, arguments: Arguments, progress: Progress) -> int:
+        """How many changes were told of. What is written down is what is there, also after a failure."""
+        order = Order.from_json(arguments["order"])
+        digest = ""
+        async with self._changing:
+            try:
+                told = await self._lab.converge(order, progress)
+                digest = order.digest
+            finally:
+                self._record(digest)
+            self._folder.save_order(order.to_json())
+        return told
+
+    def _record(self, digest: str) -> None:
         record = self._folder.record()
         assert record is not None
         self._folder.save_record(
             replace(
                 record,
                 ready=True,
-                digest=self._lab.order.digest,
+                digest=digest,
                 authority=self._lab.authority,
                 namespaces={
                     place: _numbers(namespace) for place, namespace in self._lab.network.namespaces.items()
                 },
             )
         )
-        self.committed = True
-        self._let_go()
-
-    async def _converge(self, arguments: Arguments, progress: Progress) -> list[str]:
-        async with self._changing:
-            return await self._lab.converge(Order.from_json(arguments["order"]))
 
     async def _status(self, arguments: Arguments, progress: Progress) -> list[Arguments]:
         return [asdict(status) for status in await self._supervisor.status()]

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import select
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from acns import statefile
 from acns.errors import Bug, EnvironmentFault, InputError, PeerError
@@ -160,6 +162,12 @@ class LabFolder:
             return None
         places = {place: Descriptors(**numbers) for place, numbers in payload.pop("namespaces").items()}
         return HolderRecord(**payload, namespaces=places)
+
+    def save_order(self, order: Mapping[str, Any]) -> None:
+        """What the lab is, whole at once."""
+        temporary = self.topology_file.with_suffix(".new")
+        temporary.write_text(json.dumps(order))
+        temporary.rename(self.topology_file)
 
     def save_record(self, record: HolderRecord) -> None:
         statefile.save(self.record_file, _RECORD_FORM, 1, asdict(record))
