@@ -81,10 +81,23 @@ def up(
 @task(help={"name": "which lab, where there are several"})
 def down(context: Context, name: str | None = None) -> None:
     """End a lab; nothing of it is left."""
-    from lab.runtime import commands
+    from lab.runtime.explaining import explained_errors
 
-    with commands.explained_errors():
-        sys.exit(commands.down(name))
+    with explained_errors():
+        from lab.runtime import ending_commands
+
+        sys.exit(ending_commands.down(name))
+
+
+@task(help={"json": "print JSON"})
+def gc(context: Context, json: bool = False) -> None:
+    """Remove what crashed labs have left; labs that live are left alone."""
+    from lab.runtime.explaining import explained_errors
+
+    with explained_errors():
+        from lab.runtime import ending_commands
+
+        sys.exit(ending_commands.collect(as_json=json))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
@@ -444,7 +457,7 @@ def lint(context: Context) -> None:
 namespace = Collection()
 namespace.add_collection(
     Collection(
-        "lab", up, down, status, execute, shell, logs, observe, cache, fault, check, doctor, list_labs
+        "lab", up, down, gc, status, execute, shell, logs, observe, cache, fault, check, doctor, list_labs
     ),
     name="lab",
 )

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from lab.backends.programs import base_environment, pod_environment
 from lab.backends.settled import settled
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.runtime import control, enter, state, truth
+from lab.runtime.ending import known, listed, take_down, waiting
 from lab.runtime.enter import Place
 from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
+from lab.runtime.progress import Progress, silent
 from lab.runtime.state import HolderRecord, LabFolder
 from lab.runtime.supervise import ProcessStatus, log_tail
 from lab.spec.expect import Row
@@ -33,8 +35,6 @@ from lab.spec.load import find_topology, load_topology
 from lab.spec.status import Status
 from lab.spec.topology import InternetName, Topology
 from lab.world import manifests
-
-Progress = Callable[[str], None]
 
 _BUILD_TIMEOUT_S = 300.0
 _SETTLE_TIMEOUT_S = 20.0
@@ -67,7 +67,7 @@ class Lab:
         cls,
         topology: Topology | Path | str,
         name: str | None = None,
-        progress: Progress = control.silent,
+        progress: Progress = silent,
         *,
         agents: Agents | None = None,
     ) -> Lab:
@@ -78,7 +78,7 @@ class Lab:
         """
         wanted, agents = _topology(topology), agents or Agents()
         folder = state.folder_of(wanted.name if name is None else name)
-        with state.locked(folder, lambda: progress(_waiting(folder))) as lock:
+        with state.locked(folder, lambda: progress(waiting(folder))) as lock:
             if running := cls._running(folder):
                 return running._converge(_order(settled(wanted, running.topology), agents), progress)
             _sweep(folder, progress)
@@ -108,7 +108,7 @@ class Lab:
         record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():
             raise LabNotFound(
-                f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {_known()}"
+                f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {known()}"
             )
         try:
             return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
@@ -135,7 +135,7 @@ class Lab:
         try:
             plan = self.addressing.pod(name)
         except KeyError:
-            known = _listed("pods", (pod.key for pod in self.addressing.pods))
+            known = listed("pods", (pod.key for pod in self.addressing.pods))
             raise LabNotFound(f"no pod {name} in lab {self.name}", hint=known) from None
         environment = pod_environment(self.record.authority)
         return PodHandle(Place(f"pod/{plan.key}", self.record, environment), plan)
@@ -148,7 +148,7 @@ class Lab:
         try:
             plan = self.addressing.node(name)
         except KeyError:
-            known = _listed("nodes", (node.name for node in self.addressing.nodes))
+            known = listed("nodes", (node.name for node in self.addressing.nodes))
             raise LabNotFound(f"no node {name} in lab {self.name}", hint=known) from None
         place = Place(f"node/{name}", self.record, base_environment())
         shim, resolver = self.process(f"{name}/shim"), self.process(f"{name}/resolver")
@@ -179,7 +179,7 @@ class Lab:
         found = exact or [name for name in known if name.endswith(f"/{process}")]
         if len(found) != 1:
             wrong = "several processes" if found else "no process"
-            hint = _listed("processes", iter(found or known))
+            hint = listed("processes", iter(found or known))
             raise LabNotFound(f"{wrong} {process} in lab {self.name}", hint=hint)
         return self.process(found[0]).log_file
 
@@ -259,9 +259,9 @@ class Lab:
     @classmethod
     def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress) -> Lab:
         started_s = time.monotonic()
+        folder.save_order(order.to_json())  # first of all: from now on it is known for a lab's
         for path in (folder.control_socket.parent, folder.internet):
             path.mkdir()
-        folder.save_order(order.to_json())
         with _maker(folder, lock) as client:
             client.call("build", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json())
             client.call("commit")
@@ -279,28 +279,6 @@ class Lab:
         return self.folder.node(owner) / f"{rest}.log", self.folder.socket(
             self.addressing.node(owner).index, rest
         )
-
-
-def take_down(name: str, progress: Progress = control.silent) -> bool:
-    """End the lab of that name, whatever state it is in, without its topology. False when there is none.
-
-    A lab that is still being built is waited for; `progress` is told.
-    """
-    folder = state.folder_of(name)
-    if not folder.exists():
-        return False
-    with state.locked(folder, lambda: progress(_waiting(folder))):
-        was_there = any(folder.path.iterdir())
-        state.remove(folder, enter.collect)
-    return was_there
-
-
-def sole_name() -> str | None:
-    """The name of the only lab that has a folder, or None. Raises LabNotFound where there are several."""
-    folders = state.all_folders()
-    if len(folders) > 1:
-        raise LabNotFound("there are several labs: say which", hint=f"--name; {_known()}")
-    return folders[0].name if folders else None
 
 
 def list_labs() -> list[LabSummary]:
@@ -385,20 +363,8 @@ def _only_folder() -> LabFolder:
         return up[0]
     if not up:
         raise LabNotFound("no lab is up", hint="invoke lab.up")
-    raise LabNotFound("several labs are up: say which", hint=f"--name; {_known()}")
+    raise LabNotFound("several labs are up: say which", hint=f"--name; {known()}")
 
 
 def _left_by_the_dead(folder: LabFolder) -> str:
     return f"removing what an unfinished or dead lab {folder.name} left"
-
-
-def _waiting(folder: LabFolder) -> str:
-    return f"another command is working on lab {folder.name}: waiting for it"
-
-
-def _known() -> str:
-    return _listed("labs", (folder.name for folder in state.all_folders()))
-
-
-def _listed(what: str, names: Iterator[str]) -> str:
-    return f"{what}: {', '.join(names) or 'none'}"

@@ -10,7 +10,8 @@ from typing import Any
 from lab.backends.netns import NetnsLab
 from lab.backends.order import Order
 from lab.kernel.netns import Namespace
-from lab.runtime.control import Handler, Progress
+from lab.runtime.control import Handler
+from lab.runtime.progress import Progress
 from lab.runtime.state import Descriptors, LabFolder
 from lab.runtime.supervise import Supervisor
 from lab.spec.topology import InternetName

@@ -118,6 +118,10 @@ class LabFolder:
         return self.path / "topology.json"
 
     @property
+    def unfinished_topology_file(self) -> Path:
+        return self.path / "topology.new"
+
+    @property
     def holder_log(self) -> Path:
         return self.path / "holder.log"
 
@@ -165,9 +169,8 @@ class LabFolder:
 
     def save_order(self, order: Mapping[str, Any]) -> None:
         """What the lab is, whole at once."""
-        temporary = self.topology_file.with_suffix(".new")
-        temporary.write_text(json.dumps(order))
-        temporary.rename(self.topology_file)
+        self.unfinished_topology_file.write_text(json.dumps(order))
+        self.unfinished_topology_file.rename(self.topology_file)
 
     def save_record(self, record: HolderRecord) -> None:
         statefile.save(self.record_file, _RECORD_FORM, 1, asdict(record))
@@ -212,6 +215,22 @@ def locked(folder: LabFolder, waiting: Callable[[], None] = lambda: None) -> Ite
     descriptor = _lock(folder, waiting)
     try:
         yield descriptor
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            state_root().rmdir()
+
+
+@contextlib.contextmanager
+def locked_if_free(folder: LabFolder) -> Iterator[bool]:
+    """The folder as in `locked`, if nobody else has it and it is there; says whether."""
+    try:
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _try_lock(descriptor) and _is_same(descriptor, folder.path)
     finally:
         os.close(descriptor)
         with contextlib.suppress(OSError):
