@@ -22,6 +22,11 @@ _started: list[subprocess.Popen[Any]] = []
 """What this process has started in labs and has not yet seen end."""
 
 
+def own(process: subprocess.Popen[Any]) -> None:
+    """One more to be collected here when it ends."""
+    _started.append(process)
+
+
 def collect() -> None:
     """Collect what has ended of the processes started here: a lab cannot end before they are collected."""
     _started[:] = [process for process in _started if process.poll() is None]
@@ -72,7 +77,7 @@ class Place:
                 inside, lambda: subprocess.Popen(list(argv), env=environment, **{"cwd": "/", **options})
             )
         collect()
-        _started.append(process)
+        own(process)
         return process
 
     def run(

@@ -7,8 +7,8 @@ machine.
 
 Until its maker says `commit` it dies with its maker: by the parent-death signal, which is sent even to a
 maker killed in the middle, through a process in between that lets go at the commit. From then on it belongs
-to nobody. It also holds the lock of the lab's folder until then, so that whoever comes next waits until it
-is gone.
+to nobody, or stays tied to its maker if that wants it so. It also holds the lock of the lab's folder until
+then, so that whoever comes next waits until it is gone.
 """
 
 from __future__ import annotations
@@ -110,10 +110,11 @@ def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     folder = state.LabFolder(path)
     _allow_many_descriptors()
 
-    def let_go() -> None:
-        _set_parent_death_signal(0)
+    def let_go(*, is_tied: bool) -> None:
         os.close(lock_fd)
-        os.write(release, b"1")
+        if not is_tied:
+            _set_parent_death_signal(0)
+            os.write(release, b"1")
 
     async def serve() -> int:
         loop = asyncio.get_running_loop()

@@ -70,11 +70,12 @@ class Lab:
         progress: Progress = silent,
         *,
         agents: Agents | None = None,
+        is_tied: bool = False,
     ) -> Lab:
-        """The lab of that topology, made or mended as far as needed; `progress` gets a line per step.
+        """The lab of that topology, made or changed as far as needed; `progress` gets a line per step.
 
         `topology` may be a model, a file, or the name of a shipped topology. The lab's name is the topology's
-        unless given.
+        unless given. One that is tied ends with the thread that makes it, however that ends.
         """
         wanted, agents = _topology(topology), agents or Agents()
         folder = state.folder_of(wanted.name if name is None else name)
@@ -82,7 +83,7 @@ class Lab:
             if running := cls._running(folder):
                 return running._converge(_order(settled(wanted, running.topology), agents), progress)
             _sweep(folder, progress)
-            return cls._build(folder, _order(wanted, agents), lock, progress)
+            return cls._build(folder, _order(wanted, agents), lock, progress, is_tied=is_tied)
 
     @classmethod
     def plan(
@@ -257,14 +258,14 @@ class Lab:
         return Lab(self.folder, record, order)
 
     @classmethod
-    def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress) -> Lab:
+    def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress, *, is_tied: bool) -> Lab:
         started_s = time.monotonic()
         folder.save_order(order.to_json())  # first of all: from now on it is known for a lab's
         for path in (folder.control_socket.parent, folder.internet):
             path.mkdir()
-        with _maker(folder, lock) as client:
+        with _maker(folder, lock, is_tied=is_tied) as client:
             client.call("build", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json())
-            client.call("commit")
+            client.call("commit", is_tied=is_tied)
         record = folder.record()
         assert record is not None
         progress(f"lab {folder.name} is up ({time.monotonic() - started_s:.1f} s)")
@@ -319,8 +320,10 @@ def _sweep(folder: LabFolder, progress: Progress) -> None:
 
 
 @contextlib.contextmanager
-def _maker(folder: LabFolder, lock: int) -> Iterator[control.Client]:
-    """A holder that builds; it and everything it made are gone when the block fails."""
+def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.Client]:
+    """A holder that builds; it and everything it made are gone when the block fails. One that is tied is
+    a descendant for good, to be collected when it ends.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs, folder.holder_log.open("ab") as log:
         between = subprocess.Popen(
@@ -340,7 +343,10 @@ def _maker(folder: LabFolder, lock: int) -> Iterator[control.Client]:
     try:
         with control.Client(ours) as client:
             yield client
-        between.wait()
+        if is_tied:
+            enter.own(between)
+        else:
+            between.wait()
     except BaseException as error:
         between.kill()
         between.wait()

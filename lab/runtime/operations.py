@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 from lab.backends.netns import NetnsLab
 from lab.backends.order import Order
@@ -19,10 +18,16 @@ from lab.spec.topology import InternetName
 Arguments = dict[str, Any]
 
 
-class Operations:
-    """The requests a holder answers. `let_go` cuts the tie to the process that made the lab."""
+class LetGo(Protocol):
+    """The lab is complete; with `is_tied` it goes on dying with its maker."""
 
-    def __init__(self, folder: LabFolder, supervisor: Supervisor, let_go: Callable[[], None]) -> None:
+    def __call__(self, *, is_tied: bool) -> None: ...
+
+
+class Operations:
+    """The requests a holder answers. `let_go` gives up the lock, and the tie to the lab's maker."""
+
+    def __init__(self, folder: LabFolder, supervisor: Supervisor, let_go: LetGo) -> None:
         self.committed = False
         self._folder = folder
         self._supervisor = supervisor
@@ -55,10 +60,10 @@ class Operations:
             await self._lab.build(Order.from_json(arguments["order"]), progress)
 
     async def _commit(self, arguments: Arguments, progress: Progress) -> None:
-        """The lab is complete: record what it holds, then stand alone."""
+        """The lab is complete: record what it holds, then stand alone, unless it is tied to its maker."""
         self._record(self._lab.order.digest)
         self.committed = True
-        self._let_go()
+        self._let_go(is_tied=arguments["is_tied"])
 
     async def _plan(self, arguments: Arguments, progress: Progress) -> list[str]:
         async with self._changing:
