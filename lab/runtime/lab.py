@@ -23,6 +23,7 @@ from lab.backends.order import Agents, Order
 from lab.backends.programs import base_environment, pod_environment
 from lab.backends.settled import settled
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
+from lab.kernel import userns
 from lab.runtime import control, enter, state, truth
 from lab.runtime.ending import known, listed, take_down, waiting
 from lab.runtime.enter import Place
@@ -81,8 +82,11 @@ class Lab:
         folder = state.folder_of(wanted.name if name is None else name)
         with state.locked(folder, lambda: progress(waiting(folder))) as lock:
             if running := cls._running(folder):
+                userns.enter(running.record)
                 return running._converge(_order(settled(wanted, running.topology), agents), progress)
             _sweep(folder, progress)
+            with _left_no_folder(folder):
+                userns.enter()
             return cls._build(folder, _order(wanted, agents), lock, progress, is_tied=is_tied)
 
     @classmethod
@@ -112,12 +116,14 @@ class Lab:
                 f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {known()}"
             )
         try:
-            return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+            order = Order.from_json(json.loads(folder.topology_file.read_text()))
         except ValueError as error:
             raise LabNotFound(
                 f"lab {folder.name} was made by another version of the lab ({error})",
                 hint="invoke lab.up rebuilds it, invoke lab.down ends it",
             ) from error
+        userns.enter(record)
+        return cls(folder, record, order)
 
     @property
     def name(self) -> str:
@@ -353,6 +359,16 @@ def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.C
         explained = _explained(folder, error)
         state.remove(folder)
         raise explained from error
+
+
+@contextlib.contextmanager
+def _left_no_folder(folder: LabFolder) -> Iterator[None]:
+    """Who fails before there is anything in the folder leaves none."""
+    try:
+        yield
+    except BaseException:
+        state.remove(folder)
+        raise
 
 
 def _explained(folder: LabFolder, error: BaseException) -> BaseException:

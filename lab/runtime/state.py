@@ -11,6 +11,7 @@ of a name elsewhere.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -177,7 +178,15 @@ class LabFolder:
 
 
 def state_root() -> Path:
-    return Path(os.environ.get(STATE_ROOT_VARIABLE) or DEFAULT_STATE_ROOT).absolute()
+    """Where this user's labs are: an ordinary user's in the folder for what lives as long as a login."""
+    return Path(os.environ.get(STATE_ROOT_VARIABLE) or _default_root()).absolute()
+
+
+def _default_root() -> Path:
+    if os.geteuid() == 0:
+        return DEFAULT_STATE_ROOT
+    of_login = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(of_login, "acns-lab") if of_login else Path(f"/tmp/acns-lab-{os.geteuid()}")
 
 
 def folder_of(lab: str) -> LabFolder:
@@ -312,6 +321,7 @@ def _open_folder(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own(path.parent)
             path.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -320,6 +330,12 @@ def _open_folder(path: Path) -> int:
                 raise
         except OSError as error:
             raise _not_ours(path, error) from error
+
+
+def _require_own(path: Path) -> None:
+    """In /tmp anybody may have made a folder of that name."""
+    if path.stat(follow_symlinks=False).st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it is somebody else's", str(path))
 
 
 def _not_ours(path: Path, error: OSError) -> EnvironmentFault:

@@ -37,6 +37,7 @@ def _settings(topology: Topology, pod: Pod) -> Iterator[str]:
     yield f"port={port}"
     yield "keep-in-foreground"
     yield "user=root"  # the lab's folder is closed to everybody else, and the namespace is the fence
+    yield "group="  # none: an ordinary user's namespace lets nobody change groups
     yield "pid-file="
     yield "log-facility=-"
     yield "log-queries=extra"
