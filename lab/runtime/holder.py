@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from acns import importing
 from acns.errors import AcnsError
 from lab.kernel import netns
 from lab.runtime import state
@@ -104,8 +105,9 @@ def _become_first_process(path: Path) -> None:
 
 def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     """Serve until killed, or until the maker goes away without a commit."""
-    from lab.runtime.operations import Operations
-    from lab.runtime.supervise import Reaper, Supervisor
+    with importing.at_leisure():
+        from lab.runtime.operations import Operations
+        from lab.runtime.supervise import Reaper, Supervisor
 
     folder = state.LabFolder(path)
     _allow_many_descriptors()

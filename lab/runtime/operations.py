@@ -83,19 +83,18 @@ class Operations:
         return told
 
     def _record(self, digest: str) -> None:
-        record = self._folder.record()
-        assert record is not None
-        self._folder.save_record(
-            replace(
-                record,
-                ready=True,
-                digest=digest,
-                authority=self._lab.authority,
-                namespaces={
-                    place: _numbers(namespace) for place, namespace in self._lab.network.namespaces.items()
-                },
-            )
+        old = self._folder.record()
+        assert old is not None
+        there = self._lab.network.namespaces
+        new = replace(
+            old,
+            ready=True,
+            digest=digest,
+            authority=self._lab.authority,
+            namespaces={place: _numbers(namespace) for place, namespace in there.items()},
         )
+        if new != old:
+            self._folder.save_record(new)
 
     async def _status(self, arguments: Arguments, progress: Progress) -> list[Arguments]:
         return [asdict(status) for status in await self._supervisor.status()]

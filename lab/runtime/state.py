@@ -169,8 +169,11 @@ class LabFolder:
         return HolderRecord(**payload, namespaces=places)
 
     def save_order(self, order: Mapping[str, Any]) -> None:
-        """What the lab is, whole at once."""
-        self.unfinished_topology_file.write_text(json.dumps(order))
+        """What the lab is, whole at once; not written again where it is so already."""
+        text = json.dumps(order)
+        if self.topology_file.exists() and self.topology_file.read_text() == text:
+            return
+        self.unfinished_topology_file.write_text(text)
         self.unfinished_topology_file.rename(self.topology_file)
 
     def save_record(self, record: HolderRecord) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -276,6 +277,42 @@ async def test_pages_of_the_health_server(tmp_path: Path) -> None:
     assert "process_cpu_seconds_total" in (await get(tmp_path / "s", "/metrics"))[1]
     await server.stop()
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /readyz?verbose HTTP/1.0", 200),
+        ("HEAD /healthz HTTP/1.1", 200),
+        ("GET /nothing HTTP/1.1", 404),
+        ("POST /healthz HTTP/1.1", 405),
+        ("\xff\x00", 405),
+    ],
+)
+async def test_every_request_has_one_answer_and_then_the_end(
+    tmp_path: Path, request_line: str, status: int
+) -> None:
+    server = HealthServer(str(tmp_path / "s"), metrics.new_registry(), Readiness)
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    writer.write(f"{request_line}\r\nHost: agent\r\n\r\n".encode("latin-1"))
+    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert bool(body) != request_line.startswith("HEAD")
+    writer.close()
+    await server.stop()
+
+
+async def test_nonsense_without_end_is_hung_up_on_and_others_are_served(tmp_path: Path) -> None:
+    server = HealthServer(str(tmp_path / "s"), metrics.new_registry(), Readiness)
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    writer.write(b"x" * 100_000)
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert (await get(tmp_path / "s", "/healthz"))[0] == 200
+    writer.close()
+    await server.stop()
 
 
 async def test_stopping_leaves_a_successors_socket_alone(tmp_path: Path) -> None:
