@@ -58,6 +58,7 @@ class PerhapsWords(ManyWords):
         "name": "name of the lab (default: the topology's)",
         "json": "print status and truth table as one JSON object",
         "external": "run the external programs that the topology names, as root",
+        "plan": "only say what would change",
     }
 )
 def up(
@@ -66,21 +67,37 @@ def up(
     name: str | None = None,
     json: bool = False,
     external: bool = False,
+    plan: bool = False,
 ) -> None:
-    """Bring a lab up (or mend it), and show that it does what its topology expects."""
+    """Bring a lab up, or make a running one right, and show that it does what its topology expects."""
     from lab.runtime import commands
 
     with commands.explained_errors():
+        if plan:
+            sys.exit(commands.plan(topology, name, as_json=json))
         sys.exit(commands.up(topology, name, as_json=json, external=external))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
 def down(context: Context, name: str | None = None, json: bool = False) -> None:
     """End a lab; nothing of it is left."""
-    from lab.runtime import commands
+    from lab.runtime.explaining import explained_errors
 
-    with commands.explained_errors():
-        sys.exit(commands.down(name, as_json=json))
+    with explained_errors():
+        from lab.runtime import ending_commands
+
+        sys.exit(ending_commands.down(name, as_json=json))
+
+
+@task(help={"json": "print JSON"})
+def gc(context: Context, json: bool = False) -> None:
+    """Remove what crashed labs have left; labs that live are left alone."""
+    from lab.runtime.explaining import explained_errors
+
+    with explained_errors():
+        from lab.runtime import ending_commands
+
+        sys.exit(ending_commands.collect(as_json=json))
 
 
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
@@ -407,6 +424,23 @@ def bench_dns(
         sys.exit(dns.run(as_json=json, quick=quick, only=only, seed=seed))
 
 
+@task(
+    name="lab",
+    help={
+        "json": "print JSON",
+        "quick": "fewer rounds",
+        "only": "parts, with commas between: network, life, list",
+    },
+)
+def bench_lab(context: Context, json: bool = False, quick: bool = False, only: str = "") -> None:
+    """What building a lab costs here, beside Mininet and the kernel's own limit."""
+    from lab.bench import lab_up
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(lab_up.run(as_json=json, quick=quick, only=only))
+
+
 _ABOUT = {
     "topology": "not of a running lab: name of a shipped topology, or a file",
     "manifests": "not of a running lab: a file or folder of manifests; may be repeated",
@@ -559,6 +593,7 @@ namespace.add_collection(
         "lab",
         up,
         down,
+        gc,
         status,
         execute,
         shell,
@@ -579,6 +614,6 @@ namespace.add_collection(
     ),
     name="lab",
 )
-namespace.add_collection(Collection("bench", bench_policy, bench_dns), name="bench")
+namespace.add_collection(Collection("bench", bench_policy, bench_dns, bench_lab), name="bench")
 namespace.add_collection(Collection("policy", explain, matrix, validate, schema), name="policy")
 namespace.add_collection(Collection("test", everything, fuzz, soak, lint), name="test")

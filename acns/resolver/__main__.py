@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from acns import command
+from acns import command, importing
 from acns.resolver.settings import ResolverSettings
 
 FLAGS = {"takeover": "take over from the resolver that runs: its sockets, and its pods' TCP connections"}
@@ -20,8 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: ResolverSettings, *, takeover: bool) -> None:
-    from acns.resolver import privileged
-    from acns.resolver.service import Service  # grpc and aiohttp: not for --help
+    with importing.at_leisure():
+        from acns.resolver import privileged
+        from acns.resolver.service import Service  # grpc: not for --help
 
     service = Service(settings, privileged.then_give_up(settings), succeeds=takeover)
     loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from acns import command
+from acns import command, importing
 from acns.shim.settings import ShimSettings
 
 DESCRIPTION = "Cilium-shim: compiles Kubernetes policies to nftables and serves FQDNData."
@@ -17,7 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: ShimSettings) -> None:
-    from acns.shim.daemon import Daemon  # grpc and aiohttp: not for --help
+    with importing.at_leisure():
+        from acns.shim.daemon import Daemon  # grpc: not for --help
 
     await Daemon(settings).run()
 

@@ -59,14 +59,16 @@ def of_pod(site: Site, pod: Pod, plan: PodPlan, what: DNSProgram) -> Program:
     name, home, topology = pod_place(plan.key), site.folder.pod(plan.key), site.order.topology
     place, log = site.namespaces[name], home / "program.log"
     if what.kind == "scripted":
+        # Its records are written with those of the Internet's server: both may change while they run.
         server = _Scripted(home / POD_RECORDS, home / "queries.jsonl", plan.address, what.port)
-        server.records.write_text(pod_records_text(topology, topology.internet.names))
         return ready_by_descriptor(name, server.command, place, log)
     if what.kind == "unbound":
-        config = _written(home / "unbound.conf", unbound.cluster_text(topology, pod, what.port))
-        return _by_port(name, unbound.command(config), place, log, PortReady(what.port))
-    config = _written(home / "dnsmasq.conf", cluster_dns.config_text(topology, pod))
-    return _by_port(name, cluster_dns.command(config), place, log, PortReady(what.port))
+        config = home / "unbound.conf"
+        files = {config: unbound.cluster_text(topology, pod, what.port)}
+        return _by_port(name, unbound.command(config), place, log, PortReady(what.port), files)
+    config = home / "dnsmasq.conf"
+    files = {config: cluster_dns.config_text(topology, pod)}
+    return _by_port(name, cluster_dns.command(config), place, log, PortReady(what.port), files)
 
 
 def scripted_pods(order: Order) -> Iterator[str]:
@@ -86,18 +88,19 @@ def _another(site: Site, server: InternetServer) -> Program:
     name, log = f"{INTERNET}/{server.name}", folder / f"{server.name}.log"
     names = site.order.topology.internet.names if server.names is None else server.names
     if server.kind == "scripted":
-        records = site.folder.records_file  # that of all, which may change
+        records, files = site.folder.records_file, {}  # those of all, which may change
         if server.names is not None:
-            records = _written(folder / f"{server.name}-names.json", dns.records_text(names))
+            records = folder / f"{server.name}-names.json"
+            files = {records: dns.records_text(names)}
         scripted = _Scripted(records, folder / f"{server.name}-queries.jsonl", server.address)
-        return ready_by_descriptor(name, scripted.command, place, log)
-    ready = PortReady(53, str(server.address))
+        return ready_by_descriptor(name, scripted.command, place, log, files)
+    ready, config = PortReady(53, str(server.address)), folder / f"{server.name}.conf"
     if server.kind == "unbound":
-        zone = _written(folder / f"{server.name}.zone", unbound.zone_text(names))
-        config = _written(folder / f"{server.name}.conf", unbound.internet_text(server.address, zone))
-        return _by_port(name, unbound.command(config), place, log, ready)
-    config = _written(folder / f"{server.name}.conf", cluster_dns.internet_text(server.address, names))
-    return _by_port(name, cluster_dns.command(config), place, log, ready)
+        zone = folder / f"{server.name}.zone"
+        files = {zone: unbound.zone_text(names), config: unbound.internet_text(server.address, zone)}
+        return _by_port(name, unbound.command(config), place, log, ready, files)
+    files = {config: cluster_dns.internet_text(server.address, names)}
+    return _by_port(name, cluster_dns.command(config), place, log, ready, files)
 
 
 def _services(topology: Topology) -> Mapping[str, InternetName]:
@@ -110,10 +113,12 @@ def _services(topology: Topology) -> Mapping[str, InternetName]:
     }
 
 
-def _by_port(name: str, command: Sequence[str], place: Namespace, log: Path, ready: PortReady) -> Program:
-    return Program(name, lambda _: list(command), place, log, ready, base_environment())
-
-
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
+def _by_port(
+    name: str,
+    command: Sequence[str],
+    place: Namespace,
+    log: Path,
+    ready: PortReady,
+    files: Mapping[Path, str],
+) -> Program:
+    return Program(name, lambda _: list(command), place, log, ready, base_environment(), files=files)

@@ -9,24 +9,28 @@ block.
 
 from __future__ import annotations
 
-import re
+import itertools
+import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 from lab.kernel import links, netns
 from lab.kernel.links import End, Links
 from lab.kernel.netns import Namespace
-from lab.spec.plan import Addressing, NodePlan, PodPlan
+from lab.kernel.rtnetlink import SCOPE_LINK, Address, Route
+from lab.spec.plan import UNDERLAY, UNDERLAY_V6, Addressing, NodePlan, PodPlan
 
 BRIDGE = "underlay"
 INTERNET = "internet"
 _BRIDGE_INDEX = 2
 _ETH0_INDEX = 2
-_INTERNET_PORT_INDEX = 9
 _FIRST_INDEX = 10
+
+InternetAddress = IPv4Address | IPv6Address
 
 _HOLDER_SYSCTLS = {"net/ipv6/conf/default/disable_ipv6": 1, "net/bridge/bridge-nf-call-iptables": 0}
 _HOST_SYSCTLS = {
@@ -66,88 +70,139 @@ class EtcFiles:
 
 @dataclass(slots=True)
 class Network:
-    """The namespaces of a lab by place: `underlay`, `internet`, `node/NAME`, `pod/NAMESPACE/NAME`."""
+    """The namespaces of a lab by place: `underlay`, `internet`, `node/NAME`, `pod/NAMESPACE/NAME`.
 
-    addressing: Addressing
-    etc: Mapping[str, EtcFiles]
+    Nodes and pods come and go, with their links; what stays is not touched.
+    """
+
     namespaces: dict[str, Namespace] = field(default_factory=dict)
-    _owned: set[IPv4Address | IPv6Address] = field(default_factory=set)
+    nodes: dict[str, NodePlan] = field(default_factory=dict)
+    """The nodes that are there, by name."""
+    pods: dict[str, PodPlan] = field(default_factory=dict)
+    """The pods that are there, by key."""
+    _owned: set[InternetAddress] = field(default_factory=set)
+    _ports: dict[str, int] = field(default_factory=dict)
+    """Interface numbers of the veths, on the bridge and on nodes, by the place of the other end."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(_FIRST_INDEX))
 
-    def make_namespaces(self) -> None:
+    def begin(self, addressing: Addressing, etc: EtcFiles) -> None:
+        """The underlay, and the Internet's router on it."""
         self.namespaces[BRIDGE] = netns.own()
         links.set_sysctls(_HOLDER_SYSCTLS)
-        self._make(INTERNET, INTERNET, _HOST_SYSCTLS)
-        for node in self.addressing.nodes:
-            self._make(node_place(node.name), node.name, _NODE_SYSCTLS)
-        for pod in self.addressing.pods:
-            self._make(pod_place(pod.key), pod.name, _HOST_SYSCTLS)
-
-    def link(self) -> None:
-        """All links, addresses and routes."""
+        self._make(INTERNET, INTERNET, etc, _HOST_SYSCTLS)
         with Links() as underlay:
             underlay.up(links.LOOPBACK_INDEX)
             underlay.bridge(BRIDGE, _BRIDGE_INDEX)
-            self._plug(underlay, INTERNET, "internet", _INTERNET_PORT_INDEX)
-            self._connect_internet()
-            for node in self.addressing.nodes:
-                self._plug(underlay, node_place(node.name), f"node{node.index}", _FIRST_INDEX + node.index)
-                self._connect_node(node, underlay)
+            self._plug(underlay, INTERNET, "internet")
+        with Links(self.namespaces[INTERNET]) as internet:
+            internet.up(links.LOOPBACK_INDEX, _ETH0_INDEX)
+            router = (addressing.gateway, UNDERLAY.prefixlen), (addressing.gateway_v6, UNDERLAY_V6.prefixlen)
+            internet.addresses(_ETH0_INDEX, (IPv4Interface(router[0]), IPv6Interface(router[1])))
+        self.own(addressing)
 
-    def own_more(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
+    def add(self, nodes: Sequence[NodePlan], pods: Sequence[PodPlan], etc: Mapping[str, EtcFiles]) -> None:
+        """More nodes and pods, with all links, addresses and routes."""
+        wanted = [(node_place(node.name), node.name, _NODE_SYSCTLS) for node in nodes]
+        wanted += [(pod_place(pod.key), pod.name, _HOST_SYSCTLS) for pod in pods]
+        with ThreadPoolExecutor(os.cpu_count()) as makers:
+            list(makers.map(lambda one: self._make(one[0], one[1], etc[one[0]], one[2]), wanted))
+        with Links() as underlay, underlay.batch():
+            for node in nodes:
+                self._plug(underlay, node_place(node.name), f"node{node.index}")
+            for pod in pods:
+                self._hang(underlay, pod)
+        for node in nodes:
+            self._connect_node(node)
+        self._connect_pods(pods)
+
+    def remove(self, nodes: Iterable[str], pods: Iterable[str]) -> None:
+        """These nodes and pods, by name and by key; nothing may run in them any more."""
+        for key in pods:
+            pod = self.pods.pop(key)
+            with Links(self.namespaces[node_place(pod.node)]) as links_of_node:
+                links_of_node.delete(self._ports.pop(pod_place(key)))
+            self.namespaces.pop(pod_place(key)).void()
+        for name in nodes:
+            node = self.nodes.pop(name)
+            with Links() as underlay:
+                underlay.delete(self._ports.pop(node_place(name)))
+            for other, link in self._others(node):
+                with link:
+                    link.no_routes(_routes_to(node, other))
+            self.namespaces.pop(node_place(name)).void()
+
+    def own(self, addressing: Addressing) -> None:
+        """Let the Internet's router own the addresses of the Internet, and no others."""
+        wanted: list[InternetAddress] = [*addressing.internet, *addressing.internet_v6]
+        self.own_more(wanted)
+        with Links(self.namespaces[INTERNET]) as internet, internet.batch():
+            internet.no_addresses(links.LOOPBACK_INDEX, _host_interfaces(self._owned.difference(wanted)))
+        self._owned = set(wanted)
+
+    def own_more(self, addresses: Iterable[InternetAddress]) -> None:
         """Let the Internet's router own these addresses too."""
         new = [address for address in addresses if address not in self._owned]
-        with Links(self.namespaces[INTERNET]) as internet:
+        with Links(self.namespaces[INTERNET]) as internet, internet.batch():
             internet.addresses(links.LOOPBACK_INDEX, _host_interfaces(new))
         self._owned.update(new)
 
-    def _make(self, place: str, host_name: str, sysctls: Mapping[str, int]) -> None:
-        self.namespaces[place] = netns.make(_preparation(host_name, self.etc[place], sysctls))
+    def _make(self, place: str, host_name: str, etc: EtcFiles, sysctls: Mapping[str, int]) -> None:
+        self.namespaces[place] = netns.make(_preparation(host_name, etc, sysctls))
 
-    def _plug(self, underlay: Links, place: str, port: str, index: int) -> None:
+    def _port(self, place: str) -> int:
+        """A number that no interface had before."""
+        self._ports[place] = next(self._numbers)
+        return self._ports[place]
+
+    def _plug(self, underlay: Links, place: str, port: str) -> None:
         """A cable from the bridge to `eth0` of a namespace."""
-        ours = End(self.namespaces[BRIDGE], port, index)
+        ours = End(self.namespaces[BRIDGE], port, self._port(place))
         underlay.veth(ours, End(self.namespaces[place], "eth0", _ETH0_INDEX))
-        underlay.enslave(index, _BRIDGE_INDEX)
+        underlay.enslave(ours.index, _BRIDGE_INDEX)
 
-    def _connect_internet(self) -> None:
-        plan = self.addressing
-        router = (IPv4Interface(f"{plan.gateway}/24"), IPv6Interface(f"{plan.gateway_v6}/64"))
-        with Links(self.namespaces[INTERNET]) as internet:
-            internet.up(links.LOOPBACK_INDEX, _ETH0_INDEX)
-            internet.addresses(_ETH0_INDEX, router)
-            for node in plan.nodes:
-                # IPv4 of pods is masqueraded by their node; nobody does that for IPv6.
-                internet.route(str(node.pod_cidr_v6), _ETH0_INDEX, gateway=str(node.address_v6))
-        self.own_more([*plan.internet, *plan.internet_v6])
+    def _hang(self, underlay: Links, pod: PodPlan) -> None:
+        """A cable from a pod's node to its `eth0`."""
+        place = pod_place(pod.key)
+        ours = End(self.namespaces[node_place(pod.node)], pod.node_interface, self._port(place))
+        underlay.veth(ours, End(self.namespaces[place], "eth0", _ETH0_INDEX), is_up=True)
 
-    def _connect_node(self, node: NodePlan, underlay: Links) -> None:
+    def _connect_node(self, node: NodePlan) -> None:
         namespace = self.namespaces[node_place(node.name)]
-        with Links(namespace) as links_of_node:
+        with Links(namespace) as links_of_node, links_of_node.batch():
             links_of_node.up(links.LOOPBACK_INDEX, _ETH0_INDEX)
             links_of_node.addresses(_ETH0_INDEX, (node.underlay, node.underlay_v6))
-            links_of_node.route("0.0.0.0/0", _ETH0_INDEX, gateway=str(self.addressing.gateway))
-            links_of_node.route("::/0", _ETH0_INDEX, gateway=str(self.addressing.gateway_v6))
-            for other in self.addressing.nodes:
-                if other != node:
-                    links_of_node.route(str(other.pod_cidr), _ETH0_INDEX, gateway=str(other.address))
-                    links_of_node.route(str(other.pod_cidr_v6), _ETH0_INDEX, gateway=str(other.address_v6))
-            for number, pod in enumerate(self.addressing.pods_of(node.name)):
-                self._connect_pod(node, pod, underlay, links_of_node, _FIRST_INDEX + number)
+            links_of_node.routes(_default_routes(_ETH0_INDEX, UNDERLAY[1], UNDERLAY_V6[1]))
+            for other in self.nodes.values():
+                links_of_node.routes(_routes_to(other, node))
+        for neighbour, link in self._others(node):
+            with link:
+                link.routes(_routes_to(node, neighbour))
         netns.in_namespace(namespace, lambda: links.set_sysctls({"net/ipv4/conf/eth0/rp_filter": 0}))
+        self.nodes[node.name] = node
 
-    def _connect_pod(
-        self, node: NodePlan, pod: PodPlan, underlay: Links, links_of_node: Links, index: int
-    ) -> None:
-        inside = self.namespaces[pod_place(pod.key)]
-        outside = self.namespaces[node_place(node.name)]
-        underlay.veth(End(outside, pod.node_interface, index), End(inside, "eth0", _ETH0_INDEX))
-        links_of_node.up(index)
-        gateways = (IPv4Interface(node.pod_gateway), IPv6Interface(node.pod_gateway_v6))
-        links_of_node.addresses(index, gateways, prefix_route=False)
-        links_of_node.pod_route(f"{pod.address}/32", index)
-        links_of_node.pod_route(f"{pod.address_v6}/128", index)
-        with Links(inside) as links_of_pod:
-            _address_pod(node, pod, links_of_pod)
+    def _others(self, node: NodePlan) -> Iterator[tuple[NodePlan | None, Links]]:
+        """Who has routes to that node's pods: the other nodes, and (None) the Internet's router."""
+        yield None, Links(self.namespaces[INTERNET])
+        for other in self.nodes.values():
+            if other != node:
+                yield other, Links(self.namespaces[node_place(other.name)])
+
+    def _connect_pods(self, pods: Sequence[PodPlan]) -> None:
+        by_node: dict[str, list[PodPlan]] = {}
+        for pod in pods:
+            by_node.setdefault(pod.node, []).append(pod)
+        for name, hung in by_node.items():
+            with Links(self.namespaces[node_place(name)]) as links_of_node, links_of_node.batch():
+                for pod in hung:
+                    _address_port(self.nodes[name], pod, self._ports[pod_place(pod.key)], links_of_node)
+        planned = {self.namespaces[pod_place(pod.key)]: pod for pod in pods}
+
+        def address(inside: Namespace) -> None:
+            with Links() as links_of_pod, links_of_pod.batch():
+                _address_pod(self.nodes[planned[inside].node], planned[inside], links_of_pod)
+
+        netns.in_each(planned, address)
+        self.pods.update({pod.key: pod for pod in pods})
 
 
 def node_place(name: str) -> str:
@@ -158,6 +213,25 @@ def pod_place(key: str) -> str:
     return f"pod/{key}"
 
 
+def _default_routes(index: int, gateway: IPv4Address, gateway_v6: IPv6Address) -> list[Route]:
+    return [Route(IPv4Network("0.0.0.0/0"), index, gateway), Route(IPv6Network("::/0"), index, gateway_v6)]
+
+
+def _routes_to(node: NodePlan, whose: NodePlan | None) -> list[Route]:
+    """To that node's pods. The Internet's router (None) has none for IPv4, which the node masquerades;
+    nobody does that for IPv6."""
+    routes = [Route(node.pod_cidr, _ETH0_INDEX, node.address)] if whose else []
+    return [*routes, Route(node.pod_cidr_v6, _ETH0_INDEX, node.address_v6)]
+
+
+def _address_port(node: NodePlan, pod: PodPlan, index: int, links_of_node: Links) -> None:
+    """The node's end of a pod's veth."""
+    gateways = (IPv4Interface(node.pod_gateway), IPv6Interface(node.pod_gateway_v6))
+    links_of_node.addresses(index, gateways, prefix_route=False)
+    links_of_node.pod_route(f"{pod.address}/32", index)
+    links_of_node.pod_route(f"{pod.address_v6}/128", index)
+
+
 def _address_pod(node: NodePlan, pod: PodPlan, links_of_pod: Links) -> None:
     """`eth0` of a pod: nothing is on the link but the gateway, which routes even between neighbours."""
     links_of_pod.up(links.LOOPBACK_INDEX, _ETH0_INDEX)
@@ -166,13 +240,18 @@ def _address_pod(node: NodePlan, pod: PodPlan, links_of_pod: Links) -> None:
         IPv6Interface((pod.address_v6, node.pod_cidr_v6.prefixlen)),
     )
     links_of_pod.addresses(_ETH0_INDEX, own, prefix_route=False)
-    for gateway, cidr, source, everything in (
-        (node.pod_gateway, node.pod_cidr, pod.address, "0.0.0.0/0"),
-        (node.pod_gateway_v6, node.pod_cidr_v6, pod.address_v6, "::/0"),
-    ):
-        links_of_pod.on_link_route(f"{gateway}/{gateway.max_prefixlen}", _ETH0_INDEX, prefsrc=str(source))
-        links_of_pod.route(str(cidr), _ETH0_INDEX, gateway=str(gateway), prefsrc=str(source))
-        links_of_pod.route(everything, _ETH0_INDEX, gateway=str(gateway))
+    on_link = (
+        Route(IPv4Network(node.pod_gateway), _ETH0_INDEX, source=pod.address, scope=SCOPE_LINK),
+        Route(IPv6Network(node.pod_gateway_v6), _ETH0_INDEX, source=pod.address_v6),
+    )
+    links_of_pod.routes(on_link)
+    links_of_pod.routes(
+        (
+            Route(node.pod_cidr, _ETH0_INDEX, node.pod_gateway, source=pod.address),
+            Route(node.pod_cidr_v6, _ETH0_INDEX, node.pod_gateway_v6, source=pod.address_v6),
+        )
+    )
+    links_of_pod.routes(_default_routes(_ETH0_INDEX, node.pod_gateway, node.pod_gateway_v6))
 
 
 def _preparation(host_name: str, etc: EtcFiles, sysctls: Mapping[str, int]) -> Callable[[], None]:
@@ -191,17 +270,7 @@ def _preparation(host_name: str, etc: EtcFiles, sysctls: Mapping[str, int]) -> C
     return prepare
 
 
-def nsswitch_text() -> str:
-    """The machine's nsswitch.conf, but names come from /etc/hosts and DNS alone: `resolve` and `mymachines`
-    would ask daemons of the machine, past the pod's own DNS server."""
-    try:
-        text = Path("/etc/nsswitch.conf").read_text()
-    except OSError:
-        text = "passwd: files\ngroup: files\nhosts: files dns\n"
-    return re.sub(r"(?m)^\s*hosts:.*$", "hosts: files dns", text)
-
-
-def _host_interfaces(addresses: Iterable[IPv4Address | IPv6Address]) -> list[links.Address]:
+def _host_interfaces(addresses: Iterable[InternetAddress]) -> list[Address]:
     """Each address by itself: /32 or /128."""
     return [
         IPv4Interface(address) if isinstance(address, IPv4Address) else IPv6Interface(address)

@@ -14,7 +14,7 @@ from typing import Any
 from lab.spec.plan import Addressing
 from lab.spec.topology import Topology
 
-_FORMAT = 3
+_FORMAT = 4
 """Raised when labs made by older code must be rebuilt."""
 
 
@@ -47,10 +47,11 @@ class Order:
         """Changes when anything changes that a lab is built from; policies count by content, not by path."""
         content = self.to_json()
         content["topology"].pop("policies")
-        return hashlib.sha256(json.dumps([_FORMAT, content], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "format": _FORMAT,
             "topology": self.topology.model_dump(mode="json"),
             "manifests": dict(self.manifests),
             "agents": {"shim": self.agents.shim, "resolver": self.agents.resolver},
@@ -58,5 +59,8 @@ class Order:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Order:
+        """The inverse of `to_json`. Raises ValueError for one that other code has written."""
+        if value.get("format") != _FORMAT:
+            raise ValueError(f"format {value.get('format')}, not {_FORMAT}")
         topology = Topology.model_validate(value["topology"])
         return cls(topology, value["manifests"], Agents(**value["agents"]))

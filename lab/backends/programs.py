@@ -57,7 +57,7 @@ def pods(site: Site) -> list[Program]:
 
 
 def agents(site: Site) -> list[Program]:
-    """The agents of every node, with their settings files written."""
+    """The agents of every node."""
     planned = zip(site.order.topology.nodes, site.order.addressing.nodes, strict=True)
     return [program for node, plan in planned for program in _pair(site, node, plan)]
 
@@ -129,7 +129,6 @@ def _pair(site: Site, node: Node, plan: NodePlan) -> list[Program]:
 
 def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place: Namespace) -> Program:
     file = home / f"{agent}.toml"
-    file.write_text(settings_files.render(settings))
     command = python(["-m", module, "--settings", str(file)])
     ready, log = HttpReady(Path(settings["http_socket"])), home / f"{agent}.log"
     return Program(
@@ -141,6 +140,7 @@ def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place:
         environment=base_environment(),
         # The shim needs none: started anew, it adopts what the kernel has.
         successor=("--takeover",) if agent == "resolver" else None,
+        files={file: settings_files.render(settings)},
     )
 
 

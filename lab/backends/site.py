@@ -51,9 +51,14 @@ def pod_environment(authority: str) -> dict[str, str]:
 
 
 def ready_by_descriptor(
-    name: str, command: Callable[[int], Sequence[str]], place: Namespace, log: Path
+    name: str,
+    command: Callable[[int], Sequence[str]],
+    place: Namespace,
+    log: Path,
+    files: Mapping[Path, str] | None = None,
 ) -> Program:
-    return Program(name, command, place, log, DescriptorReady(), base_environment())
+    """`files`: what it reads at its start."""
+    return Program(name, command, place, log, DescriptorReady(), base_environment(), files=files or {})
 
 
 def python(arguments: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from lab.bench.wire import Wire
 from lab.errors import EnvironmentFault, ProcessFailed
 from lab.kernel import links, netns, nft
 from lab.kernel.links import End, Links
+from lab.kernel.rtnetlink import Route
 from lab.runtime.readiness import http_missing
 
 DIRECT, DNSDIST, DNSMASQ, OURS = "no proxy", "dnsdist", "dnsmasq", "resolver"
@@ -42,7 +43,8 @@ _NO_LIMIT: Final = 1_000_000
 """Queries a second: one pod is measured as far as it goes."""
 _USUAL_KERNEL_RATE: Final = constants.QUERY_RATE
 _BUDGETED_PODS: Final = 4
-_LOCAL_ROUTE: Final = {"type": "local", "table": 255, "scope": 254}
+_PODS: Final = Route(IPv4Network("100.64.0.0/10"), links.LOOPBACK_INDEX, is_local=True)
+"""Whoever asks, the DNS server answers."""
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _SET = "table inet bench { set learned { type ipv4_addr; flags timeout; timeout 5m; }\n}\n"
 
@@ -108,7 +110,7 @@ def _wire() -> Iterator[tuple[Wire, int]]:
     """A wire with the DNS server at its end, and that server's process."""
     with wire.laid(dns_names.pod(0), [dns_names.SERVER]) as laid:
         with Links(laid.server) as server:
-            server.route("100.64.0.0/10", links.LOOPBACK_INDEX, **_LOCAL_ROUTE)
+            server.routes([_PODS])
         argv = [sys.executable, "-m", "lab.bench.dns_upstream", str(dns_names.SERVER)]
         with wire.serving(laid.server, argv, "ready") as upstream:
             yield laid, upstream

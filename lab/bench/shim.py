@@ -154,8 +154,7 @@ class StandIns:
         self._indices: dict[IPv4Address, int] = {}
 
     def add(self, addresses: Iterable[IPv4Address]) -> None:
-        """One for each address, with its route, in the calling thread's network namespace (not on an event
-        loop's thread: pyroute2 runs one of its own)."""
+        """One for each address, with its route, in the calling thread's network namespace."""
         with Links() as links:
             for address in addresses:
                 index = _FIRST_INDEX + len(self._indices)

@@ -165,7 +165,7 @@ def _open(namespace: netns.Namespace | int, interface: str) -> socket.socket:
         # Protocol 0 receives nothing: no frame of another interface gets in before the bind.
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+            _enlarge(opened)
             opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             opened.bind((interface, _ETH_P_ALL))
         except OSError as error:
@@ -174,6 +174,14 @@ def _open(namespace: netns.Namespace | int, interface: str) -> socket.socket:
         return opened
 
     return netns.in_namespace(namespace, in_place)
+
+
+def _enlarge(opened: socket.socket) -> None:
+    """As far as we may: an ordinary user's lab gets no more than the machine's limit (net.core.rmem_max)."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
+    except PermissionError:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
 
 def _timestamp_ns(control: list[tuple[int, int, bytes]]) -> int:

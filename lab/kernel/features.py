@@ -14,8 +14,8 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from acns.errors import AcnsError
-from lab.kernel import impair, links, netns, nft
+from acns.errors import AcnsError, EnvironmentFault
+from lab.kernel import impair, links, netns, nft, userns
 from lab.kernel.links import End, Links
 from lab.kernel.netns import Namespace
 
@@ -53,7 +53,8 @@ class _Probe:
 
 def probe() -> list[Feature]:
     """Every feature, in the order in which it makes sense to mend them. Leaves nothing behind."""
-    found = [_privileges(), *_tools()]
+    ordinary = _ordinary_user()
+    found = [*ordinary, _privileges(), *_tools()]
     try:
         scratch = netns.make()
     except AcnsError as error:
@@ -71,6 +72,22 @@ def _tried(one: _Probe, scratch: Namespace) -> Feature:
         detail = error.message.splitlines()[0] if isinstance(error, AcnsError) else str(error)
         return Feature(one.name, False, one.required, detail, one.cost, one.mend)
     return Feature(one.name, True, one.required, detail, one.cost, one.mend)
+
+
+def _ordinary_user() -> list[Feature]:
+    """What it costs not to be root, after entering a user namespace; nothing to say of root."""
+    uid = os.geteuid()
+    try:
+        if not userns.enter():
+            return []
+        detail = f"uid {uid}, root in a user namespace of its own"
+    except EnvironmentFault as error:
+        detail = error.message
+    cost = (
+        "socket buffers end at net.core.rmem_max (taps and flow logs lose more under load), no kernel module "
+        "is loaded on demand, everything in the lab is one uid, benchmarks do not run"
+    )
+    return [Feature("root", False, False, detail, cost, "run as root (sudo)")]
 
 
 def _privileges() -> Feature:

@@ -7,6 +7,7 @@ never silently left out.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from typing import Any
@@ -57,13 +58,19 @@ def slow_down(
         _qdisc(namespace, interface, "tbf", rate=f"{rate_kbit}kbit", burst=burst, latency=f"{_LATENCY_MS}ms")
 
 
-def _qdisc(namespace: netns.Namespace, interface: str, kind: str, **parameters: Any) -> None:
-    from pyroute2 import IPRoute
+def at_full_speed(namespace: netns.Namespace, interface: str) -> None:
+    """What leaves by this interface does so at once, whatever it kept to before."""
     from pyroute2.netlink.exceptions import NetlinkError
 
-    with IPRoute(
-        use_socket=netns.open_socket(namespace, socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
-    ) as route:
+    with _route(namespace) as route, contextlib.suppress(NetlinkError):  # there may be none
+        for index in route.link_lookup(ifname=interface):
+            route.tc("del", index=index, parent=_ROOT)
+
+
+def _qdisc(namespace: netns.Namespace, interface: str, kind: str, **parameters: Any) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with _route(namespace) as route:
         (index,) = route.link_lookup(ifname=interface)
         try:
             route.tc("replace", kind, index=index, parent=_ROOT, handle=_HANDLES[kind], **parameters)
@@ -75,3 +82,11 @@ def _qdisc(namespace: netns.Namespace, interface: str, kind: str, **parameters: 
                 f"this kernel cannot {what}: it has no {kind}",
                 hint=f"leave it out of 'links', or load sch_{kind} on the host (lab.doctor)",
             ) from error
+
+
+def _route(namespace: netns.Namespace) -> Any:
+    from pyroute2 import IPRoute
+
+    return IPRoute(
+        use_socket=netns.open_socket(namespace, socket.AF_NETLINK, socket.SOCK_DGRAM, socket.NETLINK_ROUTE)
+    )

@@ -15,7 +15,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +56,15 @@ class Namespace:
             if descriptor >= 0:
                 os.close(descriptor)
 
+    def void(self) -> None:
+        """Close what the descriptors stand for, but keep their numbers: whoever still goes by these (in
+        /proc/PID/fd) finds nothing, and never another namespace."""
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        for descriptor in (self.net, self.mnt, self.uts, self.pid):
+            if descriptor >= 0:
+                os.dup2(nothing, descriptor, inheritable=False)
+        os.close(nothing)
+
 
 def make(prepare: Callable[[], None] = lambda: None) -> Namespace:
     """A new, empty namespace. `prepare` runs inside it (mounts, host name, sysctls) before anybody else
@@ -88,6 +97,20 @@ def in_namespace(namespace: Namespace | int, function: Callable[[], T]) -> T:
         return function()
 
     return on_thread(enter_and_call)
+
+
+def in_each(namespaces: Iterable[Namespace], function: Callable[[Namespace], None]) -> None:
+    """Call `function` once inside the network namespace of each, one after the other.
+
+    It is one thread that goes through them all, and so much cheaper than `in_namespace` for each.
+    """
+
+    def go_through() -> None:
+        for namespace in namespaces:
+            setns(namespace.net, CLONE_NEWNET)
+            function(namespace)
+
+    on_thread(go_through)
 
 
 def open_socket(namespace: Namespace | int, family: int, kind: int, protocol: int = 0) -> socket.socket:

@@ -1,68 +1,27 @@
-"""What the commands under `invoke lab.…` do, apart from reading the command line.
-
-Progress and remarks go to stderr, results to stdout, so that `--json` can be piped. Errors become a
-message with a hint and the exit code of their class; a traceback only with --debug or ACNS_DEBUG=1. A
-reader that has seen enough (`| head -1`) is no error, and none to report.
-"""
+"""What the commands under `invoke lab.…` do, apart from reading the command line."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
-import signal
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
 
-from lab.errors import AcnsError, Bug, InputError
+from lab.errors import InputError
 from lab.report import doctor as doctor_report
 from lab.report import tables
 from lab.runtime import terminal, truth
-from lab.runtime.lab import Lab, list_labs, sole_name, take_down
+from lab.runtime.explaining import FORMAT_VERSION, explained_errors, remark
+from lab.runtime.lab import Lab, list_labs
 from lab.spec.load import find_topology, load_topology
 from lab.spec.topology import Topology
 
-FORMAT_VERSION = 1
-
-
-def remark(text: str) -> None:
-    """Say something on stderr; that nobody listens there is no reason to stop."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
-        _send_nowhere(sys.stderr)
-
-
-@contextlib.contextmanager
-def explained_errors() -> Iterator[None]:
-    """Ends the program with the error's exit code, its message and hint on stderr."""
-    try:
-        try:
-            yield
-        finally:
-            # Now, not at the interpreter's end, where a failure can only be printed.
-            sys.stdout.flush()
-    except BrokenPipeError:
-        _send_nowhere(sys.stdout)
-        raise SystemExit(128 + signal.SIGPIPE) from None
-    except AcnsError as error:
-        if os.environ.get("ACNS_DEBUG", "0") not in ("", "0") or "--debug" in sys.argv:
-            raise
-        remark(f"error: {error}")
-        raise SystemExit(error.exit_code) from None
-    except Exception as error:  # noqa: BLE001 - an exit code of 1 would say that a check failed
-        traceback.print_exc()
-        remark(f"error: this is a bug of the lab's: {type(error).__name__}: {error}")
-        raise SystemExit(Bug.exit_code) from None
-    except KeyboardInterrupt:
-        remark("interrupted")
-        raise SystemExit(130) from None
+__all__ = ["FORMAT_VERSION", "explained_errors", "remark"]
+"""What all commands share, to be had here too."""
 
 
 def up(topology: str, name: str | None, *, as_json: bool, external: bool = False) -> int:
@@ -85,6 +44,20 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
     return 0 if all(row.ok for row in rows) and not unexpected else 1
 
 
+def plan(topology: str, name: str | None, *, as_json: bool) -> int:
+    """What `up` would do; changes nothing."""
+    wanted = load_topology(find_topology(topology))
+    changes = Lab.plan(wanted, name)
+    if as_json:
+        print(json.dumps({"version": FORMAT_VERSION, "lab": name or wanted.name, "changes": changes}))
+        return 0
+    for change in changes:
+        print(change)
+    if not changes:
+        remark(f"lab {name or wanted.name} is up already and as it should be: nothing would change")
+    return 0
+
+
 def _refuse_external(topology: Topology) -> None:
     """A topology may come from anywhere, and its programs would run as root."""
     listed = [f"{where}: {shlex.join(command)}" for where, command in topology.external_commands()]
@@ -100,21 +73,6 @@ def _program() -> str:
     started = Path(sys.argv[0])
     by_path = started.name in ("invoke", "inv") and shutil.which(started.name) != str(started)
     return sys.argv[0] if by_path else "invoke"
-
-
-def down(name: str | None, *, as_json: bool = False) -> int:
-    """Take a lab down, whatever state it is in."""
-    name = sole_name() if name is None else name
-    was_there = name is not None and take_down(name, remark)
-    if as_json:
-        print(json.dumps({"version": FORMAT_VERSION, "lab": name, "was_there": was_there}))
-    elif name is None:
-        remark("no lab is there: nothing to take down")
-    elif was_there:
-        remark(f"lab {name} is down: nothing of it is left")
-    else:
-        remark(f"there is no lab {name}: nothing to take down")
-    return 0
 
 
 def status(name: str | None, *, as_json: bool) -> int:
@@ -194,16 +152,11 @@ def list_all(*, as_json: bool) -> int:
         return 0
     for lab in labs:
         print(f"{lab.name}\t{lab.state}\t{lab.topology}")
+    if any(lab.state == "broken" for lab in labs):
+        remark("invoke lab.gc removes what broken ones have left")
     if not labs:
         remark("no lab is there")
     return 0
-
-
-def _send_nowhere(stream: TextIO) -> None:
-    """Let what is still buffered, and all to come, go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 def _joined(status_text: str, truth_text: str) -> str:

@@ -19,16 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import AcnsError, HolderGone, by_name
+from lab.runtime.progress import Progress, silent
 
-Progress = Callable[[str], None]
 Handler = Callable[[dict[str, Any], Progress], Awaitable[Any]]
 
 _MAX_LINE_BYTES = 64 << 20
 """A request may carry every manifest of a big lab."""
-
-
-def silent(_: str) -> None:
-    """Progress that nobody wants to see."""
 
 
 class Client:

@@ -8,17 +8,23 @@ signals, its pipes) and dies with the lab all the same. `nsenter` does the same 
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.errors import HolderGone
+from lab.errors import HolderGone, LabNotFound
 from lab.kernel import netns
 from lab.runtime import state
 
 _started: list[subprocess.Popen[Any]] = []
 """What this process has started in labs and has not yet seen end."""
+
+
+def own(process: subprocess.Popen[Any]) -> None:
+    """One more to be collected here when it ends."""
+    _started.append(process)
 
 
 def collect() -> None:
@@ -35,7 +41,9 @@ class Place:
     environment: Mapping[str, str]
 
     def open(self) -> netns.Namespace:
-        """Descriptors of this place's namespaces; the caller closes them. Raises HolderGone."""
+        """Descriptors of this place's namespaces; the caller closes them. Raises HolderGone, LabNotFound."""
+        if self.name not in self.record.namespaces:
+            raise self._not_there()
         numbers = self.record.namespaces[self.name]
         holder = f"/proc/{self.record.pid}"
         paths = [f"{holder}/fd/{number}" for number in (numbers.net, numbers.mnt, numbers.uts)]
@@ -45,12 +53,21 @@ class Place:
                 opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             if not self.record.alive():
                 raise FileNotFoundError
-        except OSError as error:
+            if stat.S_ISCHR(os.fstat(opened[0]).st_mode):
+                raise self._not_there()
+        except (OSError, LabNotFound) as error:
             netns.Namespace(*opened, *[-1] * (4 - len(opened))).close()
+            if isinstance(error, LabNotFound):
+                raise
             raise HolderGone(
                 "the lab is gone: its holder has died", hint="invoke lab.up builds it again"
             ) from error
         return netns.Namespace(*opened)
+
+    def _not_there(self) -> LabNotFound:
+        return LabNotFound(
+            f"{self.name} is not in the lab (any more)", hint="invoke lab.status shows what is"
+        )
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """`subprocess.Popen` inside this place; `options` are its own. The working directory is /."""
@@ -60,7 +77,7 @@ class Place:
                 inside, lambda: subprocess.Popen(list(argv), env=environment, **{"cwd": "/", **options})
             )
         collect()
-        _started.append(process)
+        own(process)
         return process
 
     def run(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.kernel import netns, nft
+from lab.runtime import readiness
 from lab.runtime.enter import Place
 from lab.runtime.supervise import READY_TIMEOUT_S, ProcessStatus, log_tail
 from lab.spec.plan import NodePlan, PodPlan
@@ -189,11 +190,7 @@ class NodeHandle(Inside):
             state = self.shim.http_get("/readyz").json()
         except (OSError, http.client.HTTPException):
             return True
-        if "manifests" not in state:
-            return True
-        on_disk = {path.name: str(path.stat().st_mtime_ns) for path in self.manifests.glob("[!.]*.yaml")}
-        pending = state["policy_streams_behind"] or state["problems_pending"]
-        return bool(on_disk == state["manifests"] and not pending)
+        return readiness.is_current(state, self.manifests)
 
     @property
     def name(self) -> str:

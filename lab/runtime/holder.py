@@ -7,8 +7,8 @@ machine.
 
 Until its maker says `commit` it dies with its maker: by the parent-death signal, which is sent even to a
 maker killed in the middle, through a process in between that lets go at the commit. From then on it belongs
-to nobody. It also holds the lock of the lab's folder until then, so that whoever comes next waits until it
-is gone.
+to nobody, or stays tied to its maker if that wants it so. It also holds the lock of the lab's folder until
+then, so that whoever comes next waits until it is gone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from acns import importing
 from acns.errors import AcnsError
 from lab.kernel import netns
 from lab.runtime import state
@@ -103,16 +105,19 @@ def _become_first_process(path: Path) -> None:
 
 def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     """Serve until killed, or until the maker goes away without a commit."""
-    from lab.runtime.events import EventLog
-    from lab.runtime.operations import Operations
-    from lab.runtime.supervise import Reaper, Supervisor
+    with importing.at_leisure():
+        from lab.runtime.events import EventLog
+        from lab.runtime.operations import Operations
+        from lab.runtime.supervise import Reaper, Supervisor
 
     folder = state.LabFolder(path)
+    _allow_many_descriptors()
 
-    def let_go() -> None:
-        _set_parent_death_signal(0)
+    def let_go(*, is_tied: bool) -> None:
         os.close(lock_fd)
-        os.write(release, b"1")
+        if not is_tied:
+            _set_parent_death_signal(0)
+            os.write(release, b"1")
 
     async def serve() -> int:
         loop = asyncio.get_running_loop()
@@ -131,6 +136,12 @@ def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
         return 0
 
     return asyncio.run(serve())
+
+
+def _allow_many_descriptors() -> None:
+    """Each pod takes three; 1024, the usual limit, is 340 pods."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

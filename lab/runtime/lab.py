@@ -14,19 +14,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab.backends.order import Agents, Order
 from lab.backends.programs import RECORDER
+from lab.backends.settled import settled
 from lab.backends.site import base_environment, pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
+from lab.kernel import userns
 from lab.runtime import control, enter, state, truth
+from lab.runtime.ending import known, listed, take_down, waiting
 from lab.runtime.enter import Place
 from lab.runtime.faults import at_start
 from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
+from lab.runtime.progress import Progress, silent
 from lab.runtime.state import HolderRecord, LabFolder
 from lab.runtime.supervise import ProcessStatus, log_tail
 from lab.spec.expect import Row
@@ -34,8 +38,6 @@ from lab.spec.load import find_topology, load_topology
 from lab.spec.status import Status
 from lab.spec.topology import InternetName, Topology
 from lab.world import manifests
-
-Progress = Callable[[str], None]
 
 _BUILD_TIMEOUT_S = 300.0
 _SETTLE_TIMEOUT_S = 20.0
@@ -68,23 +70,43 @@ class Lab:
         cls,
         topology: Topology | Path | str,
         name: str | None = None,
-        progress: Progress = control.silent,
+        progress: Progress = silent,
         *,
         agents: Agents | None = None,
+        is_tied: bool = False,
     ) -> Lab:
-        """The lab of that topology, made or mended as far as needed; `progress` gets a line per step.
+        """The lab of that topology, made or changed as far as needed; `progress` gets a line per step.
 
         `topology` may be a model, a file, or the name of a shipped topology. The lab's name is the topology's
-        unless given.
+        unless given. One that is tied ends with the thread that makes it, however that ends.
         """
-        order = _order(topology, agents or Agents())
-        folder = state.folder_of(order.topology.name if name is None else name)
-        with state.locked(folder, lambda: progress(_waiting(folder))) as lock:
-            record = folder.record()
-            if record and record.ready and record.digest == order.digest and record.alive():
-                return cls._mend(folder, record, order, progress)
-            _sweep(folder, record, progress)
-            return cls._build(folder, order, lock, progress)
+        wanted, agents = _topology(topology), agents or Agents()
+        folder = state.folder_of(wanted.name if name is None else name)
+        with state.locked(folder, lambda: progress(waiting(folder))) as lock:
+            if running := cls._running(folder):
+                userns.enter(running.record)
+                return running._converge(_order(settled(wanted, running.topology), agents), progress)
+            _sweep(folder, progress)
+            with _left_no_folder(folder):
+                userns.enter()
+            return cls._build(folder, _order(wanted, agents), lock, progress, is_tied=is_tied)
+
+    @classmethod
+    def plan(
+        cls, topology: Topology | Path | str, name: str | None = None, *, agents: Agents | None = None
+    ) -> list[str]:
+        """What `up` would do, a line per change; nothing is changed. No lines: nothing would be."""
+        wanted, agents = _topology(topology), agents or Agents()
+        folder = state.folder_of(wanted.name if name is None else name)
+        if running := cls._running(folder):
+            order = _order(settled(wanted, running.topology), agents)
+            return list(running.request("plan", order=order.to_json()))
+        order = _order(wanted, agents)
+        return [
+            *([_left_by_the_dead(folder)] if folder.exists() and any(folder.path.iterdir()) else []),
+            *(f"node {node.name} added" for node in order.addressing.nodes),
+            *(f"pod {pod.key} added" for pod in order.addressing.pods),
+        ]
 
     @classmethod
     def attach(cls, name: str | None = None) -> Lab:
@@ -93,9 +115,17 @@ class Lab:
         record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():
             raise LabNotFound(
-                f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {_known()}"
+                f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {known()}"
             )
-        return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+        try:
+            order = Order.from_json(json.loads(folder.topology_file.read_text()))
+        except ValueError as error:
+            raise LabNotFound(
+                f"lab {folder.name} was made by another version of the lab ({error})",
+                hint="invoke lab.up rebuilds it, invoke lab.down ends it",
+            ) from error
+        userns.enter(record)
+        return cls(folder, record, order)
 
     @property
     def name(self) -> str:
@@ -114,7 +144,7 @@ class Lab:
         try:
             plan = self.addressing.pod(name)
         except KeyError:
-            known = _listed("pods", (pod.key for pod in self.addressing.pods))
+            known = listed("pods", (pod.key for pod in self.addressing.pods))
             raise LabNotFound(f"no pod {name} in lab {self.name}", hint=known) from None
         environment = pod_environment(self.record.authority)
         return PodHandle(Place(f"pod/{plan.key}", self.record, environment), plan)
@@ -127,7 +157,7 @@ class Lab:
         try:
             plan = self.addressing.node(name)
         except KeyError:
-            known = _listed("nodes", (node.name for node in self.addressing.nodes))
+            known = listed("nodes", (node.name for node in self.addressing.nodes))
             raise LabNotFound(f"no node {name} in lab {self.name}", hint=known) from None
         place = Place(f"node/{name}", self.record, base_environment())
         shim, resolver = self.process(f"{name}/shim"), self.process(f"{name}/resolver")
@@ -158,7 +188,7 @@ class Lab:
         found = exact or [name for name in known if name.endswith(f"/{process}")]
         if len(found) != 1:
             wrong = "several processes" if found else "no process"
-            hint = _listed("processes", iter(found or known))
+            hint = listed("processes", iter(found or known))
             raise LabNotFound(f"{wrong} {process} in lab {self.name}", hint=hint)
         return self.process(found[0]).log_file
 
@@ -215,26 +245,38 @@ class Lab:
             return client.call(op, **arguments)
 
     @classmethod
-    def _mend(cls, folder: LabFolder, record: HolderRecord, order: Order, progress: Progress) -> Lab:
-        lab = cls(folder, record, order)
-        at_start.mend(lab)
-        changed = lab.request("converge", order=order.to_json())
-        for change in changed:
-            progress(change)
+    def _running(cls, folder: LabFolder) -> Lab | None:
+        """The lab in that folder, if it is up and this code can change it."""
+        record = folder.record() if folder.exists() else None
+        if record is None or not record.ready or not record.alive():
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            return cls(folder, record, Order.from_json(json.loads(folder.topology_file.read_text())))
+        return None
+
+    def _converge(self, order: Order, progress: Progress) -> Lab:
+        at_start.mend(self)
+        with control.Client.connect(self.folder.control_socket) as client:
+            changed = client.call(
+                "converge", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json()
+            )
         if not changed:
-            progress(f"lab {folder.name} is up already and as it should be: nothing changed")
+            progress(f"lab {self.name} is up already and as it should be: nothing changed")
+        record = self.folder.record()
+        assert record is not None
+        lab = Lab(self.folder, record, order)
         at_start.inflict(lab, progress)
         return lab
 
     @classmethod
-    def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress) -> Lab:
+    def _build(cls, folder: LabFolder, order: Order, lock: int, progress: Progress, *, is_tied: bool) -> Lab:
         started_s = time.monotonic()
+        folder.save_order(order.to_json())  # first of all: from now on it is known for a lab's
         for path in (folder.control_socket.parent, folder.internet):
             path.mkdir()
-        folder.topology_file.write_text(json.dumps(order.to_json()))
-        with _maker(folder, lock) as client:
+        with _maker(folder, lock, is_tied=is_tied) as client:
             client.call("build", progress=progress, timeout_s=_BUILD_TIMEOUT_S, order=order.to_json())
-            client.call("commit")
+            client.call("commit", is_tied=is_tied)
         record = folder.record()
         assert record is not None
         progress(f"lab {folder.name} is up ({time.monotonic() - started_s:.1f} s)")
@@ -255,28 +297,6 @@ class Lab:
         )
 
 
-def take_down(name: str, progress: Progress = control.silent) -> bool:
-    """End the lab of that name, whatever state it is in, without its topology. False when there is none.
-
-    A lab that is still being built is waited for; `progress` is told.
-    """
-    folder = state.folder_of(name)
-    if not folder.exists():
-        return False
-    with state.locked(folder, lambda: progress(_waiting(folder))):
-        was_there = any(folder.path.iterdir())
-        state.remove(folder, enter.collect)
-    return was_there
-
-
-def sole_name() -> str | None:
-    """The name of the only lab that has a folder, or None. Raises LabNotFound where there are several."""
-    folders = state.all_folders()
-    if len(folders) > 1:
-        raise LabNotFound("there are several labs: say which", hint=f"--name; {_known()}")
-    return folders[0].name if folders else None
-
-
 def list_labs() -> list[LabSummary]:
     """Every lab that has a state folder."""
     return [_summary(folder) for folder in state.all_folders()]
@@ -293,25 +313,32 @@ def _summary(folder: LabFolder) -> LabSummary:
     )
 
 
-def _order(topology: Topology | Path | str, agents: Agents) -> Order:
-    if not isinstance(topology, Topology):
-        topology = load_topology(topology if isinstance(topology, Path) else find_topology(topology))
+def _topology(topology: Topology | Path | str) -> Topology:
+    if isinstance(topology, Topology):
+        return topology
+    return load_topology(topology if isinstance(topology, Path) else find_topology(topology))
+
+
+def _order(topology: Topology, agents: Agents) -> Order:
     draft = Order(topology, {}, agents)
     return Order(topology, manifests.manifest_files(topology, draft.addressing), agents)
 
 
-def _sweep(folder: LabFolder, record: HolderRecord | None, progress: Progress) -> None:
+def _sweep(folder: LabFolder, progress: Progress) -> None:
     """Remove what stands in the way of a new lab, saying why."""
+    record = folder.record()
     if record is not None and record.ready and record.alive():
-        progress(f"lab {folder.name} is up with another topology or other policies: rebuilding it")
+        progress(f"lab {folder.name} was made by another version of the lab: rebuilding it")
     elif any(folder.path.iterdir()):
-        progress(f"removing what an unfinished or dead lab {folder.name} left")
+        progress(_left_by_the_dead(folder))
     state.empty(folder, enter.collect)
 
 
 @contextlib.contextmanager
-def _maker(folder: LabFolder, lock: int) -> Iterator[control.Client]:
-    """A holder that builds; it and everything it made are gone when the block fails."""
+def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.Client]:
+    """A holder that builds; it and everything it made are gone when the block fails. One that is tied is
+    a descendant for good, to be collected when it ends.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs, folder.holder_log.open("ab") as log:
         between = subprocess.Popen(
@@ -331,13 +358,26 @@ def _maker(folder: LabFolder, lock: int) -> Iterator[control.Client]:
     try:
         with control.Client(ours) as client:
             yield client
-        between.wait()
+        if is_tied:
+            enter.own(between)
+        else:
+            between.wait()
     except BaseException as error:
         between.kill()
         between.wait()
         explained = _explained(folder, error)
         state.remove(folder)
         raise explained from error
+
+
+@contextlib.contextmanager
+def _left_no_folder(folder: LabFolder) -> Iterator[None]:
+    """Who fails before there is anything in the folder leaves none."""
+    try:
+        yield
+    except BaseException:
+        state.remove(folder)
+        raise
 
 
 def _explained(folder: LabFolder, error: BaseException) -> BaseException:
@@ -354,16 +394,8 @@ def _only_folder() -> LabFolder:
         return up[0]
     if not up:
         raise LabNotFound("no lab is up", hint="invoke lab.up")
-    raise LabNotFound("several labs are up: say which", hint=f"--name; {_known()}")
+    raise LabNotFound("several labs are up: say which", hint=f"--name; {known()}")
 
 
-def _waiting(folder: LabFolder) -> str:
-    return f"another command is working on lab {folder.name}: waiting for it"
-
-
-def _known() -> str:
-    return _listed("labs", (folder.name for folder in state.all_folders()))
-
-
-def _listed(what: str, names: Iterator[str]) -> str:
-    return f"{what}: {', '.join(names) or 'none'}"
+def _left_by_the_dead(folder: LabFolder) -> str:
+    return f"removing what an unfinished or dead lab {folder.name} left"

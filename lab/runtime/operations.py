@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 from lab.backends.netns import NetnsLab
 from lab.backends.order import Order
 from lab.kernel.netns import Namespace
-from lab.runtime.control import Handler, Progress
+from lab.runtime.control import Handler
 from lab.runtime.events import EventLog, LabEvent
+from lab.runtime.progress import Progress
 from lab.runtime.state import Descriptors, LabFolder
 from lab.runtime.supervise import Supervisor
 from lab.spec.topology import InternetName
@@ -19,12 +19,16 @@ from lab.spec.topology import InternetName
 Arguments = dict[str, Any]
 
 
-class Operations:
-    """The requests a holder answers. `let_go` cuts the tie to the process that made the lab."""
+class LetGo(Protocol):
+    """The lab is complete; with `is_tied` it goes on dying with its maker."""
 
-    def __init__(
-        self, folder: LabFolder, supervisor: Supervisor, let_go: Callable[[], None], events: EventLog
-    ) -> None:
+    def __call__(self, *, is_tied: bool) -> None: ...
+
+
+class Operations:
+    """The requests a holder answers. `let_go` gives up the lock, and the tie to the lab's maker."""
+
+    def __init__(self, folder: LabFolder, supervisor: Supervisor, let_go: LetGo, events: EventLog) -> None:
         self.committed = False
         self._folder = folder
         self._supervisor = supervisor
@@ -39,6 +43,7 @@ class Operations:
         return {
             "build": self._build,
             "commit": self._commit,
+            "plan": self._plan,
             "converge": self._converge,
             "status": self._status,
             "process_status": self._process_status,
@@ -57,30 +62,47 @@ class Operations:
             await self._lab.build(Order.from_json(arguments["order"]), progress)
 
     async def _commit(self, arguments: Arguments, progress: Progress) -> None:
-        """The lab is complete: record what it holds, then stand alone."""
-        record = self._folder.record()
-        assert record is not None
-        self._folder.save_record(
-            replace(
-                record,
-                ready=True,
-                digest=self._lab.order.digest,
-                authority=self._lab.authority,
-                namespaces={
-                    place: _numbers(namespace) for place, namespace in self._lab.network.namespaces.items()
-                },
-            )
-        )
+        """The lab is complete: record what it holds, then stand alone, unless it is tied to its maker."""
+        self._record(self._lab.order.digest)
         self.committed = True
         self._events.record(LabEvent.LAB_BUILT, topology=self._lab.order.topology.name)
-        self._let_go()
+        self._let_go(is_tied=arguments["is_tied"])
 
-    async def _converge(self, arguments: Arguments, progress: Progress) -> list[str]:
+    async def _plan(self, arguments: Arguments, progress: Progress) -> list[str]:
         async with self._changing:
-            changed = await self._lab.converge(Order.from_json(arguments["order"]))
-        for change in changed:
+            return await self._lab.plan(Order.from_json(arguments["order"]))
+
+    async def _converge(self, arguments: Arguments, progress: Progress) -> int:
+        """How many changes were told of. What is written down is what is there, also after a failure."""
+        order = Order.from_json(arguments["order"])
+        digest = ""
+
+        def tell(change: str) -> None:
             self._events.record(LabEvent.LAB_CHANGED, change=change)
-        return changed
+            progress(change)
+
+        async with self._changing:
+            try:
+                told = await self._lab.converge(order, tell)
+                digest = order.digest
+            finally:
+                self._record(digest)
+            self._folder.save_order(order.to_json())
+        return told
+
+    def _record(self, digest: str) -> None:
+        old = self._folder.record()
+        assert old is not None
+        there = self._lab.network.namespaces
+        new = replace(
+            old,
+            ready=True,
+            digest=digest,
+            authority=self._lab.authority,
+            namespaces={place: _numbers(namespace) for place, namespace in there.items()},
+        )
+        if new != old:
+            self._folder.save_record(new)
 
     async def _status(self, arguments: Arguments, progress: Progress) -> list[Arguments]:
         return [asdict(status) for status in await self._supervisor.status()]

@@ -11,12 +11,17 @@ import asyncio
 import json
 import os
 import socket
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from lab.errors import ProcessFailed
 from lab.kernel import netns
 
 _PROBE_TIMEOUT_S = 2.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,39 @@ async def process_that_answers(readiness: Readiness) -> int | None:
     except (OSError, TimeoutError, ValueError, KeyError, TypeError):
         return None
     return pid if isinstance(pid, int) else None
+
+
+def is_current(said: Mapping[str, Any], manifests: Path) -> bool:
+    """Whether a shim that says this has read and judged every manifest, and its resolvers have the result.
+
+    One that says nothing of the kind is as current as it can be.
+    """
+    if "manifests" not in said:
+        return True
+    on_disk = {path.name: str(path.stat().st_mtime_ns) for path in manifests.glob("[!.]*.yaml")}
+    return bool(
+        on_disk == said["manifests"]
+        and not said.get("policy_streams_behind")
+        and not said.get("problems_pending")
+    )
+
+
+async def wait_current(shim: Path, manifests: Path, within_s: float = 20.0) -> None:
+    """Returns when the shim with that socket goes by the newest manifests, or answers no more. Raises
+    ProcessFailed."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                _, body = await _readyz(shim)
+            said = json.loads(body)
+        except (OSError, ValueError):
+            return
+        if is_current(said, manifests):
+            return
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"the shim at {shim} still goes by older manifests after {within_s:g} s")
+        await asyncio.sleep(_POLL_S)
 
 
 async def http_missing(path: Path) -> str:

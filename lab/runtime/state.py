@@ -11,16 +11,19 @@ of a name elsewhere.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import json
 import os
 import re
 import select
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from acns import statefile
 from acns.errors import Bug, EnvironmentFault, InputError, PeerError
@@ -116,6 +119,10 @@ class LabFolder:
         return self.path / "topology.json"
 
     @property
+    def unfinished_topology_file(self) -> Path:
+        return self.path / "topology.new"
+
+    @property
     def holder_log(self) -> Path:
         return self.path / "holder.log"
 
@@ -171,12 +178,28 @@ class LabFolder:
         places = {place: Descriptors(**numbers) for place, numbers in payload.pop("namespaces").items()}
         return HolderRecord(**payload, namespaces=places)
 
+    def save_order(self, order: Mapping[str, Any]) -> None:
+        """What the lab is, whole at once; not written again where it is so already."""
+        text = json.dumps(order)
+        if self.topology_file.exists() and self.topology_file.read_text() == text:
+            return
+        self.unfinished_topology_file.write_text(text)
+        self.unfinished_topology_file.rename(self.topology_file)
+
     def save_record(self, record: HolderRecord) -> None:
         statefile.save(self.record_file, _RECORD_FORM, 1, asdict(record))
 
 
 def state_root() -> Path:
-    return Path(os.environ.get(STATE_ROOT_VARIABLE) or DEFAULT_STATE_ROOT).absolute()
+    """Where this user's labs are: an ordinary user's in the folder for what lives as long as a login."""
+    return Path(os.environ.get(STATE_ROOT_VARIABLE) or _default_root()).absolute()
+
+
+def _default_root() -> Path:
+    if os.geteuid() == 0:
+        return DEFAULT_STATE_ROOT
+    of_login = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(of_login, "acns-lab") if of_login else Path(f"/tmp/acns-lab-{os.geteuid()}")
 
 
 def folder_of(lab: str) -> LabFolder:
@@ -214,6 +237,22 @@ def locked(folder: LabFolder, waiting: Callable[[], None] = lambda: None) -> Ite
     descriptor = _lock(folder, waiting)
     try:
         yield descriptor
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            state_root().rmdir()
+
+
+@contextlib.contextmanager
+def locked_if_free(folder: LabFolder) -> Iterator[bool]:
+    """The folder as in `locked`, if nobody else has it and it is there; says whether."""
+    try:
+        descriptor = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _try_lock(descriptor) and _is_same(descriptor, folder.path)
     finally:
         os.close(descriptor)
         with contextlib.suppress(OSError):
@@ -295,6 +334,7 @@ def _open_folder(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own(path.parent)
             path.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -303,6 +343,12 @@ def _open_folder(path: Path) -> int:
                 raise
         except OSError as error:
             raise _not_ours(path, error) from error
+
+
+def _require_own(path: Path) -> None:
+    """In /tmp anybody may have made a folder of that name."""
+    if path.stat(follow_symlinks=False).st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it is somebody else's", str(path))
 
 
 def _not_ours(path: Path, error: OSError) -> EnvironmentFault:

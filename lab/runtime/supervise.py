@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +51,13 @@ class Program:
     ready_within_s: float = READY_TIMEOUT_S
     successor: tuple[str, ...] | None = None
     """What its command line also has when it is to take over from one that runs; None: it cannot."""
+    files: Mapping[Path, str] = field(default_factory=dict)
+    """What it reads when it starts: written before, and another content is another program."""
+
+    def is_as(self, other: Program) -> bool:
+        """Whether it would do the same as that one: a process of one of them is right for the other."""
+        same = replace(self, argv=other.argv) == other
+        return same and list(self.argv(-1)) == list(other.argv(-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ class Process:
         self._wanted.set()
         self._ending = ""
         """How its last life ended, in words; empty while it has not died yet."""
+        self._write_files()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {program.name}")
 
     def signal(self, number: int) -> None:
@@ -161,6 +169,17 @@ class Process:
             raise self._failure("was not taken over from")
         await self.wait_ready()
 
+    async def become(self, program: Program) -> None:
+        """Another program from now on, which takes over as in `upgrade`; one that is held starts."""
+        self.program = program
+        self._write_files()
+        await self.upgrade()
+
+    async def end(self) -> None:
+        """For good."""
+        await self.hold(signal.SIGTERM)
+        self._keeper.cancel()
+
     def release(self) -> None:
         """Let it run (again), at once."""
         self.held = False
@@ -190,6 +209,10 @@ class Process:
                 raise self._failure(self._ending)
             await asyncio.sleep(_POLL_S)
         raise self._failure(f"is not ready after {timeout_s:g} s: {lacking}")
+
+    def _write_files(self) -> None:
+        for path, text in self.program.files.items():
+            path.write_text(text)
 
     async def _keep(self) -> None:
         delay_s = FIRST_BACKOFF_S
@@ -307,17 +330,23 @@ class Supervisor:
         self._processes.update({process.program.name: process for process in started})
         await _all(process.wait_ready(first_start=True) for process in started)
 
-    async def repair(self) -> list[str]:
-        """Bring back what is down or not ready; says what it did, nothing when all is well."""
-        done = []
-        for process in self._processes.values():
-            status = await process.status()
-            if status.state == "ready":
-                continue
+    async def become(self, programs: Sequence[Program]) -> None:
+        """Of programs that are here, these are the new versions; returns when all are ready."""
+        await _all(self.get(program.name).become(program) for program in programs)
+
+    async def end(self, names: Iterable[str]) -> None:
+        """These go for good."""
+        await _all(self._processes.pop(name).end() for name in list(names))
+
+    async def repair(self, names: Iterable[str]) -> None:
+        """Bring back those that are down or not ready."""
+        for process in map(self.get, names):
             process.release()
             await process.wait_ready()
-            done.append(f"{status.name} was {status.state}: started")
-        return done
+
+    def programs(self) -> dict[str, Program]:
+        """What is supervised, by name."""
+        return {name: process.program for name, process in self._processes.items()}
 
     def get(self, name: str) -> Process:
         try:

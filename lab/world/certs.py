@@ -46,18 +46,23 @@ def certified_names(topology: Topology) -> list[str]:
     )
 
 
+def files(folder: Path) -> Certificates:
+    """Where they are in that folder, once they are made."""
+    return Certificates(folder / "ca.pem", folder / "server.pem")
+
+
 def ensure(folder: Path, names: Iterable[str]) -> Certificates:
     """Certificates in `folder` that cover `names`; existing ones that do are left as they are."""
-    files = Certificates(folder / "ca.pem", folder / "server.pem")
+    made = files(folder)
     wanted = sorted(set(names)) or ["localhost"]
     covered = folder / "certified-names"
     if covered.exists() and set(wanted) <= set(covered.read_text().split("\n")):
-        return files
-    leaf = _authority(folder, files.ca).issue_cert(*wanted)
+        return made
+    leaf = _authority(folder, made.ca).issue_cert(*wanted)
     chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
-    _write(files.server, leaf.private_key_pem.bytes() + chain, 0o600)
+    _write(made.server, leaf.private_key_pem.bytes() + chain, 0o600)
     _write(covered, "\n".join(wanted).encode(), 0o600)
-    return files
+    return made
 
 
 def _authority(folder: Path, ca: Path) -> trustme.CA:

@@ -58,6 +58,7 @@ def _settings(topology: Topology, pod: Pod) -> Iterator[str]:
 def _of_any() -> Iterator[str]:
     yield "keep-in-foreground"
     yield "user=root"  # the lab's folder is closed to everybody else, and the namespace is the fence
+    yield "group="  # none: an ordinary user's namespace lets nobody change groups
     yield "pid-file="
     yield "log-facility=-"
     yield "log-queries=extra"

@@ -100,11 +100,15 @@ def test_up_brings_back_a_process_that_is_held_down_and_files_that_were_changed(
     assert {status.state for status in again.processes()} == {"ready"}
 
 
-def test_another_topology_under_the_same_name_is_said_and_rebuilt() -> None:
+def test_a_lab_that_other_code_has_made_is_said_and_rebuilt() -> None:
     lines: list[str] = []
     first = up("one", [])
-    second = up("one", lines, description="changed")
-    assert lines[0] == "lab one is up with another topology or other policies: rebuilding it"
+    order = json.loads(first.folder.topology_file.read_text())
+    first.folder.topology_file.write_text(json.dumps({**order, "format": order["format"] - 1}))
+    with pytest.raises(LabNotFound, match="another version"):
+        Lab.attach("one")
+    second = up("one", lines)
+    assert lines[0] == "lab one was made by another version of the lab: rebuilding it"
     assert second.record.pid != first.record.pid
     assert not first.record.alive()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.errors import EnvironmentFault, InputError
-from lab.runtime import commands, state
+from lab.runtime import commands, ending_commands, state
 
 
 def _denied(path: Path) -> Iterator[Path]:
@@ -36,7 +36,7 @@ def test_labs_that_we_may_not_look_into_are_an_environment_fault(
 def test_an_empty_name_is_not_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(state.STATE_ROOT_VARIABLE, str(tmp_path))
     with pytest.raises(InputError):
-        commands.down("")
+        ending_commands.down("")
 
 
 def test_external_programs_of_a_topology_run_only_when_they_are_asked_for(

@@ -1,0 +1,180 @@
+"""The lab as pytest fixtures, for this repository and for others: `lab`, `pods`, `taps` (docs/pytest.md).
+
+pytest loads this file in every run on a machine where the project is installed. So it imports nothing but
+pytest until a test asks for a fixture, and does nothing to tests that do not. A lab is named after the
+process that made it, so that workers of pytest-xdist each have their own, and it ends with that process,
+however that ends, unless it is asked to be kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import sys
+from collections.abc import Generator, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from lab.fixtures.pods import Pods
+    from lab.fixtures.taps import Taps
+    from lab.runtime.lab import Lab
+
+_BUNDLES = "lab.report.bundle"
+_KEPT = pytest.StashKey[list[str]]()
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("lab", "labs of network namespaces (acns-lab)")
+    group.addoption("--lab-keep", action="store_true", help="leave labs up, and say what they are called")
+    group.addoption("--lab-pause", action="store_true", help="wait at a failed test, with its lab up")
+    if find_spec(_BUNDLES):
+        group.addoption(
+            "--lab-captures",
+            choices=("on-failure", "always", "never"),
+            default="on-failure",
+            help="write a bundle of the lab, packets included, for failed tests (default), all, or none",
+        )
+    parser.addini("lab_scope", "how long a lab lives: module (default) or session", default="module")
+    parser.addini(
+        "lab_topology", "topology of labs without a mark (default: quickstart)", default="quickstart"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "topology(name): the lab that a test needs: a file beside the test, or a shipped topology"
+    )
+    if config.getoption("lab_pause") and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("--lab-pause asks on the terminal, which workers of xdist do not have")
+    if config.getini("lab_scope") not in ("module", "session"):
+        raise pytest.UsageError(f"lab_scope is 'module' or 'session', not {config.getini('lab_scope')!r}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A marked test is bound to its topology; pytest keeps tests of the same one together."""
+    mark = metafunc.definition.get_closest_marker("topology")
+    if mark is None or "lab" not in metafunc.fixturenames:
+        return
+    topology = _beside(metafunc.definition.path, *mark.args)
+    scope = _scope("lab", metafunc.config)
+    metafunc.parametrize("lab", [topology], indirect=True, scope=scope, ids=[Path(topology).stem])
+
+
+def _beside(test: Path, name: str) -> str:
+    """The file of that name beside the test, or else the name, of a shipped topology."""
+    file = test.parent / name
+    return str(file) if file.is_file() else name
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> Literal["module", "session"]:
+    return "session" if config.getini("lab_scope") == "session" else "module"
+
+
+@pytest.fixture(scope=_scope)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A running lab, of the topology that the test is marked with. What went wrong is in the report."""
+    from lab.runtime.lab import Lab
+
+    wanted = getattr(request, "param", None) or str(request.config.getini("lab_topology"))
+    keep = bool(request.config.getoption("lab_keep"))
+    made = Lab.up(wanted, f"pytest-{os.getpid()}-{next(_numbers)}", is_tied=not keep)
+    try:
+        made.wait_settled()
+        yield made
+    finally:
+        if keep:
+            request.config.stash.setdefault(_KEPT, []).append(made.name)
+        else:
+            made.down()
+
+
+@pytest.fixture(scope=_scope)
+def pods(lab: Lab) -> Pods:
+    """The lab's pods by name: `pods["frontend"].resolve("api.example.com")`."""
+    from lab.fixtures.pods import Pods
+
+    return Pods(lab)
+
+
+@pytest.fixture
+def taps(lab: Lab) -> Iterator[Taps]:
+    """Taps on pods' cables, open until the test ends: `taps("frontend").expect("udp", port=53)`."""
+    from lab.fixtures.taps import Taps
+
+    with contextlib.ExitStack() as closing:
+        yield Taps(lab, closing)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a reader needs to go on with a failed test: which lab, and the bundle."""
+    report = yield
+    used = _lab_of(item)
+    if used is None or report.when != "call":
+        return report
+    bundle = _bundle(item, used, failed=report.failed)
+    if report.failed:
+        report.sections.append(("lab", _about(used, bundle)))
+        if item.config.getoption("lab_pause"):
+            _pause(item.config, used)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name in config.stash.get(_KEPT, []):
+        terminalreporter.write_line(f"lab {name} is kept: invoke lab.status --name {name}")
+
+
+def _lab_of(item: pytest.Item) -> Lab | None:
+    """The lab of ours that a test has."""
+    made = getattr(item, "funcargs", {}).get("lab")
+    if made is None or "lab.runtime.lab" not in sys.modules:
+        return None
+    return made if isinstance(made, sys.modules["lab.runtime.lab"].Lab) else None
+
+
+def _about(used: Lab, bundle: Path | None) -> str:
+    lines = [
+        f"lab {used.name}, topology {used.topology.name}, pods {', '.join(pod.name for pod in used.pods)}",
+        f"bundle: {bundle}" if bundle else "",
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def _bundle(item: pytest.Item, used: Lab, *, failed: bool) -> Path | None:
+    """The bundle of the lab as it is now, where it is wanted."""
+    when = item.config.getoption("lab_captures", "never")
+    if when == "never" or (when == "on-failure" and not failed):
+        return None
+    folder = item.config.rootpath / ".lab-bundles"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.nodeid)[-150:]
+    return Path(import_module(_BUNDLES).write(used, folder / f"{name}.zip"))
+
+
+def _pause(config: pytest.Config, used: Lab) -> None:
+    with _on_the_terminal(config):
+        print(f"\nlab {used.name} waits: invoke lab.shell POD --name {used.name}", flush=True)
+        with contextlib.suppress(EOFError):
+            input("Enter goes on … ")
+
+
+@contextlib.contextmanager
+def _on_the_terminal(config: pytest.Config) -> Iterator[None]:
+    """Standard input and output are the user's, as in a debugger."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    if capture:
+        capture.suspend(in_=True)
+    try:
+        yield
+    finally:
+        if capture:
+            capture.resume()

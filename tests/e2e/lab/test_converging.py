@@ -1,0 +1,244 @@
+"""A lab that is up becomes another in place: what its file says anew is done, what it says as before is not
+touched, and `plan` says the same without doing it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from lab.backends.order import NO_AGENTS, Agents
+from lab.errors import LabNotFound, ProcessFailed
+from lab.runtime.lab import Lab, list_labs, take_down
+
+from .small_labs import eventually
+from .small_labs import topology as two_nodes
+
+API = "198.51.100.10"
+DOWNLOAD = f"http://{API}/download?bytes=2000000000&rate=20000"
+WEB = {"name": "web", "node": "n2", "labels": {"app": "web"}, "program": {"kind": "web"}}
+A, B = {"name": "a", "node": "n1"}, {"name": "b", "node": "n1", "namespace": "other"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    for summary in list_labs():
+        take_down(summary.name)
+
+
+def up(lines: list[str] | None = None, agents: Agents = NO_AGENTS, **more: Any) -> Lab:
+    progress = lines.append if lines is not None else print
+    return Lab.up(two_nodes("one", **more), progress=progress, agents=agents)
+
+
+def changed(lab: Lab, **more: Any) -> tuple[Lab, list[str]]:
+    """The lab afterwards, and what was done: as the plan said, which changed nothing."""
+    before = what_is_there(lab)
+    planned = Lab.plan(two_nodes("one", **more), agents=NO_AGENTS)
+    assert what_is_there(lab) == before
+    lines: list[str] = []
+    after = up(lines, **more)
+    assert lines == planned
+    assert Lab.plan(two_nodes("one", **more), agents=NO_AGENTS) == []
+    return after, lines
+
+
+def what_is_there(lab: Lab) -> dict[str, object]:
+    paths = (path for path in lab.folder.path.rglob("*") if path.is_file() and path.suffix != ".log")
+    files = {path: path.stat().st_mtime_ns for path in paths}
+    return {"files": files, "processes": pids(lab), "record": lab.folder.record()}
+
+
+def pids(lab: Lab) -> dict[str, int | None]:
+    return {one.name: one.pid for one in lab.processes()}
+
+
+@contextmanager
+def downloading(lab: Lab, url: str = DOWNLOAD) -> Iterator[subprocess.Popen[bytes]]:
+    """A TCP connection of pod a's, with bytes coming all the time."""
+    with lab.pod("a").popen(["curl", "-sSN", url], stdout=subprocess.PIPE) as client:
+        try:
+            assert client.stdout is not None
+            assert client.stdout.read(1)
+            yield client
+        finally:
+            client.kill()
+
+
+def goes_on(client: subprocess.Popen[bytes]) -> bool:
+    """Whether more comes than may have been under way."""
+    assert client.stdout is not None
+    return len(client.stdout.read(40_000)) == 40_000 and client.poll() is None
+
+
+def answers(lab: Lab, pod: str, url: str) -> str:
+    done = lab.pod(pod).run(["curl", "-sS", "-m", "3", url])
+    return done.stdout or done.stderr
+
+
+def test_a_connection_of_a_pod_that_stays_lives_through_every_kind_of_change() -> None:
+    lab = up()
+    before = pids(lab)
+    with downloading(lab) as client:
+        more = {
+            "nodes": [{"name": "n0"}, {"name": "n1"}, {"name": "n2"}],
+            "pods": [
+                {"name": "new", "node": "n0", "program": {"kind": "web"}},
+                {"name": "early", "node": "n1"},
+                A,
+                WEB,
+            ],
+            "services": [
+                {
+                    "name": "new",
+                    "cluster_ip": "10.96.0.30",
+                    "selector": {},
+                    "ports": [{"name": "http", "port": 80}],
+                }
+            ],
+            "internet": {"names": {"api.example.com": {"a": [API]}, "b.example.com": {"a": ["192.0.2.9"]}}},
+            "policies": [{"inline": "# nothing\n"}],
+        }
+        after, lines = changed(lab, **more)
+        assert lines == [
+            "pod other/b removed",
+            "node n0 added",
+            "pod default/new added",
+            "pod default/early added",
+            "the Internet's DNS records changed",
+            "node n1: Services translated anew",
+            "node n2: Services translated anew",
+            "manifest namespaces.yaml written",
+            "manifest nodes.yaml written",
+            "manifest pods.yaml written",
+            "manifest services.yaml written",
+            "manifest endpointslices.yaml written",
+            "manifest inline-1.yaml written",
+            "pod/default/new started",
+        ]
+        assert after.record.pid == lab.record.pid
+        assert after.pod("a").address == lab.pod("a").address
+        assert goes_on(client)
+    assert pids(after).items() >= before.items()
+    assert "client: 10.244.0.2:" in answers(after, "a", f"http://{after.pod('new').address}/")
+    assert "server: 192.0.2.9:80" in answers(after, "early", "http://192.0.2.9/")
+    back, lines = changed(after)
+    assert "node n0 removed" in lines
+    assert "pod other/b added" in lines
+    assert "server: 10.244.1.2:80" in answers(back, "b", "http://10.96.0.20/")
+
+
+def test_what_is_gone_is_gone_from_the_kernel_and_from_the_disk() -> None:
+    lab = up()
+    gone = lab.pod("b")
+    after, lines = changed(lab, pods=[A, WEB])
+    assert lines[0] == "pod other/b removed"
+    assert gone.node_iface not in after.node("n1").run(["ip", "link"]).stdout
+    assert str(gone.address) not in after.node("n1").run(["ip", "route"]).stdout
+    assert not lab.folder.pod("other/b").exists()
+    with pytest.raises(LabNotFound, match="no pod b"):
+        after.pod("b")
+
+
+def test_a_handle_from_before_finds_no_pod_and_never_another() -> None:
+    lab = up()
+    old = lab.pod("b")
+    after, _ = changed(lab, pods=[A, WEB, {"name": "new", "node": "n1"}])
+    with pytest.raises(LabNotFound, match="other/b is not in the lab"):
+        old.run(["true"])
+    assert after.pod("new").run(["hostname"]).stdout == "new\n"
+
+
+def test_a_pod_that_moves_is_rebuilt_and_said() -> None:
+    lab = up()
+    after, lines = changed(lab, pods=[A, B, {**WEB, "node": "n1"}])
+    assert lines[:1] == ["pod default/web rebuilt: it moves from node n2 to n1"]
+    assert "server: 10.244.0.4:80" in answers(after, "a", "http://10.96.0.20/")
+
+
+def test_where_a_node_in_the_middle_goes_the_last_is_rebuilt_and_said() -> None:
+    lab = up(nodes=[{"name": "n1"}, {"name": "n9"}, {"name": "n2"}])
+    with downloading(lab) as client:
+        after, lines = changed(lab)
+        assert goes_on(client)
+    assert lines[:3] == [
+        "node n9 removed",
+        "node n2 rebuilt: its addresses change",
+        "pod default/web rebuilt: its address becomes 10.244.1.2",
+    ]
+    assert "server: 10.244.1.2:80" in answers(after, "a", "http://10.96.0.20/")
+
+
+def test_another_program_of_a_pod_takes_the_place_of_the_old_one() -> None:
+    lab = up()
+    changed_web = {**WEB, "program": {"kind": "web", "http_port": 8080}}
+    after, lines = changed(lab, pods=[A, B, changed_web])
+    assert "pod/default/web restarted: its settings change" in lines
+    assert "server: 10.244.1.2:8080" in answers(after, "a", "http://10.244.1.2:8080/")
+    assert "connect" in answers(after, "a", "http://10.244.1.2:80/")
+    idle, lines = changed(after, pods=[A, B, {"name": "web", "node": "n2"}])
+    assert lines[0] == "pod/default/web ended"
+    assert "pod/default/web" not in pids(idle)
+
+
+def test_labels_alone_touch_no_process() -> None:
+    lab = up()
+    before = pids(lab)
+    after, lines = changed(lab, pods=[{**A, "labels": {"app": "a"}}, B, WEB])
+    assert lines == ["manifest pods.yaml written"]
+    assert pids(after) == before
+
+
+def test_a_change_that_fails_is_said_and_the_next_up_goes_on_from_there() -> None:
+    lab = up(agents=Agents("fake_agent", "fake_agent"))
+    agents = Agents("fake_agent", "fake_agent")
+    bad = [{"name": "n1"}, {"name": "n2"}, {"name": "n3", "shim": {"fail": True}}]
+    with pytest.raises(ProcessFailed, match="n3/shim ended with exit code 3"):
+        up([], agents, nodes=bad)
+    assert Lab.attach("one").record.pid == lab.record.pid
+    lines: list[str] = []
+    after = up(lines, agents)
+    assert "node n3 removed" in lines
+    assert after.record.pid == lab.record.pid
+    assert {status.state for status in after.processes()} == {"ready"}
+
+
+def test_settings_of_one_agent_restart_that_agent_alone() -> None:
+    agents = Agents("fake_agent", "fake_agent")
+    lab = up(agents=agents)
+    before = pids(lab)
+    lines: list[str] = []
+    nodes = [{"name": "n1", "shim": {"fqdn_gc_interval_s": 7}}, {"name": "n2"}]
+    after = up(lines, agents, nodes=nodes)
+    assert lines == ["n1/shim restarted: its settings change"]
+    now = pids(after)
+    assert {name for name in now if now[name] != before[name]} == {"n1/shim"}
+    assert "fqdn_gc_interval_s = 7" in (after.folder.node("n1") / "shim.toml").read_text()
+
+
+def test_a_policy_that_comes_with_a_pod_binds_it_from_the_start_and_cuts_nobody_else() -> None:
+    """With the real agents: the new pod's policy is in force, and the old pod's connection goes on."""
+    policy = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: closed, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: closed}}
+  egress: [{}]
+"""
+    lab = up(agents=Agents())
+    with downloading(lab) as client:
+        closed = {"name": "closed", "node": "n1", "labels": {"app": "closed"}}
+        after = up([], Agents(), pods=[closed, A, B, WEB], policies=[{"inline": policy}])
+        assert "timed out" in answers(after, "closed", f"http://{API}/").lower()
+        assert "server: " in answers(after, "b", f"http://{API}/")
+        assert goes_on(client)
+    again: list[str] = []
+    open_again = up(again, Agents(), pods=[closed, A, B, WEB])
+    assert again == ["manifest inline-1.yaml removed"]
+    eventually(lambda: "server: " in answers(open_again, "closed", f"http://{API}/"), "it is open again", 10)

@@ -1,0 +1,176 @@
+"""The fixtures in a project of somebody else's: the example, run by a pytest of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from lab.runtime import state
+from lab.runtime.ending import gc, take_down
+from lab.runtime.lab import Lab, list_labs
+
+from .small_labs import eventually
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "policy-tests"
+PATIENCE_S = 120
+FAILS = """
+import pytest
+pytestmark = pytest.mark.topology("shop.yaml")
+def test_that_fails(pods):
+    assert pods["shop"].connect("www.example.com", 443).ok
+"""
+WAITS = """
+import os, time, pytest
+pytestmark = pytest.mark.topology("shop.yaml")
+def test_that_waits(lab):
+    open(os.environ["SIGN"], "w").write(lab.name)
+    time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The example as somebody's own: with one test the more where a test of ours writes it."""
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "project"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    yield
+    left = [summary.name for summary in list_labs()]
+    for name in left:
+        take_down(name)
+    assert left == []
+
+
+@contextmanager
+def running(
+    project: Path, *arguments: str, environment: Mapping[str, str] = os.environ
+) -> Iterator[subprocess.Popen[str]]:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    with subprocess.Popen(
+        argv,
+        cwd=project,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def run(project: Path, *arguments: str) -> tuple[int, str]:
+    """Its exit code and output."""
+    with running(project, *arguments) as process:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        return process.returncode, output
+
+
+def add(project: Path, test: str) -> None:
+    (project / "tests" / "test_more.py").write_text(test)
+
+
+def test_the_example_passes(project: Path) -> None:
+    code, output = run(project)
+    assert code == 0, output
+    assert "5 passed" in output
+
+
+def test_workers_of_xdist_have_labs_of_their_own(project: Path) -> None:
+    code, output = run(project, "-n", "2")
+    assert code == 0, output
+    assert "5 passed" in output
+
+
+def test_a_failed_tests_report_names_its_lab(project: Path) -> None:
+    add(project, FAILS)
+    code, output = run(project, "tests/test_more.py", "--no-header")
+    assert code == 1, output
+    assert "topology shop, pods shop, admin, kube-dns" in output
+    assert "rcode='REFUSED'" in output
+
+
+@pytest.mark.skipif(not find_spec("lab.report.bundle"), reason="there are no bundles")
+def test_a_failed_tests_report_says_where_the_bundle_is(project: Path) -> None:
+    add(project, FAILS)
+    _, output = run(project, "tests/test_more.py")
+    bundle = next(
+        line.removeprefix("bundle: ") for line in output.splitlines() if line.startswith("bundle: ")
+    )
+    assert Path(bundle).stat().st_size > 1_000
+    shutil.rmtree(project / ".lab-bundles")
+    _, output = run(project, "tests/test_more.py", "--lab-captures=never")
+    assert "bundle: " not in output
+    assert not (project / ".lab-bundles").exists()
+
+
+@pytest.mark.skipif(bool(find_spec("lab.report.bundle")), reason="there are bundles")
+def test_without_bundles_there_is_no_option_for_them(project: Path) -> None:
+    code, output = run(project, "--lab-captures=never")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "unrecognized arguments: --lab-captures" in output
+
+
+def test_a_lab_is_kept_when_that_is_asked_for(project: Path) -> None:
+    code, output = run(project, "--lab-keep", "-k", "https")
+    assert code == 0, output
+    (kept,) = list_labs()
+    try:
+        assert f"lab {kept.name} is kept: invoke lab.status --name {kept.name}" in output
+        assert {one.state for one in Lab.attach(kept.name).processes()} == {"ready"}
+    finally:
+        take_down(kept.name)
+
+
+def test_a_failed_test_waits_with_its_lab_up(project: Path) -> None:
+    add(project, FAILS)
+    with running(project, "tests/test_more.py", "--lab-pause") as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if " waits: invoke lab.shell" in line)
+        name = line.split()[1]
+        assert Lab.attach(name).pod("shop").run(["hostname"]).stdout == "shop\n"
+        output, _ = process.communicate("\n", timeout=PATIENCE_S)
+        assert process.returncode == 1, output
+
+
+def test_a_run_that_is_killed_takes_its_lab_along(project: Path, tmp_path: Path) -> None:
+    add(project, WAITS)
+    sign = tmp_path / "sign"
+    environment = {**os.environ, "SIGN": str(sign)}
+    with running(project, "tests/test_more.py", environment=environment) as process:
+        name = eventually(lambda: sign.exists() and sign.read_text(), "the lab is up", PATIENCE_S)
+        record = state.folder_of(name).record()
+        assert record is not None
+        assert record.alive()
+        process.send_signal(signal.SIGKILL)
+    eventually(lambda: not record.alive(), "the lab is dead", 10)
+    assert [(found.name, found.fate) for found in gc()] == [(name, "removed")]
+
+
+def test_who_does_not_use_the_fixtures_is_not_disturbed(tmp_path: Path) -> None:
+    """Neither by what is imported, nor by the names."""
+    (tmp_path / "test_own.py").write_text(
+        "import sys, pytest\n"
+        "@pytest.fixture\n"
+        "def lab(): return 'mine'\n"
+        "def test_own(lab):\n"
+        "    assert lab == 'mine'\n"
+        "    heavy = {'scapy', 'pydantic', 'yaml', 'grpc', 'dnslib', 'lab.runtime', 'lab.fixtures', 'acns'}\n"
+        "    assert 'lab.pytest_plugin' in sys.modules and not heavy & set(sys.modules)\n"
+    )
+    code, output = run(tmp_path, "-p", "no:hypothesispytest", "-vv", "test_own.py")
+    assert code == 0, output
+    assert "test_own.py::test_own PASSED" in output
