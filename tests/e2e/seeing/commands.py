@@ -13,7 +13,11 @@ from typing import Any
 from lab.runtime.lab import Lab
 
 REPOSITORY = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+def environment() -> dict[str, str]:
+    """As it is now: other tests' labs may lie elsewhere."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
 def argv(lab: Lab, *arguments: str) -> list[str]:
@@ -22,7 +26,7 @@ def argv(lab: Lab, *arguments: str) -> list[str]:
 
 def invoke(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        argv(lab, *arguments), cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=90
+        argv(lab, *arguments), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=90
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lab.runtime.lab import Lab
 
-from .commands import ENVIRONMENT, REPOSITORY, argv, invoke, until
+from .commands import REPOSITORY, argv, environment, invoke, until
 
 pytestmark = pytest.mark.root
 
@@ -50,7 +50,7 @@ def test_a_connection_counts_for_the_name_it_was_made_to(lab: Lab) -> None:
 def test_followed_the_page_is_drawn_again_and_in_the_end_stands_still(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "lab.html"
     following = argv(lab, "lab.graph", "--follow", "--output", str(path))
-    with subprocess.Popen(following, cwd=REPOSITORY, env=ENVIRONMENT, stderr=subprocess.PIPE) as drawing:
+    with subprocess.Popen(following, cwd=REPOSITORY, env=environment(), stderr=subprocess.PIPE) as drawing:
         try:
             until(path.exists, timeout_s=30)
             assert 'http-equiv="refresh"' in path.read_text()

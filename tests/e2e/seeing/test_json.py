@@ -10,7 +10,7 @@ import pytest
 
 from lab.runtime.lab import Lab
 
-from .commands import ENVIRONMENT, REPOSITORY, invoke
+from .commands import REPOSITORY, environment, invoke
 
 pytestmark = pytest.mark.root
 
@@ -59,7 +59,7 @@ def test_a_fault_says_what_it_is_and_whether_it_lasts(lab: Lab) -> None:
 )
 def test_so_do_those_that_need_no_lab(words: tuple[str, ...]) -> None:
     argv = [sys.executable, "-m", "invoke", *words, "--json"]
-    done = subprocess.run(argv, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == 1
 
