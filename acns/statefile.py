@@ -12,12 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from acns.errors import EnvironmentFault, PeerError
 
+_UNFINISHED = re.compile(r"\..+\.(json|log)\.[0-9]+")
 _UNFINISHED_S = 60.0
 """Nobody writes one file for longer."""
 
@@ -101,7 +103,7 @@ def _set_aside(path: Path, reason: str) -> PeerError:
 def sweep(folder: Path) -> None:
     """Remove what `replace` left unfinished where a process was killed in it."""
     oldest = time.time() - _UNFINISHED_S
-    for path in folder.glob(".*.*[0-9]"):
+    for path in folder.glob(".*"):
         with contextlib.suppress(OSError):
-            if path.lstat().st_mtime < oldest:
+            if _UNFINISHED.fullmatch(path.name) and path.lstat().st_mtime < oldest:
                 path.unlink()

@@ -110,13 +110,19 @@ class Commits:
 
         `worker`: from `renewals.add`.
         """
-        while (renewal := self.renewals.take(worker)) is not None:
-            mapping, learned_at = renewal
-            promise = self.known.promise(mapping.name, mapping.addresses)
-            if learned_at < promise.sure_until(mapping.ttl_s):
-                continue  # told meanwhile
-            if await self.commit(mapping, learned_at) not in PROGRAMMED:
-                self.known.forget(mapping.name)
+        try:
+            while (renewal := self.renewals.take(worker)) is not None:
+                await self._renew(*renewal)
+        except Exception:
+            self.renewals.drop(worker)
+            raise
+
+    async def _renew(self, mapping: Mapping, learned_at: float) -> None:
+        promise = self.known.promise(mapping.name, mapping.addresses)
+        if learned_at < promise.sure_until(mapping.ttl_s):
+            return  # told meanwhile
+        if await self.commit(mapping, learned_at) not in PROGRAMMED:
+            self.known.forget(mapping.name)
 
     async def commit(self, mapping: Mapping, learned_at: float) -> Outcome:
         """Tell the shim of an answer that came at `learned_at`. What is not told now is told later, by `run`.
@@ -217,8 +223,8 @@ class Commits:
 
     def _is_worth_another_try(self, outcome: Outcome) -> bool:
         """Whether the shim could not commit what it was told, and may be able to: not for ever."""
-        self._failures = self._failures + 1 if outcome is Outcome.FAILED else 0
-        return 0 < self._failures < REPLAY_TRIES
+        self._failures = (self._failures + 1) % REPLAY_TRIES if outcome is Outcome.FAILED else 0
+        return self._failures > 0
 
     # --- turns ---------------------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ _LISTENERS, _CONNECTION, _TAKEN_BACK = b"L", b"C", b"B"
 _HAVE_THEM: Final = b"H"
 CONFIRM_S: Final = 2.0
 """For a successor to say so; pods' queries wait in the listener's queue meanwhile, and pods wait 5 s."""
+HANDS_OVER_S: Final = 10.0
+"""For a predecessor to begin; one that hangs never does."""
 _ADDRESSES: Final = struct.Struct("!4sH4sH")
 _MOST_BYTES: Final = 1 << 18
 _MOST_DESCRIPTORS: Final = 2
@@ -99,7 +101,10 @@ class Handover:
             async with asyncio.timeout(CONFIRM_S):
                 await self._confirmed.wait()
         except TimeoutError as error:
-            raise SuccessorGone(f"the successor does not answer within {CONFIRM_S:g} s") from error
+            assert self._successor, "it was just sent to"
+            self._hear(self._successor)  # it may be this process that stood still
+            if not self._confirmed.is_set():
+                raise SuccessorGone(f"the successor does not answer within {CONFIRM_S:g} s") from error
 
     async def give(self, connection: Connection) -> None:
         """It is the successor's from now on. Raises SuccessorGone."""
@@ -195,20 +200,29 @@ class Predecessor:
         return cls(link)
 
     async def listeners(self) -> Listeners | None:
-        """None: it went away without a word."""
-        message, given = await self._receive()
+        """None: it went away without a word. Raises PeerError where it does not hand over."""
+        try:
+            async with asyncio.timeout(HANDS_OVER_S):
+                message, given = await self._receive()
+        except TimeoutError as error:
+            raise PeerError(
+                f"the resolver that should hand over does not within {HANDS_OVER_S:g} s", hint="it may hang"
+            ) from error
         if not message:
             return None
         if message != _LISTENERS or len(given) != _MOST_DESCRIPTORS:
             raise PeerError("the resolver that should hand over speaks otherwise", hint="an older version?")
-        self._confirm()
+        await self._confirm()
         return Listeners(*given)
 
-    def _confirm(self) -> None:
+    async def _confirm(self) -> None:
+        """One that has died meanwhile need not hear it: what it gave is there."""
         try:
             self._link.send(_HAVE_THEM)
         except OSError as error:
-            raise _taken_back() from error
+            message, _ = await self._receive()
+            if message == _TAKEN_BACK:
+                raise _taken_back() from error
 
     async def take_over(self, adopt: Callable[[Connection], None]) -> None:
         """Adopt every connection until the predecessor has ended. Raises PeerError when it serves on."""
@@ -229,6 +243,8 @@ class Predecessor:
         self._link.close()
 
     async def _receive(self) -> tuple[bytes, list[socket.socket]]:
+        """Nothing: the other end is closed."""
+        reported = False
         while True:
             try:
                 message, descriptors, _, _ = socket.recv_fds(self._link, _MOST_BYTES, _MOST_DESCRIPTORS)
@@ -236,7 +252,9 @@ class Predecessor:
             except BlockingIOError:
                 await _readable(self._loop, self._link)
             except ConnectionError:
-                return b"", []
+                if reported:
+                    return b"", []
+                reported = True  # before what came last; that is still to be read
 
 
 def _taken_back() -> PeerError:

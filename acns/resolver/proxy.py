@@ -137,10 +137,6 @@ class Proxy:
         )
         return case.was_counted
 
-    def press(self, pressure: int) -> None:
-        """So much more comes than can be read (`intercept.pressure`)."""
-        self.rates.pressed = self.context.new_names.pressed = pressure
-
     def may_be_new(self, pod: bytes, now: float) -> bool:
         """Whether the pod may ask what it has not asked before; looked at before that is judged."""
         return not self.context.new_names.wait_s(pod, now)

@@ -24,6 +24,10 @@ class Renewal(NamedTuple):
     mapping: Mapping
     learned_at: float
 
+    @property
+    def expires_at(self) -> float:
+        return self.learned_at + self.mapping.ttl_s
+
 
 class Renewals:
     """The line, and the workers that tell what is in it: each calls `take` until that is None."""
@@ -47,7 +51,9 @@ class Renewals:
     def add(self, mapping: Mapping, learned_at: float) -> int | None:
         """One more in line. Whoever is given a number is to work, as that; None: there are enough who do."""
         key = mapping.name, frozenset(mapping.addresses)
-        self._line[key] = Renewal(mapping, learned_at)
+        renewal, before = Renewal(mapping, learned_at), self._line.get(key)
+        if before is None or before.expires_at < renewal.expires_at:
+            self._line[key] = renewal
         return self._idle.pop() if self._idle and not self._is_told(key) else None
 
     def take(self, worker: int) -> Renewal | None:
@@ -60,6 +66,12 @@ class Renewals:
         renewal = self._line.pop(key)
         self._told[worker] = key, renewal
         return renewal
+
+    def drop(self, worker: int) -> None:
+        """This worker has come to another end than `take`'s; what it was telling is not known to be told."""
+        if worker not in self._idle:
+            self._told.pop(worker, None)
+            self._idle.append(worker)
 
     def untold(self) -> list[Renewal]:
         """Those of which it is not known that they were told."""

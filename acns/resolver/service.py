@@ -14,7 +14,7 @@ import resource
 from pathlib import Path
 from typing import Any, Final
 
-from acns.errors import Bug
+from acns.errors import Bug, EnvironmentFault, PeerError
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import Commits
 from acns.resolver.front import Front, own_listeners
@@ -37,6 +37,8 @@ log = logs.named(__name__)
 DRAIN_S: Final = 0.5
 MEET_S: Final = 1.0
 """For the shim's policy stream to open; it may be dead."""
+HTTP_TRIES: Final = 20
+HTTP_RETRY_S: Final = 0.25
 OTHER_DESCRIPTORS: Final = 128  # everything but connections and reply sockets
 
 
@@ -159,11 +161,11 @@ class Service:
         try:
             if self._succeeds:
                 await self._http.start()
-            self._handover.start()
             self.bound = True
             log.info("serving", listen_port=self.settings.listen_port)
             if predecessor:
                 await self._succeed(predecessor, front)
+            self._handover.start()
             while not await self._handed_over(front):
                 await self._serve_on(front)
             self.stop()
@@ -180,7 +182,7 @@ class Service:
         giving, gone = asyncio.create_task(self._give(front)), asyncio.create_task(self._handover.gone.wait())
         try:
             await asyncio.wait((giving, gone), return_when=asyncio.FIRST_COMPLETED)
-            if giving.done():
+            if giving.done() and not self._handover.gone.is_set():
                 await giving
                 return True
             log.error("the successor has ended before it had everything: serving on")
@@ -199,11 +201,23 @@ class Service:
         log.info("handed over")
 
     async def _serve_on(self, front: Front) -> None:
-        """As if nobody had asked."""
+        """As if nobody had asked; and with what the successor could not tell the shim."""
         self._handover.take_back()
         front.take_back()
-        await self._http.start()
+        self.commits.take_up_orphans()
         self.bound = True
+        await self._show_state_again()
+
+    async def _show_state_again(self) -> None:
+        """A port of ours may be the successor's for another moment."""
+        for _ in range(HTTP_TRIES):
+            try:
+                await self._http.start()
+            except EnvironmentFault as error:
+                log.failure("the pages of its state are not there", error)
+                await asyncio.sleep(HTTP_RETRY_S)
+            else:
+                return
 
     async def _can_commit(self) -> None:
         """The writer is there; before a predecessor ends, the shim has had time to be met, too.
@@ -219,7 +233,11 @@ class Service:
 
     async def _succeed(self, predecessor: Predecessor, front: Front) -> None:
         """Go on with what the predecessor gives; when it has ended, with what it could not tell the shim."""
-        await predecessor.take_over(front.adopt)
+        try:
+            await predecessor.take_over(front.adopt)
+        except PeerError:  # it serves on: what was taken on here is still answered
+            await front.drain(self.settings.upstream_timeout_ms / 1000)
+            raise
         self.commits.take_up_orphans()
         log.info("taken over")
 

@@ -116,7 +116,7 @@ class UDPClients:
     def _readable(self, events: int, now: float) -> None:
         """A burst of queries. They leave from one port: which, nobody can know beforehand."""
         self.transport.judgements.use(self._proxy.table)
-        self._proxy.press(intercept.pressure(self._listener))
+        self._rates.pressed = intercept.pressure(self._listener)
         batch, asked, journal, budget = self._queries, self._asked, self._journal, self._budget
         memory, starts, lengths = batch.memory, batch.starts, batch.lengths
         cases = {} if self._transparency.is_on else self._cases.young

@@ -20,6 +20,7 @@ from acns.writer import wire
 from acns.writer.wire import Lease, Outcome
 
 _END_S: Final = 2.0
+_SECOND_LOOK_S: Final = 0.2
 HANGS_S: Final = 10.0
 """Without an answer for so long it gives none any more. A busy machine, or a large ruleset that is being
 committed, holds it up for less."""
@@ -110,11 +111,16 @@ class WriterLink:
             self._under_way.append(self._line.pop(0))
         self._sequence = self._sequence % 0xFFFF_FFFF + 1
         leases = [lease for waiting in self._under_way for lease in waiting.leases]
-        self._overdue = asyncio.get_running_loop().call_later(HANGS_S, self._give_up)
+        self._overdue = asyncio.get_running_loop().call_later(HANGS_S, self._look_again)
         try:
             self._link.send(wire.request(self._sequence, leases))
         except OSError:  # it has ended; `run` says so
             self._abandon()
+
+    def _look_again(self) -> None:
+        """It may be this process that stood still, with the answer unread."""
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(_SECOND_LOOK_S, self._give_up)
 
     def _give_up(self) -> None:
         """`run` hears the end."""
@@ -125,6 +131,7 @@ class WriterLink:
             self._overdue.cancel()
 
     def _abandon(self) -> None:
+        self._stop_clock()
         for waiting in (*self._under_way, *self._line):
             if not waiting.outcome.done():
                 waiting.outcome.set_result(Outcome.FAILED)

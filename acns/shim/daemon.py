@@ -137,8 +137,9 @@ class Daemon:
             try:
                 async with self.kernel.lock:
                     await self.learned.collect()
-            except AcnsError as error:  # what is kept too long does no harm: the next one gets it
+            except AcnsError as error:
                 log.failure("collection failed", error)
+                self.kernel.touched.set()  # what stays without a reason is seen at the next look
                 continue
             heap.settle()
 

@@ -60,7 +60,8 @@ class SetWatch:
         if doubtful:
             async with self._kernel.lock:
                 await self._bring_back(doubtful)
-        self._kernel.looked_at = others
+        if self._learned.knows_all:  # what there was no room to adopt has to be looked at each time
+            self._kernel.looked_at = others
 
     def _is_doubtful(self, selector: FQDNSelector, seen: Mapping[bytes, float]) -> bool:
         return bool(self._learned.differences(selector, seen) or self._learned.renewed(selector, seen))

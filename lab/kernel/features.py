@@ -119,15 +119,13 @@ def _tools() -> Iterator[Feature]:
         yield Feature(
             tool, path is not None, required, path or "not found", cost, f"apt-get install {package}"
         )
-    library = ctypes.util.find_library("nftables")
-    yield Feature(
-        "libnftables",
-        library is not None,
-        True,
-        library or "not found",
-        "no rules at all",
-        "apt-get install nftables",
-    )
+    for name, cost, package in (
+        ("nftables", "no rules at all", "libnftables1"),
+        ("pcap", "no lab: its recorder compiles its filters with it", "libpcap0.8"),
+    ):
+        library = ctypes.util.find_library(name)
+        mend = f"apt-get install {package}"
+        yield Feature(f"lib{name}", library is not None, True, library or "not found", cost, mend)
 
 
 def _kernel_probes() -> Iterator[_Probe]:

@@ -120,12 +120,21 @@ class _Download:
             self._judge.tally.counts["downloads cut by an edit"] += 1
             return True
         links = self._judge.model.weather.around(self._heard_at - 1.0, now, "link", pod=self._pod)
-        mended_at = max([self._heard_at, *(min(one.ended, now) for one in links)])
-        back_off_s = mended_at - self._heard_at  # TCP's: it doubles for as long as nothing is acknowledged
-        if now < mended_at + back_off_s + STALL_S or self._silent_s < STALL_S:
+        if now < self._excused_until(sorted((one.began, min(one.ended, now)) for one in links)):
+            return False
+        if self._silent_s < STALL_S:
             return False
         self._broken(f"nothing for {now - self._heard_at:.1f} s")
         return True
+
+    def _excused_until(self, faults: list[tuple[float, float]]) -> float:
+        """TCP's back-off doubles while nothing is acknowledged: after a fault the next try comes within as
+        long as it has lasted by then. A fault that begins later than that explains nothing."""
+        excused = self._heard_at + STALL_S
+        for began, ended in faults:
+            if began <= excused:
+                excused = max(excused, ended + (ended - self._heard_at) + STALL_S)
+        return excused
 
     def _broken(self, what: str) -> None:
         now = time.monotonic()

@@ -59,12 +59,14 @@ def test_what_cannot_be_read_or_written_is_the_environments_fault(tmp_path: Path
 def test_what_a_killed_process_left_half_written_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
     statefile.save(tmp_path / "state.json", "form", 1, PAYLOAD)
     half, under_way, other = (tmp_path / name for name in (".state.json.17", ".state.json.18", ".hidden"))
-    for path in (half, under_way, other):
+    foreign = tmp_path / ".viminfo.1"
+    for path in (half, under_way, other, foreign):
         path.write_text("x")
-    for path in (half, other):
+    for path in (half, other, foreign):
         os.utime(path, (0, 0))
     statefile.sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".state.json.18", "state.json"]
+    left = [".hidden", ".state.json.18", ".viminfo.1", "state.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 @limits(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)

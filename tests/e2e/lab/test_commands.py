@@ -374,7 +374,7 @@ def test_the_tours_commands_are_spelled_as_the_tasks_want_them(name: str) -> Non
 
 
 def test_every_command_about_one_lab_takes_its_name_by_the_same_option() -> None:
-    without = {"lab.doctor", "lab.list", "lab.gc"}
+    without = {"lab.doctor", "lab.list", "lab.gc", "lab.validate", "lab.schema"}
     for context in tasks.namespace.to_contexts():
         name = context.name or ""
         if name.startswith("lab."):

@@ -41,6 +41,24 @@ def test_of_what_is_in_line_twice_the_latest_counts() -> None:
     assert line.take(worker) is None
 
 
+def test_a_shorter_ttl_later_does_not_take_the_place_of_a_later_end() -> None:
+    line = Renewals(at_once=1)
+    worker = line.add(mapping(1, ttl_s=300), 10.0)
+    line.add(mapping(1, ttl_s=5), 11.0)
+    assert worker is not None
+    assert line.take(worker) == (mapping(1, ttl_s=300), 10.0)
+    assert line.take(worker) is None
+
+
+def test_a_worker_that_fails_leaves_its_place_to_another() -> None:
+    line = Renewals(at_once=1)
+    worker = line.add(mapping(1), 0.0)
+    assert worker is not None
+    line.take(worker)
+    line.drop(worker)
+    assert line.add(mapping(1), 1.0) == worker
+
+
 def test_what_is_being_told_is_not_told_beside_itself_but_after() -> None:
     line = Renewals(at_once=2)
     first = line.add(mapping(1), 0.0)
