@@ -54,7 +54,10 @@ def next_one(bench: Bench) -> subprocess.Popen[bytes]:
 
 def serves(bench: Bench) -> bool:
     """Whether the process that was started last is the one that is ready."""
-    status, body = bench.resolver.get("/readyz")
+    try:
+        status, body = bench.resolver.get("/readyz")
+    except ConnectionResetError:  # the one before has just closed its pages
+        return False
     return status == 200 and f'"pid": {bench.resolver.process.pid}' in body
 
 
