@@ -118,9 +118,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """What a reader needs to go on with a failed test: which lab, and the bundle."""
     report = yield
     used = _lab_of(item)
-    if used is None or report.when != "call":
+    if used is None or (report.when != "call" and not report.failed):
         return report
-    bundle = _bundle(item, used, failed=report.failed)
+    bundle: Path | str | None
+    try:
+        bundle = _bundle(item, used, failed=report.failed)
+    except Exception as error:  # noqa: BLE001 - it must not hide why the test failed
+        bundle = f"none: {type(error).__name__}: {error}"
     if report.failed:
         report.sections.append(("lab", _about(used, bundle)))
         if item.config.getoption("lab_pause"):
@@ -141,7 +145,7 @@ def _lab_of(item: pytest.Item) -> Lab | None:
     return made if isinstance(made, sys.modules["lab.runtime.lab"].Lab) else None
 
 
-def _about(used: Lab, bundle: Path | None) -> str:
+def _about(used: Lab, bundle: Path | str | None) -> str:
     lines = [
         f"lab {used.name}, topology {used.topology.name}, pods {', '.join(pod.name for pod in used.pods)}",
         f"bundle: {bundle}" if bundle else "",
@@ -156,6 +160,7 @@ def _bundle(item: pytest.Item, used: Lab, *, failed: bool) -> Path | None:
         return None
     folder = item.config.rootpath / ".lab-bundles"
     folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")  # packets and names are nobody's to commit
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.nodeid)[-150:]
     return Path(import_module(_BUNDLES).write(used, folder / f"{name}.zip"))
 

@@ -8,7 +8,7 @@ names nor statistics. Times are nanoseconds since 1970. Little-endian, whatever 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -27,6 +27,8 @@ _FLAGS: Final = 2
 _ST_START, _ST_END, _ST_DROPPED, _ST_DELIVERED = 2, 3, 5, 8
 _NANOSECONDS: Final = b"\x09"  # 10⁻⁹
 _MAX_OPTION_BYTES: Final = 0xFFFF
+_MAX_NAME_BYTES: Final = 1_024
+_MAX_NAMES_BYTES: Final = 0xFFFF - 16
 _NAME_FAMILIES: Final = {4: 1, 16: 2}
 _DISSECTOR_NAME: Final = 12  # EXP_PDU_TAG_DISSECTOR_NAME
 
@@ -91,11 +93,11 @@ class Writer:
         self._block(_PACKET, head + _padded(data), options)
 
     def names(self, names: Mapping[bytes, Sequence[str]]) -> None:
-        """What addresses (4 or 16 octets) are called."""
+        """What addresses (4 or 16 octets) are called; with more names than a record holds, in several."""
         records = b"".join(
-            _tagged(_NAME_FAMILIES[len(address)], address + b"".join(_octets(one) + b"\0" for one in called))
+            _tagged(_NAME_FAMILIES[len(address)], address + part)
             for address, called in names.items()
-            if called
+            for part in _name_parts(called)
         )
         self._block(_NAMES, records + bytes(4), [])
 
@@ -133,6 +135,19 @@ def _octets(text: str) -> bytes:
     """UTF-8, cut to what an option may have; never in the middle of a character."""
     octets = text.replace("\0", "?").encode("utf-8", "replace")
     return octets[:_MAX_OPTION_BYTES].decode("utf-8", "ignore").encode()
+
+
+def _name_parts(called: Iterable[str]) -> Iterator[bytes]:
+    """Names with their zeros, as many together as a record may have beside an address."""
+    part = b""
+    for name in called:
+        one = _octets(name)[:_MAX_NAME_BYTES] + b"\0"
+        if len(part) + len(one) > _MAX_NAMES_BYTES:
+            yield part
+            part = b""
+        part += one
+    if part:
+        yield part
 
 
 def _tagged(code: int, value: bytes) -> bytes:

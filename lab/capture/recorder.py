@@ -63,7 +63,7 @@ class Recorder:
     def answer(self, request: Request) -> Reply:
         """Raises InputError for what cannot be done."""
         what = request["op"]
-        if what == "read":
+        if what in ("read", "stop"):
             time.sleep(_SETTLED_S)
         with self._lock:
             match what:

@@ -95,8 +95,7 @@ def _fill(archive: zipfile.ZipFile, lab: Lab, progress: Progress) -> None:
         progress(name)
         try:
             archive.writestr(name, get())
-        # A lab in trouble has trouble of any kind.
-        except (AcnsError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        except Exception as error:  # noqa: BLE001 - a lab in trouble has trouble of any kind
             missing.append(f"{name}: {type(error).__name__}: {error}")
     archive.writestr("missing.txt", "".join(f"{line}\n" for line in missing))
 

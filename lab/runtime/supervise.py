@@ -149,13 +149,17 @@ class Process:
         Returns when that is ready. Raises ProcessFailed; one that cannot take over leaves the other alone.
         One that has taken over stays, however long the other needs for what it has in flight.
         """
+        await self._replace(self.program.successor)
+
+    async def _replace(self, takes_over: Sequence[str] | None) -> None:
+        """`takes_over`: what the next one's command line also has; None: it can only be started anew."""
         running = self._running
-        if self.program.successor is None or running is None:
+        if takes_over is None or running is None:
             await self.hold(signal.SIGTERM)
             self.release()
             await self.wait_ready()
             return
-        successor = self._successor = _Run(self.program, self._reaper, self.program.successor)
+        successor = self._successor = _Run(self.program, self._reaper, takes_over)
         ends = running.exited, successor.exited
         await asyncio.wait(ends, timeout=READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if not running.exited.done() and not successor.exited.done() and await successor.serves():
@@ -170,15 +174,21 @@ class Process:
         await self.wait_ready()
 
     async def become(self, program: Program) -> None:
-        """Another program from now on, which takes over as in `upgrade`; one that is held starts."""
+        """Another program from now on, which takes over as in `upgrade` where it can from this one; one that
+        is held starts."""
+        takes_over = program.successor if program.successor == self.program.successor else None
+        for path in self.program.files.keys() - program.files.keys():
+            path.unlink(missing_ok=True)
         self.program = program
         self._write_files()
-        await self.upgrade()
+        await self._replace(takes_over)
 
     async def end(self) -> None:
         """For good."""
         await self.hold(signal.SIGTERM)
         self._keeper.cancel()
+        for path in self.program.files:
+            path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let it run (again), at once."""

@@ -93,3 +93,13 @@ def test_a_comment_without_end_is_cut_between_characters(tmp_path: Path) -> None
         writer.interface(Interface("i"))
         writer.packet(0, TIME_NS, FRAME, len(FRAME), comments=["→" * 30_000])
     assert tshark(path, "-T", "fields", "-e", "frame.comment").strip("\n").strip("→") == ""
+
+
+def test_an_address_with_more_names_than_a_record_holds_has_several_and_none_is_lost(tmp_path: Path) -> None:
+    names = [f"{number:05}.many.example.com" for number in range(4_000)]
+    path = tmp_path / "many.pcapng"
+    with path.open("wb") as stream:
+        writer = Writer(stream, comment="", hardware="", os="", application="")
+        writer.names({b"\x0a\0\0\1": [*names, "x" * 70_000]})
+    written = path.read_bytes()
+    assert [name for name in names if name.encode() + b"\0" not in written] == []
