@@ -29,11 +29,12 @@ class HighestWins:
     def __init__(self, elements: Elements, comment: str = "") -> None:
         self._elements = elements
         self._comment = comment
-        self.generation = -1
-        """The ruleset's, as it was read last and with what was written since."""
+        self.written_on: int | None = None
+        """The ruleset's generation on which the last `put` has written; None: there was nothing to write."""
+        self._generation = -1
         self._forget_at = -math.inf
         self._held: dict[str, dict[bytes, float] | None] = {}
-        """Set → address → expiry at `generation`, of the sets looked at; None: there is no such set."""
+        """Set → address → expiry at `_generation`, of the sets looked at; None: there is no such set."""
 
     def put(self, wanted: Timeouts, now: float) -> int:
         """Set name → address → timeout_s: each element lasts that long or longer when this returns.
@@ -41,15 +42,17 @@ class HighestWins:
         Sets that the kernel does not have are passed by; how many there were is returned. Raises
         EnvironmentFault where others commit without end, or the kernel refuses.
         """
+        self.written_on = None
         for _ in range(_TRIES):
             self._look(now, wanted)
             rising = self._rising(wanted, now)
             if rising:
                 try:
-                    self._elements.put(rising, generation=self.generation, comment=self._comment)
+                    self._elements.put(rising, generation=self._generation, comment=self._comment)
                 except Overtaken:
                     continue
-                self.generation += 1
+                self.written_on = self._generation
+                self._generation += 1
                 self._note(rising, now)
             return sum(self._held[name] is None for name in wanted)
         raise EnvironmentFault(
@@ -59,8 +62,8 @@ class HighestWins:
 
     def _look(self, now: float, names: Mapping[str, object]) -> None:
         generation = self._elements.generation()
-        if generation != self.generation or now > self._forget_at:
-            self.generation, self._held, self._forget_at = generation, {}, now + REMEMBERED_S
+        if generation != self._generation or now > self._forget_at:
+            self._generation, self._held, self._forget_at = generation, {}, now + REMEMBERED_S
         for name in names:
             if name not in self._held:
                 self._held[name] = self._read(name, now)

@@ -101,7 +101,7 @@ class Kernel:
                 self._generation += 1
                 return
         self._careful.put(wanted, time.monotonic())
-        if self._careful.generation == self._generation + 1:
+        if self._careful.written_on == self._generation:
             self._generation += 1
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:

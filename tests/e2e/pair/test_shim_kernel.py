@@ -246,3 +246,20 @@ async def test_what_the_resolver_renewed_of_ours_is_spared_after_the_sets_were_l
     clock.now += 60.0
     await learned.collect()
     assert ADDRESS not in kernel.elements(in_set)
+
+
+async def test_somebody_elses_commit_is_not_taken_for_one_of_ours_where_there_was_nothing_to_write(
+    kernel: Kernel, place: Namespace
+) -> None:
+    await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    in_set = fqdn_set_name(SELECTOR)
+    with closing(netns.in_namespace(place, Elements)) as resolvers:
+        await kernel.inventory()
+        kernel.looked_at = kernel.others
+        resolvers.put({in_set: {ADDRESS: 600.0}})  # one commit, as one of ours would be
+        kernel.put({in_set: {ADDRESS: 20.0}})
+        assert not kernel.is_as_left()
+        before = kernel.others
+        await kernel.inventory()
+        assert kernel.others == before + 1
+        assert not kernel.is_ours_alone()
