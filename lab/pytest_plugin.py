@@ -87,13 +87,24 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     keep = bool(request.config.getoption("lab_keep"))
     made = Lab.up(wanted, f"pytest-{os.getpid()}-{next(_numbers)}", is_tied=not keep)
     try:
-        made.wait_settled()
+        _settle(request, made)
         yield made
     finally:
         if keep:
             request.config.stash.setdefault(_KEPT, []).append(made.name)
         else:
             made.down()
+
+
+def _settle(request: pytest.FixtureRequest, made: Lab) -> None:
+    """A lab that does not come to rest is gone before anybody can look at it: the bundle stays."""
+    try:
+        made.wait_settled()
+    except Exception as error:
+        error.add_note(
+            _about(made, _bundle_or_why_not(request.config, made, request.node.nodeid, failed=True))
+        )
+        raise
 
 
 @pytest.fixture(scope=_scope)
@@ -120,11 +131,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     used = _lab_of(item)
     if used is None or (report.when != "call" and not report.failed):
         return report
-    bundle: Path | str | None
-    try:
-        bundle = _bundle(item, used, failed=report.failed)
-    except Exception as error:  # noqa: BLE001 - it must not hide why the test failed
-        bundle = f"none: {type(error).__name__}: {error}"
+    bundle = _bundle_or_why_not(item.config, used, item.nodeid, failed=report.failed)
     if report.failed:
         report.sections.append(("lab", _about(used, bundle)))
         if item.config.getoption("lab_pause"):
@@ -153,15 +160,22 @@ def _about(used: Lab, bundle: Path | str | None) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _bundle(item: pytest.Item, used: Lab, *, failed: bool) -> Path | None:
-    """The bundle of the lab as it is now, where it is wanted."""
-    when = item.config.getoption("lab_captures", "never")
+def _bundle_or_why_not(config: pytest.Config, used: Lab, test: str, *, failed: bool) -> Path | str | None:
+    """The bundle of the lab as it is now, where it is wanted. It must not hide why a test failed."""
+    when = config.getoption("lab_captures", "never")
     if when == "never" or (when == "on-failure" and not failed):
         return None
-    folder = item.config.rootpath / ".lab-bundles"
+    try:
+        return _bundle(config, used, test)
+    except Exception as error:  # noqa: BLE001
+        return f"none: {type(error).__name__}: {error}"
+
+
+def _bundle(config: pytest.Config, used: Lab, test: str) -> Path:
+    folder = config.rootpath / ".lab-bundles"
     folder.mkdir(mode=0o700, exist_ok=True)
     (folder / ".gitignore").write_text("*\n")  # packets and names are nobody's to commit
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", item.nodeid)[-150:]
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", test)[-150:]
     return Path(import_module(_BUNDLES).write(used, folder / f"{name}.zip"))
 
 

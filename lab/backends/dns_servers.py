@@ -90,13 +90,14 @@ def _another(site: Site, server: InternetServer) -> Program:
     if server.kind == "scripted":
         records, files = site.folder.records_file, {}  # those of all, which may change
         if server.names is not None:
-            records = folder / f"{server.name}-names.json"
+            records = folder / f"dns-{server.name}-names.json"
             files = {records: dns.records_text(names)}
         scripted = _Scripted(records, folder / f"{server.name}-queries.jsonl", server.address)
         return ready_by_descriptor(name, scripted.command, place, log, files)
-    ready, config = PortReady(53, str(server.address)), folder / f"{server.name}.conf"
+    # Called so that none is like another file of the Internet's: /etc/resolv.conf lies there, too.
+    ready, config = PortReady(53, str(server.address)), folder / f"dns-{server.name}.conf"
     if server.kind == "unbound":
-        zone = folder / f"{server.name}.zone"
+        zone = folder / f"dns-{server.name}.zone"
         files = {zone: unbound.zone_text(names), config: unbound.internet_text(server.address, zone)}
         return _by_port(name, unbound.command(config), place, log, ready, files)
     files = {config: cluster_dns.internet_text(server.address, names)}

@@ -17,9 +17,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from lab.backends import converging, dns_servers, etc_files, impairments, programs
+from lab.backends import converging, dns_servers, etc_files, programs
 from lab.backends.converging import Places, ProgramChanges, Step
 from lab.backends.etc_files import EtcTexts
+from lab.backends.impairments import Impairments
 from lab.backends.network import INTERNET, EtcFiles, Network, node_place
 from lab.backends.order import Order
 from lab.backends.site import Site
@@ -44,6 +45,7 @@ class NetnsLab:
         self.folder = folder
         self.supervisor = supervisor
         self.network = Network()
+        self._impairments = Impairments(self.network)
         self.authority = ""
         self._order: Order | None = None
         self._etc: dict[str, EtcTexts] = {}
@@ -62,7 +64,7 @@ class NetnsLab:
         addressing, etc = order.addressing, self._write_etc(etc_files.texts(order))
         self.network.begin(addressing, etc[INTERNET])
         self.network.add(addressing.nodes, addressing.pods, etc)
-        impairments.apply(order, self.network)
+        self._impairments.apply(order)
 
     async def build(self, order: Order, progress: Progress) -> None:
         """Everything from nothing. Raises when a part cannot be made or does not come up."""
@@ -139,7 +141,7 @@ class NetnsLab:
         return [
             Step(_ends(ended, self.supervisor.programs(), self.network, moved), self._ending(ended)),
             Step(moved.lines, _in_thread(self._move, moved, etc)),
-            Step(impairments.changes(order, self.order), _in_thread(self._worsen_links, order)),
+            Step(self._impairments.changes(order), _in_thread(self._impairments.apply, order)),
             Step(self._etc_lines(etc, moved), _in_thread(self._write_etc, etc)),
             Step(self._names_lines(order), _in_thread(self._change_names, order)),
             Step(self._services_lines(services, moved), _in_thread(self._load_services, services)),
@@ -168,11 +170,10 @@ class NetnsLab:
             self._etc.pop(place, None)
         for name in moved.gone_nodes:
             self._services.pop(name, None)
+        for place in moved.new:  # written whatever an attempt that failed has written
+            self._etc.pop(place, None)
         written = self._write_etc({place: etc[place] for place in moved.new})
         self.network.add(moved.new_nodes, moved.new_pods, written)
-
-    def _worsen_links(self, order: Order) -> None:
-        impairments.apply(order, self.network, before=self.order)
 
     def _etc_lines(self, etc: Mapping[str, EtcTexts], moved: Places) -> list[str]:
         changed = [place for place, text in etc.items() if self._etc.get(place) != text]

@@ -54,6 +54,8 @@ Said = tuple[dict[str, Any], str]
 def _start(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
     if not 1 <= typed.size_mib <= MAX_MIB:
         raise InputError(f"a capture cannot have {typed.size_mib} MiB", hint=f"--size 1 to {MAX_MIB}")
+    if tapes.kept_file(lab.folder).exists():
+        raise InputError("a capture was stopped, and not saved yet", hint="first invoke lab.capture save")
     wanted = [found for word in links for found in [_link(lab, word)]] or _everywhere(lab)
     tapes.ask(
         lab,
@@ -74,10 +76,10 @@ def _stop(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
 
 def _save(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
     """What was captured last, if anything was; else what is always recorded."""
-    captured = tapes.captured(lab)
     path = Path(typed.output or f"{lab.name}.pcapng").absolute()
-    saved = saving.save(lab, captured or tapes.always(lab), path)
-    if captured is not None:
+    running, stopped = tapes.running(lab), tapes.stopped(lab)
+    saved = saving.save(lab, running or stopped or tapes.always(lab), path)
+    if running is None:
         tapes.kept_file(lab.folder).unlink(missing_ok=True)
     lost = f"; LOST: {saved.lost} packets came too fast" if saved.lost else ""
     older = f"; {saved.overwritten} older packets were given up for newer ones" if saved.overwritten else ""

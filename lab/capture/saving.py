@@ -8,7 +8,6 @@ lines.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +27,8 @@ from lab.capture.pcapng import INBOUND, OUTBOUND, Interface, Statistics, Writer
 from lab.capture.ring import Packet
 from lab.capture.tapes import Recorded, Tape
 from lab.errors import InputError
+from lab.report import output
+from lab.runtime.explaining import remark
 from lab.runtime.lab import Lab
 
 _NODE_LINK: Final = "eth0"
@@ -55,18 +56,8 @@ class Saved:
 
 def save(lab: Lab, recorded: Recorded, path: Path) -> Saved:
     """Write the file, 0600 and whole at once. Raises InputError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --output") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            saved = _Capture(lab, recorded).write(file, str(path))
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return saved
+    with output.new_file(path) as file:
+        return _Capture(lab, recorded).write(file, str(path))
 
 
 class _Capture:
@@ -76,7 +67,7 @@ class _Capture:
         self._lab = lab
         self._recorded = recorded
         self._packets = recorded.packets()
-        self._decisions = deciding.gather(lab) if _keeps_flows(lab) else Decisions()
+        self._decisions = _decisions(lab)
         self._links = _links(lab, recorded, self._packets)
         self._ids = {link: number for number, link in enumerate(self._links)}
         self._comments: dict[int, list[str]] = defaultdict(list)
@@ -201,8 +192,13 @@ def _write_alone(writer: Writer, agents: Mapping[str, int], one: tuple[int, str,
     writer.packet(agents[interface], time_ns, data, len(data), comments=[text])
 
 
-def _keeps_flows(lab: Lab) -> bool:
-    return any((lab.folder.node(node.name) / "shim.toml").exists() for node in lab.nodes)
+def _decisions(lab: Lab) -> Decisions:
+    """None where no agent of ours writes them down: the packets are worth saving all the same."""
+    try:
+        return deciding.gather(lab)
+    except InputError as error:
+        remark(f"without the agents' decisions: {error.message}")
+        return Decisions()
 
 
 def _agent_of(decision: Decision) -> str:

@@ -6,8 +6,8 @@ A kept capture is the recorder's answer as it came: a JSON line, then blocks. It
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Final
 from lab.backends.programs import RECORDER
 from lab.capture.ring import Counts, Packet, packets
 from lab.errors import HolderGone, by_name
+from lab.report import output
 from lab.runtime.lab import Lab
 from lab.runtime.state import LabFolder
 
@@ -72,11 +73,16 @@ def always(lab: Lab) -> Recorded:
         return _recorded(stream)
 
 
-def captured(lab: Lab) -> Recorded | None:
-    """The capture that was started: the one that runs, or the one that was stopped last; None without one."""
-    if ask(lab, op="status")["started"]:
-        with _asked(lab, {"op": "read", "which": "started"}) as stream:
-            return _recorded(stream)
+def running(lab: Lab) -> Recorded | None:
+    """The capture that was started, and runs; None without one."""
+    if not ask(lab, op="status")["started"]:
+        return None
+    with _asked(lab, {"op": "read", "which": "started"}) as stream:
+        return _recorded(stream)
+
+
+def stopped(lab: Lab) -> Recorded | None:
+    """The capture that was stopped, and not saved yet; None without one."""
     try:
         with kept_file(lab.folder).open("rb") as stream:
             return _recorded(stream)
@@ -85,13 +91,13 @@ def captured(lab: Lab) -> Recorded | None:
 
 
 def stop(lab: Lab) -> Path:
-    """End the started capture, and keep it in the lab's folder."""
+    """End the started capture, and keep it in the lab's folder; HolderGone where it did not come whole."""
     path = kept_file(lab.folder)
     with _asked(lab, {"op": "stop"}) as stream:
         heading = _heading(stream)
         whole = json.dumps(heading).encode() + b"\n" + stream.read()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    _recorded(io.BytesIO(whole))  # it is whole
+    with output.new_file(path) as file:
         file.write(whole)
     return path
 

@@ -133,9 +133,7 @@ def _kernel_probes() -> Iterator[_Probe]:
     yield _Probe("nftables binding", _binding, "no rules at all", "pip install pip-nftables")
     yield _Probe("veth", _veth, "no pods")
     yield _Probe("bridge", _bridge, "no underlay between nodes")
-    yield _Probe(
-        "IPv6", _ipv6, "no proof that IPv6 is kept in", "boot without ipv6.disable=1", required=False
-    )
+    yield _Probe("IPv6", _ipv6, "no lab: that it is kept in is part of each", "boot without ipv6.disable=1")
     yield _Probe("transparent sockets", _transparent_socket, "no redirection of DNS")
     for name, rules, cost in _RULES:
         yield _Probe(name, _loads(rules), cost)

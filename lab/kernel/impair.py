@@ -21,13 +21,15 @@ _BURST_MS = 20
 _LATENCY_MS = 200
 """A packet waits no longer for its turn than so; then it is dropped, as a full queue of a router does."""
 _LEAST_BURST_BYTES = 3200
+_OF = 1_000_000
+"""Shares are told as so many of these."""
 _BEFORE_ALL, _AFTER_ALL = -500, 500
 
 
 def loss_rules(table: str, interface: str, share: float) -> str:
     """nftables: this share of the packets that come in and go out by this interface is lost. Replaces the
     table."""
-    lost = f"numgen random mod 1000 < {round(share * 1000)} counter drop" if share < 1 else "counter drop"
+    lost = f"numgen random mod {_OF} < {round(share * _OF)} counter drop" if share < 1 else "counter drop"
     return f"""{without(table)}
 table inet {table} {{
   chain in {{ type filter hook prerouting priority {_BEFORE_ALL}; policy accept;

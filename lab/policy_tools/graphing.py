@@ -7,7 +7,6 @@ the newest.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from lab.policy_tools import inputs
 from lab.policy_tools.node_state import NodeState
 from lab.report import flows as flow_report
 from lab.report import graph as report
+from lab.report import output
 from lab.report.graph import Edge, Graph, Kind, NodeBox, PodBox
 from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.lab import Lab
@@ -34,6 +34,9 @@ _REFRESH_S: Final = 2
 _SEARCHED: Final = ".cluster.local"
 _SEARCH_LIST: Final = "*.cluster.local"
 """What search lists make of a name, all together."""
+
+_QUERIES: Final = {Verdict.FORWARDED: "asked", Verdict.DROPPED: "refused"}
+"""Others failed for reasons of the DNS server's or of a budget: no policy refused them."""
 
 EdgeKey = tuple[str, Kind, str]
 
@@ -94,6 +97,7 @@ class Drawing:
             dropped=counts["dropped"],
             asked=counts["asked"],
             refused=counts["refused"],
+            failed=counts["failed"],
             why=tuple(f"{count} × {text}" for text, count in why.most_common(8)),
         )
 
@@ -114,7 +118,7 @@ def _key(flow: Flow) -> EdgeKey | None:
 
 def _counted(flow: Flow) -> str:
     if flow.dns is not None:
-        return "asked" if flow.verdict is Verdict.FORWARDED else "refused"
+        return _QUERIES.get(flow.verdict, "failed")
     return "dropped" if flow.verdict is Verdict.DROPPED else "forwarded"
 
 
@@ -160,11 +164,5 @@ def _drawn(graph: Graph, path: Path, *, follow: bool) -> str:
 
 def _write(path: Path, text: str) -> None:
     """In one step: a browser reads it when it likes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        temporary.rename(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --output") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with output.new_file(path) as file:
+        file.write(text.encode())

@@ -23,13 +23,12 @@ from acns.policy.model import Enforcement
 from acns.policy.objects import Object, Ref
 from acns.policy.overview import Overview
 from acns.policy.profiles import Profile
+from acns.shim.sources import listing
 from lab.policy_tools import completing
 from lab.spec.load import find_topology, load_topology
 from lab.spec.plan import Addressing
 from lab.spec.topology import Topology
 from lab.world.manifests import manifest_files
-
-SUFFIXES = (".yaml", ".yml", ".json")
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -144,8 +143,7 @@ def _short(path: str) -> str:
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        found = (each for each in sorted(path.rglob("*")) if each.suffix in SUFFIXES and each.is_file())
-        yield from (each for each in found if not each.name.startswith("."))
+        yield from (each for each in sorted(path.rglob("*")) if listing.is_manifest(each) and each.is_file())
     elif path.is_file():
         yield path
     else:

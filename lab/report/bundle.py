@@ -8,7 +8,6 @@ rest is there. No private key goes in; packets and logs do, so the file is for i
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import tempfile
@@ -24,9 +23,9 @@ import yaml
 
 from acns.telemetry.bounded_file import older
 from lab.capture import saving, tapes
-from lab.errors import AcnsError, InputError
+from lab.errors import AcnsError
 from lab.kernel import features
-from lab.report import doctor, tables
+from lab.report import doctor, output, tables
 from lab.runtime.handles import Inside, NodeHandle, ProcessHandle
 from lab.runtime.lab import Lab
 from lab.spec.topology import AGENTS
@@ -72,20 +71,8 @@ _MAX_FILE_BYTES: Final = 256 << 20
 
 def write(lab: Lab, path: Path, progress: Progress = lambda _: None) -> Path:
     """The bundle at `path`, whole at once. Raises InputError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --output") from error
-    try:
-        with (
-            os.fdopen(descriptor, "w+b") as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
-            _fill(archive, lab, progress)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with output.new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        _fill(archive, lab, progress)
     return path
 
 

@@ -76,11 +76,13 @@ class Edge:
     dropped: int = 0
     asked: int = 0
     refused: int = 0
+    failed: int = 0
+    """Queries that no policy refused, and that had no answer of their server's."""
     why: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
-        return self.forwarded + self.dropped + self.asked + self.refused
+        return self.forwarded + self.dropped + self.asked + self.refused + self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,7 @@ def _counts(edge: Edge) -> str:
         "packets dropped": edge.dropped,
         "queries": edge.asked,
         "queries refused": edge.refused,
+        "queries failed": edge.failed,
     }
     return ", ".join(f"{count} {what}" for what, count in counted.items() if count)
 

@@ -22,7 +22,7 @@ from acns.policy.profiles import Profile
 from acns.policy.resolve import resolve
 from acns.shim.flow_scene import Scene, policy_refs
 from acns.shim.settings import ShimSettings
-from acns.shim.sources.listing import SUFFIXES
+from acns.shim.sources import listing
 from acns.telemetry.flows import DNSMessage, DropReason, Flow, L4Protocol, Peer, PolicyRef
 from lab.runtime.handles import NodeHandle
 
@@ -124,8 +124,7 @@ class DNSView:
 def _version(folder: Path) -> Version:
     """The manifests and their times."""
     found = []
-    for path in sorted(folder.glob("[!.]*")):
+    for path in sorted(filter(listing.is_manifest, folder.iterdir())):
         with contextlib.suppress(FileNotFoundError):
-            if path.suffix in SUFFIXES:
-                found.append((path.name, path.stat().st_mtime_ns))
+            found.append((path.name, path.stat().st_mtime_ns))
     return tuple(found)

@@ -1,8 +1,8 @@
 """The end of labs: by name, and of those that have died, whatever state they are in.
 
-Needs no topology and knows none: a lab is its holder and its folder. `gc` tells what a crashed run left by
-who owns it, never by how it is called: a folder of the state root that a lab's record or order lies in, and
-whose holder is dead. A lab that lives, or that somebody works on right now, is left alone, and so is any
+Needs no topology and knows none: a lab is its holder and its folder. What a crashed run left is told by who
+owns it, never by how it is called: a folder of the state root that a lab's record or order lies in, and whose
+holder is dead. `gc` leaves a lab alone that lives, or that somebody works on right now; nobody here touches a
 folder that is no lab's.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.errors import LabNotFound
+from lab.errors import InputError, LabNotFound
 from lab.runtime import enter, state
 from lab.runtime.progress import Progress, silent
 from lab.runtime.state import LabFolder
@@ -32,12 +32,14 @@ class Found:
 def take_down(name: str, progress: Progress = silent) -> bool:
     """End the lab of that name, whatever state it is in, without its topology. False when there is none.
 
-    A lab that is still being built is waited for; `progress` is told.
+    A lab that is still being built is waited for; `progress` is told. Raises InputError for a folder of
+    somebody else's.
     """
     folder = state.folder_of(name)
     if not folder.exists():
         return False
     with state.locked(folder, lambda: progress(waiting(folder))):
+        must_be_a_labs(folder)
         was_there = any(folder.path.iterdir())
         state.remove(folder, enter.collect)
     return was_there
@@ -50,10 +52,18 @@ def gc() -> list[Found]:
 
 def sole_name() -> str | None:
     """The name of the only lab that has a folder, or None. Raises LabNotFound where there are several."""
-    folders = state.all_folders()
+    folders = [folder for folder in state.all_folders() if _is_a_labs(folder)]
     if len(folders) > 1:
         raise LabNotFound("there are several labs: say which", hint=f"--name; {known()}")
     return folders[0].name if folders else None
+
+
+def must_be_a_labs(folder: LabFolder) -> None:
+    """Raises InputError where somebody has something else in this folder."""
+    if not _is_a_labs(folder):
+        raise InputError(
+            f"{folder.path} is no lab's: nothing is touched there", hint="another --name, or ACNS_LAB_STATE"
+        )
 
 
 def waiting(folder: LabFolder) -> str:

@@ -26,7 +26,7 @@ from lab.backends.site import base_environment, pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.kernel import userns
 from lab.runtime import control, enter, state, truth
-from lab.runtime.ending import known, listed, take_down, waiting
+from lab.runtime.ending import known, listed, must_be_a_labs, take_down, waiting
 from lab.runtime.enter import Place
 from lab.runtime.faults import at_start
 from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
@@ -325,7 +325,8 @@ def _order(topology: Topology, agents: Agents) -> Order:
 
 
 def _sweep(folder: LabFolder, progress: Progress) -> None:
-    """Remove what stands in the way of a new lab, saying why."""
+    """Remove what stands in the way of a new lab, saying why. Raises InputError where that is no lab's."""
+    must_be_a_labs(folder)
     record = folder.record()
     if record is not None and record.ready and record.alive():
         progress(f"lab {folder.name} was made by another version of the lab: rebuilding it")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acns.shim.sources import listing
 from lab.errors import ProcessFailed
 from lab.kernel import netns
 
@@ -89,7 +90,8 @@ def is_current(said: Mapping[str, Any], manifests: Path) -> bool:
     """
     if "manifests" not in said:
         return True
-    on_disk = {path.name: str(path.stat().st_mtime_ns) for path in manifests.glob("[!.]*.yaml")}
+    files = filter(listing.is_manifest, manifests.iterdir())
+    on_disk = {path.name: str(path.stat().st_mtime_ns) for path in files}
     return bool(
         on_disk == said["manifests"]
         and not said.get("policy_streams_behind")
@@ -106,9 +108,11 @@ async def wait_current(shim: Path, manifests: Path, within_s: float = 20.0) -> N
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 _, body = await _readyz(shim)
             said = json.loads(body)
+        except TimeoutError:
+            said = None  # it is busy, with what was written for it perhaps
         except (OSError, ValueError):
             return
-        if is_current(said, manifests):
+        if said is not None and is_current(said, manifests):
             return
         if time.monotonic() > deadline:
             raise ProcessFailed(f"the shim at {shim} still goes by older manifests after {within_s:g} s")

@@ -274,7 +274,8 @@ def empty(folder: LabFolder, meanwhile: Callable[[], None] = lambda: None) -> No
     """End the lab but keep its folder, which the caller has locked, for the next one."""
     if record := folder.record():
         kill(record, meanwhile)
-    for path in folder.path.iterdir():
+    # Last what says whose folder it is: whoever is killed in this leaves what `lab.gc` knows.
+    for path in sorted(folder.path.iterdir(), key=lambda one: one == folder.topology_file):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

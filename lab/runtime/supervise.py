@@ -122,6 +122,8 @@ class Process:
         self._wanted.set()
         self._ending = ""
         """How its last life ended, in words; empty while it has not died yet."""
+        self._replacing = asyncio.Lock()
+        """One successor at a time: a second one would be nobody's."""
         self._write_files()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {program.name}")
 
@@ -149,14 +151,17 @@ class Process:
         Returns when that is ready. Raises ProcessFailed; one that cannot take over leaves the other alone.
         One that has taken over stays, however long the other needs for what it has in flight.
         """
-        await self._replace(self.program.successor)
+        async with self._replacing:
+            await self._replace(self.program.successor)
 
     async def _replace(self, takes_over: Sequence[str] | None) -> None:
         """`takes_over`: what the next one's command line also has; None: it can only be started anew."""
         running = self._running
         if takes_over is None or running is None:
-            await self.hold(signal.SIGTERM)
-            self.release()
+            try:
+                await self.hold(signal.SIGTERM)
+            finally:
+                self.release()
             await self.wait_ready()
             return
         successor = self._successor = _Run(self.program, self._reaper, takes_over)
@@ -176,12 +181,13 @@ class Process:
     async def become(self, program: Program) -> None:
         """Another program from now on, which takes over as in `upgrade` where it can from this one; one that
         is held starts."""
-        takes_over = program.successor if program.successor == self.program.successor else None
-        for path in self.program.files.keys() - program.files.keys():
-            path.unlink(missing_ok=True)
-        self.program = program
-        self._write_files()
-        await self._replace(takes_over)
+        async with self._replacing:
+            takes_over = program.successor if program.successor == self.program.successor else None
+            for path in self.program.files.keys() - program.files.keys():
+                path.unlink(missing_ok=True)
+            self.program = program
+            self._write_files()
+            await self._replace(takes_over)
 
     async def end(self) -> None:
         """For good."""
@@ -194,6 +200,11 @@ class Process:
         """Let it run (again), at once."""
         self.held = False
         self._wanted.set()
+
+    async def start_anew(self) -> None:
+        """Returns when it is ready; one that runs, and is not, hangs perhaps and is ended first."""
+        async with self._replacing:
+            await self._replace(None)
 
     async def status(self) -> ProcessStatus:
         running, name = self._running, self.program.name
@@ -292,10 +303,13 @@ class _Run:
         os.set_blocking(write_end, True)
         try:
             self._popen = _spawn(program, write_end, more)
+            self.pid = self._popen.pid
+            self.pidfd = _pidfd(self._popen)
+        except BaseException:
+            os.close(self._ready_end)
+            raise
         finally:
             os.close(write_end)
-        self.pid = self._popen.pid
-        self.pidfd = os.pidfd_open(self.pid)
         reaper.watch(self.pid, self._ended)
 
     async def missing(self) -> str:
@@ -351,8 +365,7 @@ class Supervisor:
     async def repair(self, names: Iterable[str]) -> None:
         """Bring back those that are down or not ready."""
         for process in map(self.get, names):
-            process.release()
-            await process.wait_ready()
+            await process.start_anew()
 
     def programs(self) -> dict[str, Program]:
         """What is supervised, by name."""
@@ -395,6 +408,15 @@ def _spawn(program: Program, ready_fd: int, more: Sequence[str]) -> subprocess.P
                 start_new_session=True,
             ),
         )
+
+
+def _pidfd(process: subprocess.Popen[bytes]) -> int:
+    """One that cannot be watched is not to run."""
+    try:
+        return os.pidfd_open(process.pid)
+    except OSError:
+        process.kill()
+        raise
 
 
 async def _all(waits: Iterable[Coroutine[None, None, None]]) -> None:

@@ -1,6 +1,7 @@
 """What must hold of the agents' settings in a topology: they exist, their values will do, the two agree.
 
-The agents themselves would say so only once the lab is half up, of a file that nobody wrote.
+The agents themselves would say so only once the lab is half up, of a file that nobody wrote. And where they
+write is the lab's choice: they run as root, and a topology may come from anywhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from acns.shim.settings import ShimSettings
 from lab.spec.topology import Node, Topology
 
 _KINDS = {"shim": ShimSettings, "resolver": ResolverSettings}
+
+_PLACES = ("_file", "_socket", "_dir", "_ledger")
+"""How settings end that name a place on the disk. Empty, which turns some off, they name none."""
 
 _AGREEING = (("proxy_port", "listen_port"), ("transparent", "transparent"))
 """Settings of the shim, and of the resolver, that have to be the same."""
@@ -41,6 +45,11 @@ def _wrong(given: Mapping[str, Any], document: Document, index: int, agent: str)
                 yield document.problem(
                     ("nodes", index, agent, field.name), f"the lab sets '{field.name}' itself"
                 )
+    for name, value in given.items():
+        if name not in own and _is_place(name, value):
+            yield document.problem(
+                ("nodes", index, agent, name), f"the lab chooses the place of '{name}'", hint="leave it out"
+            )
     for mistake in settings.mistakes(kind, {**given, **own}):
         yield document.problem(("nodes", index, agent, mistake.key), mistake.message, hint=mistake.hint)
 
@@ -64,3 +73,9 @@ def _value(given: Mapping[str, Any], agent: str, name: str) -> Any:
     fields = {field.name: field.default for field in dataclasses.fields(_KINDS[agent])}
     value = given.get(name, fields[name])
     return str(value).lower() if isinstance(value, bool) else value
+
+
+def _is_place(name: str, value: Any) -> bool:
+    """`http_socket` may be host:port as well."""
+    is_port = name == "http_socket" and "/" not in str(value) and ":" in str(value)
+    return name.endswith(_PLACES) and value != "" and not is_port

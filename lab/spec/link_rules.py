@@ -22,5 +22,12 @@ def check(topology: Topology, document: Document) -> Iterator[Problem]:
             yield document.problem(
                 ("links", index), "this link is as good as any", hint="give loss, rate_kbit or delay_ms"
             )
-    links = [(("links", i, "of"), link.of) for i, link in enumerate(topology.links)]
+    links = [(("links", i, "of"), _whole(link.of, topology)) for i, link in enumerate(topology.links)]
     yield from findings.twice(document, "link", links)
+
+
+def _whole(of: str, topology: Topology) -> str:
+    """With the pod's namespace, where it is a pod's and only one is called so."""
+    keys = [f"{pod.namespace}/{pod.name}" for pod in topology.pods if pod.name == of]
+    is_node = of in (node.name for node in topology.nodes)
+    return keys[0] if len(keys) == 1 and not is_node else of

@@ -14,6 +14,7 @@ from pathlib import Path
 from acns.errors import Problem
 from acns.located import Document, did_you_mean
 from acns.located import Path as Where
+from acns.shim.sources import listing
 from lab.spec import agent_rules, expect, external_rules, fault_rules, findings, internet_rules, link_rules
 from lab.spec.overlay import folder_of
 from lab.spec.plan import CLUSTER_DOMAIN, MAX_NODES, SERVICES, NodePlan
@@ -132,11 +133,7 @@ def _policies(topology: Topology, document: Document) -> Iterator[Problem]:
     yield from findings.twice(
         document,
         "file name",
-        (
-            (("policies", i), Path(policy.file).name)
-            for i, policy in enumerate(topology.policies)
-            if policy.file
-        ),
+        ((("policies", i), name) for i, name in enumerate(_policy_names(topology))),
     )
 
 
@@ -158,7 +155,7 @@ def _policy_problem(policy: Manifest, folder: Path) -> str:
         known = (str(one.relative_to(folder)) for one in near if one.is_file())
         hint = did_you_mean(policy.file, known) if folder.exists() else ""
         return f"there is no file '{policy.file}' beside the topology" + (f" ({hint})" if hint else "")
-    if path.suffix not in (".yaml", ".yml", ".json") or path.name in OBJECT_FILES:
+    if not listing.is_manifest(path) or path.name in OBJECT_FILES:
         return f"'{path.name}': a policy file is called *.yaml, and not like a file of the lab's own objects"
     return ""
 

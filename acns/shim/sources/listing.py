@@ -14,6 +14,11 @@ from pathlib import Path
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a file so called is read; editors keep theirs behind a dot."""
+    return path.suffix in SUFFIXES and not path.name.startswith(".")
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Tells one version of a file from another."""
@@ -62,7 +67,7 @@ class Listing:
 
     def _present(self) -> Iterator[tuple[str, Stamp]]:
         for path in sorted(self.folder.iterdir()):
-            if path.suffix not in SUFFIXES or path.name.startswith("."):
+            if not is_manifest(path):
                 continue
             try:
                 status = path.stat()

@@ -192,6 +192,8 @@ def test_what_was_stopped_is_kept_for_root_alone_until_it_is_saved(
     assert invoke("lab.capture", "stop", "--name", lab.name).returncode == 0
     kept = tapes.kept_file(lab.folder)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    again = invoke("lab.capture", "start", "--name", lab.name)
+    assert (again.returncode, "not saved yet" in again.stderr) == (2, True)
     assert saved(lab, tmp_path / "kept.pcapng").find("tcp.port == 80", "frame.number")
     assert not kept.exists()
     assert "frontend/eth0" in saved(lab, tmp_path / "always.pcapng").interfaces()

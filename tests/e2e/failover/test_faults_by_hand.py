@@ -78,7 +78,7 @@ def test_a_cable_that_is_cut_carries_nothing_until_it_is_mended(place: Place) ->
 def test_a_lossy_cable_loses_about_its_share(place: Place) -> None:
     with commands.lasting(place.lab, LinkFault("lossy", "default/batch", 0.5)):
         rules = place.node.ruleset()
-    assert "numgen random mod 1000 < 500" in rules
+    assert "numgen random mod 1000000 < 500000" in rules
     assert "lab_fault" not in place.node.ruleset()
 
 

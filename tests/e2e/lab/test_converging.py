@@ -247,3 +247,32 @@ spec:
     open_again = up(again, Agents(), pods=[closed, A, B, WEB])
     assert again == ["manifest inline-1.yaml removed"]
     eventually(lambda: "server: " in answers(open_again, "closed", f"http://{API}/"), "it is open again", 10)
+
+
+def link_tables(lab: Lab) -> list[str]:
+    """Of all nodes: what loses packets of links."""
+    rulesets = (lab.node(name).run(["nft", "list", "tables"]).stdout for name in ("n1", "n2"))
+    return [line for text in rulesets for line in text.splitlines() if "lab_link_" in line]
+
+
+def test_links_get_worse_and_good_again_in_place() -> None:
+    lab = up()
+    worse, lines = changed(lab, links=[{"of": "a", "loss": 0.5}])
+    assert lines == ["link of a gets worse"]
+    assert len(link_tables(worse)) == 1
+    slow, lines = changed(worse, links=[{"of": "a", "rate_kbit": 64}])
+    assert lines == ["link of a changes"]
+    assert link_tables(slow) == []
+    assert "tbf" in slow.pod("a").run(["tc", "qdisc", "show", "dev", "eth0"]).stdout
+    good, lines = changed(slow)
+    assert lines == ["link of a is as good as any again"]
+    assert "tbf" not in good.pod("a").run(["tc", "qdisc", "show", "dev", "eth0"]).stdout
+
+
+def test_a_pod_that_moves_leaves_no_bad_link_behind() -> None:
+    lab = up(links=[{"of": "a", "loss": 0.5}])
+    moved = {"pods": [{"name": "a", "node": "n2"}, B, WEB], "links": [{"of": "a", "loss": 0.5}]}
+    there, _ = changed(lab, **moved)
+    assert len(link_tables(there)) == 1
+    back, _ = changed(there)
+    assert link_tables(back) == []

@@ -7,6 +7,7 @@ is no lab's although it lies among them.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.backends.order import NO_AGENTS, Agents
+from lab.errors import InputError
 from lab.runtime import state
 from lab.runtime.ending import Found, gc, take_down
 from lab.runtime.lab import Lab, list_labs
@@ -186,3 +188,29 @@ def test_a_folder_that_is_no_labs_is_left_alone() -> None:
     finally:
         (folder / "precious").unlink()
         folder.rmdir()
+
+
+def test_a_folder_that_is_no_labs_is_nobodys_to_empty() -> None:
+    folder = state.folder_of("notes")
+    folder.path.mkdir(parents=True)
+    (folder.path / "notes.txt").write_text("precious")
+    try:
+        with pytest.raises(InputError, match="no lab's"):
+            take_down("notes")
+        with pytest.raises(InputError, match="no lab's"):
+            Lab.up(tiny("notes"), agents=NO_AGENTS)
+        assert (folder.path / "notes.txt").read_text() == "precious"
+    finally:
+        shutil.rmtree(folder.path)
+
+
+def test_what_half_a_take_down_has_left_is_collected() -> None:
+    Lab.up(tiny("one"), agents=NO_AGENTS)
+    folder = state.folder_of("one")
+    record = folder.record()
+    assert record is not None
+    state.kill(record)
+    for path in list(folder.path.iterdir())[:-1]:
+        if path != folder.topology_file and path.is_file():
+            path.unlink()
+    assert Found("one", "removed") in gc()
