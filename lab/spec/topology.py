@@ -79,8 +79,9 @@ class ExternalAgents(Section):
 
 
 class Node(Section):
-    """A node: a namespace with its own agent pair. `shim` and `resolver` override agent settings by name;
-    `external` puts programs of others' in the place of one or both."""
+    """A node: a namespace with its own agent pair. `shim` and `resolver` override agent settings by name, but
+    for places on the disk, which are the lab's; `external` puts programs of others' in the place of one or
+    both."""
 
     name: DNSLabel
     """What its host name and its processes (`node1/shim`) are called."""
@@ -182,7 +183,7 @@ class Link(Section):
     """A pod, by `name` or `namespace/name`, or a node."""
     loss: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of packets lost at random."""
-    rate_kbit: Annotated[int, Field(ge=8, le=100_000_000)] | None = None
+    rate_kbit: Annotated[int, Field(ge=8, le=34_000_000)] | None = None
     """No more than so many kilobits a second, each way."""
     delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
     """So much later, each way; where the kernel has netem only, which `lab.doctor` says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -47,7 +48,7 @@ class FakeRun:
 async def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     monkeypatch.setattr(supervise, "_Run", FakeRun)
     monkeypatch.setattr(supervise, "READY_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(Process, "signal", lambda self, number: self._running.kill())
+    monkeypatch.setattr(Process, "signal", lambda self, number: self._running and self._running.kill())
     FakeRun.made = []
     program = Program(
         "n1/resolver",
@@ -86,3 +87,46 @@ async def test_one_that_has_been_taken_over_from_does_not_stay_for_ever(
     await process.upgrade()
     before, successor = FakeRun.made
     assert (before.killed, successor.killed) == (True, False)
+
+
+async def test_of_two_upgrades_at_once_the_second_waits_for_the_first(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeRun, "successor_serves", True)
+    await asyncio.gather(process.upgrade(), process.upgrade())
+    first, second, third = FakeRun.made
+    assert (first.killed, second.killed, third.killed) == (True, True, False)
+
+
+async def test_an_agent_that_another_kind_of_program_replaces_does_not_hand_over(process: Process) -> None:
+    await process.become(replace(process.program, successor=None))
+    before, after = FakeRun.made
+    assert before.killed
+    assert not after.is_successor
+
+
+async def test_one_that_runs_and_is_not_ready_is_ended_before_it_is_started_anew(process: Process) -> None:
+    await process.start_anew()
+    before, after = FakeRun.made
+    assert before.killed
+    assert not after.is_successor
+
+
+def test_a_program_that_cannot_be_started_costs_no_descriptor(tmp_path: Path) -> None:
+    (tmp_path / "no-program").write_text("")
+    program = Program(
+        "n1/x",
+        lambda _: [str(tmp_path / "no-program")],
+        Namespace(-1),
+        tmp_path / "log",
+        HttpReady(tmp_path / "http"),
+    )
+
+    async def tried() -> None:
+        for _ in range(5):
+            with pytest.raises(OSError, match="no-program"):
+                supervise._Run(program, Reaper())
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    asyncio.run(tried())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
