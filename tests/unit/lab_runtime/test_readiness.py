@@ -67,3 +67,39 @@ async def test_an_agent_that_does_not_answer_is_not_ready_after_a_while(
 
     await asyncio.start_unix_server(keep_silent, str(tmp_path / "s"))
     assert await missing(tmp_path / "s") == "no answer within 0.05 s"
+
+
+async def test_a_shim_that_is_too_busy_to_answer_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be busy with the very manifests that it shall go by; who is gone answers at once that he is."""
+    monkeypatch.setattr(readiness, "_PROBE_TIMEOUT_S", 0.05)
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            await asyncio.Event().wait()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"manifests": {}}')
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, str(tmp_path / "s"))
+    await readiness.wait_current(tmp_path / "s", manifests)
+    assert asked == 3
+    server.close()
+    (tmp_path / "s").unlink()
+    (manifests / "new.yaml").write_text("# nothing\n")
+    await readiness.wait_current(tmp_path / "s", manifests)
+
+
+@pytest.mark.parametrize("name", ["p.yaml", "p.yml", "p.json"])
+def test_whatever_a_shim_reads_counts_and_nothing_else(tmp_path: Path, name: str) -> None:
+    for file in (name, f".{name}", "notes.txt"):
+        (tmp_path / file).write_text("# nothing\n")
+    read = {name: str((tmp_path / name).stat().st_mtime_ns)}
+    assert readiness.is_current({"manifests": read}, tmp_path)
+    assert not readiness.is_current({"manifests": {}}, tmp_path)
