@@ -80,6 +80,10 @@ class Proxy:
         assert table is not None, "sockets are bound after the first snapshot"
         return table
 
+    def let_through(self) -> None:
+        """Datagrams that have come, between two pieces of other work."""
+        self.context.let_through()
+
     def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None:
         """A query came in, within a burst of the journal's. `forward` sends it on; `reply` is called once,
         sooner or later."""

@@ -51,6 +51,8 @@ class Gate(Protocol):
 
     journal: Journal
 
+    def let_through(self) -> None: ...
+
     def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None: ...
 
     def remembered(self) -> Mapping[CaseKey, Case]: ...
@@ -264,6 +266,7 @@ class TCPClient:
             self._working = False
             self._flush()
             self._gate.journal.nudge()
+            self._gate.let_through()
         if self._leaving:
             self._clients.changed.set()  # what it owed may be sent by now
         if self._stream.closed:

@@ -3,55 +3,63 @@
 A call has its time-out from the moment it is made. Were all calls of a burst made at once, the last ones
 would time out although the peer answers as fast as ever. In line they wait as long as the line moves, and no
 longer than `patience_s`; when the peer stands still, all are sent away at once.
+
+One pod does not get all the turns: calls end in bursts, and everything else waits until a burst is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+
+from acns.resolver.lines import Holders, Lines
 
 
 class Turns:
-    """At most `limit` hold a turn. Every `take` that said True needs its `give`."""
+    """At most `limit` hold a turn, `per_pod` of one pod. Every `take` that said True needs its `give`."""
 
-    def __init__(self, limit: int, patience_s: float) -> None:
+    def __init__(self, limit: int, per_pod: int, patience_s: float) -> None:
         self._free = limit
         self._patience_s = patience_s
-        self._line: deque[tuple[asyncio.Future[bool], float]] = deque()
+        self._holders = Holders(per_pod)
+        self._lines: Lines[tuple[asyncio.Future[bool], float]] = Lines()
 
     def __len__(self) -> int:
         """How many stand in line."""
-        return len(self._line)
+        return len(self._lines)
 
-    async def take(self) -> bool:
+    async def take(self, pod: bytes) -> bool:
         """Wait for a turn; False: sent away without one."""
-        if self._free:
-            self._free -= 1
+        if self._free and pod not in self._holders.full:
+            self._hold(pod)
             return True
         waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._line.append((waiting, time.monotonic()))
+        self._lines.put(pod, (waiting, time.monotonic()))
         try:
             return await waiting
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled() and waiting.result():
-                self.give()  # it was ours already
+                self.give(pod)  # it was ours already
             raise
 
-    def give(self) -> None:
-        """Pass a turn on to the first in line; who has waited too long is sent away on the way."""
-        oldest_allowed = time.monotonic() - self._patience_s
-        while self._line:
-            waiting, since = self._line.popleft()
-            if waiting.done():
-                continue
-            waiting.set_result(since >= oldest_allowed)
-            if since >= oldest_allowed:
-                return
+    def give(self, pod: bytes) -> None:
+        """Pass a turn on; who has waited too long is sent away on the way."""
         self._free += 1
+        self._holders.give(pod)
+        oldest_allowed = time.monotonic() - self._patience_s
+        while self._free and (first := self._lines.take(self._holders.full)) is not None:
+            following, (waiting, since) = first
+            if not waiting.done():
+                waiting.set_result(since >= oldest_allowed)
+                if since >= oldest_allowed:
+                    self._hold(following)
 
     def send_all_away(self) -> None:
-        while self._line:
-            waiting, _ = self._line.popleft()
+        while (first := self._lines.take()) is not None:
+            _, (waiting, _) = first
             if not waiting.done():
                 waiting.set_result(False)
+
+    def _hold(self, pod: bytes) -> None:
+        self._free -= 1
+        self._holders.take(pod)

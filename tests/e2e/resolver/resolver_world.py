@@ -358,6 +358,16 @@ class Bench:
 # --- messages ------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def stopped(bench: Bench) -> Iterator[None]:
+    """What comes meanwhile is there all at once afterwards."""
+    bench.resolver.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        bench.resolver.process.send_signal(signal.SIGCONT)
+
+
 def query(name: str, rdtype: str = "A", ident: int = 0x1234) -> bytes:
     made = dns.message.make_query(dns.name.from_text(name), rdtype)
     made.id = ident

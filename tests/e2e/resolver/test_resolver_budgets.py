@@ -12,7 +12,10 @@ import socket
 import struct
 from collections.abc import Callable
 
+import dns.message
 import pytest
+
+from acns.resolver.query import COMMITS_OF_ONE_POD
 
 from .resolver_world import (
     ENDPOINT,
@@ -20,12 +23,14 @@ from .resolver_world import (
     SERVER,
     WAIT_S,
     Bench,
+    Gate,
     World,
     answer,
     query,
     rcode,
     receive_framed,
     send_framed,
+    stopped,
     until,
 )
 from .two_pods import (
@@ -50,6 +55,10 @@ from .two_pods import (
 pytestmark = pytest.mark.root
 
 TC = 0x02
+UPSTREAM_ANSWERED = (
+    'cilium_proxy_upstream_reply_seconds_count{error="allow",protocol_l7="dns",scope="upstreamTime"}'
+)
+FORWARDED = 'acns_dns_queries_total{transport="udp",verdict="forward"}'
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +233,51 @@ def test_while_one_pod_opens_connections_without_end_another_has_every_answer(
 def test_a_settings_file_with_no_such_answer_is_refused(bench: Bench) -> None:
     resolver = bench.start(over_budget="nothing")
     assert resolver.process.wait(timeout=WAIT_S) == 2
+
+
+# --- who comes after whom ------------------------------------------------------------------------------
+
+
+def test_a_pod_that_brings_one_name_does_not_wait_for_one_that_brings_many(
+    budgeted: Callable[..., Bench],
+) -> None:
+    bench = budgeted()
+    server, many, one = bench.server_socket(), pod_socket(bench), pod_socket(bench, OTHER_POD)
+    with stopped(bench):
+        for number in range(80):
+            many.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+        one.sendto(query("one.example.com."), (SERVER, 53))
+    forwarded = [str(dns.message.from_wire(server.recv(4096)).question[0].name) for _ in range(81)]
+    assert forwarded.index("one.example.com.") < 40
+
+
+def test_while_many_answers_of_a_pod_wait_for_the_agent_only_its_next_names_wait(
+    budgeted: Callable[..., Bench],
+) -> None:
+    bench = budgeted(commit_timeout_ms=60_000)
+    gate = bench.agent.behaviour = Gate()
+    server, many, one = bench.server_socket(), pod_socket(bench), pod_socket(bench, OTHER_POD)
+
+    def ask(numbers: range) -> None:
+        for number in numbers:
+            many.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+
+    def answer_all(numbers: range) -> None:
+        for _ in numbers:
+            forwarded, resolver = server.recvfrom(4096)
+            server.sendto(answer(forwarded, "192.0.2.7"), resolver)
+
+    def the_other_is_answered() -> bool:
+        one.sendto(DENIED, (SERVER, 53))
+        return rcode(one.recv(4096)) == REFUSED
+
+    first, then = range(COMMITS_OF_ONE_POD), range(COMMITS_OF_ONE_POD, COMMITS_OF_ONE_POD + 20)
+    ask(first)
+    answer_all(first)
+    until(lambda: bench.resolver.metric(UPSTREAM_ANSWERED) == len(first), "all wait for the agent")
+    ask(then)
+    assert the_other_is_answered()
+    assert bench.resolver.metric(FORWARDED) == len(first)
+    gate.open()
+    answer_all(then)
+    assert len({many.recv(4096)[:2] for _ in (*first, *then)}) == len(first) + len(then)

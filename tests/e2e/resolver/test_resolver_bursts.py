@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import socket
-from collections.abc import Iterator
 
 import dns.message
 import dns.rrset
@@ -15,7 +12,18 @@ import pytest
 from acns.api import fqdndata_pb2 as pb
 from acns.api import kept
 
-from .resolver_world import GONE_SERVER, OTHER_SERVER, SERVER, Bench, answer, confirm, query, rcode, until
+from .resolver_world import (
+    GONE_SERVER,
+    OTHER_SERVER,
+    SERVER,
+    Bench,
+    answer,
+    confirm,
+    query,
+    rcode,
+    stopped,
+    until,
+)
 
 pytestmark = pytest.mark.root
 
@@ -38,16 +46,6 @@ def serving(bench: Bench) -> None:
 @pytest.fixture
 def servers(bench: Bench) -> dict[str, socket.socket]:
     return {address: bench.server_socket(address) for address in (SERVER, GONE_SERVER)}
-
-
-@contextlib.contextmanager
-def stopped(bench: Bench) -> Iterator[None]:
-    """What comes meanwhile is there all at once afterwards."""
-    bench.resolver.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        bench.resolver.process.send_signal(signal.SIGCONT)
 
 
 def address_of(name: str, server: str) -> str:

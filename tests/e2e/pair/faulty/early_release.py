@@ -7,6 +7,7 @@ shim afterwards.
 from __future__ import annotations
 
 import sys
+import time
 
 from acns.api.codec import Mapping
 from acns.resolver.__main__ import main
@@ -16,7 +17,8 @@ from acns.resolver.query import Query
 
 async def _release_then_commit(query: Query, answer: Answer, mapping: Mapping) -> None:
     query._finish(answer, "released early")
-    await query.transport.context.commits.commit(mapping)
+    await query.transport.context.commits.commit(mapping, time.monotonic())
+    query.transport.context.committing.give(mapping.source)
 
 
 Query._commit = _release_then_commit  # type: ignore[assignment, method-assign]
