@@ -1,8 +1,4 @@
-"""Minutes of storm over steady traffic, with the same seed each time. ACNS_SOAK_MINUTES: how many.
-
-Not part of every run yet: on a machine that is busy otherwise, a minute in which nobody ran still looks to it
-like a fault of the agents (`invoke test.soak` says what it saw).
-"""
+"""Minutes of storm over steady traffic, with the same seed each time. ACNS_SOAK_MINUTES: how many; CI has 3."""
 
 from __future__ import annotations
 
