@@ -52,6 +52,7 @@ from acns.dns.wire import (
     UDP,
     Header,
     RawRecord,
+    check_options,
     read_extras,
     read_header,
     read_question,
@@ -102,7 +103,6 @@ _DO = 0x8000
 _OPCODE_BITS = 0x7800
 _MAX_TTL_S = 0x7FFF_FFFF
 _MAX_CHAIN_NAMES = 64  # resolvers follow 16 or fewer; DNAMEs that multiply each other would never end
-_MAX_DNAMES = 16  # each is tried on each name of the chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,8 @@ class Answer:
     packet: bytes
     id: int
     flags: int
+    rcode: int
+    """With the bits that an OPT record adds (RFC 6891 §6.1.3)."""
     name: Name
     qtype: int
     qclass: int
@@ -163,11 +165,6 @@ class Answer:
     @property
     def tc(self) -> bool:
         return bool(self.flags & TC)
-
-    @property
-    def rcode(self) -> int:
-        """The four bits of the header; no extended code (RFC 6891) of interest here is below 16."""
-        return self.flags & 0xF
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +183,11 @@ def read_query(packet: bytes, protocol: int = UDP) -> Query:
     extras = read_extras(packet, question.end, before, header.additionals)
     if extras.end != len(packet):
         raise MalformedDNS("octets behind the last record")  # nobody has judged them
+    reader = names.NameReader(packet)
+    for record in read_records(packet, question.end, before + header.additionals):
+        reader.read(record.owner)
+    if extras.opt:
+        check_options(packet, extras.opt)
     edns_size = extras.opt.rclass if extras.opt else None
     udp_limit = max(MAX_PLAIN_UDP_OCTETS, edns_size or 0)  # RFC 6891 §6.2.3: below 512 means 512
     return Query(
@@ -211,35 +213,37 @@ def read_answer(packet: bytes) -> Answer:
     for raw in read_records(packet, offset, header.answers):
         records.append(Record(reader.read(raw.owner)[0], *raw[1:]))
         offset = raw.end
-    signature = read_extras(packet, offset, header.authorities, header.additionals).signature
+    extras = read_extras(packet, offset, header.authorities, header.additionals)
     return Answer(
         packet=packet,
         id=header.id,
         flags=header.flags,
+        rcode=header.flags & 0xF | (extras.opt.ttl_s >> 24 << 4 if extras.opt else 0),
         name=question.name,
         qtype=question.qtype,
         qclass=question.qclass,
         question_wire=packet[HEADER_OCTETS : question.end],
         records=tuple(records),
-        signature=signature.type if signature else 0,
+        signature=extras.signature.type if extras.signature else 0,
     )
 
 
 def learnable(answer: Answer) -> Learned:
-    """The A records on the chain from the question, with the smallest TTL on the way. Raises MalformedDNS.
+    """The A records on the chain from the question, with the smallest TTL on the way. Raises MalformedDNS,
+    also where the chain is so long that its end would not be known.
 
     Records may stand in any order. An owner with several aliases (illegal, seen) has all of them followed.
     """
     if answer.rcode != RCODE_NOERROR or answer.qclass != CLASS_IN:
         return Learned((), 0)
     by_owner, dnames = _by_owner(answer.records)
-    if len(dnames) > _MAX_DNAMES:
-        return Learned((), 0)
     reader = names.NameReader(answer.packet)
     addresses: dict[bytes, None] = {}
     ttls: list[int] = []
     to_visit, visited = [answer.name], {answer.name}
-    while to_visit and len(visited) <= _MAX_CHAIN_NAMES:
+    while to_visit:
+        if len(visited) > _MAX_CHAIN_NAMES:
+            raise MalformedDNS("a chain of too many aliases")
         owner = to_visit.pop()
         steps = [*by_owner.get(owner, ()), *_covering(owner, dnames)]
         for record in steps:
@@ -254,11 +258,12 @@ def learnable(answer: Answer) -> Learned:
     return Learned(tuple(addresses), min(ttls) if addresses else 0)
 
 
-def reply_with_rcode(query_packet: bytes, rcode: int) -> bytes:
-    """Our own answer to a query: no records, only a code. No more than the header need be readable."""
+def reply_with_rcode(query_packet: bytes, rcode: int, *, come_by_tcp: bool = False) -> bytes:
+    """Our own answer to a query: no records, only a code, and TC for who is to `come_by_tcp`. No more than
+    the header need be readable."""
     header = read_header(query_packet)
     question, opt = _readable_parts(query_packet, header)
-    flags = QR | header.flags & (_OPCODE_BITS | RD | CD) | RA | rcode
+    flags = QR | header.flags & (_OPCODE_BITS | RD | CD) | RA | rcode | (TC if come_by_tcp else 0)
     edns = b""
     if opt is not None:
         edns = b"\0" + record_tail(TYPE_OPT, OUR_UDP_OCTETS, opt.ttl_s & _DO, b"")
@@ -279,27 +284,28 @@ def _readable_parts(packet: bytes, header: Header) -> tuple[bytes, RawRecord | N
         return packet[HEADER_OCTETS:end], None
 
 
-def _by_owner(records: Iterable[Record]) -> tuple[dict[Name, list[Record]], list[Record]]:
+_ByOwner = dict[Name, list[Record]]
+
+
+def _by_owner(records: Iterable[Record]) -> tuple[_ByOwner, _ByOwner]:
     """The A and CNAME records by owner, and the DNAME records."""
-    by_owner: dict[Name, list[Record]] = {}
-    dnames: list[Record] = []
+    by_owner: _ByOwner = {}
+    dnames: _ByOwner = {}
     for record in records:
         if record.rclass != CLASS_IN:
             continue
         if record.type == TYPE_CNAME or (record.type == TYPE_A and record.end - record.start == 4):
             by_owner.setdefault(record.owner, []).append(record)
         elif record.type == TYPE_DNAME:
-            dnames.append(record)
+            dnames.setdefault(record.owner, []).append(record)
     return by_owner, dnames
 
 
-def _covering(name: Name, dnames: Iterable[Record]) -> list[Record]:
+def _covering(name: Name, dnames: _ByOwner) -> list[Record]:
     """The DNAME records that cover `name`: their owner is an ancestor of it, never itself (RFC 6672 §2.2)."""
-    return [record for record in dnames if _is_below(name, record.owner)]
-
-
-def _is_below(name: Name, ancestor: Name) -> bool:
-    return len(name) > len(ancestor) and name[len(name) - len(ancestor) :] == ancestor
+    if not dnames:
+        return []
+    return [record for start in range(1, len(name) + 1) for record in dnames.get(name[start:], ())]
 
 
 def _target(reader: names.NameReader, record: Record, owner: Name) -> Name | None:
@@ -314,4 +320,4 @@ def _target(reader: names.NameReader, record: Record, owner: Name) -> Name | Non
 
 
 def _ttl_s(record: Record) -> int:
-    return record.ttl_s if record.ttl_s <= _MAX_TTL_S else 0  # RFC 2181 §8
+    return min(record.ttl_s, _MAX_TTL_S)  # RFC 8767 §4: large, whatever RFC 2181 §8 said of the top bit

@@ -92,6 +92,8 @@ def match_pattern(text: str) -> FQDNSelector:
 def from_wire_pattern(text: str) -> FQDNSelector:
     """A `dns_pattern` of FQDNData, where names and patterns stand in one list: no `*`, then it is a name."""
     undotted = text.removesuffix(".")  # the dot that canonical texts have does not count towards the limit
+    if undotted.endswith("."):
+        raise ValueError(f"{text!r} ends in an empty label: remove the dot too many")
     return match_pattern(undotted) if "*" in text else match_name(undotted)
 
 

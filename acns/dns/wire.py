@@ -151,6 +151,15 @@ def read_extras(packet: bytes, offset: int, before: int, additionals: int) -> Ex
     return Extras(opt, last if additionals and is_signature(packet, last) else None, last.end)
 
 
+def check_options(packet: bytes, opt: RawRecord) -> None:
+    """Whether the options of an OPT record fill it (RFC 6891 §6.1.2). Raises MalformedDNS."""
+    offset = opt.start
+    while offset + 4 <= opt.end:
+        offset += 4 + int.from_bytes(packet[offset + 2 : offset + 4])
+    if offset != opt.end:
+        raise MalformedDNS("options that do not fill their OPT record")
+
+
 def is_signature(packet: bytes, record: RawRecord) -> bool:
     """Whether this record, at the end of a message, signs all of it: TSIG, or SIG(0) (RFC 2931)."""
     covers_nothing = packet[record.start : min(record.start + 2, record.end)] == b"\0\0"

@@ -25,7 +25,7 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence, Set
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from acns.dns.name import Name
@@ -151,7 +151,7 @@ class NameCache:
                 entry = self._names[name] = Entry(name, self._matcher.matching(name))
             self._names.move_to_end(name)
             expires_at = now + max(ttl_s, self._min_ttl_s)
-            for address in islice(learnable, self._max_addresses_per_name):
+            for address in learnable:
                 self._lease(entry, address, Lease(expires_at, now, asked_by))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
                 self._trim(entry, _BURST * self._max_addresses_per_name, now)
@@ -296,7 +296,8 @@ class NameCache:
 
     def _trim(self, entry: Entry, at_most: int, now: float) -> None:
         """Where the name has more than so many addresses for one endpoint, down to the limit: earliest expiry
-        first, never one in use or promised. An address counts for the endpoint that was last told it."""
+        first, never one in use, promised, or learned just now: who asked may connect to it. An address counts
+        for the endpoint that was last told it."""
         by_endpoint: dict[str, list[bytes]] = {}
         for address, lease in entry.leases.items():
             by_endpoint.setdefault(lease.asked_by, []).append(address)
@@ -306,7 +307,8 @@ class NameCache:
                 idle = [
                     address
                     for address in addresses
-                    if address not in self._live and entry.leases[address].kept_until < now
+                    if address not in self._live
+                    and max(entry.leases[address].kept_until, entry.leases[address].learned_at) < now
                 ]
                 for address in heapq.nsmallest(surplus, idle, key=lambda one: entry.leases[one].expires_at):
                     self._end(entry, address, End.LIMIT_PER_NAME)

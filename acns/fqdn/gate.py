@@ -59,6 +59,12 @@ __all__ = [
 
 _IPV6 = (message.TYPE_AAAA, message.TYPE_RRSIG)
 _TRANSFERS = (message.TYPE_AXFR, message.TYPE_IXFR)
+_BARE_ERRORS = (
+    message.RCODE_FORMERR,
+    message.RCODE_SERVFAIL,
+    message.RCODE_NOTIMP,
+    message.RCODE_REFUSED,
+)
 
 
 class DeniedCode(StrEnum):
@@ -208,11 +214,20 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
         header = message.read_header(packet)
         if not header.is_response or header.opcode != query.opcode:
             return Ignore(Reason.NOT_AN_ANSWER)
+        if _is_bare_error(header):
+            return Deliver(packet[: message.HEADER_OCTETS], None)
         if header.questions != 1 or not packet.startswith(query.question_wire, message.HEADER_OCTETS):
             return Ignore(Reason.OTHER_QUESTION)
         return _delivery(query, packet, header, settings)
     except MalformedDNS:
         return Ignore(Reason.MALFORMED)
+
+
+def _is_bare_error(header: Header) -> bool:
+    """Whether a server says that it could not read the question, and repeats none: some without EDNS do
+    (RFC 6891 §7). It opens nothing, its pod asks otherwise, and it must come from the right place, as any."""
+    counts = header.questions, header.answers, header.authorities, header.additionals
+    return counts == (0, 0, 0, 0) and header.flags & 0xF in _BARE_ERRORS
 
 
 def _flaw(header: Header) -> tuple[int, Reason] | None:

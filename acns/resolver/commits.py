@@ -39,8 +39,7 @@ from acns.telemetry.journal import Event, Journal
 log = logs.named(__name__)
 
 CALLS_AT_ONCE: Final = 32  # grpc.aio does not get faster beyond, only later
-CALLS_OF_ONE_POD: Final = 8
-PATIENCE_S: Final = 1.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
+PATIENCE_S: Final = 2.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
 REPLAY_TIMEOUT_S: Final = 5.0
 REPLAY_RETRY_S: Final = 0.25
 REPLAY_TRIES: Final = 20  # of a mapping that the shim cannot commit; the next ones wait meanwhile
@@ -85,7 +84,7 @@ class Commits:
         self._journal = journal
         self._waiting = asyncio.Event()
         self._log_refused = logs.Seldom()
-        self._turns = Turns(CALLS_AT_ONCE, CALLS_OF_ONE_POD, PATIENCE_S)
+        self._turns = Turns(CALLS_AT_ONCE, PATIENCE_S)
         self._answered_at = float("-inf")
         self._sent_away = Outcome.SLOW
         self._failures = 0
@@ -239,7 +238,7 @@ class Commits:
             self._judge_agent(outcome, asked_at)
             return outcome
         finally:
-            self._turns.give(mapping.source)
+            self._turns.give()
 
     def _judge_agent(self, outcome: Outcome, asked_at: float) -> None:
         """One that is gone, or confirmed nothing in all the time a call waited, holds up nobody."""

@@ -75,8 +75,12 @@ class Front:
         """Wait until nothing is in flight and nothing untold of what has left, for so long at most."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
-        while (self._proxy.in_flight or self._proxy.context.commits.renewals) and loop.time() < deadline:
+        while self._owes and loop.time() < deadline:
             await asyncio.sleep(0.01)
+
+    @property
+    def _owes(self) -> bool:
+        return bool(self._udp.in_line or self._proxy.in_flight or self._proxy.context.commits.renewals)
 
     def close(self) -> None:
         """Whatever is still in flight gets no answer."""

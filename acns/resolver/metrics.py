@@ -15,9 +15,10 @@ UDP: Final = "udp"
 TCP: Final = "tcp"
 IGNORED: Final = (
     *("unknown_id", "wrong_server", "wrong_port", "other-question", "not-an-answer", "malformed"),
-    *("late", "duplicate"),
+    *("late", "duplicate", "no_room"),
 )
-"""Kinds of packets at upstream sockets that are no answer; late: the query was given up before."""
+"""Kinds of packets at upstream sockets that are no answer; late: the query was given up before; no_room: too
+many of its pod's were not looked at yet."""
 
 
 class ResolverMetrics:

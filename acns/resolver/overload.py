@@ -72,5 +72,5 @@ class Overload:
         except message.MalformedDNS:
             return None
         if self._tc and transport == UDP:
-            return message.truncated(message.reply_with_rcode(packet, message.RCODE_NOERROR))
+            return message.reply_with_rcode(packet, message.RCODE_NOERROR, come_by_tcp=True)
         return message.reply_with_rcode(packet, message.RCODE_SERVFAIL)

@@ -149,6 +149,10 @@ class Proxy:
         """What a query gets that may not be new; None: nothing."""
         return self._over(packet, pod, transport, Budgeted.NEW_NAMES)
 
+    def over_in_flight(self, packet: bytes, pod: str, transport: str) -> bytes | None:
+        """What a query gets for which there is no room; None: nothing."""
+        return self._over(packet, pod, transport, Budgeted.IN_FLIGHT)
+
     def over_rate(self, packet: bytes, pod: str, transport: str) -> bytes | None:
         """What a message gets for which `rates` has no room; None: nothing."""
         pressed = self.rates.pressed >= PRESSED

@@ -13,7 +13,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Final
 
 from acns.api.codec import Mapping
 from acns.dns import message
@@ -25,14 +24,11 @@ from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
 from acns.resolver.judged import KNOWN, Answer, Case, Judgements
-from acns.resolver.lines import Holders
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.rates import Rates
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Cell
 
-COMMITS_OF_ONE_POD: Final = 64
-"""Waited for at once, before more of it is read; far above what the shim is asked for at once."""
 _REASONS = {Outcome.REFUSED: "refused by the agent", Outcome.FAILED: "nobody could commit it"}
 _OUTCOMES = {Outcome.COMMITTED: "learned", Outcome.TAKEN_OVER: "taken-over"}
 
@@ -53,8 +49,6 @@ class Context:
     new_names: Rates
     """How many names whose addresses have to be committed a pod may bring: one costs as much as dozens of
     others."""
-    committing: Holders = field(default_factory=lambda: Holders(COMMITS_OF_ONE_POD))
-    """Whose answers wait for commits; while there are many of a pod's, what is new from it waits in line."""
     let_through: Callable[[], None] = lambda: None
     """Lets datagrams go between, in the midst of much work that comes in one piece."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -177,7 +171,6 @@ class Query(ABC):
         sure_until = promise.sure_until(mapping.ttl_s)
         if now >= commits.held_from(promise) or (now >= sure_until and not commits.renewals.has_room):
             if commits.worth_waiting:
-                context.committing.take(mapping.source)
                 context.start(self._commit(answer, mapping))
             else:
                 commits.keep(mapping)
@@ -206,8 +199,6 @@ class Query(ABC):
         except BaseException:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise
-        finally:
-            context.committing.give(mapping.source)
         journal = self.transport.context.journal
         journal.burst()
         if outcome in WITHOUT_ANSWER:

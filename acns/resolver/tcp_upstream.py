@@ -198,7 +198,10 @@ class TCPUpstream:
 
     def _connect(self) -> bool:
         """Have a connection, or begin one; False: that failed, and what waited with it."""
-        kept = self._idle.take(self._server) if self._idle else None
+        fresh = any(
+            waiting.again for waiting in self._waiting.values()
+        )  # another idle one may be gone as well
+        kept = self._idle.take(self._server) if self._idle and not fresh else None
         if kept is not None:
             self._served = True  # others: it may be closing, then
             self._start(kept)

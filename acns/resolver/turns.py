@@ -3,8 +3,6 @@
 A call has its time-out from the moment it is made. Were all calls of a burst made at once, the last ones
 would time out although the peer answers as fast as ever. In line they wait as long as the line moves, and no
 longer than `patience_s`; when the peer stands still, all are sent away at once.
-
-One pod does not get all the turns: calls end in bursts, and everything else waits until a burst is over.
 """
 
 from __future__ import annotations
@@ -12,16 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-from acns.resolver.lines import Holders, Lines
+from acns.resolver.lines import Lines
 
 
 class Turns:
-    """At most `limit` hold a turn, `per_pod` of one pod. Every `take` that said True needs its `give`."""
+    """At most `limit` hold a turn. Every `take` that said True needs its `give`."""
 
-    def __init__(self, limit: int, per_pod: int, patience_s: float) -> None:
+    def __init__(self, limit: int, patience_s: float) -> None:
         self._free = limit
         self._patience_s = patience_s
-        self._holders = Holders(per_pod)
         self._lines: Lines[tuple[asyncio.Future[bool], float]] = Lines()
 
     def __len__(self) -> int:
@@ -30,8 +27,8 @@ class Turns:
 
     async def take(self, pod: bytes) -> bool:
         """Wait for a turn; False: sent away without one."""
-        if self._free and pod not in self._holders.full:
-            self._hold(pod)
+        if self._free:
+            self._free -= 1
             return True
         waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._lines.put(pod, (waiting, time.monotonic()))
@@ -39,27 +36,22 @@ class Turns:
             return await waiting
         except asyncio.CancelledError:
             if waiting.done() and not waiting.cancelled() and waiting.result():
-                self.give(pod)  # it was ours already
+                self.give()  # it was ours already
             raise
 
-    def give(self, pod: bytes) -> None:
+    def give(self) -> None:
         """Pass a turn on; who has waited too long is sent away on the way."""
-        self._free += 1
-        self._holders.give(pod)
         oldest_allowed = time.monotonic() - self._patience_s
-        while self._free and (first := self._lines.take(self._holders.full)) is not None:
-            following, (waiting, since) = first
-            if not waiting.done():
-                waiting.set_result(since >= oldest_allowed)
-                if since >= oldest_allowed:
-                    self._hold(following)
+        while (first := self._lines.take()) is not None:
+            waiting, since = first
+            if waiting.done():
+                continue
+            waiting.set_result(since >= oldest_allowed)
+            if since >= oldest_allowed:
+                return
+        self._free += 1
 
     def send_all_away(self) -> None:
         while (first := self._lines.take()) is not None:
-            _, (waiting, _) = first
-            if not waiting.done():
-                waiting.set_result(False)
-
-    def _hold(self, pod: bytes) -> None:
-        self._free -= 1
-        self._holders.take(pod)
+            if not first[0].done():
+                first[0].set_result(False)

@@ -16,9 +16,8 @@ import functools
 import select
 import socket
 import struct
-import time
-from collections.abc import Container
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from acns.resolver import intercept
 from acns.resolver.batch import ANSWER_AT, PEER_AT, PLACE_AT, QUERY_AT, Batch
@@ -27,7 +26,6 @@ from acns.resolver.intercept import Address, ReplySockets, Server
 from acns.resolver.judged import KNOWN, Asker, Case
 from acns.resolver.lines import Lines
 from acns.resolver.metrics import UDP
-from acns.resolver.overload import Budgeted
 from acns.resolver.proxy import Proxy
 from acns.resolver.query import Query, Transport
 from acns.resolver.transparent import Transparency, TransparentUDP
@@ -50,8 +48,11 @@ _new: Final = tuple.__new__
 """Makes a named tuple in a third of the time that its own constructor takes."""
 
 _A_FEW: Final = 4  # out of the lines, before what has come meanwhile; one takes some 50 µs
-_IN_LINE: Final = 2_048  # of one pod; past that queries are over its budget
+_IN_LINE_OF_POD: Final = 1_024
+_IN_LINE: Final = 8_192
+_LARGE_OCTETS: Final = 2_048  # such are few, and would take much room in line
 
+Item = TypeVar("Item")
 Came = tuple[Port, bytes, Address]
 """An answer: where, what, from whom."""
 
@@ -92,7 +93,6 @@ class UDPClients:
         self._servers: dict[bytes, Server] = {}
         self._new: Lines[Key] = Lines()
         self._come: Lines[Came] = Lines()
-        self._committing = self.transport.context.committing
         loop.behind(self._work_off)
 
     def start(self) -> None:
@@ -107,7 +107,6 @@ class UDPClients:
         """Read no more; somebody else may, from this listener and its queue. Answers still leave."""
         self._loop.remove(self._listener)
         self._given_up = True
-        self._work_all_off()
         return self._listener
 
     def take_back(self) -> None:
@@ -122,7 +121,6 @@ class UDPClients:
             if not self._given_up:
                 self._loop.remove(self._listener)
             self._listener.close()
-            self._work_all_off()
 
     # --- the shortest ways ----------------------------------------------------------------------------
 
@@ -138,6 +136,7 @@ class UDPClients:
         most = budget.per_key if not journal.full else 0
         first, forwarded, room = 0, 0, budget.total - budget.in_flight
         unusual: list[Key] = []
+        over_rate: list[Key] = []
         received = batch.receive(self._descriptor)
         for number, length in enumerate(received):
             start = starts[number]
@@ -157,14 +156,16 @@ class UDPClients:
                         continue
                 unusual.append(key)
             else:
-                self._over_rate(key)
+                over_rate.append(key)
             self._forward_on(port, first, number)
             first = number + 1
         self._forward_on(port, first, len(received))
         budget.in_flight += forwarded
         self.transport.forwarded.count += forwarded
         for key in unusual:
-            self._queue_query(key)
+            self._queue_query(key, now)
+        for key in over_rate:
+            self._over(key, self._proxy.over_rate)
 
     def _answer(self, port: Port, events: int, now: float) -> None:
         """Something is at an upstream socket."""
@@ -229,7 +230,7 @@ class UDPClients:
         self._budget.in_flight -= passed
         self._passed.count += passed
         for of, came in unusual:
-            self._queue_answer(of.case.asker.source, came)
+            self._queue_answer(of.case.asker.source, came, now)
 
     def _rewrite(self, number: int, rest: bytes) -> None:
         """Something else than what came."""
@@ -261,45 +262,49 @@ class UDPClients:
 
     # --- all others -----------------------------------------------------------------------------------
 
-    def _queue_query(self, key: Key) -> None:
-        pod = key[_POD]
-        if self._new.of(pod) < _IN_LINE:
-            self._new.put(pod, key)
+    @property
+    def in_line(self) -> int:
+        """Queries and answers that nobody has looked at yet."""
+        return len(self._new) + len(self._come)
+
+    def _queue_query(self, key: Key, now: float) -> None:
+        if len(key) > _LARGE_OCTETS:
+            self._work_on(self._query, key, now)
+        elif self._has_room(self._new, key[_POD]):
+            self._new.put(key[_POD], key)
             self._loop.wake()
         else:
-            self._proxy.metrics.queries.add(UDP, "over-budget")
-            self._proxy.overload.note(source_of(key)[0], UDP, Budgeted.IN_FLIGHT)
+            self._over(key, self._proxy.over_in_flight)
 
-    def _queue_answer(self, pod: bytes, came: Came) -> None:
-        if self._come.of(pod) < _IN_LINE:
+    def _queue_answer(self, pod: bytes, came: Came, now: float) -> None:
+        if len(came[1]) > _LARGE_OCTETS:
+            self._work_on(self._unusual, came, now)
+        elif self._has_room(self._come, pod):
             self._come.put(pod, came)
             self._loop.wake()
         else:
             self._proxy.metrics.ignored.add("no_room")
 
+    def _has_room(self, lines: Lines[Any], pod: bytes) -> bool:
+        return lines.of(pod) < _IN_LINE_OF_POD and len(lines) < _IN_LINE
+
     def _work_off(self, now: float) -> bool:
-        """A few of what is in line. Whether more may go on."""
-        return self._work_on(_A_FEW, now, self._committing.full)
-
-    def _work_all_off(self) -> None:
-        """Nobody will come back for it."""
-        self._work_on(len(self._come) + len(self._new), time.monotonic(), ())
-
-    def _work_on(self, most: int, now: float, passed_over: Container[bytes]) -> bool:
-        """Answers first, for they end something."""
+        """A little of what is in line. Whether there is more."""
         self.transport.judgements.use(self._proxy.table)
-        for _ in range(most):
-            try:
-                if (answer := self._come.take()) is not None:
-                    self._unusual(answer[1], now)
-                elif (query := self._new.take(passed_over)) is not None:
-                    self._query(query[1], now)
-                else:
-                    return False
-            except Exception as error:  # noqa: BLE001 - a bug in one holds up no other
-                context = {"message": "a datagram failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
-        return True
+        for _ in range(_A_FEW // 2):
+            if (came := self._come.take()) is not None:
+                self._work_on(self._unusual, came, now)
+            if (key := self._new.take()) is not None:
+                self._work_on(self._query, key, now)
+        return self.in_line > 0
+
+    def _work_on(self, work: Callable[[Item, float], None], item: Item, now: float) -> None:
+        """A bug in one holds up no other."""
+        try:
+            work(item, now)
+        except Exception as error:  # noqa: BLE001 - reported as any other that nobody catches
+            context = {"message": "a datagram failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def _query(self, key: Key, now: float) -> None:
         key = key.ljust(QUERY_AT, b"\0")  # one shorter than an ID
@@ -329,11 +334,12 @@ class UDPClients:
         if answer is not None:
             self.send(server, answer, source)
 
-    def _over_rate(self, key: Key) -> None:
+    def _over(self, key: Key, told: Callable[[bytes, str, str], bytes | None]) -> None:
+        """Past one of its pod's budgets; `told` is what the pod gets."""
         key = key.ljust(QUERY_AT, b"\0")
         place, source = key[PLACE_AT:QUERY_AT], source_of(key)
         server = self._servers.get(place) or self._server(place)
-        answer = self._proxy.over_rate(packet_of(key), source[0], UDP)
+        answer = told(packet_of(key), source[0], UDP)
         if server is not None and answer is not None:
             self.send(server, answer, source)
 

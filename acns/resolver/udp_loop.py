@@ -40,9 +40,9 @@ class UDPLoop:
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
         self._work: Work = lambda now: False
-        self._is_due = False
-        """A turn will come, or is under way, whatever the epoll says."""
-        self._loop.add_reader(self._epoll.fileno(), self._turn)
+        self._next: asyncio.Handle | None = None
+        """A turn that comes whatever the epoll says."""
+        self._loop.add_reader(self._epoll.fileno(), self._ready_now)
 
     def add(self, watched: socket.socket, ready: Ready) -> None:
         self._ready[watched.fileno()] = ready
@@ -72,18 +72,21 @@ class UDPLoop:
             self._loop.call_exception_handler({"message": "a datagram failed", "exception": error})
         finally:
             self._journal.nudge()
-        self.wake()  # what is in line may have waited for what was done
 
     def wake(self) -> None:
         """Something has been put in line."""
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._turn)
+        if self._next is None:
+            self._next = self._loop.call_soon(self._turn)
+
+    def _ready_now(self) -> None:
+        if self._next is None:  # one turn at a time is enough
+            self._turn()
 
     def _turn(self) -> None:
+        self._next = None
         if self._epoll.closed:
             return
-        self._is_due = more = True
+        more = True
         self._journal.burst()
         try:
             for _ in range(ROUNDS):
@@ -93,7 +96,6 @@ class UDPLoop:
                 if not (came or more):
                     break
         finally:
-            self._is_due = False
             if more:
                 self.wake()
 

@@ -1,4 +1,4 @@
-"""Minutes of storm over steady traffic, with the same seed each time. ACNS_SOAK_MINUTES: how many; CI has 3."""
+"""Minutes of storm over steady traffic, the same seed each time. ACNS_SOAK_MINUTES: how many; CI has 3."""
 
 from __future__ import annotations
 

@@ -67,6 +67,10 @@ def test_the_root_can_be_asked_for() -> None:
     assert message.read_query(query(".", "NS")).name == ()
 
 
+RECORD_OF_ITSELF = len(query()).to_bytes(1).rjust(2, b"\xc0") + b"\0\1\0\1" + bytes(6)
+OPT_OF_ONE = b"\0\0\x29\x04\xd0" + bytes(4) + b"\0\4"
+
+
 @pytest.mark.parametrize(
     "packet",
     [
@@ -84,6 +88,9 @@ def test_the_root_can_be_asked_for() -> None:
         pytest.param(query() + b"\0", id="an octet behind the question"),
         pytest.param(query(use_edns=0) + query()[12:], id="a second question behind the records"),
         pytest.param(patched(query(), 6, b"\0\1") + TSIG, id="TSIG as an answer"),
+        pytest.param(patched(query(), 8, b"\0\1") + RECORD_OF_ITSELF, id="an owner that points at itself"),
+        pytest.param(patched(query(), 10, b"\0\1") + OPT_OF_ONE + b"\0\3\0\5", id="an option past its OPT"),
+        pytest.param(patched(query(), 10, b"\0\1") + OPT_OF_ONE[:-1] + b"\3\0\3\0", id="half an option"),
         pytest.param(patched(query(), 10, b"\0\2") + TSIG + TSIG, id="two TSIG records"),
         pytest.param(patched(query(), 10, b"\0\1") + TSIG[:3] + b"\0\1" + TSIG[5:], id="TSIG of class IN"),
     ],
@@ -193,16 +200,21 @@ def test_a_dname_does_not_move_its_own_owner() -> None:
     assert learned(packet) == (set(), 0)
 
 
-def test_dnames_that_multiply_each_other_end_soon() -> None:
-    packet = answer(*(f"com. 9 IN DNAME {label}.com." for label in "abcdefgh"), "x.com. 9 IN A 192.0.2.1")
-    assert learned(packet) == (set(), 0)
+def test_a_chain_whose_end_would_not_be_known_teaches_nothing_and_is_no_answer() -> None:
+    for packet in (
+        answer(*(f"com. 9 IN DNAME {label}.com." for label in "abcdefgh"), "x.com. 9 IN A 192.0.2.1"),
+        answer(
+            "www.example.com. 9 IN CNAME n0.example.com.",
+            *(f"n{number}.example.com. 9 IN CNAME n{number + 1}.example.com." for number in range(64)),
+        ),
+    ):
+        with pytest.raises(MalformedDNS, match="too many aliases"):
+            learned(packet)
 
 
-def test_more_dnames_than_any_chain_has_teach_nothing() -> None:
-    records = [f"n{number}.example. 40 IN DNAME example.net." for number in range(16)]
+def test_dnames_that_cover_nothing_hinder_nothing() -> None:
+    records = [f"n{number}.example. 40 IN DNAME example.net." for number in range(200)]
     assert learned(answer(*records, "www.example.com. 9 IN A 192.0.2.1")) == ({"192.0.2.1"}, 9)
-    records.append("example.com. 40 IN DNAME example.net.")
-    assert learned(answer(*records, "www.example.com. 9 IN A 192.0.2.1")) == (set(), 0)
 
 
 def test_octets_behind_the_last_record_of_an_answer_are_not_read() -> None:
@@ -230,9 +242,15 @@ def test_authority_and_additional_teach_nothing() -> None:
     assert learned(as_additional) == learned(as_authority) == (set(), 0)
 
 
-def test_a_ttl_with_the_top_bit_is_zero() -> None:
+def test_a_ttl_with_the_top_bit_is_a_long_one() -> None:
     packet = answer("www.example.com. 60 IN A 192.0.2.1")
-    assert learned(patched(packet, len(packet) - 10, b"\x80\0\0\0")) == ({"192.0.2.1"}, 0)
+    assert learned(patched(packet, len(packet) - 10, b"\x80\0\0\0")) == ({"192.0.2.1"}, 2**31 - 1)
+
+
+def test_an_extended_code_is_no_noerror() -> None:
+    packet = patched(answer("www.example.com. 60 IN A 192.0.2.1"), 10, b"\0\1")
+    assert learned(packet + b"\0\0\x29\x04\xd0\0\0\0\0\0\0") == ({"192.0.2.1"}, 60)
+    assert learned(packet + b"\0\0\x29\x04\xd0\1\0\0\0\0\0") == (set(), 0)  # BADVERS
 
 
 def test_addresses_of_other_types_are_not_learned() -> None:

@@ -72,6 +72,12 @@ def test_a_pattern_from_the_stream_is_a_name_unless_it_has_a_star() -> None:
     assert pattern.from_wire_pattern("*.").is_match_all
 
 
+@pytest.mark.parametrize("text", ["*..", "www.example.com..", "*.example.com..", ".."])
+def test_a_pattern_from_the_stream_with_an_empty_label_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        pattern.from_wire_pattern(text)
+
+
 def test_the_longest_selector_survives_the_stream() -> None:
     for selector in (pattern.match_name("a." * 127 + "a"), pattern.match_pattern("*." * 127 + "a")):
         assert pattern.from_wire_pattern(selector.text) == selector

@@ -328,6 +328,16 @@ def test_between_collections_a_name_cannot_grow_past_twice_its_limit() -> None:
     assert set(one.elements(STAR)) >= {ip(190 + i) for i in range(10)}
 
 
+def test_of_one_answer_all_addresses_are_there_until_a_collection() -> None:
+    one = cache(max_addresses_per_name=10)
+    one.learn(WWW, [ip(i) for i in range(50)], 60, now=0)
+    one.learn(WWW, [ip(100 + i) for i in range(50)], 60, now=1)
+    assert set(one.elements(STAR)) >= {ip(100 + i) for i in range(50)}
+    assert one.promise(WWW, [ip(100)], now=1) == 0.0
+    one.collect(2, NOBODY)
+    assert len(one.elements(STAR)) == 10
+
+
 def test_names_are_bounded_and_what_no_selector_wants_goes_first() -> None:
     one = cache(max_names=10)
     one.learn(WWW, [ip(1)], 60, now=0)

@@ -212,6 +212,15 @@ def test_an_answer_to_another_question_is_ignored() -> None:
         assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
 
 
+@pytest.mark.parametrize("rcode", [1, 2, 4, 5])
+def test_an_error_of_a_server_that_repeats_no_question_is_passed_on(rcode: int) -> None:
+    asked = forwarded()
+    bare = patched(answer(asked), 2, b"\x81" + bytes([0x80 | rcode]) + bytes(8))[:12]
+    assert gate.judge_answer(asked, bare + b"more", SETTINGS) == gate.Deliver(bare, None)
+    with_counts = patched(bare, 6, b"\0\1")
+    assert gate.judge_answer(asked, with_counts, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
+
+
 def test_a_malformed_answer_is_ignored() -> None:
     asked = forwarded()
     packet = answer(asked, A)

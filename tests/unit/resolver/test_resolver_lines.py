@@ -1,8 +1,8 @@
-"""Lines of pods, and what each of them holds."""
+"""Lines of pods: who comes after whom."""
 
 from __future__ import annotations
 
-from acns.resolver.lines import Holders, Lines
+from acns.resolver.lines import Lines
 
 MANY, ONE = b"\x0a\0\0\1", b"\x0a\0\0\2"
 
@@ -13,27 +13,11 @@ def test_lines_take_turns() -> None:
         lines.put(MANY, number)
     lines.put(ONE, 1_000)
     lines.put(ONE, 1_001)
-    taken = [lines.take() for _ in range(6)]
-    assert taken == [(MANY, 0), (ONE, 1_000), (MANY, 1), (ONE, 1_001), (MANY, 2), (MANY, 3)]
+    assert [lines.take() for _ in range(6)] == [0, 1_000, 1, 1_001, 2, 3]
     assert (len(lines), lines.of(MANY), lines.of(ONE)) == (96, 96, 0)
 
 
-def test_who_is_passed_over_keeps_its_place() -> None:
+def test_an_empty_line_has_nobody() -> None:
     lines: Lines[int] = Lines()
-    for number, pod in enumerate((MANY, MANY, ONE)):
-        lines.put(pod, number)
-    assert lines.take({MANY}) == (ONE, 2)
-    assert lines.take({MANY}) is None
-    assert lines.take() == (MANY, 0)
-
-
-def test_a_pod_is_full_while_it_holds_the_most_or_more() -> None:
-    holders = Holders(2)
-    for _ in range(3):
-        holders.take(MANY)
-    holders.take(ONE)
-    assert holders.full == {MANY}
-    holders.give(MANY)
-    assert holders.full == {MANY}
-    holders.give(MANY)
-    assert not holders.full
+    lines.put(ONE, 1)
+    assert (lines.take(), lines.take(), len(lines)) == (1, None, 0)

@@ -18,7 +18,6 @@ from acns.resolver.query import Query
 async def _release_then_commit(query: Query, answer: Answer, mapping: Mapping) -> None:
     query._finish(answer, "released early")
     await query.transport.context.commits.commit(mapping, time.monotonic())
-    query.transport.context.committing.give(mapping.source)
 
 
 Query._commit = _release_then_commit  # type: ignore[assignment, method-assign]
