@@ -391,12 +391,13 @@ def test_a_flood_of_unwanted_names_does_not_cost_a_wanted_one() -> None:
     assert len(one.elements(STAR)) == one.name_count == 5
 
 
-def test_what_leaves_before_it_was_written_is_neither_written_nor_removed() -> None:
+def test_what_was_learned_just_now_does_not_leave_for_being_short() -> None:
     one = cache(max_addresses_per_name=2)
     for last in (1, 2, 3):
         one.learn(WWW, [ip(last)], 100, now=0)
-    change = one.learn(WWW, [ip(4), ip(5)], 1, now=0)
-    assert (puts(change), deletes(change)) == ({}, {"*.example.com.": {1}})
+    change = one.learn(WWW, [ip(4), ip(5)], 1, now=1)
+    assert puts(change) == {"*.example.com.": {4: 2, 5: 2}}
+    assert deletes(change) == {"*.example.com.": {1, 2, 3}}
 
 
 def test_names_that_all_share_a_live_address_are_bounded_too() -> None:
