@@ -29,7 +29,19 @@ MAX_NODES = 500_000
 MAX_DEPTH = 200
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
-Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DATE = "tag:yaml.org,2002:timestamp"
+
+
+def with_dates_as_text(loader: type[Any]) -> type[Any]:
+    """As Kubernetes reads them: a label may be one."""
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in each if tag != _DATE]
+        for first, each in loader.yaml_implicit_resolvers.items()
+    }
+    return type("Loader", (loader,), {"yaml_implicit_resolvers": resolvers})
+
+
+Loader = with_dates_as_text(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 """libyaml's where there is one."""
 
 
@@ -80,17 +92,22 @@ def load(text: str, path: str) -> list[Document]:
 
 
 def _documents(text: str, path: str) -> Iterator[Document]:
-    loader = Loader(text)
+    """Raises InputError with what is wrong in all of them."""
+    loader, problems = Loader(text), list[Problem]()
     try:
         while loader.check_node():
             node = loader.get_node()
             if node is None:
                 break
-            document = _Builder(path, loader).document(node)
+            builder = _Builder(path, loader)
+            document = Document(path, builder.value(node, ()), builder.positions)
+            problems += builder.problems
             if document.value is not None:
                 yield document
     finally:
         loader.dispose()
+    if problems:
+        raise InputError(problems)
 
 
 def _in_words(error: yaml.MarkedYAMLError) -> str:
@@ -122,12 +139,6 @@ class _Builder:
         self.problems: list[Problem] = []
         self.open_nodes: set[int] = set()
         self.nodes = 0
-
-    def document(self, node: yaml.Node) -> Document:
-        value = self.value(node, ())
-        if self.problems:
-            raise InputError(self.problems)
-        return Document(self.path, value, self.positions)
 
     def value(self, node: yaml.Node, where: Path) -> Any:
         self.nodes += 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema
 
-from acns.policy.structure import Lenient, refuse
+from acns.policy.structure import Strict, refuse
 
 NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 NAMESPACE = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -31,10 +31,27 @@ NamespaceName = Annotated[
 ]
 
 
-class PolicyMetadata(Lenient):
-    """The names; labels, annotations and what the API server adds decide nothing."""
+_Passed = Annotated[Any, Field(description="Decides nothing.")]
+
+
+class PolicyMetadata(Strict):
+    """The names; labels, annotations and what the API server adds decide nothing, but a word that is none of
+    them may be a name misspelt, and the policy another namespace's."""
 
     name: ObjectName
     """Unique among the policies of this kind in the namespace."""
     namespace: NamespaceName | None = None
     """Where absent: default."""
+    annotations: _Passed = None
+    creationTimestamp: _Passed = None
+    deletionGracePeriodSeconds: _Passed = None
+    deletionTimestamp: _Passed = None
+    finalizers: _Passed = None
+    generateName: _Passed = None
+    generation: _Passed = None
+    labels: _Passed = None
+    managedFields: _Passed = None
+    ownerReferences: _Passed = None
+    resourceVersion: _Passed = None
+    selfLink: _Passed = None
+    uid: _Passed = None

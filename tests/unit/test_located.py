@@ -23,7 +23,7 @@ needs_libyaml = pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both of PyYAML's readers, one after the other."""
     if request.param == "python":
-        monkeypatch.setattr(located, "Loader", yaml.SafeLoader)
+        monkeypatch.setattr(located, "Loader", located.with_dates_as_text(yaml.SafeLoader))
     elif not yaml.__with_libyaml__:
         pytest.skip("PyYAML was built without libyaml")
     return str(request.param)
@@ -44,7 +44,7 @@ def outcome(text: str) -> object:
 
 @needs_libyaml
 def test_libyaml_is_used_where_it_is_there() -> None:
-    assert located.Loader is yaml.CSafeLoader
+    assert issubclass(located.Loader, yaml.CSafeLoader)
 
 
 @needs_libyaml
@@ -52,7 +52,7 @@ def test_libyaml_is_used_where_it_is_there() -> None:
 def test_both_readers_agree_on_values_and_places(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = path.read_text()
     fast = outcome(text)
-    monkeypatch.setattr(located, "Loader", yaml.SafeLoader)
+    monkeypatch.setattr(located, "Loader", located.with_dates_as_text(yaml.SafeLoader))
     assert outcome(text) == fast
 
 
@@ -142,3 +142,17 @@ def test_no_punctuation_does_either(text: str) -> None:
 )
 def test_hints_name_the_closest_word_or_the_few_there_are(word: str, hint: str) -> None:
     assert located.did_you_mean(word, ["toFQDNs", "tcp"]) == hint
+
+
+def test_dates_are_text_as_kubernetes_reads_them() -> None:
+    [document] = located.load("release: 2024-01-05\nodd: 2024-13-45\n", "f.yaml")
+    assert document.value == {"release": "2024-01-05", "odd": "2024-13-45"}
+
+
+def test_what_is_wrong_in_several_documents_is_said_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        located.load("a: 1\na: 2\n---\nb: 1\nb: 2\n", "f.yaml")
+    assert [(problem.line, problem.message) for problem in caught.value.problems] == [
+        (2, "'a' is given twice"),
+        (5, "'b' is given twice"),
+    ]
