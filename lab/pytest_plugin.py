@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BUNDLES = "lab.report.bundle"
 _KEPT = pytest.StashKey[list[str]]()
+_KEPT_BY_WORKER = "acns_lab_kept"
 _numbers = itertools.count(1)
 
 
@@ -91,9 +92,23 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield made
     finally:
         if keep:
-            request.config.stash.setdefault(_KEPT, []).append(made.name)
+            _keep(request.config, made.name)
         else:
             made.down()
+
+
+def _keep(config: pytest.Config, name: str) -> None:
+    """To be named in the summary; a worker of xdist has none, and hands it over when it ends."""
+    config.stash.setdefault(_KEPT, []).append(name)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[_KEPT_BY_WORKER] = config.stash[_KEPT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """xdist: what a worker that has ended kept; one that died says nothing."""
+    kept = getattr(node, "workeroutput", {}).get(_KEPT_BY_WORKER, [])
+    node.config.stash.setdefault(_KEPT, []).extend(kept)
 
 
 def _settle(request: pytest.FixtureRequest, made: Lab) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from lab.backends.impairments import Impairments
 from lab.backends.network import INTERNET, EtcFiles, Network, node_place
 from lab.backends.order import Order
 from lab.backends.site import Site
+from lab.capture import places
 from lab.kernel import nft
 from lab.kernel.netns import Namespace
 from lab.runtime import readiness
@@ -73,6 +74,7 @@ class NetnsLab:
         topology = order.topology
         with steps.step(f"network: {len(topology.nodes)} nodes, {len(topology.pods)} pods, the Internet"):
             await asyncio.to_thread(self.build_network, order)
+            self._record()
         with steps.step(f"Services: {len(topology.services)}, translated as kube-proxy does"):
             await asyncio.to_thread(self._load_services, _services(order))
         with steps.step("certificates, DNS records, manifests"):
@@ -86,9 +88,10 @@ class NetnsLab:
         with steps.step(f"programs of pods: {_names(running)}"):
             await self.supervisor.start(running)
 
-    async def plan(self, order: Order) -> list[str]:
-        """What `converge` would do, in lines; changes nothing."""
-        return [line for step in await self._steps(order) for line in step.lines]
+    async def plan(self, order: Order, *, ends_faults: bool = False) -> list[str]:
+        """What `converge` would do, in lines; changes nothing. `ends_faults`: what faults hold down now will
+        be up by then."""
+        return [line for step in await self._steps(order, ends_faults=ends_faults) for line in step.lines]
 
     async def converge(self, order: Order, progress: Progress) -> int:
         """Make the lab what `order` asks for; what need not change is not touched. Returns how many changes
@@ -133,7 +136,7 @@ class NetnsLab:
 
     # --- what has to change ----------------------------------------------------------------------------
 
-    async def _steps(self, order: Order) -> list[Step]:
+    async def _steps(self, order: Order, *, ends_faults: bool = False) -> list[Step]:
         """Looks at everything, and changes nothing."""
         moved = converging.places(self.network, order)
         processes = self._program_changes(order, moved)
@@ -150,7 +153,7 @@ class NetnsLab:
             Step(_program_lines(processes, _is_agent), self._running(order, _is_agent)),
             Step((), self._policy_in_force),
             Step(_program_lines(processes, _is_no_agent), self._running(order, _is_no_agent)),
-            await self._repair(processes),
+            await self._repair(processes, ("ready", "held", "not ready") if ends_faults else ("ready",)),
         ]
 
     def _program_changes(self, order: Order, moved: Places) -> ProgramChanges:
@@ -164,6 +167,7 @@ class NetnsLab:
 
     def _move(self, moved: Places, etc: Mapping[str, EtcTexts]) -> None:
         """Nodes and pods go with their files and come with new ones."""
+        self._record(without=moved.gone)
         self.network.remove(moved.gone_nodes, moved.gone_pods)
         for place in moved.gone:
             shutil.rmtree(etc_files.home(self.folder, place), ignore_errors=True)
@@ -174,6 +178,14 @@ class NetnsLab:
             self._etc.pop(place, None)
         written = self._write_etc({place: etc[place] for place in moved.new})
         self.network.add(moved.new_nodes, moved.new_pods, written)
+        self._record()
+
+    def _record(self, without: Container[str] = ()) -> None:
+        """Let the recorder listen at every node that is there, and to the Internet. Of what is to go it lets
+        go first, and keeps what was recorded there."""
+        there = (INTERNET, *map(node_place, self.network.nodes))
+        heard = {place: self.network.namespaces[place] for place in there if place not in without}
+        places.tell(self.folder.recorder_socket, self.folder.recorded_places, heard)
 
     def _etc_lines(self, etc: Mapping[str, EtcTexts], moved: Places) -> list[str]:
         changed = [place for place, text in etc.items() if self._etc.get(place) != text]
@@ -253,10 +265,11 @@ class NetnsLab:
             socket = self.folder.socket(node.index, "shim")
             await readiness.wait_current(socket, self.folder.manifests(node.name))
 
-    async def _repair(self, processes: ProgramChanges) -> Step:
+    async def _repair(self, processes: ProgramChanges, well: Container[str]) -> Step:
+        """`well`: states in which nothing has to be done."""
         touched = {*processes.ended, *(one.name for one in processes.changed)}
         down = [
-            one for one in await self.supervisor.status() if one.state != "ready" and one.name not in touched
+            one for one in await self.supervisor.status() if one.state not in well and one.name not in touched
         ]
         lines = [f"{one.name} was {one.state}: started" for one in down]
         return Step(lines, lambda: self.supervisor.repair([one.name for one in down]))

@@ -9,6 +9,7 @@ block.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
+from lab.errors import AcnsError
 from lab.kernel import links, netns
 from lab.kernel.links import End, Links
 from lab.kernel.netns import Namespace
@@ -101,7 +103,14 @@ class Network:
         self.own(addressing)
 
     def add(self, nodes: Sequence[NodePlan], pods: Sequence[PodPlan], etc: Mapping[str, EtcFiles]) -> None:
-        """More nodes and pods, with all links, addresses and routes."""
+        """More nodes and pods, with all links, addresses and routes; none of them where one fails."""
+        try:
+            self._add(nodes, pods, etc)
+        except BaseException:
+            self._take_back(nodes, pods)
+            raise
+
+    def _add(self, nodes: Sequence[NodePlan], pods: Sequence[PodPlan], etc: Mapping[str, EtcFiles]) -> None:
         wanted = [(node_place(node.name), node.name, _NODE_SYSCTLS) for node in nodes]
         wanted += [(pod_place(pod.key), pod.name, _HOST_SYSCTLS) for pod in pods]
         with ThreadPoolExecutor(os.cpu_count()) as makers:
@@ -130,6 +139,29 @@ class Network:
                 with link:
                     link.no_routes(_routes_to(node, other))
             self.namespaces.pop(node_place(name)).void()
+
+    def _take_back(self, nodes: Sequence[NodePlan], pods: Sequence[PodPlan]) -> None:
+        """What there is of these, of which some may be whole and some not begun."""
+        for pod in pods:
+            self.pods.pop(pod.key, None)
+            self._unplug(pod_place(pod.key), node_place(pod.node))
+        for node in nodes:
+            self.nodes.pop(node.name, None)
+            self._unplug(node_place(node.name), BRIDGE)
+            for other, link in self._others(node):
+                with link:
+                    for route in _routes_to(node, other):
+                        with contextlib.suppress(AcnsError):
+                            link.no_routes([route])
+
+    def _unplug(self, place: str, other_end: str) -> None:
+        """A namespace goes, if it is there, with its cable, if it has one."""
+        port, there = self._ports.pop(place, None), self.namespaces.get(other_end)
+        if port is not None and there is not None:
+            with contextlib.suppress(AcnsError), Links(there) as links_there:
+                links_there.delete(port)
+        if (namespace := self.namespaces.pop(place, None)) is not None:
+            namespace.void()
 
     def own(self, addressing: Addressing) -> None:
         """Let the Internet's router own the addresses of the Internet, and no others."""

@@ -40,10 +40,10 @@ def internet(site: Site) -> list[Program]:
 
 def recording(site: Site) -> Program:
     """What listens to the links of every node and of the Internet."""
-    heard = {place: site.namespaces[place].net for place in (INTERNET, *_nodes(site))}
+    folder = site.folder
 
     def command(ready_fd: int) -> list[str]:
-        return python(recorder.command(site.folder.recorder_socket, heard, ready_fd))
+        return python(recorder.command(folder.recorder_socket, folder.recorded_places, ready_fd))
 
     return ready_by_descriptor(
         RECORDER, command, site.namespaces[UNDERLAY], site.folder.path / "recorder.log"
@@ -142,7 +142,3 @@ def _agent(home: Path, agent: str, module: str, settings: dict[str, Any], place:
         successor=("--takeover",) if agent == "resolver" else None,
         files={file: settings_files.render(settings)},
     )
-
-
-def _nodes(site: Site) -> list[str]:
-    return [node_place(node.name) for node in site.order.topology.nodes]

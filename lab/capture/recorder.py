@@ -17,14 +17,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from acns.errors import AcnsError, InputError
-from lab.capture import bpf
-from lab.capture.ring import RETIRE_MS, TEND_EVERY_S, Ring
+from lab.capture import bpf, places
+from lab.capture.ring import RETIRE_MS, RING_BYTES, TEND_EVERY_S, Ring
 from lab.kernel import netns
 from lab.world.ready import say_ready
 
@@ -33,40 +33,86 @@ Reply = tuple[dict[str, Any], list[bytes]]
 
 _SETTLED_S: Final = 2 * RETIRE_MS / 1000
 """After so long every packet of before is in a block that is handed over."""
+KEPT_S: Final = 75.0
+"""What was recorded in a place that is gone."""
 
 
-@dataclass(frozen=True, slots=True)
 class Tape:
-    """One ring, and what it listens to: a place, and one link of it or ("") all."""
+    """One ring, and what it listens to: a place, and one link of it or ("") all. Once the place is gone it is
+    what was recorded there."""
 
-    place: str
-    interface: str
-    ring: Ring
+    def __init__(self, place: str, namespace: int, program: bytes, interface: str, size_bytes: int) -> None:
+        self.place = place
+        self.interface = interface
+        self.ended_s: float | None = None
+        self._namespace = namespace
+        self._ring = Ring(namespace, program, interface=interface, size_bytes=size_bytes)
+        self._links: dict[int, str] = {}
+        self._kept: list[bytes] = []
+        self._counts = self._ring.counts()
+
+    def tend(self) -> None:
+        if self.ended_s is None:
+            self._ring.tend()
+
+    def look(self) -> None:
+        """Get to know the links of its place by number, for the time when they are gone."""
+        if self.ended_s is None:
+            self._links |= netns.in_namespace(self._namespace, socket.if_nameindex)
+
+    def heading(self) -> dict[str, Any]:
+        if self.ended_s is None:
+            self._counts = self._ring.counts()
+        return {"place": self.place, "interface": self.interface, **asdict(self._counts)}
+
+    def read(self) -> tuple[dict[str, Any], list[bytes]]:
+        self.look()
+        blocks = self._kept if self.ended_s is not None else self._ring.contents()
+        lengths = [len(block) for block in blocks]
+        return {**self.heading(), "links": dict(self._links), "blocks": lengths}, blocks
+
+    def end(self) -> None:
+        """Keep what there is, and let go of the place."""
+        self.heading()
+        _, self._kept = self.read()
+        self.ended_s = time.monotonic()
+        self._ring.close()
+
+    def close(self) -> None:
+        if self.ended_s is None:
+            self._ring.close()
 
 
 class Recorder:
-    """`places`: descriptors of network namespaces."""
+    """`places_file`: a file (`lab.capture.places`) that names network namespaces."""
 
-    def __init__(self, places: Mapping[str, int]) -> None:
-        self._places = places
+    def __init__(self, places_file: Path) -> None:
+        self._file = places_file
+        self._places: dict[str, int] = {}
         self._lock = threading.Lock()
-        program = bpf.beginnings()
-        self._always = [Tape(place, "", Ring(at, program)) for place, at in places.items()]
+        self._program = bpf.beginnings()
+        self._always: list[Tape] = []
         self._started: list[Tape] = []
         self._about: dict[str, Any] = {}
+        self._listen()
 
     def tend(self) -> None:
+        now_s = time.monotonic()
         with self._lock:
             for tape in (*self._always, *self._started):
-                tape.ring.tend()
+                tape.tend()
+            # A minute and more ago, as everywhere.
+            self._always = [one for one in self._always if now_s - (one.ended_s or now_s) < KEPT_S]
 
     def answer(self, request: Request) -> Reply:
         """Raises InputError for what cannot be done."""
         what = request["op"]
-        if what in ("read", "stop"):
+        if what in ("read", "stop") or (what == places.LISTEN and self._loses_places()):
             time.sleep(_SETTLED_S)
         with self._lock:
             match what:
+                case places.LISTEN:
+                    return self._listen(), []
                 case "start":
                     return self._start(request), []
                 case "stop":
@@ -76,8 +122,30 @@ class Recorder:
                 case _:
                     return {
                         "started": self._about,
-                        "counts": [self._heading(one) for one in self._always],
+                        "counts": [one.heading() for one in self._always if one.ended_s is None],
                     }, []
+
+    def _loses_places(self) -> bool:
+        return not self._places.keys() <= places.read(self._file).keys()
+
+    def _listen(self) -> dict[str, Any]:
+        """In the places of the file, and in no others; those that stay are not touched."""
+        named = places.read(self._file).items()
+        wanted = {name: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for name, path in named}
+        for tape in (*self._always, *self._started):
+            tape.look()
+        for name, descriptor in list(self._places.items()):
+            if name in wanted and os.path.sameopenfile(descriptor, wanted[name]):
+                os.close(wanted.pop(name))
+                continue
+            for tape in (*self._always, *self._started):
+                if tape.place == name and tape.ended_s is None:
+                    tape.end()
+            os.close(self._places.pop(name))
+        for name, descriptor in wanted.items():
+            self._places[name] = descriptor
+            self._always.append(Tape(name, descriptor, self._program, "", RING_BYTES))
+        return {"places": list(self._places)}
 
     def _start(self, request: Request) -> dict[str, Any]:
         if self._started:
@@ -87,8 +155,7 @@ class Recorder:
         program = bytes.fromhex(request["program"])
         try:
             for place, interface in links:
-                ring = Ring(self._places[place], program, interface=interface, size_bytes=size)
-                self._started.append(Tape(place, interface, ring))
+                self._started.append(Tape(place, self._places[place], program, interface, size))
         except BaseException:
             self._close_started()
             raise
@@ -104,7 +171,7 @@ class Recorder:
 
     def _close_started(self) -> None:
         for tape in self._started:
-            tape.ring.close()
+            tape.close()
         self._started, self._about = [], {}
 
     def _read(self, which: str) -> Reply:
@@ -112,37 +179,27 @@ class Recorder:
         if not tapes:
             raise InputError("no capture was started", hint="invoke lab.capture start")
         about = self._about if which == "started" else {}
-        held = [(tape, tape.ring.contents()) for tape in tapes]
-        headings = [
-            {**self._heading(tape), "links": self._links(tape), "blocks": [len(block) for block in blocks]}
-            for tape, blocks in held
-        ]
-        return {"tapes": headings, "about": about}, [block for _, blocks in held for block in blocks]
-
-    def _heading(self, tape: Tape) -> dict[str, Any]:
-        return {"place": tape.place, "interface": tape.interface, **asdict(tape.ring.counts())}
-
-    def _links(self, tape: Tape) -> dict[int, str]:
-        """The links of its place as they are now, by number."""
-        return dict(netns.in_namespace(self._places[tape.place], socket.if_nameindex))
+        held = [tape.read() for tape in tapes]
+        heading = {"tapes": [said for said, _ in held], "about": about, "read_at_ns": time.time_ns()}
+        return heading, [block for _, blocks in held for block in blocks]
 
 
-def command(control: Path, places: Mapping[str, int], ready_fd: int) -> list[str]:
-    """`places`: the holder's descriptors of network namespaces."""
-    named = [f"--place={place}=/proc/1/fd/{descriptor}" for place, descriptor in places.items()]
-    return ["-m", "lab.capture.recorder", "--control", str(control), "--ready-fd", str(ready_fd), *named]
+def command(control: Path, places_file: Path, ready_fd: int) -> list[str]:
+    """`places_file`: where it listens."""
+    options = ("--control", str(control), "--places", str(places_file), "--ready-fd", str(ready_fd))
+    return ["-m", "lab.capture.recorder", *options]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="lab.capture.recorder", description="Internal to lab.up.")
     parser.add_argument("--control", type=Path, required=True, help="path of the socket to listen on")
-    parser.add_argument("--place", action="append", default=[], help="NAME=file of a network namespace")
+    parser.add_argument("--places", type=Path, required=True, help="file that names network namespaces")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets a byte when all is recorded")
     options = parser.parse_args()
-    named = (place.split("=", 1) for place in options.place)
     try:
-        recorder = Recorder({name: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for name, path in named})
+        # First of all: whoever changes the file and cannot tell us has changed it before we read it.
         with _listening(options.control) as listener:
+            recorder = Recorder(options.places)
             say_ready(options.ready_fd)
             _serve(listener, recorder)
     except AcnsError as error:

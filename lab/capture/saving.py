@@ -104,7 +104,7 @@ class _Capture:
 
     def _join(self) -> None:
         index = Index(self._seen(), {str(one.cluster_ip) for one in self._lab.topology.services})
-        first, last = self._span()
+        first, last = self._window()
         for decision in sorted(self._decisions.about_packets, key=lambda one: one.time_ns):
             number = index.claim(decision)
             if number is not None:
@@ -127,6 +127,13 @@ class _Capture:
         if not self._packets:
             return 0, 0
         return self._packets[0][1].time_ns, self._packets[-1][1].time_ns
+
+    def _window(self) -> tuple[int, int]:
+        """From when to when something was recorded: packets may have come only in a part of it."""
+        first, last = self._span()
+        recorded = self._recorded
+        ended_ns = max(last, recorded.ended_ns)
+        return (recorded.started_ns or first or ended_ns), ended_ns
 
     # --- blocks ---------------------------------------------------------------------------------------------
 

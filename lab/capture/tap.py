@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 
 from acns.errors import EnvironmentFault
@@ -60,6 +61,7 @@ class Tap:
         self.overwritten = 0
         """Frames that the ring had no room for any more, oldest first."""
         self._dropped = 0
+        self._recorded = 0
         self._ring: deque[Frame] = deque(maxlen=ring_frames)
         self._new = threading.Condition()
         self._socket = _open(namespace, interface)
@@ -118,12 +120,13 @@ class Tap:
         """The first recorded frame that is `wanted`, which may be there already. Raises TapTimeout."""
         deadline = time.monotonic() + timeout_s
         with self._new:
-            seen_ns = -1
+            looked_at = 0
             while True:
-                for frame in self._ring:
-                    if frame.time_ns > seen_ns and wanted(frame):
+                # By number: on several processors frames may come out of the order of their times.
+                for frame in islice(self._ring, max(0, len(self._ring) - (self._recorded - looked_at)), None):
+                    if wanted(frame):
                         return frame
-                seen_ns = self._ring[-1].time_ns - 1 if self._ring else -1
+                looked_at = self._recorded
                 if not self._new.wait(max(0.0, deadline - time.monotonic())):
                     count = len(self._ring)
                     raise TapTimeout(f"not seen on {self.interface} in {timeout_s:g} s ({count} frames seen)")
@@ -149,6 +152,7 @@ class Tap:
                 return
             if len(self._ring) == self._ring.maxlen:
                 self.overwritten += 1
+            self._recorded += 1
             self._ring.append(Frame(_timestamp_ns(control), address[2] == _PACKET_OUTGOING, data))
 
     def _count_drops(self) -> None:

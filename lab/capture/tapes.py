@@ -45,10 +45,13 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """`filter`: the expression it was captured with; "" for what is always recorded."""
+    """`filter`: the expression it was captured with; "" for what is always recorded. `started_ns`: when, if
+    somebody did; `ended_ns`: when it was read, or stopped."""
 
     tapes: tuple[Tape, ...]
     filter: str = ""
+    started_ns: int | None = None
+    ended_ns: int = 0
 
     def packets(self) -> list[tuple[Tape, Packet]]:
         """Of all tapes, by time: on several processors even those of one tape come a little out of it."""
@@ -129,7 +132,9 @@ def _heading(stream: BinaryIO) -> dict[str, Any]:
 
 def _recorded(stream: BinaryIO) -> Recorded:
     heading = _heading(stream)
-    return Recorded(tuple(_tapes(heading["tapes"], stream)), heading["about"].get("filter", ""))
+    about, tapes = heading["about"], tuple(_tapes(heading["tapes"], stream))
+    started_ns = round(about["started_at_s"] * 1e9) if about else None
+    return Recorded(tapes, about.get("filter", ""), started_ns, heading.get("read_at_ns", 0))
 
 
 def _tapes(headings: Iterable[Mapping[str, Any]], stream: BinaryIO) -> Iterator[Tape]:

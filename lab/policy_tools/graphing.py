@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from acns.policy.model import Direction
 from acns.policy.overview import Overview
 from acns.policy.profiles import Profile
-from acns.telemetry.flows import Flow, Lost, Record, Verdict
-from lab.errors import AcnsError, InputError
+from lab.errors import AcnsError, HolderGone, InputError
 from lab.policy_tools import inputs
 from lab.policy_tools.node_state import NodeState
-from lab.report import flows as flow_report
+from lab.policy_tools.tally import Tally
 from lab.report import graph as report
 from lab.report import output
-from lab.report.graph import Edge, Graph, Kind, NodeBox, PodBox
+from lab.report.graph import Graph, NodeBox, PodBox
 from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.lab import Lab
 from lab.runtime.observe import sources_of
@@ -31,14 +29,6 @@ from lab.runtime.observe import sources_of
 MAX_EDGES: Final = 400
 """More lines nobody can tell apart; those with the most flows are drawn."""
 _REFRESH_S: Final = 2
-_SEARCHED: Final = ".cluster.local"
-_SEARCH_LIST: Final = "*.cluster.local"
-"""What search lists make of a name, all together."""
-
-_QUERIES: Final = {Verdict.FORWARDED: "asked", Verdict.DROPPED: "refused"}
-"""Others failed for reasons of the DNS server's or of a budget: no policy refused them."""
-
-EdgeKey = tuple[str, Kind, str]
 
 
 def run(name: str | None, output: str | None, *, follow: bool, as_json: bool) -> int:
@@ -51,75 +41,44 @@ def run(name: str | None, output: str | None, *, follow: bool, as_json: bool) ->
     path = Path(output or f"{lab.name}.html").absolute()
     if path.suffix not in (".html", ".svg"):
         raise InputError(f"what is {path.name} to be?", hint="--output FILE.html or FILE.svg")
-    _write(path, _drawn(drawing.now(), path, follow=follow))
+    graph = drawing.now()
+    _write(path, _drawn(graph, path, follow=follow))
     remark(f"{path}: drawn; {'again' if follow else '--follow draws it again'} every {_REFRESH_S} s")
-    with contextlib.suppress(KeyboardInterrupt):
-        while follow and lab.record.alive():
-            time.sleep(_REFRESH_S)
-            _write(path, _drawn(drawing.now(), path, follow=True))
-    _write(path, _drawn(drawing.now(), path, follow=False))
+    if follow:
+        graph = _followed(drawing, lab, path, graph)
+        _write(path, _drawn(graph, path, follow=False))
     return 0
 
 
+def _followed(drawing: Drawing, lab: Lab, path: Path, graph: Graph) -> Graph:
+    """Draws until somebody interrupts, or the lab goes down; the last picture of it."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while lab.record.alive():
+            time.sleep(_REFRESH_S)
+            try:
+                graph = drawing.now()
+            except HolderGone:
+                break
+            _write(path, _drawn(graph, path, follow=True))
+        remark(f"lab {lab.name} is down; {path} shows the last of it")
+    return graph
+
+
 class Drawing:
-    """Counts flows, call by call, so that each is read once."""
+    """Reads flows call by call, so that each is read once."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._sources = sources_of(lab)
-        self._counts: dict[EdgeKey, Counter[str]] = defaultdict(Counter)
-        self._why: dict[EdgeKey, Counter[str]] = defaultdict(Counter)
-        self._lost = 0
+        self._tally = Tally()
 
     def now(self) -> Graph:
         for source in self._sources:
-            self._count(source.new())
-        keys = sorted(self._counts, key=lambda key: -self._counts[key].total())
-        edges = [self._edge(key) for key in keys[:MAX_EDGES]]
+            self._tally.count(source.new())
+        edges = self._tally.edges()
         written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        left_out = max(0, len(keys) - MAX_EDGES)
-        return Graph(self._lab.name, written, tuple(_nodes(self._lab)), tuple(edges), left_out, self._lost)
-
-    def _count(self, records: Iterable[Record]) -> None:
-        for record in records:
-            if isinstance(record, Lost):
-                self._lost += record.count
-            elif key := _key(record):
-                self._counts[key][_counted(record)] += 1
-                if why := flow_report.reasons(record):
-                    self._why[key][why] += 1
-
-    def _edge(self, key: EdgeKey) -> Edge:
-        counts, why = self._counts[key], self._why[key]
-        return Edge(
-            *key,
-            forwarded=counts["forwarded"],
-            dropped=counts["dropped"],
-            asked=counts["asked"],
-            refused=counts["refused"],
-            failed=counts["failed"],
-            why=tuple(f"{count} × {text}" for text, count in why.most_common(8)),
-        )
-
-
-def _key(flow: Flow) -> EdgeKey | None:
-    """Whose edge a flow is on; None where no pod is at its beginning, or it is an answer."""
-    if not flow.source.pod or flow.is_reply:
-        return None
-    if flow.dns is not None:
-        asked = flow.dns.query.removesuffix(".")
-        return flow.source.key, "name", _SEARCH_LIST if asked.endswith(_SEARCHED) else asked or "unreadable"
-    end = flow.destination
-    if end.service or end.pod:
-        return flow.source.key, "cluster", f"service {end.service}" if end.service else end.key
-    named = next(iter(end.names), "").removesuffix(".")
-    return (flow.source.key, "name", named) if named else (flow.source.key, "address", end.address)
-
-
-def _counted(flow: Flow) -> str:
-    if flow.dns is not None:
-        return _QUERIES.get(flow.verdict, "failed")
-    return "dropped" if flow.verdict is Verdict.DROPPED else "forwarded"
+        drawn, left_out = tuple(edges[:MAX_EDGES]), max(0, len(edges) - MAX_EDGES)
+        return Graph(self._lab.name, written, tuple(_nodes(self._lab)), drawn, left_out, self._tally.lost)
 
 
 def _nodes(lab: Lab) -> Iterator[NodeBox]:

@@ -132,9 +132,9 @@ class _Drawing:
         self._graph = graph
         self._targets = _by_target(graph.edges)
         self._top = 76
-        self._pods = dict(_stacked_pods(graph.nodes, self._top))
+        self._nodes, self._pods = _stacked_nodes(graph.nodes, self._top)
         self._boxes, below = _stacked_targets(self._targets, self._top)
-        left = max([0, *(y + _POD for y in self._pods.values())])
+        left = max([0, *self._nodes.values(), *(y + _POD for y in self._pods.values())])
         self.height = max(left, below) + 3 * _MARGIN
 
     def parts(self) -> Iterator[str]:
@@ -152,7 +152,7 @@ class _Drawing:
 
     def _draw_nodes(self) -> Iterator[str]:
         for node in self._graph.nodes:
-            first = min([self._pods[pod.key] for pod in node.pods], default=self._top)
+            first = self._nodes[node.name]
             height = _HEAD + len(node.pods) * (_POD + _GAP)
             yield _box(_MARGIN, first - _HEAD, _LEFT, height, "node")
             health = ", ".join(f"{agent} {health}" for agent, health in node.agents) or "no agents"
@@ -211,14 +211,17 @@ def _by_target(edges: Iterable[Edge]) -> dict[tuple[Kind, str], list[Edge]]:
     return found
 
 
-def _stacked_pods(nodes: Sequence[NodeBox], top: int) -> Iterator[tuple[str, int]]:
-    y = top
+def _stacked_nodes(nodes: Sequence[NodeBox], top: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The top of each node's pods, of which there may be none, and of each pod."""
+    of_nodes, of_pods, y = {}, {}, top
     for node in nodes:
         y += _HEAD
+        of_nodes[node.name] = y
         for pod in node.pods:
-            yield pod.key, y
+            of_pods[pod.key] = y
             y += _POD + _GAP
         y += _MARGIN
+    return of_nodes, of_pods
 
 
 def _stacked_targets(

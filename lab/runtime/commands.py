@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from lab.errors import InputError
 from lab.report import doctor as doctor_report
 from lab.report import tables
 from lab.runtime import terminal, truth
-from lab.runtime.explaining import FORMAT_VERSION, explained_errors, remark
+from lab.runtime.explaining import FORMAT_VERSION, explained_errors, program, remark
 from lab.runtime.lab import Lab, list_labs
 from lab.spec.load import find_topology, load_topology
 from lab.spec.topology import Topology
@@ -38,7 +37,7 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
     else:
         tables.print_status(found)
         tables.print_truth(rows)
-        tables.print_tour(lab.topology, lab.name, program=_program())
+        tables.print_tour(lab.topology, lab.name, program=program())
     if unexpected := truth.unexpected_errors(lab.topology, found):
         remark(f"errors in manifests: {unexpected} (in red above); what they say is not in force")
     return 0 if all(row.ok for row in rows) and not unexpected else 1
@@ -66,13 +65,6 @@ def _refuse_external(topology: Topology) -> None:
             "\n".join(["the topology runs external programs, as root:", *listed]),
             hint="if you trust them: invoke lab.up --external",
         )
-
-
-def _program() -> str:
-    """How invoke was started, if by its path: the reader has to start it the same way."""
-    started = Path(sys.argv[0])
-    by_path = started.name in ("invoke", "inv") and shutil.which(started.name) != str(started)
-    return sys.argv[0] if by_path else "invoke"
 
 
 def status(name: str | None, *, as_json: bool) -> int:

@@ -71,8 +71,11 @@ class DNSView:
         return policy_refs([found.allow.origin]) if found.allow else ()
 
     def refresh(self) -> None:
-        """Go by the manifests as they are now."""
-        version = _version(self._node.manifests)
+        """Go by the manifests as they are now; where lab or node are gone, as they were."""
+        try:
+            version = _version(self._node.manifests)
+        except FileNotFoundError:
+            return
         if version != self._version:
             self._scene, self._version = self._read(), version
 

@@ -9,23 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TextIO
 
 from lab.errors import AcnsError, Bug
 
 FORMAT_VERSION = 1
+_PROGRAMS = ("acns-lab", "invoke", "inv")
+_COMMAND = re.compile(r"\binvoke (?=(?:lab|policy|bench)\.)")
 
 
 def remark(text: str) -> None:
     """Say something on stderr; that nobody listens there is no reason to stop."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(as_typed(text), file=sys.stderr, flush=True)
     except BrokenPipeError:
         _send_nowhere(sys.stderr)
+
+
+def program() -> str:
+    """How the command was started: `acns-lab`, or invoke, by its path if that is how; who is told of another
+    command has to start it the same way."""
+    started = Path(sys.argv[0])
+    by_path = started.name in _PROGRAMS and shutil.which(started.name) != str(started)
+    return sys.argv[0] if by_path else "acns-lab" if started.name == "acns-lab" else "invoke"
+
+
+def as_typed(text: str) -> str:
+    """With the commands in it as this reader types them."""
+    started = program()
+    return text if started == "invoke" else _COMMAND.sub(lambda _: f"{started} ", text)
 
 
 @contextlib.contextmanager

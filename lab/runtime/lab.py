@@ -100,7 +100,8 @@ class Lab:
         folder = state.folder_of(wanted.name if name is None else name)
         if running := cls._running(folder):
             order = _order(settled(wanted, running.topology), agents)
-            return list(running.request("plan", order=order.to_json()))
+            ends_faults = bool(running.topology.faults)
+            return list(running.request("plan", order=order.to_json(), ends_faults=ends_faults))
         order = _order(wanted, agents)
         return [
             *([_left_by_the_dead(folder)] if folder.exists() and any(folder.path.iterdir()) else []),
@@ -292,9 +293,10 @@ class Lab:
             return self.folder.internet / f"{rest}.log", None
         if owner == "pod":
             return self.folder.pod(rest) / "program.log", None
-        return self.folder.node(owner) / f"{rest}.log", self.folder.socket(
-            self.addressing.node(owner).index, rest
-        )
+        # A change that failed may have left a node of which nothing else is known.
+        index = next((node.index for node in self.addressing.nodes if node.name == owner), None)
+        http_socket = None if index is None else self.folder.socket(index, rest)
+        return self.folder.node(owner) / f"{rest}.log", http_socket
 
 
 def list_labs() -> list[LabSummary]:

@@ -70,7 +70,8 @@ class Operations:
 
     async def _plan(self, arguments: Arguments, progress: Progress) -> list[str]:
         async with self._changing:
-            return await self._lab.plan(Order.from_json(arguments["order"]))
+            order, ends_faults = Order.from_json(arguments["order"]), arguments["ends_faults"]
+            return await self._lab.plan(order, ends_faults=ends_faults)
 
     async def _converge(self, arguments: Arguments, progress: Progress) -> int:
         """How many changes were told of. What is written down is what is there, also after a failure."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address
+from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
@@ -48,11 +49,12 @@ def traced(lab: Lab, expectations: Sequence[Expectation]) -> list[Row]:
     ]
 
 
-def policy_row(wanted: PolicyExpectation, problems: Iterable[str], nodes: int) -> Row:
-    """`problems` are what all shims of so many nodes have to say against manifests."""
-    said = [one for one in problems if error_file(one) == wanted.file]
+def policy_row(wanted: PolicyExpectation, problems: Iterable[Iterable[str]]) -> Row:
+    """`problems` are what each node's shim has to say against manifests."""
+    by_shim = [[one for one in of_one if error_file(one) == wanted.file] for of_one in problems]
+    said = list(chain.from_iterable(by_shim))
     fitting = [one for one in said if wanted.text in " ".join(one.split())]
-    is_refused = len(fitting) >= nodes
+    is_refused = bool(by_shim) and all(any(one in fitting for one in of_one) for of_one in by_shim)
     actual = "refused" if is_refused else "refused for another reason" if said else "accepted"
     folder, _, detail = (fitting or said or [""])[0].rpartition(f"/{wanted.file}:")
     detail = f"{wanted.file}:{detail}" if folder else detail

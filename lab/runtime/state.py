@@ -163,6 +163,11 @@ class LabFolder:
         return self.path / "events.jsonl"
 
     @property
+    def recorded_places(self) -> Path:
+        """Where the recorder listens (`lab.capture.places`)."""
+        return self.path / "recorded-places"
+
+    @property
     def recorder_socket(self) -> Path:
         """Where the recorder is asked for what it has heard."""
         return self.path / "s" / "recorder.sock"

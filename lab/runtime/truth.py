@@ -43,8 +43,8 @@ def check(lab: Lab) -> list[Row]:
     rows = outside.traced(lab, [wanted for _, wanted in from_outside])
     found.update(zip((number for number, _ in from_outside), rows, strict=True))
     policies = [(n, one) for n, one in enumerate(statements) if isinstance(one, PolicyExpectation)]
-    problems = status(lab).problems if policies else ()
-    found.update({n: outside.policy_row(one, problems, len(lab.topology.nodes)) for n, one in policies})
+    problems = [_said_by_shim(lab, node.name).get("problems", ()) for node in lab.nodes] if policies else []
+    found.update({n: outside.policy_row(one, problems) for n, one in policies})
     return [found[number] for number in range(len(statements))]
 
 

@@ -41,7 +41,8 @@ _WORDS = {
     HOSTNAME: "not a host name (lower-case DNS labels with dots between, such as api.example.com)",
 }
 
-SHIPPED = Path(__file__).resolve().parents[2] / "topologies"
+SHIPPED = (Path(__file__).parents[1] / "topologies").resolve()
+"""In a checkout a link to where people look for them."""
 
 
 def load_topology(path: Path) -> Topology:

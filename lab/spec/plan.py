@@ -34,6 +34,8 @@ PODS_V6 = IPv6Network("fd00:10:244::/48")
 SERVICES = IPv4Network("10.96.0.0/16")
 MAX_NODES = 200
 """The underlay is a /24: .1 is the router, the rest leaves room."""
+MAX_PODS = 253
+"""Of one node: its pods are in a /24, whose .1 is their gateway."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ exist.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from acns.located import Path as Where
 from acns.shim.sources import listing
 from lab.spec import agent_rules, expect, external_rules, fault_rules, findings, internet_rules, link_rules
 from lab.spec.overlay import folder_of
-from lab.spec.plan import CLUSTER_DOMAIN, MAX_NODES, SERVICES, NodePlan
+from lab.spec.plan import CLUSTER_DOMAIN, MAX_NODES, MAX_PODS, SERVICES, NodePlan
 from lab.spec.topology import Manifest, Pod, Service, Topology
 
 OBJECT_FILES = frozenset(
@@ -35,6 +36,7 @@ def check(topology: Topology, document: Document) -> Iterator[Problem]:
     yield from agent_rules.check(topology, document)
     yield from external_rules.check(topology, document)
     yield from _pods(topology, document)
+    yield from _crowded_nodes(topology, document)
     yield from _services(topology, document)
     yield from internet_rules.check(topology, document)
     yield from link_rules.check(topology, document)
@@ -77,6 +79,22 @@ def _pods(topology: Topology, document: Document) -> Iterator[Problem]:
                 yield findings.unknown(document, ("pods", index, "node"), "node", pod.node, written)
         elif reason := _misplaced(pod, plans[pod.node]):
             yield document.problem(("pods", index, "address"), reason)
+
+
+def _crowded_nodes(topology: Topology, document: Document) -> Iterator[Problem]:
+    """Said once for each node, at the first pod that there is no address for."""
+    taken: Counter[str] = Counter(pod.node for pod in topology.pods if pod.address)
+    said: set[str] = set()
+    for index, pod in enumerate(topology.pods):
+        taken[pod.node] += pod.address is None
+        if taken[pod.node] > MAX_PODS and pod.node not in said and pod.address is None:
+            said.add(pod.node)
+            count = sum(one.node == pod.node for one in topology.pods)
+            yield document.problem(
+                ("pods", index),
+                f"node '{pod.node}' has {count} pods, and addresses for {MAX_PODS}",
+                hint="put some of them on another node",
+            )
 
 
 def _misplaced(pod: Pod, node: NodePlan) -> str:

@@ -5,10 +5,11 @@ A lab that is mended is well for a moment: first all faults end, then those of i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lab.errors import Bug
+from lab.errors import Bug, LabNotFound, ProcessFailed
 from lab.runtime.faults import model
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ def inflict(lab: Lab, progress: Callable[[str], None]) -> None:
 
 
 def mend(lab: Lab) -> None:
-    """End the faults of a lab that was begun with some."""
+    """End the faults of a lab that was begun with some; what they held down is up again, if it can be."""
     if lab.topology.faults:
         from lab.runtime.faults import inflict as inflicting
 
         inflicting.mend(lab, model.Mending("everything"))
+        # What does not come is the change's to repair, and to say.
+        for node in lab.nodes:
+            for agent in (node.shim, node.resolver):
+                with contextlib.suppress(LabNotFound, ProcessFailed):
+                    agent.wait_ready()

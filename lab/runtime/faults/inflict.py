@@ -6,6 +6,7 @@ day is a relay before it. All of it lives in the lab's namespaces, in tables of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -211,13 +212,18 @@ def _link(lab: Lab, place: str) -> tuple[Inside, str]:
 
 
 def _mend_everything(lab: Lab) -> None:
+    """Of a lab whose last change failed, some places and programs may be gone: nothing is wrong with them."""
+    there = lab.record.namespaces
     for place in (*(node.name for node in lab.nodes), *(pod.plan.key for pod in lab.pods)):
-        _mend(lab, Mending("link", place))
+        if _link(lab, place)[0].place.name in there:
+            _mend(lab, Mending("link", place))
     for node in lab.nodes:
         for agent in AGENTS:
-            _continue(_process(lab, node.name, agent))
+            with contextlib.suppress(LabNotFound):
+                _continue(_process(lab, node.name, agent))
     for inside in (lab.internet, *lab.pods):
-        _load(inside, impair.without(UPSTREAM_TABLE))
+        if inside.place.name in there:
+            _load(inside, impair.without(UPSTREAM_TABLE))
     for control in lab.folder.path.glob("fault-*.json"):
         _end_relay(control)
 

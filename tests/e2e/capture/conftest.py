@@ -1,8 +1,7 @@
-"""One `quickstart` for all tests of captures, and one network namespace with nothing in it but `lo`."""
+"""The `quickstart` that all share, and one network namespace with nothing in it but `lo`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,14 +14,9 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """The shipped topology. Tests here may start captures, and stop them again."""
-    running = Lab.up("quickstart", name=f"t{os.getpid()}-capture")
-    running.wait_settled()
-    try:
-        yield running
-    finally:
-        running.down()
+def lab(quickstart: Lab) -> Lab:
+    """Tests here may start captures, and stop them again."""
+    return quickstart
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,9 @@ import pytest
 
 from lab.capture import saving, tapes
 from lab.runtime.lab import Lab
+
+from ...waiting import until
+from ..seeing.commands import invoke
 
 pytestmark = pytest.mark.root
 
@@ -45,24 +45,11 @@ class File:
         return [line.removeprefix("Name = ") for line in lines if line.startswith("Name = ")]
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def written(lab: Lab, file: str, *wanted: str) -> bool:
     """Whether an agent has written down such a line."""
     path = lab.folder.node("node1") / file
     lines = path.read_text().splitlines() if path.exists() else []
     return any(all(word in line for word in wanted) for line in lines)
-
-
-def invoke(*arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "invoke", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(argv, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -155,16 +142,16 @@ def test_nothing_was_lost_and_the_file_is_for_its_owner_alone(file: File) -> Non
 @pytest.fixture
 def started(lab: Lab) -> Iterator[Callable[..., None]]:
     def start(*arguments: str) -> None:
-        done = invoke("lab.capture", "start", "--name", lab.name, *arguments)
+        done = invoke(lab, "lab.capture", "start", *arguments)
         assert done.returncode == 0, done.stderr
 
     yield start
-    invoke("lab.capture", "stop", "--name", lab.name)
+    invoke(lab, "lab.capture", "stop")
     tapes.kept_file(lab.folder).unlink(missing_ok=True)
 
 
 def saved(lab: Lab, path: Path) -> File:
-    done = invoke("lab.capture", "save", "--name", lab.name, "--output", str(path), "--json")
+    done = invoke(lab, "lab.capture", "save", "--output", str(path), "--json")
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
     assert value["version"] == 1
@@ -184,15 +171,29 @@ def test_a_capture_at_one_link_with_a_filter_has_that_and_whole_packets(
     assert found.find("tcp && frame.cap_len < frame.len", "frame.number") == []
 
 
+def test_what_was_decided_while_no_packet_came_is_in_a_capture_too(
+    lab: Lab, started: Callable[..., None], tmp_path: Path
+) -> None:
+    name = "while-nothing-came.example.org"
+    started("internet", "--filter", "udp port 9")
+    lab.pod("frontend").run(["dig", name])
+    until(lambda: written(lab, "resolver-journal.jsonl", "dns.query", name))
+    found = saved(lab, tmp_path / "silent.pcapng")
+    assert (found.saved.packets, found.saved.comments) == (0, 0)
+    said = found.find(f'frame.comment contains "query {name}"', "frame.interface_name", "frame.comment")
+    assert said[0][0] == "node1/resolver"
+    assert "refused" in said[0][1]
+
+
 def test_what_was_stopped_is_kept_for_root_alone_until_it_is_saved(
     lab: Lab, started: Callable[..., None], tmp_path: Path
 ) -> None:
     started("internet")
     assert lab.pod("legacy").run(["curl", "-sS", f"http://{ALLOWED}/"]).returncode == 0
-    assert invoke("lab.capture", "stop", "--name", lab.name).returncode == 0
+    assert invoke(lab, "lab.capture", "stop").returncode == 0
     kept = tapes.kept_file(lab.folder)
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    again = invoke("lab.capture", "start", "--name", lab.name)
+    again = invoke(lab, "lab.capture", "start")
     assert (again.returncode, "not saved yet" in again.stderr) == (2, True)
     assert saved(lab, tmp_path / "kept.pcapng").find("tcp.port == 80", "frame.number")
     assert not kept.exists()
@@ -207,7 +208,7 @@ def test_what_cannot_be_meant_is_said_and_does_nothing(lab: Lab, tmp_path: Path)
         (("stop",), 2, "no capture was started"),
         (("save", "--output", str(tmp_path / "no" / "x.pcapng")), 2, "--output"),
     ):
-        done = invoke("lab.capture", *words, "--name", lab.name)
+        done = invoke(lab, "lab.capture", *words)
         assert (done.returncode, text in done.stderr) == (exit_code, True), done.stderr
 
 

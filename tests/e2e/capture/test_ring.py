@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +11,8 @@ from lab.capture import bpf
 from lab.capture.ring import BLOCK_BYTES, Packet, Ring, packets
 from lab.errors import EnvironmentFault
 from lab.kernel import netns
+
+from ...waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -29,19 +30,12 @@ def held(ring: Ring) -> list[Packet]:
     return [packet for block in ring.contents() for packet in packets(block)]
 
 
-def eventually(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_is_sent_right_after_a_ring_opens_is_in_it_with_its_time(alone: netns.Namespace) -> None:
     ring = Ring(alone, bpf.compiled(ONLY_OURS))
     before_ns = time.time_ns()
     send(alone, [b"one", b"two"])
     after_ns = time.time_ns()
-    eventually(lambda: len(held(ring)) >= 4)
+    until(lambda: len(held(ring)) >= 4)
     sent = [packet for packet in held(ring) if packet.outgoing]
     ring.close()
     assert [packet.data[42:45] for packet in sent] == [b"one", b"two"]
@@ -52,7 +46,7 @@ def test_other_traffic_than_the_filters_is_not_in_it(alone: netns.Namespace) -> 
     ring = Ring(alone, bpf.compiled(ONLY_OURS))
     send(alone, [b"other"], port=PORT + 1)
     send(alone, [b"ours"])
-    eventually(lambda: len(held(ring)) >= 2)
+    until(lambda: len(held(ring)) >= 2)
     assert {packet.data[42:] for packet in held(ring)} == {b"ours"}
     ring.close()
 
@@ -64,7 +58,7 @@ def test_of_a_flood_the_newest_are_kept_and_all_the_others_counted(alone: netns.
         send(alone, [number.to_bytes(2, "big") + bytes(1000)] * each)
         ring.tend()
     # The last of them are in a block that the kernel has still to hand over.
-    eventually(lambda: ring.counts().overwritten + len(held(ring)) == 2 * rounds * each)
+    until(lambda: ring.counts().overwritten + len(held(ring)) == 2 * rounds * each)
     counts, kept = ring.counts(), held(ring)
     ring.close()
     assert kept[-1].data[42:44] == (rounds - 1).to_bytes(2, "big")
@@ -76,7 +70,7 @@ def test_of_a_flood_the_newest_are_kept_and_all_the_others_counted(alone: netns.
 def test_a_ring_that_nobody_tends_loses_the_newest_and_says_how_many(alone: netns.Namespace) -> None:
     ring = Ring(alone, bpf.compiled(ONLY_OURS), size_bytes=8 * BLOCK_BYTES)
     send(alone, [bytes(1000)] * 1000)
-    eventually(lambda: ring.counts().received == 2000)
+    until(lambda: ring.counts().received == 2000)
     counts = ring.counts()
     assert counts.dropped > 0
     assert counts.dropped + len(held(ring)) <= counts.received

@@ -10,7 +10,6 @@ import contextlib
 import queue
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -18,19 +17,11 @@ from typing import Any, TypeVar
 
 import grpc
 
+from ...waiting import until as until
 from . import plain_wire as wire
 
 T = TypeVar("T")
 WAIT_S = 30.0  # a process may take seconds to start where much else runs
-
-
-def until(condition: Callable[[], T], what: str, timeout_s: float = WAIT_S) -> T:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        threading.Event().wait(0.01)
-    return value
 
 
 class Relay:

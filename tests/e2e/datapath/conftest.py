@@ -14,7 +14,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +32,8 @@ from acns.datapath.ruleset import Grants, Ruleset
 from acns.dns import pattern
 from acns.dns.pattern import FQDNSelector
 from acns.policy import model
+
+from ...waiting import until as poll
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
@@ -113,15 +114,6 @@ ip -6 addr add {INTERNET6}/128 dev lo nodad
 ip route add 10.244.1.0/24 via {NODE}
 ip -6 route add fd00:10:244:1::/64 via fd00:18::2
 """
-
-
-def poll(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Poll until the condition holds; its value."""
-    end = time.monotonic() + deadline_s
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not in {deadline_s} s: {what}"
-        threading.Event().wait(0.005)
-    return value
 
 
 class NetNS:

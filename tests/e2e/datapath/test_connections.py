@@ -200,4 +200,4 @@ def test_live_destinations_are_those_of_granted_connections(world: Any, until: A
     inbound.accept()
     assert world.node.do(conntrack.live_destinations) == {socket.inet_aton(SERVER)}
     client.close()  # by reset
-    until(lambda: not world.node.do(conntrack.live_destinations), "ended, though remembered", deadline_s=5)
+    until(lambda: not world.node.do(conntrack.live_destinations), "ended, though remembered", timeout_s=5)

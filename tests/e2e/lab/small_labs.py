@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from lab.spec.topology import Topology
@@ -45,12 +43,3 @@ def tiny(name: str, **more: Any) -> Topology:
         "internet": {"names": {"api.example.com": {"a": ["198.51.100.10"]}}},
     }
     return Topology.model_validate({**value, **more})
-
-
-def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 5.0) -> Any:
-    """The condition's value as soon as it is true."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.01)
-    return value

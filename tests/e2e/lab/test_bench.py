@@ -29,8 +29,8 @@ from lab.bench.report import Result
 from lab.bench.worlds import World
 from lab.kernel import netns, nft
 
+from ...waiting import until
 from . import traces
-from .small_labs import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 MARK = "ACNS_TEST_TRACE"
@@ -152,7 +152,7 @@ def test_what_no_rule_opens_is_dropped_on_the_same_wire(alone: netns.Namespace) 
         ):
             client.setblocking(False)
             assert client.connect_ex((str(world.wire.server_address), 81)) == errno.EINPROGRESS
-            eventually(lambda: packets(world, "eg"), "the drop is counted")
+            until(lambda: packets(world, "eg"), "the drop is counted")
 
     netns.in_namespace(alone, dropped)
 
@@ -199,7 +199,7 @@ def test_nothing_goes_on_when_the_benchmark_is_stopped(number: signal.Signals) -
         return next((one for one in running if "--settings" in one.command), None)
 
     # Held, the shim keeps the benchmark waiting: it cannot come to its end by itself.
-    os.kill(eventually(shim, "the benchmark has started its shim", PATIENCE_S).pid, signal.SIGSTOP)
+    os.kill(until(shim, "the benchmark has started its shim", PATIENCE_S).pid, signal.SIGSTOP)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE_S)
-    eventually(lambda: not traces.processes_with(mark), "everything has ended", PATIENCE_S)
+    until(lambda: not traces.processes_with(mark), "everything has ended", PATIENCE_S)

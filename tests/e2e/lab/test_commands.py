@@ -30,7 +30,7 @@ from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
 from lab.spec.load import find_topology, load_topology
 
-from .small_labs import eventually
+from ...waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -103,7 +103,7 @@ def test_doctor_says_that_this_machine_will_do() -> None:
 
 
 def test_listing_the_commands_imports_nothing_heavy() -> None:
-    heavy = "{'pyroute2', 'pydantic', 'grpc', 'rich', 'lab'}"
+    heavy = "{'pyroute2', 'pydantic', 'grpc', 'rich', 'acns', 'lab.runtime', 'lab.spec'}"
     script = f"import sys, tasks; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
@@ -297,7 +297,7 @@ def test_check_exits_1_while_a_policy_is_missing_and_up_brings_it_back(
     monkeypatch.setenv(state.STATE_ROOT_VARIABLE, str(site.root))
     node = Lab.attach("quickstart").nodes[0]
     (node.manifests / "frontend.yaml").unlink()
-    eventually(lambda: not is_enforced(node, "default/frontend"), "the pod is free", 10)
+    until(lambda: not is_enforced(node, "default/frontend"), "the pod is free", 10)
     done = site.invoke("lab.check", "--json")
     wrong = {(row["pod"], row["name"]) for row in json.loads(done.stdout)["rows"] if not row["ok"]}
     assert (done.returncode, ("frontend", "evil.example.org") in wrong) == (1, True)

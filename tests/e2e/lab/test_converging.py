@@ -4,6 +4,7 @@ touched, and `plan` says the same without doing it.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 
 from lab.backends.order import NO_AGENTS, Agents
-from lab.backends.programs import RECORDER
-from lab.errors import LabNotFound, ProcessFailed
+from lab.capture import tapes
+from lab.errors import Bug, LabNotFound, ProcessFailed
 from lab.runtime.lab import Lab, list_labs, take_down
 
-from .small_labs import eventually
+from ...waiting import until
 from .small_labs import topology as two_nodes
 
 API = "198.51.100.10"
@@ -58,8 +59,7 @@ def what_is_there(lab: Lab) -> dict[str, object]:
 
 
 def pids(lab: Lab) -> dict[str, int | None]:
-    """Of all but the recorder, which hears other nodes afterwards and starts anew for that."""
-    return {one.name: one.pid for one in lab.processes() if one.name != RECORDER}
+    return {one.name: one.pid for one in lab.processes()}
 
 
 @contextmanager
@@ -123,7 +123,6 @@ def test_a_connection_of_a_pod_that_stays_lives_through_every_kind_of_change() -
             "manifest services.yaml written",
             "manifest endpointslices.yaml written",
             "manifest inline-1.yaml written",
-            "lab/recorder restarted: its settings change",
             "pod/default/new started",
         ]
         assert after.record.pid == lab.record.pid
@@ -166,6 +165,37 @@ def test_a_pod_that_moves_is_rebuilt_and_said() -> None:
     assert "server: 10.244.0.4:80" in answers(after, "a", "http://10.96.0.20/")
 
 
+def recorded(lab: Lab, payload: bytes) -> set[str]:
+    """The places in whose record this is, and the names of the links there."""
+    found = [(tape, one) for tape, one in tapes.always(lab).packets() if payload in one.data]
+    return {f"{tape.place} {tape.links[one.interface]}" for tape, one in found}
+
+
+def say(lab: Lab, pod: str, payload: bytes) -> None:
+    with lab.pod(pod).open_socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(payload, (API, 9))
+
+
+def test_what_was_recorded_stays_where_nodes_come_and_go() -> None:
+    lab = up()
+    say(lab, "web", b"before")
+    heard = recorded(lab, b"before")
+    web = lab.pod("web").node_iface
+    assert {"node/n2 eth0", f"node/n2 {web}", "internet eth0"} <= heard
+    nodes = [{"name": name} for name in ("n1", "n2", "n9")]
+    more, lines = changed(lab, nodes=nodes, pods=[A, B, WEB, {"name": "c", "node": "n9"}])
+    assert lines[0] == "node n9 added"
+    say(more, "c", b"of the new one")
+    assert recorded(more, b"before") == heard
+    assert f"node/n9 {more.pod('c').node_iface}" in recorded(more, b"of the new one")
+    without = {"nodes": [{"name": "n1"}, {"name": "n9"}], "pods": [A, B, {"name": "c", "node": "n9"}]}
+    fewer, lines = changed(more, **without, services=[])
+    assert "node n2 removed" in lines
+    assert recorded(fewer, b"before") == heard
+    say(fewer, "c", b"rebuilt")
+    assert "node/n9 eth0" in recorded(fewer, b"rebuilt")
+
+
 def test_where_a_node_in_the_middle_goes_the_last_is_rebuilt_and_said() -> None:
     lab = up(nodes=[{"name": "n1"}, {"name": "n9"}, {"name": "n2"}])
     with downloading(lab) as client:
@@ -205,12 +235,66 @@ def test_a_change_that_fails_is_said_and_the_next_up_goes_on_from_there() -> Non
     bad = [{"name": "n1"}, {"name": "n2"}, {"name": "n3", "shim": {"fail": True}}]
     with pytest.raises(ProcessFailed, match="n3/shim ended with exit code 3"):
         up([], agents, nodes=bad)
-    assert Lab.attach("one").record.pid == lab.record.pid
+    failed = Lab.attach("one")
+    assert failed.record.pid == lab.record.pid
+    assert failed.existing_log("n3/shim").exists()
     lines: list[str] = []
     after = up(lines, agents)
     assert "node n3 removed" in lines
     assert after.record.pid == lab.record.pid
     assert {status.state for status in after.processes()} == {"ready"}
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "more"),
+    [
+        ("10.244.0.4/32", {"pods": [A, B, WEB, {"name": "new", "node": "n1"}]}),
+        ("10.244.2.0/24", {"nodes": [{"name": "n1"}, {"name": "n2"}, {"name": "n3"}]}),
+    ],
+)
+def test_nothing_half_made_stays_of_a_change_that_fails(in_the_way: str, more: dict[str, Any]) -> None:
+    lab = up()
+    before, n1 = places_and_links(lab), lab.node("n1")
+    assert n1.run(["ip", "route", "add", in_the_way, "dev", "lo"]).returncode == 0
+    with pytest.raises(Bug, match="File exists"):
+        up([], **more)
+    assert n1.run(["ip", "route", "del", in_the_way, "dev", "lo"]).returncode == 0
+    assert places_and_links(Lab.attach("one")) == before
+    _, lines = changed(Lab.attach("one"), **more)
+    assert lines[0].endswith(" added")
+
+
+def places_and_links(lab: Lab) -> tuple[set[str], str, str]:
+    """Which places there are; links and routes of a node that stays."""
+    links, routes = (lab.node("n1").run(["ip", "-o", what]).stdout for what in ("link", "route"))
+    return set(lab.record.namespaces), links, routes
+
+
+def test_faults_at_the_start_end_in_a_lab_whose_last_change_failed() -> None:
+    agents = Agents("fake_agent", "fake_agent")
+    faults = {"faults": ["link lossy web"]}
+    up(agents=agents, **faults)
+    bad = [{"name": "n1"}, {"name": "n3", "shim": {"fail": True}}]
+    with pytest.raises(ProcessFailed, match="n3/shim ended with exit code 3"):
+        up([], agents, nodes=bad, pods=[A, B], services=[])
+    lines: list[str] = []
+    after = up(lines, agents, **faults)
+    assert "node n2 added" in lines
+    assert {status.state for status in after.processes()} == {"ready"}
+
+
+def test_what_faults_at_the_start_hold_down_is_nothing_to_repair_in_plan_as_in_deed() -> None:
+    agents, faults = Agents("fake_agent", "fake_agent"), {"faults": ["stop shim --node n1"]}
+    lab = up(agents=agents, **faults)
+    assert lab.process("n1/shim").status().state == "held"
+    assert Lab.plan(two_nodes("one", **faults), agents=agents) == []
+    lines: list[str] = []
+    after = up(lines, agents, **faults)
+    assert lines == [
+        "lab one is up already and as it should be: nothing changed",
+        "stop shim --node n1: until `invoke lab.fault clear`",
+    ]
+    assert after.process("n1/shim").status().state == "held"
 
 
 def test_settings_of_one_agent_restart_that_agent_alone() -> None:
@@ -246,7 +330,7 @@ spec:
     again: list[str] = []
     open_again = up(again, Agents(), pods=[closed, A, B, WEB])
     assert again == ["manifest inline-1.yaml removed"]
-    eventually(lambda: "server: " in answers(open_again, "closed", f"http://{API}/"), "it is open again", 10)
+    until(lambda: "server: " in answers(open_again, "closed", f"http://{API}/"), "it is open again", 10)
 
 
 def link_tables(lab: Lab) -> list[str]:

@@ -22,8 +22,9 @@ from lab.runtime import state
 from lab.runtime.ending import Found, gc, take_down
 from lab.runtime.lab import Lab, list_labs
 
+from ...waiting import until
 from . import traces
-from .small_labs import eventually, tiny
+from .small_labs import tiny
 
 FAKES = Agents("fake_agent", "fake_agent")
 NEVER_READY = [{"name": "n1", "shim": {"never_ready": True}}]
@@ -78,7 +79,7 @@ def start_up(mark: str, agents: Agents = NO_AGENTS, **more: object) -> subproces
 
 def nothing_runs(mark: str) -> None:
     """What is killed is dead in the end; the kernel may take its time."""
-    eventually(lambda: not traces.processes_with(f"{MARK}={mark}"), "all processes are gone", 10)
+    until(lambda: not traces.processes_with(f"{MARK}={mark}"), "all processes are gone", 10)
 
 
 @pytest.mark.parametrize("lines", range(6))
@@ -87,11 +88,11 @@ def test_when_the_maker_is_killed(lines: int) -> None:
     mark = f"maker-{os.getpid()}-{lines}"
     with start_up(mark) as maker:
         assert maker.stdout is not None
-        eventually(lambda: state.folder_of("one").path.exists(), "the folder is there", 20)
+        until(lambda: state.folder_of("one").path.exists(), "the folder is there", 20)
         for _ in range(lines):
             maker.stdout.readline()
         maker.kill()
-    removed = eventually(lambda: _not_in_use(collected()), "nobody works on it any more", 10)
+    removed = until(lambda: _not_in_use(collected()), "nobody works on it any more", 10)
     assert removed["one-other"] == "lives"
     if removed.get("one") == "lives":  # it was quicker than the signal
         take_down("one")
@@ -113,7 +114,7 @@ def test_when_the_holder_is_killed_while_it_builds() -> None:
     mark = f"holder-{os.getpid()}"
     with start_up(mark, FAKES, nodes=NEVER_READY) as maker:
         shim_log = state.folder_of("one").node("n1") / "shim.log"
-        eventually(shim_log.exists, "the agents are being waited for", 20)
+        until(shim_log.exists, "the agents are being waited for", 20)
         assert collected()["one"] == "in use"
         maker.send_signal(signal.SIGSTOP)  # it cannot clean up
         kill_holder()
@@ -127,7 +128,7 @@ def nothing_but(mark: str, *pids: int) -> None:
     def left() -> set[int]:
         return {one.pid for one in traces.processes_with(f"{MARK}={mark}")} - set(pids)
 
-    eventually(lambda: not left(), "all but these are gone", 10)
+    until(lambda: not left(), "all but these are gone", 10)
 
 
 def test_when_the_holder_of_a_lab_in_use_is_killed() -> None:
@@ -137,9 +138,9 @@ def test_when_the_holder_of_a_lab_in_use_is_killed() -> None:
         assert collected() == {"one": "lives", "one-other": "lives"}
         kill_holder()
         assert command.wait(10) == -signal.SIGKILL
-    eventually(lambda: not lab.record.alive(), "the holder, which dies last, is dead", 10)
+    until(lambda: not lab.record.alive(), "the holder, which dies last, is dead", 10)
     assert collected() == {"one": "removed", "one-other": "lives"}
-    eventually(lambda: not namespaces & traces.namespaces_of_the_machine(), "its namespaces are gone", 10)
+    until(lambda: not namespaces & traces.namespaces_of_the_machine(), "its namespaces are gone", 10)
 
 
 def test_when_the_holder_is_killed_in_the_middle_of_a_change() -> None:
@@ -147,11 +148,11 @@ def test_when_the_holder_is_killed_in_the_middle_of_a_change() -> None:
     errors: list[BaseException] = []
     changing = in_background(lambda: Lab.up(tiny("one", nodes=NEVER_READY), agents=FAKES), errors)
     settings = state.folder_of("one").node("n1") / "shim.toml"
-    eventually(lambda: "never_ready" in settings.read_text(), "the agent is being changed", 20)
+    until(lambda: "never_ready" in settings.read_text(), "the agent is being changed", 20)
     kill_holder()
     changing.join(30)
     assert errors
-    eventually(lambda: not lab.record.alive(), "the holder is dead", 10)
+    until(lambda: not lab.record.alive(), "the holder is dead", 10)
     assert collected() == {"one": "removed", "one-other": "lives"}
 
 

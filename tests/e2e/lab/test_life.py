@@ -23,7 +23,7 @@ from lab.kernel import netns
 from lab.runtime import state
 from lab.runtime.lab import Lab, list_labs, take_down
 
-from .small_labs import eventually
+from ...waiting import until
 from .small_labs import tiny as topology
 
 UP = """
@@ -128,7 +128,7 @@ def test_the_death_of_the_holder_ends_every_process_and_command_of_the_lab() -> 
     command = lab.pod("a").popen(["sleep", "60"])
     os.kill(lab.record.pid, signal.SIGKILL)
     assert command.wait(5) == -signal.SIGKILL
-    eventually(lambda: not processes_of_labs(), "all processes are gone")
+    until(lambda: not processes_of_labs(), "all processes are gone")
     with pytest.raises(HolderGone):
         lab.processes()
     with pytest.raises(HolderGone):
@@ -171,7 +171,7 @@ def test_killing_up_at_any_moment_and_then_down_leaves_nothing() -> None:
 def kill_up_after(name: str, lines: int) -> None:
     with start_up(name) as process:
         assert process.stdout is not None
-        eventually(lambda: state.folder_of(name).path.exists(), "the folder is there", 10)
+        until(lambda: state.folder_of(name).path.exists(), "the folder is there", 10)
         for _ in range(lines):
             process.stdout.readline()
         process.kill()
@@ -181,12 +181,12 @@ def test_killing_up_in_the_middle_of_a_long_step_ends_what_it_made_at_once() -> 
     slow = [{"name": "n1", "shim": {"never_ready": True}}]
     with start_up("one", agents=("fake_agent", "fake_agent"), nodes=slow) as process:
         folder = state.folder_of("one")
-        eventually(lambda: (folder.node("n1") / "shim.log").exists(), "the agents are being waited for", 20)
+        until(lambda: (folder.node("n1") / "shim.log").exists(), "the agents are being waited for", 20)
         record = folder.record()
         assert record is not None
         assert record.alive()
         process.kill()
-    eventually(lambda: not record.alive(), "the holder is dead", 1)
+    until(lambda: not record.alive(), "the holder is dead", 1)
 
 
 def pids_of(lab: Lab) -> set[int]:

@@ -28,8 +28,8 @@ from lab.runtime.lab import Lab, list_labs
 from lab.spec.load import find_topology, load_topology
 from lab.spec.plan import Addressing
 
+from ...waiting import until
 from . import traces
-from .small_labs import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 NAME = f"t{os.getpid()}"
@@ -157,7 +157,7 @@ class Upcoming:
         """Wait for a process that runs this module, which is not there before that line of progress."""
         if after:
             self.says(after)
-        eventually(
+        until(
             lambda: any(f" -m {module}" in process.command for process in self.processes()),
             f"{module} runs",
             PATIENCE_S,
@@ -205,7 +205,7 @@ def assert_nothing_left(mark: str, namespaces: set[int], scratch: Path) -> None:
 
 
 MOMENTS: dict[str, Callable[[Upcoming], object]] = {
-    "the lab has a folder": lambda up: eventually(
+    "the lab has a folder": lambda up: until(
         lambda: state.folder_of(NAME).path.exists(), "the folder", PATIENCE_S
     ),
     "the holder runs": lambda up: up.starts("lab.runtime.holder"),
@@ -253,7 +253,7 @@ def test_killing_the_holder_leaves_a_folder_and_down_removes_it(
     lab, mark = marked_lab(monkeypatch)
     namespaces = traces.namespaces_of_lab(lab)
     os.kill(lab.record.pid, signal.SIGKILL)
-    eventually(lambda: traces.processes_with(mark) == set(), "every process is gone", PATIENCE_S)
+    until(lambda: traces.processes_with(mark) == set(), "every process is gone", PATIENCE_S)
     assert namespaces & traces.namespaces_of_the_machine() == set()
     assert [lab.state for lab in list_labs() if lab.name == NAME] == ["broken"]
     assert down().returncode == 0
@@ -344,7 +344,7 @@ def test_what_one_lab_learns_opens_nothing_in_the_other(neighbour: Neighbour, tw
 
 def test_a_policy_taken_from_one_lab_stays_in_force_in_the_other(neighbour: Neighbour, twin: Lab) -> None:
     twin.remove_manifest("frontend.yaml")
-    eventually(lambda: asks_freely(twin.pod(POD)), "the one is free", PATIENCE_S)
+    until(lambda: asks_freely(twin.pod(POD)), "the one is free", PATIENCE_S)
     assert not asks_freely(neighbour.lab.pod(POD))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ...waiting import until
 from . import traces
-from .small_labs import eventually
 
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = 65534
@@ -155,4 +155,4 @@ def test_nothing_is_left_after_down(up: User) -> None:
     done = up.invoke("lab.down")
     assert done.returncode == 0, done.stderr
     assert list(up.folder.iterdir()) == []
-    eventually(lambda: not traces.processes_with(up.mark), "all processes are gone", 10)
+    until(lambda: not traces.processes_with(up.mark), "all processes are gone", 10)

@@ -15,7 +15,8 @@ from lab.backends.order import Agents
 from lab.errors import LabNotFound, ProcessFailed
 from lab.runtime.lab import Lab
 
-from .small_labs import eventually, topology
+from ...waiting import until
+from .small_labs import topology
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_a_killed_agent_is_started_again(lab: Lab) -> None:
     shim = lab.node("n1").shim
     before, restarts = shim.pid, shim.restarts
     shim.kill(signal.SIGKILL)
-    eventually(lambda: shim.pid not in (None, before), "a new process")
+    until(lambda: shim.pid not in (None, before), "a new process")
     shim.wait_ready()
     assert shim.restarts == restarts + 1
     assert shim.http_get("/readyz").status == 200
@@ -59,7 +60,7 @@ def test_a_process_that_keeps_dying_is_started_ever_later(lab: Lab) -> None:
         before = web.pid
         killed_s = time.monotonic()
         web.kill()
-        eventually(lambda before=before: web.pid not in (None, before), "a new process")
+        until(lambda before=before: web.pid not in (None, before), "a new process")
         starts.append(time.monotonic() - killed_s)
     # 0.2 s, 0.4 s, 0.8 s, and the time that a start takes.
     assert starts[2] - starts[0] > 0.3, starts
@@ -140,7 +141,7 @@ def test_a_descriptor_of_a_pods_namespace_is_the_callers_to_close(lab: Lab) -> N
 
 def test_orphans_left_by_a_command_are_collected_by_the_holder(lab: Lab) -> None:
     lab.pod("a").run(["sh", "-c", "(sleep 0.05 &) ; exit 0"])
-    eventually(lambda: "defunct" not in lab.pod("a").run(["ps", "-A"]).stdout, "no zombie")
+    until(lambda: "defunct" not in lab.pod("a").run(["ps", "-A"]).stdout, "no zombie")
 
 
 def test_manifests_reach_every_node_and_leave_again(lab: Lab) -> None:

@@ -18,7 +18,7 @@ from lab.runtime import state
 from lab.runtime.ending import gc, take_down
 from lab.runtime.lab import Lab, list_labs
 
-from .small_labs import eventually
+from ...waiting import until
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy-tests"
 PATIENCE_S = 120
@@ -135,6 +135,19 @@ def test_a_lab_is_kept_when_that_is_asked_for(project: Path) -> None:
         take_down(kept.name)
 
 
+def test_labs_that_workers_of_xdist_keep_are_named_too(project: Path) -> None:
+    code, output = run(project, "--lab-keep", "-k", "https or refused", "-n", "2")
+    kept = list_labs()
+    try:
+        assert code == 0, output
+        assert len(kept) == 2
+        for one in kept:
+            assert f"lab {one.name} is kept: invoke lab.status --name {one.name}" in output
+    finally:
+        for one in kept:
+            take_down(one.name)
+
+
 def test_a_failed_test_waits_with_its_lab_up(project: Path) -> None:
     add(project, FAILS)
     with running(project, "tests/test_more.py", "--lab-pause") as process:
@@ -151,12 +164,12 @@ def test_a_run_that_is_killed_takes_its_lab_along(project: Path, tmp_path: Path)
     sign = tmp_path / "sign"
     environment = {**os.environ, "SIGN": str(sign)}
     with running(project, "tests/test_more.py", environment=environment) as process:
-        name = eventually(lambda: sign.exists() and sign.read_text(), "the lab is up", PATIENCE_S)
+        name = until(lambda: sign.exists() and sign.read_text(), "the lab is up", PATIENCE_S)
         record = state.folder_of(name).record()
         assert record is not None
         assert record.alive()
         process.send_signal(signal.SIGKILL)
-    eventually(lambda: not record.alive(), "the lab is dead", 10)
+    until(lambda: not record.alive(), "the lab is dead", 10)
     assert [(found.name, found.fate) for found in gc()] == [(name, "removed")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
@@ -11,6 +12,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from lab.capture import tap as tap_module
 from lab.capture.tap import Frame, Tap, TapTimeout
 from lab.kernel import netns
 from lab.runtime.handles import PodHandle
@@ -53,6 +55,26 @@ def test_what_is_sent_right_after_a_tap_opens_is_recorded_with_direction_and_tim
         found = [frame for frame in tap.frames() if udp_payload(frame) == b"hello-tap"]
     assert [frame.outgoing for frame in found] == [True]
     assert before_ns <= found[0].time_ns <= time.time_ns()
+
+
+def test_a_frame_that_comes_out_of_order_of_its_time_is_not_skipped(
+    pod: PodHandle, namespace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = time.time_ns()
+    times = itertools.chain((now_ns - back for back in (0, 5_000, 4_000)), itertools.repeat(now_ns - 3_000))
+    monkeypatch.setattr(tap_module, "_timestamp_ns", lambda _: next(times))
+    unanswered = ("239.1.1.1", 9)
+    more = [b"second", b"third"]
+
+    def wanted(frame: Frame) -> bool:
+        if udp_payload(frame) == b"first" and more:
+            send(pod, more, unanswered)
+            more.clear()
+        return udp_payload(frame) == b"second"
+
+    with Tap(namespace, "eth0") as tap:
+        send(pod, [b"first"], unanswered)
+        tap.wait_for(wanted)
 
 
 def test_answers_are_incoming(pod: PodHandle, namespace: int) -> None:

@@ -13,8 +13,6 @@ import os
 import random
 import socket
 import struct
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +30,8 @@ from lab.capture.tap import Frame, Tap
 from lab.runtime.handles import Inside
 from lab.runtime.lab import Lab
 from lab.spec.topology import InternetName
+
+from ...waiting import until as until
 
 T = TypeVar("T")
 
@@ -162,15 +162,6 @@ def seen(tap: Tap, wanted: Wanted) -> list[Packet]:
 def wait_for(tap: Tap, wanted: Wanted, timeout_s: float = DEADLINE_S, *, after_ns: int = 0) -> Packet:
     """The first packet on a tap, after that time, that is `wanted`; else TapTimeout, a failed assertion."""
     return dissect(tap.wait_for(lambda frame: frame.time_ns > after_ns and wanted(dissect(frame)), timeout_s))
-
-
-def until(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """The first true value of the condition."""
-    end = time.monotonic() + deadline_s
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not in {deadline_s:g} s: {what}"
-        threading.Event().wait(0.02)
-    return value
 
 
 def from_(address: str) -> Wanted:

@@ -19,7 +19,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -35,6 +34,8 @@ import grpc
 from acns import settings
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+
+from ...waiting import until as until
 
 POD, SERVER, OTHER_SERVER, GONE_SERVER = "10.244.0.5", "10.96.0.10", "10.96.0.11", "10.96.0.12"
 PORT = 10053
@@ -63,15 +64,6 @@ table inet x {{
 
 T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-def until(condition: Callable[[], T], what: str, timeout_s: float = WAIT_S) -> T:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.01)
-    return value
 
 
 class Namespace:

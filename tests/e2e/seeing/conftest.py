@@ -1,9 +1,6 @@
-"""One `quickstart` for all tests of seeing into a lab. Who breaks it mends it."""
+"""The `quickstart` that all share."""
 
 from __future__ import annotations
-
-import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,10 +8,6 @@ from lab.runtime.lab import Lab
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    running = Lab.up("quickstart", name=f"t{os.getpid()}-seeing")
-    running.wait_settled()
-    try:
-        yield running
-    finally:
-        running.down()
+def lab(quickstart: Lab) -> Lab:
+    """Who breaks it mends it."""
+    return quickstart

@@ -16,7 +16,8 @@ from lab.runtime.lab import Lab
 from lab.spec.load import load_topology
 from lab.world import manifests
 
-from .commands import invoke, until
+from ...waiting import until
+from .commands import invoke
 
 pytestmark = pytest.mark.root
 

@@ -10,7 +10,8 @@ import pytest
 
 from lab.runtime.lab import Lab
 
-from .commands import REPOSITORY, argv, environment, invoke, until
+from ...waiting import until
+from .commands import REPOSITORY, argv, environment, invoke
 
 pytestmark = pytest.mark.root
 
@@ -77,7 +78,7 @@ def test_a_mapping_is_told_of_by_both_agents_and_queries_are_not(lab: Lab) -> No
 def test_followed_they_come_as_they_happen(lab: Lab) -> None:
     following = argv(lab, "lab.events", "--follow", "--last", "1")
     with subprocess.Popen(
-        following, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, text=True
+        following, cwd=REPOSITORY, env=environment(lab), stdout=subprocess.PIPE, text=True
     ) as followed:
         assert followed.stdout is not None
         try:

@@ -11,7 +11,9 @@ import pytest
 
 from lab.runtime.lab import Lab
 
-from .commands import REPOSITORY, argv, environment, invoke, until
+from ...waiting import until
+from ..lab.small_labs import tiny
+from .commands import REPOSITORY, argv, environment, invoke
 
 pytestmark = pytest.mark.root
 
@@ -50,7 +52,7 @@ def test_a_connection_counts_for_the_name_it_was_made_to(lab: Lab) -> None:
 def test_followed_the_page_is_drawn_again_and_in_the_end_stands_still(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "lab.html"
     following = argv(lab, "lab.graph", "--follow", "--output", str(path))
-    with subprocess.Popen(following, cwd=REPOSITORY, env=environment(), stderr=subprocess.PIPE) as drawing:
+    with subprocess.Popen(following, cwd=REPOSITORY, env=environment(lab), stderr=subprocess.PIPE) as drawing:
         try:
             until(path.exists, timeout_s=30)
             assert 'http-equiv="refresh"' in path.read_text()
@@ -59,6 +61,27 @@ def test_followed_the_page_is_drawn_again_and_in_the_end_stands_still(lab: Lab, 
         finally:
             drawing.send_signal(2)
             drawing.wait(30)
+    assert 'http-equiv="refresh"' not in path.read_text()
+
+
+def test_it_follows_a_lab_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "lab.html"
+    lab = Lab.up(tiny("graphed"))
+    with subprocess.Popen(
+        argv(lab, "lab.graph", "--follow", "--output", str(path)),
+        cwd=REPOSITORY,
+        env=environment(lab),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as drawing:
+        try:
+            until(path.exists, timeout_s=30)
+            lab.down()
+            _, said = drawing.communicate(timeout=60)
+        finally:
+            drawing.kill()
+            lab.down()
+    assert (drawing.returncode, "lab graphed is down" in said) == (0, True), said
     assert 'http-equiv="refresh"' not in path.read_text()
 
 

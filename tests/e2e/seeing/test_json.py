@@ -57,9 +57,11 @@ def test_a_fault_says_what_it_is_and_whether_it_lasts(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "words", [("lab.list",), ("lab.doctor",), ("lab.down", "--name", "nowhere")], ids=" ".join
 )
-def test_so_do_those_that_need_no_lab(words: tuple[str, ...]) -> None:
+def test_so_do_those_that_need_no_lab(lab: Lab, words: tuple[str, ...]) -> None:
     argv = [sys.executable, "-m", "invoke", *words, "--json"]
-    done = subprocess.run(argv, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        argv, cwd=REPOSITORY, env=environment(lab), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -42,6 +43,16 @@ def test_what_only_passed_and_what_only_did_not_look_different() -> None:
 
 def test_an_edge_of_a_pod_that_is_gone_is_left_out() -> None:
     assert paths(graph.svg(replace(GRAPH, edges=(replace(EDGE, pod="default/gone"),)))) == []
+
+
+def test_a_node_without_pods_has_a_place_of_its_own() -> None:
+    empty = (NodeBox("node2", (), ()), NodeBox("node3", (), ()))
+    drawn = ElementTree.fromstring(graph.svg(replace(GRAPH, nodes=(*GRAPH.nodes, *empty))))
+    boxes = [one.attrib for one in drawn.iter(f"{SVG}rect") if one.attrib["class"] == "node"]
+    spans = sorted((int(one["y"]), int(one["y"]) + int(one["height"])) for one in boxes)
+    assert len(spans) == 3
+    assert all(above[1] <= below[0] for above, below in itertools.pairwise(spans))
+    assert spans[-1][1] <= int(drawn.attrib["height"])
 
 
 def test_the_page_needs_no_other_file_and_is_read_again_only_where_it_is_drawn_again() -> None:

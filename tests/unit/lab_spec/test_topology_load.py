@@ -98,6 +98,27 @@ def test_a_policy_file_may_not_lie_outside_the_topologys_folder(tmp_path: Path) 
             load_topology(home / "t.yaml")
 
 
+def test_more_pods_than_a_node_has_addresses_are_said_where_the_first_too_many_is_written(
+    tmp_path: Path,
+) -> None:
+    fixed = "  - {name: fixed, node: n1, address: 10.244.0.254}\n"
+    names = "name: tiny\nnodes: [{name: n1}, {name: n2}]\npods:\n"
+
+    def written(count: int) -> Path:
+        pods = [f"  - {{name: p{number}, node: n1}}\n" for number in range(count - 1)]
+        path = tmp_path / "t.yaml"
+        path.write_text(names + "".join(pods) + fixed + "  - {name: other, node: n2}\n")
+        return path
+
+    assert len(Addressing.of(load_topology(written(253))).pods) == 254
+    with pytest.raises(InputError) as caught:
+        load_topology(written(255))
+    assert [str(one) for one in caught.value.problems] == [
+        f"{tmp_path / 't.yaml'}:256:5: node 'n1' has 255 pods, and addresses for 253"
+        " (put some of them on another node)"
+    ]
+
+
 def test_a_topology_is_found_by_its_name_and_by_its_path() -> None:
     assert find_topology("quickstart").name == "quickstart.yaml"
     path = find_topology("quickstart")

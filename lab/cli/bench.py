@@ -1,0 +1,65 @@
+"""What all this costs here."""
+
+from __future__ import annotations
+
+import sys
+
+from invoke.context import Context
+from invoke.tasks import task
+
+
+@task(
+    name="policy",
+    help={
+        "json": "print JSON, with the quantiles of all samples",
+        "quick": "a small cluster and few repetitions",
+        "only": "parts: load, increments, mappings, memory, datapath, curve (with commas between)",
+        "seed": "of the generated cluster",
+    },
+)
+def bench_policy(
+    context: Context, json: bool = False, quick: bool = False, only: str = "", seed: int = 1
+) -> None:
+    """What enforcing a large cluster's policies costs here: time, memory, packets."""
+    from lab.bench import policy
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(policy.run(as_json=json, quick=quick, only=only, seed=seed))
+
+
+@task(
+    name="dns",
+    help={
+        "json": "print JSON",
+        "quick": "fewer and shorter rounds",
+        "only": "parts, with commas between: known, fresh, slow, fast, new, denied, tcp, pods, memory",
+        "seed": "of the order in which contenders take turns",
+    },
+)
+def bench_dns(
+    context: Context, json: bool = False, quick: bool = False, only: str = "", seed: int = 1
+) -> None:
+    """What the resolver costs here, beside no proxy, dnsdist, and dnsmasq with nftset."""
+    from lab.bench import dns
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(dns.run(as_json=json, quick=quick, only=only, seed=seed))
+
+
+@task(
+    name="lab",
+    help={
+        "json": "print JSON",
+        "quick": "fewer rounds",
+        "only": "parts, with commas between: network, life, list",
+    },
+)
+def bench_lab(context: Context, json: bool = False, quick: bool = False, only: str = "") -> None:
+    """What building a lab costs here, beside Mininet and the kernel's own limit."""
+    from lab.bench import lab_up
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(lab_up.run(as_json=json, quick=quick, only=only))
