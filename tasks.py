@@ -26,11 +26,14 @@ def everything(context: Context, arguments: str = "") -> None:
         "minutes": "how long to search (default 1)",
         "seed": "repeats a search at random (default: a random one, printed)",
         "plain": "at random, even where atheris is installed",
+        "captures": "search for a capture file that does harm instead",
     }
 )
-def fuzz(context: Context, minutes: float = 1.0, seed: int = 0, plain: bool = False) -> None:
+def fuzz(
+    context: Context, minutes: float = 1.0, seed: int = 0, plain: bool = False, captures: bool = False
+) -> None:
     """Search for a DNS message that does the reader harm, or that dnspython reads otherwise."""
-    options = f"--minutes {minutes} --seed {seed}" + (" --plain" if plain else "")
+    options = f"--minutes {minutes} --seed {seed}" + " --plain" * plain + " --captures" * captures
     context.run(f"{sys.executable} -m tests.fuzz {options}", pty=sys.stdout.isatty())
 
 

@@ -63,3 +63,20 @@ def bench_lab(context: Context, json: bool = False, quick: bool = False, only: s
 
     with commands.explained_errors():
         sys.exit(lab_up.run(as_json=json, quick=quick, only=only))
+
+
+@task(
+    name="capture",
+    help={
+        "json": "print JSON",
+        "packets": "how many (default 100000)",
+        "only": "a part of a contender's name",
+    },
+)
+def bench_capture(context: Context, json: bool = False, packets: int = 100_000, only: str = "") -> None:
+    """What a capture costs to read, show and import here, beside tshark and scapy."""
+    from lab.bench import capture
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(capture.run(as_json=json, packets=packets, only=only))

@@ -12,19 +12,19 @@ from importlib import metadata
 from invoke.collection import Collection
 from invoke.program import Program
 
-from lab.cli import bench, labs, policy, seeing
+from lab.cli import bench, labs, policy, repro, seeing
 
 
 def commands() -> Collection:
-    """`lab.…`, `policy.…` and `bench.…`."""
+    """`lab.…`, `policy.…`, `bench.…` and `repro.…`."""
     found = Collection()
     found.add_collection(_lab(), name="lab")
-    found.add_collection(
-        Collection("bench", bench.bench_policy, bench.bench_dns, bench.bench_lab), name="bench"
-    )
+    benches = (bench.bench_policy, bench.bench_dns, bench.bench_lab, bench.bench_capture)
+    found.add_collection(Collection("bench", *benches), name="bench")
     found.add_collection(
         Collection("policy", policy.explain, policy.matrix, policy.validate, policy.schema), name="policy"
     )
+    found.add_collection(repro.repro, name="repro")
     return found
 
 

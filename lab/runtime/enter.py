@@ -32,6 +32,12 @@ def collect() -> None:
     _started[:] = [process for process in _started if process.poll() is None]
 
 
+def all_ended() -> bool:
+    """Whether nothing that this process has started in labs is left; what has ended is collected."""
+    collect()
+    return not _started
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One node, pod or the Internet of a running lab, seen from outside."""

@@ -1,4 +1,4 @@
-"""The long search: `invoke test.fuzz`, or `python -m tests.fuzz --minutes 60`.
+"""The long search: `invoke test.fuzz`, or `python -m tests.fuzz --minutes 60`; `--captures` for files.
 
 With atheris installed (`pip install -e '.[fuzz]'`) what is tried next follows the ways that the readers took;
 without it messages are made and damaged at random. Each is read by everything of ours, one in sixteen is
@@ -24,7 +24,7 @@ GROWTH_MIB = 16
 WARM = 20_000
 
 
-def check(packet: bytes) -> None:
+def check_message(packet: bytes) -> None:
     from . import oracle, readers
 
     readers.take_everything(packet)
@@ -38,21 +38,25 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=0, help="end after so many (default: no such end)")
     parser.add_argument("--seed", type=int, default=0, help="default: a random one, printed")
     parser.add_argument("--plain", action="store_true", help="without atheris, though it is there")
+    parser.add_argument("--captures", action="store_true", help="capture files instead of messages")
     parser.add_argument("--keep", type=Path, help="folder for what atheris finds to take a new way")
     asked = parser.parse_args()
     seed = asked.seed or random.SystemRandom().randrange(1, 1 << 31)
-    guided = not asked.plain and importlib.util.find_spec("atheris") is not None
+    guided = not (asked.plain or asked.captures) and importlib.util.find_spec("atheris") is not None
     print(f"seed {seed}, {'guided by atheris' if guided else 'at random'}", flush=True)
     if guided:
         return _guided(asked, seed)
-    return _at_random(asked.minutes * 60, asked.inputs, seed)
+    return _at_random(asked.minutes * 60, asked.inputs, seed, captures=asked.captures)
 
 
-def _at_random(seconds: float, most: int, seed: int) -> int:
+def _at_random(seconds: float, most: int, seed: int, *, captures: bool) -> int:
+    from . import captures as files
     from . import messages
     from .search import harm, smallest
 
-    made = messages.inputs(random.Random(seed), messages.corpus())
+    kind = files if captures else messages
+    check = files.check if captures else check_message
+    made = kind.inputs(random.Random(seed), kind.corpus())
     begun, count, held_mib = time.monotonic(), 0, 0.0
     while time.monotonic() - begun < seconds and (count < most or not most):
         packet = next(made)
@@ -82,9 +86,9 @@ def _guided(asked: argparse.Namespace, seed: int) -> int:
         from .search import harm, smallest
 
     def one(packet: bytes) -> None:
-        if harm(check, packet):
-            print(smallest(check, packet), flush=True)
-            check(packet)
+        if harm(check_message, packet):
+            print(smallest(check_message, packet), flush=True)
+            check_message(packet)
 
     def mutate(packet: bytes, max_size: int, mutation_seed: int) -> bytes:
         chance = random.Random(mutation_seed)

@@ -12,6 +12,10 @@ Check = Callable[[bytes], object]
 """Raises where the packet does what none may do."""
 
 
+Make = Callable[[random.Random, Sequence[bytes]], Iterator[bytes]]
+"""What is tried, without end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A packet that does harm, and the harm."""
@@ -23,9 +27,11 @@ class Finding:
         return f"{self.packet.hex()}\n{type(self.error).__name__}: {self.error}"
 
 
-def search(check: Check, seed: int, count: int, corpus: Sequence[bytes]) -> Finding | None:
+def search(
+    check: Check, seed: int, count: int, corpus: Sequence[bytes], make: Make = messages.inputs
+) -> Finding | None:
     """Try the corpus and then what is made from it and from nothing, `count` messages in all."""
-    made = messages.inputs(random.Random(seed), corpus)
+    made = make(random.Random(seed), corpus)
     for number in range(count):
         packet = corpus[number] if number < len(corpus) else next(made)
         if harm(check, packet):

@@ -12,8 +12,8 @@ class TooManySteps(AssertionError):
     """The work was more than it may be."""
 
 
-def steps(work: Callable[[], object], most: int) -> int:
-    """Lines of `acns` that `work` ran, comprehensions' turns among them. Raises TooManySteps past `most`."""
+def steps(work: Callable[[], object], most: int, package: str = "acns.") -> int:
+    """Lines of `package` that `work` ran, comprehensions' turns too. Raises TooManySteps past `most`."""
     count = 0
 
     def line(frame: FrameType, event: str, argument: Any) -> Any:
@@ -24,7 +24,7 @@ def steps(work: Callable[[], object], most: int) -> int:
         return line
 
     def called(frame: FrameType, event: str, argument: Any) -> Any:
-        return line if frame.f_globals.get("__name__", "").startswith("acns.") else None
+        return line if frame.f_globals.get("__name__", "").startswith(package) else None
 
     before = sys.gettrace()
     sys.settrace(called)

@@ -1,0 +1,200 @@
+"""What the commands under `invoke repro.…` do, apart from reading the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lab.backends.order import Agents
+from lab.errors import InputError
+from lab.repro import saved, table
+from lab.repro.running import order, pure
+from lab.repro.running.order import Found, Timing
+from lab.repro.saved import Expected, Level
+from lab.repro.scenario import load
+from lab.repro.scenario.model import Scenario
+from lab.runtime.explaining import explained_errors, remark
+
+COULD_NOT_RUN: Final = 125
+"""What `git bisect run` takes for: skip this one."""
+MAX_RUNS: Final = 10_000
+
+Run = Callable[[Timing], list[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """The options of `repro.run` as they were typed; empty: as the saved scenario says, else the default."""
+
+    level: str = ""
+    timing: str = ""
+    runs: int = 1
+    shim: str = ""
+    resolver: str = ""
+    json: bool = False
+
+    @property
+    def agents(self) -> Agents:
+        return Agents(self.shim or Agents().shim, self.resolver or Agents().resolver)
+
+
+def run(path: str, typed: Typed) -> int:
+    """0: all runs the same as recorded (or expected, of a saved one); 1: one diverged; 125: could not run."""
+    with could_not_run():
+        if not 1 <= typed.runs <= MAX_RUNS:
+            raise InputError(f"{typed.runs} runs", hint=f"--runs 1 to {MAX_RUNS}")
+        scenario, expected = saved.read(Path(path))
+        timing = order.timing(typed.timing or (expected.timing if expected else "recorded"))
+        with running(scenario, level_of(typed.level, expected), typed.agents) as once:
+            found = []
+            for number in range(typed.runs):
+                found.append(saved.judged(once(timing), expected))
+                if typed.runs > 1:
+                    remark(f"run {number + 1} of {typed.runs}: {table.verdict(found[-1])}")
+        return _told(scenario, found, "expected" if expected else "recorded", typed)
+    raise AssertionError("not reached")
+
+
+def save(name: str, path: str, typed: Typed, *, as_recorded: bool, folder: str = "") -> int:
+    """`tests/regressions/NAME/`: what must come of it is what comes of it now, or what was recorded."""
+    scenario, _ = saved.read(Path(path))
+    timing, level = typed.timing or "recorded", level_of(typed.level, None)
+    place = Path(folder) / name if folder else saved.folder_of(name)
+    if as_recorded:
+        found = [Found(n, step.outcome, step.outcome) for n, step in enumerate(scenario.steps, 1)]
+    else:
+        with running(scenario, level, typed.agents) as once:
+            found = once(order.timing(timing))
+        table.print_table(scenario, found)
+    saved.write(place, scenario, found, level, timing)
+    different = order.first_difference(found)
+    about = f"differs from what was recorded at step {different.number}" if different else "is as recorded"
+    remark(f"{place}: what is expected {about}; to be corrected, if need be, in its {saved.EXPECTED}")
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The options of `repro.import` as they were typed."""
+
+    policies: tuple[str, ...] = ()
+    pods: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    flows: str = ""
+    also: str = ""
+    output: str = ""
+    name: str = ""
+    anonymise: bool = False
+    begin_s: float = 0.0
+    end_s: float = math.inf
+
+
+def import_(path: str, said: Said) -> int:
+    """The scenario of a capture or a bundle, to a file or to stdout; what was assumed is said on stderr."""
+    from lab.repro.importing import anonymise, bundles, given, importer
+
+    policies, objects = given.policies(said.policies)
+    about = given.Given(
+        pods=given.pods(said.pods),
+        dns=given.addresses(said.dns),
+        policies=policies,
+        objects=objects,
+        also=given.also(Path(said.also)) if said.also else (),
+        span_s=(said.begin_s, said.end_s),
+    )
+    if said.flows:
+        about = given.with_pods(about, given.hubble_pods(Path(said.flows)))
+    name = said.name or importer.name_of(Path(said.output or path))
+    if bundles.is_bundle(Path(path)):
+        scenario = bundles.imported(Path(path), about, name)
+    else:
+        scenario = importer.imported(Path(path), about, name)
+    if said.anonymise:
+        scenario = anonymise.anonymised(scenario)
+    for assumption in scenario.assumptions:
+        remark(f"assumed: {assumption}")
+    if said.output:
+        load.save(scenario, Path(said.output))
+        remark(f"{said.output}: {len(scenario.steps)} steps; invoke repro.run {said.output}")
+    else:
+        print(load.dumps(scenario), end="")
+    return 0
+
+
+def shrink(path: str, typed: Typed, *, step: int = 0, output: str = "") -> int:
+    """The smallest scenario that still shows the same, to a file or to stdout."""
+    from lab.repro.running.in_lab import Stages
+    from lab.repro.shrinking import shrink as shrinking
+
+    scenario, expected = saved.read(Path(path))
+    timing = order.timing(typed.timing or (expected.timing if expected else "recorded"))
+    number = step or shrinking.symptom(scenario, timing)
+    if not 1 <= number <= len(scenario.steps):
+        raise InputError(f"there is no step {number}", hint=f"--step 1 to {len(scenario.steps)}")
+    level = typed.level or ("pure" if shrinking.is_pure(scenario, number, timing) else "lab")
+    remark(f"step {number} is what matters, run {'under a virtual clock' if level == 'pure' else 'in labs'}")
+    with contextlib.closing(Stages(typed.agents)) as stages:
+
+        def once(made: Scenario) -> list[Found]:
+            return pure.run(made, timing) if level == "pure" else stages.run(made, timing)
+
+        made = shrinking.Shrinking(scenario, number, once, timing, remark)
+        found = made.shrunk()
+    was, now = len(scenario.steps), len(found.steps)
+    remark(f"{was} steps became {now}, in {made.runs} runs; what matters is step {made.symptom}")
+    if output:
+        load.save(found, Path(output))
+    else:
+        print(load.dumps(found), end="")
+    return 0
+
+
+@contextlib.contextmanager
+def running(scenario: Scenario, level: Level, agents: Agents) -> Iterator[Run]:
+    """A way to run the scenario again and again."""
+    if level == "pure":
+        if agents != Agents():
+            raise InputError("other agents run in a lab only", hint="leave --pure out")
+        yield lambda timing: pure.run(scenario, timing)
+        return
+    from lab.repro.running.in_lab import Stage
+
+    with Stage.up(scenario, agents) as stage:
+        yield stage.run
+
+
+def level_of(typed: str, expected: Expected | None) -> Level:
+    """A lab, where nothing is said."""
+    if not typed:
+        return expected.level if expected else "lab"
+    if typed not in ("pure", "lab"):
+        raise InputError(f"there is no way to run called '{typed}'", hint="--pure or --lab")
+    return "pure" if typed == "pure" else "lab"
+
+
+@contextlib.contextmanager
+def could_not_run() -> Iterator[None]:
+    """Whatever goes wrong in the block ends the program with 125, its reason said."""
+    try:
+        with explained_errors():
+            yield
+    except SystemExit as error:
+        interrupted = isinstance(error.code, int) and error.code >= 128
+        raise SystemExit(error.code if interrupted else COULD_NOT_RUN) from None
+
+
+def _told(scenario: Scenario, runs: Sequence[Sequence[Found]], wanted: str, typed: Typed) -> int:
+    same = sum(order.first_difference(found) is None for found in runs)
+    if typed.json:
+        print(table.as_json(scenario, runs))
+    else:
+        shown = next((found for found in runs if order.first_difference(found)), runs[-1])
+        table.print_table(scenario, shown, wanted)
+        remark(table.verdict(shown, wanted))
+        if len(runs) > 1:
+            print(f"{same} of {len(runs)} runs the same as {wanted}: {1 - same / len(runs):.0%} diverged")
+    return 0 if same == len(runs) else 1

@@ -1,0 +1,341 @@
+"""A scenario that says the same of nobody: names and addresses replaced, their relations kept.
+
+Who shares an address, which name is under which domain, what a pattern, a selector or a CIDR means: all stays
+(`words`). Pods, servers and files are numbered, comments of policies go, and so do assumptions that name
+anybody. What comes out is tried: under a virtual clock it must come to the same as before, or there is none.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import Any, Final
+
+import yaml
+
+from acns.errors import Bug
+from lab.errors import InputError
+from lab.repro.importing.words import Addresses, Words, beside_stars, words_of
+from lab.repro.running import pure
+from lab.repro.scenario import load, messages, records
+from lab.repro.scenario.model import Answer, Pod, Policy, Scenario, Server, Step
+from lab.spec.plan import PODS, SERVICES
+
+_ADDRESS: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
+_KNOWN_KEY: Final = re.compile(
+    r"(k8s:|any:|reserved:)?(app|k8s-app|tier|name|role|component|version|env|server"
+    r"|(app\.)?kubernetes\.io/.*|io\.kubernetes\.pod\..*|io\.cilium\..*)"
+)
+_STRUCTURE: Final = frozenset(
+    [
+        "apiVersion",
+        "kind",
+        "protocol",
+        "operator",
+        "toEntities",
+        "fromEntities",
+        "port",
+        "endPort",
+        "type",
+        "family",
+        "policyTypes",
+    ]
+)
+_DROPPED: Final = frozenset(["annotations", "description", "creationTimestamp", "uid", "resourceVersion"])
+_CIDRS: Final = frozenset(["toCIDR", "fromCIDR", "cidr", "except", "externalCIDRs"])
+_LABELS: Final = frozenset(["matchLabels", "labels"])
+_NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
+_PRINTABLE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_A, _AAAA, _TXT, _OPT = (records.TYPES[name] for name in ("A", "AAAA", "TXT", "OPT"))
+_HTTPS: Final = (records.TYPES["HTTPS"], records.TYPES["SVCB"])
+
+
+def anonymised(scenario: Scenario, key: bytes = b"") -> Scenario:
+    """By a key of the moment, unless there is one. Raises InputError where relations could not be kept."""
+    made = _Anonymous(scenario, key or secrets.token_bytes(32)).scenario()
+    read = load.loads(load.dumps(made.result), made.result.scenario)
+    _check_same(scenario, read, made)
+    return read
+
+
+class _Anonymous:
+    """One scenario's."""
+
+    def __init__(self, scenario: Scenario, key: bytes) -> None:
+        patterns = [text for policy in _texts(scenario) for text in _patterns(yaml.safe_load_all(policy))]
+        starts: set[str] = set()
+        ends: set[str] = set()
+        for pattern in patterns:
+            before, behind = beside_stars(pattern)
+            starts |= before
+            ends |= behind
+        self._scenario = scenario
+        self._words = Words(
+            key,
+            words_of([*_names(scenario), *patterns, *_called(scenario)]),
+            tuple(sorted(starts, key=len, reverse=True)),
+            tuple(sorted(ends, key=len, reverse=True)),
+        )
+        own: dict[IPv4Address, IPv4Address] = {}
+        for number, pod in enumerate(scenario.pods):
+            if pod.address is not None:
+                own[pod.address] = PODS[2 + number]
+        inside = [server for server in scenario.servers if server.labels]
+        own |= {server.address: SERVICES[10 + number] for number, server in enumerate(inside)}
+        self._addresses = Addresses(key, own)
+        self._pods = {pod.name: f"pod{number}" for number, pod in enumerate(scenario.pods, 1)}
+        self._servers = {one.name: f"dns{number}" for number, one in enumerate(scenario.servers, 1)}
+        files = dict.fromkeys(
+            [*(one.name for one in scenario.policies), *(one.apply for one in scenario.steps if one.apply)]
+        )
+        self._files = {name: f"policy-{number}.yaml" for number, name in enumerate(files, 1)}
+        self.result = scenario
+
+    def scenario(self) -> _Anonymous:
+        given = self._scenario
+        self.result = Scenario(
+            scenario="anonymised",
+            assumptions=(
+                "names and addresses are not those of the recording; their relations are",
+                *filter(self._names_nobody, given.assumptions),
+            ),
+            shim=given.shim,
+            resolver={name: self._setting(value) for name, value in given.resolver.items()},
+            pods=tuple(map(self._pod, given.pods)),
+            servers=tuple(map(self._server, given.servers)),
+            policies=tuple(
+                Policy(name=self._files[one.name], text=self._policy(one.text)) for one in given.policies
+            ),
+            steps=tuple(map(self._step, given.steps)),
+        )
+        return self
+
+    def outcome(self, text: str) -> str:
+        """The addresses in it."""
+        return _ADDRESS.sub(lambda found: self._moved(found[0]), text)
+
+    # --- who is there ---------------------------------------------------------------------------------------
+
+    def _pod(self, pod: Pod) -> Pod:
+        return Pod(
+            name=self._pods[pod.name],
+            namespace=self._words.text(pod.namespace),
+            address=self._addresses.address(pod.address) if pod.address else None,
+            labels=self._labels(pod.labels),
+        )
+
+    def _server(self, server: Server) -> Server:
+        return Server(
+            name=self._servers[server.name],
+            address=self._addresses.address(server.address),
+            namespace=self._words.text(server.namespace),
+            labels=self._labels(server.labels),
+        )
+
+    def _labels(self, labels: dict[str, Any]) -> dict[str, Any]:
+        return {self._key(key): self._value(value) for key, value in labels.items()}
+
+    def _key(self, key: str) -> str:
+        return key if _KNOWN_KEY.fullmatch(key) else self._words.text(key)
+
+    def _value(self, value: Any) -> Any:
+        return self._words.text(value) if isinstance(value, str) else value
+
+    # --- policies -------------------------------------------------------------------------------------------
+
+    def _policy(self, text: str) -> str:
+        documents = [self._part(one) for one in yaml.safe_load_all(text) if one is not None]
+        return yaml.safe_dump_all(documents, sort_keys=False, width=100)
+
+    def _part(self, value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            if key in _LABELS:
+                return self._labels(value)
+            return {name: self._part(part, name) for name, part in value.items() if name not in _DROPPED}
+        if isinstance(value, list):
+            return [self._part(one, key) for one in value]
+        if not isinstance(value, str) or key in _STRUCTURE:
+            return value
+        if key in _NAME_KEYS:
+            return ".".join(map(self._words.text, value.split(".")))
+        if key in _CIDRS:
+            return self._network(value)
+        return self._key(value) if key == "key" else self._words.text(value)
+
+    def _network(self, text: str) -> str:
+        try:
+            return str(self._addresses.network(IPv4Network(text, strict=False)))
+        except ValueError:
+            return "2001:db8::/32"  # IPv6, which nothing here enforces
+
+    def _setting(self, value: Any) -> Any:
+        if not (isinstance(value, str) and "/" in value):
+            return value
+        return ", ".join(self._network(part.strip()) for part in value.split(","))
+
+    # --- steps ----------------------------------------------------------------------------------------------
+
+    def _step(self, step: Step) -> Step:
+        changes: dict[str, Any] = {"outcome": self.outcome(step.outcome)}
+        if step.pod is not None:
+            changes["pod"] = self._pods[step.pod]
+        if step.server is not None:
+            changes["server"] = self._servers[step.server]
+        if step.ask is not None:
+            labels, qtype = messages.parse_ask(step.ask)
+            changes["ask"] = f"{self._name(labels)} {records.type_text(qtype)}"
+        if step.query is not None:
+            changes["query"] = self._octets(bytes.fromhex(step.query)).hex()
+        if step.connect is not None:
+            changes["connect"] = self.outcome(step.connect)
+        for field in ("apply", "remove"):
+            if (name := getattr(step, field)) is not None:
+                changes[field] = self._files.get(name, name)
+        if step.text is not None:
+            changes["text"] = self._policy(step.text)
+        changes["answers"] = tuple(map(self._answer, step.answers))
+        return step.model_copy(update=changes)
+
+    def _answer(self, answer: Answer) -> Answer:
+        changes: dict[str, Any] = {
+            section: tuple(map(self._record, getattr(answer, section)))
+            for section in ("records", "authority", "additional")
+        }
+        if answer.octets is not None:
+            changes["octets"] = self._octets(bytes.fromhex(answer.octets)).hex()
+        if answer.sender is not None:
+            changes["sender"] = self.outcome(answer.sender)
+        return answer.model_copy(update=changes)
+
+    def _record(self, line: str) -> str:
+        record = records.parse(line)
+        data = record.data
+        if not isinstance(data, bytes):
+            data = tuple(map(self._words.label, data))
+        elif record.type == _A and len(data) == 4:
+            data = self._addresses.address(IPv4Address(data)).packed
+        elif record.type == _AAAA and len(data) == 16:
+            data = self._addresses.v6(IPv6Address(data)).packed
+        elif record.type in (_TXT, _OPT):
+            data = _blank(data, record.type)
+        else:
+            data = self._octets(data, record.type in _HTTPS)
+        owner = tuple(map(self._words.label, record.owner))
+        return records.text(records.Record(owner, record.type, record.rclass, record.ttl_s, data))
+
+    def _name(self, labels: tuple[bytes, ...]) -> str:
+        return records.name_text(tuple(map(self._words.label, labels)))
+
+    def _octets(self, data: bytes, hints: bool = False) -> bytes:
+        """Whatever looks like a label in them, and each address that occurs elsewhere or is a hint."""
+        made = bytearray(data)
+        place = 0
+        while place < len(made):
+            length = made[place]
+            label = bytes(made[place + 1 : place + 1 + length])
+            if 0 < length <= 63 and len(label) == length and _PRINTABLE.issuperset(label):
+                made[place + 1 : place + 1 + length] = self._words.label(label)
+                place += length
+            place += 1
+        for address in {*_addresses(self._scenario), *(_hints(data) if hints else ())}:
+            made = bytearray(made.replace(address.packed, self._addresses.address(address).packed))
+        return bytes(made)
+
+    def _moved(self, text: str) -> str:
+        try:
+            return str(self._addresses.address(IPv4Address(text)))
+        except ValueError:
+            return text
+
+    def _names_nobody(self, text: str) -> bool:
+        own = words_of([*_called(self._scenario), *_names(self._scenario)]) - words_of(["kube dns pod"])
+        return not _ADDRESS.search(text) and not (words_of([text]) & own) and "in the capture" not in text
+
+
+# --- what is in a scenario ----------------------------------------------------------------------------------
+
+
+def _texts(scenario: Scenario) -> Iterator[str]:
+    yield from (policy.text for policy in scenario.policies)
+    yield from (step.text for step in scenario.steps if step.text is not None)
+
+
+def _patterns(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if key in _NAME_KEYS and isinstance(part, str):
+                yield part
+            else:
+                yield from _patterns(part)
+    elif not isinstance(value, str | bytes | int | float | None):
+        for part in value if hasattr(value, "__iter__") else ():
+            yield from _patterns(part)
+
+
+def _names(scenario: Scenario) -> Iterator[str]:
+    for step in scenario.steps:
+        if step.ask is not None:
+            yield step.ask.rpartition(" ")[0]
+        for answer in step.answers:
+            for line in (*answer.records, *answer.authority, *answer.additional):
+                record = records.parse(line)
+                yield records.name_text(record.owner)
+                if not isinstance(record.data, bytes):
+                    yield records.name_text(record.data)
+
+
+def _called(scenario: Scenario) -> Iterator[str]:
+    for pod in scenario.pods:
+        yield from (pod.name, pod.namespace, *pod.labels.values())
+    for server in scenario.servers:
+        yield from (server.name, server.namespace, *server.labels.values())
+    yield from (policy.name.removesuffix(".yaml") for policy in scenario.policies)
+
+
+def _addresses(scenario: Scenario) -> set[IPv4Address]:
+    """Outside, of A records and connections."""
+    texts = [step.connect or "" for step in scenario.steps] + [step.outcome for step in scenario.steps]
+    texts += [line for step in scenario.steps for one in step.answers for line in one.records]
+    found = set()
+    for text in texts:
+        for each in _ADDRESS.findall(text):
+            try:
+                found.add(IPv4Address(each))
+            except ValueError:
+                continue  # as in a name
+    return found
+
+
+def _hints(data: bytes) -> Iterator[IPv4Address]:
+    """ipv4hint of an HTTPS or SVCB record: RFC 9460 section 7.3."""
+    place = data.find(b"\0\x04\0")
+    if place >= 0 and place + 4 <= len(data):
+        length = data[place + 3]
+        for at in range(place + 4, min(place + 4 + length, len(data)) - 3, 4):
+            yield IPv4Address(socket.inet_ntoa(data[at : at + 4]))
+
+
+def _blank(data: bytes, kind: int) -> bytes:
+    """Texts and options of the same length, with nothing in them."""
+    if kind == _OPT:
+        return b"" if not data else data[:4] + bytes(len(data) - 4)
+    made, place = bytearray(data), 0
+    while place < len(made):
+        end = min(place + 1 + made[place], len(made))
+        made[place + 1 : end] = b"x" * (end - place - 1)
+        place = end
+    return bytes(made)
+
+
+def _check_same(scenario: Scenario, made: Scenario, by: _Anonymous) -> None:
+    try:
+        before = [by.outcome(one.outcome) for one in pure.run(scenario)]
+    except InputError:
+        return  # policies with mistakes have no meaning to be kept
+    after = [one.outcome for one in pure.run(made)]
+    for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
+        if sorted(old.split()) != sorted(new.split()):
+            raise Bug(f"anonymised, step {number} would come to '{new}', not to '{old}'")

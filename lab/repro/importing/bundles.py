@@ -1,0 +1,151 @@
+"""A bundle of a lab as a scenario, with nothing to infer: pods, labels, policies, settings, faults are in it.
+
+Only the files that are needed are read, each under a bound, by their names; none is unpacked to a place that
+the bundle chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final
+
+from acns.errors import InputError
+from lab.backends.order import Order
+from lab.report.bundle import FORMAT, VERSION
+from lab.repro.importing import given as giving
+from lab.repro.importing import importer
+from lab.repro.importing.given import Given
+from lab.repro.reading import capture
+from lab.repro.reading.evidence import Evidence, Limits
+from lab.repro.scenario.model import Pod, Policy, Scenario, Step
+from lab.runtime.events import LabEvent
+from lab.runtime.faults import model as faults
+from lab.spec.topology import Topology
+
+_MAX_BYTES: Final = 256 << 20
+_MAX_SMALL_BYTES: Final = 16 << 20
+_MAX_ENTRIES: Final = 10_000
+_UNREADABLE: Final = (
+    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError,
+    AttributeError, EOFError, OSError,
+)  # fmt: skip
+_GENERATED: Final = frozenset(
+    {"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml"}
+)
+_PLACES: Final = ("_file", "_socket", "_dir", "_ledger", "_listen")
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether it is a zip file at all."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def imported(path: Path, given: Given, name: str) -> Scenario:
+    """What is given beside it comes first. Raises InputError for what is no bundle of a lab."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check(archive, path)
+            order = Order.from_json(json.loads(_read(archive, "topology.json", _MAX_SMALL_BYTES)))
+            events = _read(archive, "events.jsonl", _MAX_SMALL_BYTES, optional=True)
+            evidence = _evidence(archive)
+            policies = tuple(_policies(archive, order.topology.nodes[0].name))
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not a bundle that can be read: {error}") from error
+    return importer.from_evidence(evidence, _with(given, order, policies, events, evidence), name)
+
+
+def _check(archive: zipfile.ZipFile, path: Path) -> None:
+    about = json.loads(_read(archive, "bundle.json", _MAX_SMALL_BYTES))
+    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+        raise InputError(f"{path}: no {FORMAT} of version {VERSION}", hint="made by another lab.bundle?")
+
+
+def _read(archive: zipfile.ZipFile, name: str, limit: int, *, optional: bool = False) -> bytes:
+    """At most so many octets, whatever the zip's directory says of the size."""
+    try:
+        with archive.open(name) as file:
+            data = file.read(limit + 1)
+    except KeyError:
+        if optional:
+            return b""
+        raise InputError(f"the bundle has no {name}", hint="its missing.txt says why") from None
+    if len(data) > limit:
+        raise InputError(f"{name} in the bundle is larger than {limit >> 20} MiB")
+    return data
+
+
+def _evidence(archive: zipfile.ZipFile) -> Evidence:
+    with tempfile.NamedTemporaryFile(prefix="acns-repro-", suffix=".pcapng") as file:
+        file.write(_read(archive, "capture.pcapng", _MAX_BYTES))
+        file.flush()
+        return capture.read(Path(file.name), Limits())
+
+
+def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, evidence: Evidence) -> Given:
+    topology = order.topology
+    servers = _dns_services(topology)
+    addresses = {(plan.namespace, plan.name): plan.address for plan in order.addressing.pods}
+    backends = {
+        addresses[pod.namespace, pod.name]
+        for pod in topology.pods
+        if any(service.namespace == pod.namespace and service.selector.items() <= pod.labels.items()
+               for service in topology.services if service.cluster_ip in servers)
+    }  # fmt: skip
+    pods = {
+        addresses[pod.namespace, pod.name]: Pod(name=pod.name, namespace=pod.namespace, labels=pod.labels)
+        for pod in topology.pods
+        if addresses[pod.namespace, pod.name] not in backends
+    }
+    node = topology.nodes[0]
+    policies = given.policies or found
+    assumed = [*given.assumptions]
+    if len(topology.nodes) > 1:
+        assumed.append(f"the lab's {len(topology.nodes)} nodes are one here")
+    return replace(
+        giving.with_pods(given, pods),
+        policies=policies,
+        objects=given.objects or giving.objects_of(policies),
+        also=(*given.also, *_faults(events, evidence)),
+        shim=_settings(node.shim),
+        resolver=_settings(node.resolver),
+        assumptions=tuple(assumed),
+    )
+
+
+def _policies(archive: zipfile.ZipFile, node: str) -> Iterator[Policy]:
+    """The files in force that are not the lab's own; the model refuses a name that is no plain file's."""
+    folder = f"nodes/{node}/manifests/"
+    for path in sorted(archive.namelist())[:_MAX_ENTRIES]:
+        name = path.removeprefix(folder)
+        if path.startswith(folder) and name and name not in _GENERATED:
+            yield Policy(name=name, text=_read(archive, path, _MAX_SMALL_BYTES).decode())
+
+
+def _dns_services(topology: Topology) -> set[IPv4Address]:
+    return {
+        service.cluster_ip for service in topology.services if any(port.port == 53 for port in service.ports)
+    }
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if not name.endswith(_PLACES)}
+
+
+def _faults(events: bytes, evidence: Evidence) -> Iterator[Step]:
+    """Agents' faults in the time of the capture."""
+    for line in events.splitlines():
+        try:
+            value = json.loads(line)
+            fault = faults.read(str(value["fault"])) if value["event"] == LabEvent.FAULT_BEGINS else None
+            at_ms = (float(value["ts"]) * 1e9 - evidence.first_ns) / 1e6
+        except (ValueError, KeyError, TypeError, InputError):
+            continue
+        if isinstance(fault, faults.AgentFault) and at_ms >= 0:
+            yield Step(at_ms=round(at_ms, 3), fault=f"{fault.action} {fault.agent}")

@@ -1,0 +1,241 @@
+"""Who is who in a capture: pods, DNS servers, resolvers between them; and what each is called from now on.
+
+A capture has addresses only. What is given (`--pod`, `--dns`, names in the file, flows of Hubble) comes
+first; the rest is inferred from who asks whom and said as an assumption, one for each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from itertools import count
+from typing import Final
+
+from acns.errors import InputError
+from lab.repro.importing.given import Given, labelled
+from lab.repro.reading.evidence import Evidence, Flow, Message, Outcome
+from lab.repro.scenario import messages
+from lab.repro.scenario.model import Pod, Server
+from lab.spec.plan import PODS, SERVICES
+
+_QR: Final = 0x80
+_LOCAL: Final = tuple(
+    IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+)
+_IN_FLIGHT_NS: Final = 10_000_000_000
+_POD_NETWORK: Final = next(PODS.subnets(new_prefix=24))
+_MOST: Final = 0.8
+_FIRST_CLUSTER_IP: Final = 10
+MAX_PODS: Final = 150
+MAX_SERVERS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """The DNS messages of a capture, by what they are."""
+
+    queries: tuple[Message, ...]
+    answers: tuple[Message, ...]
+
+
+@dataclass(slots=True)
+class Roles:
+    """`pods`, `servers`: by the address in the capture. `resolvers`: who asks in pods' stead. `moved`:
+    address in the capture → in the scenario, where it is another."""
+
+    pods: dict[IPv4Address, Pod] = field(default_factory=dict)
+    servers: dict[IPv4Address, Server] = field(default_factory=dict)
+    resolvers: set[IPv4Address] = field(default_factory=set)
+    moved: dict[IPv4Address, IPv4Address] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+
+    def place(self, address: IPv4Address) -> IPv4Address:
+        """Where it is in the scenario."""
+        return self.moved.get(address, address)
+
+
+def dialogue(evidence: Evidence, ports: Iterable[int]) -> Dialogue:
+    """Queries go to a DNS port, answers come from one; of two servers the flags tell."""
+    known = frozenset(ports)
+    queries, answers = [], []
+    for message in evidence.messages:
+        if not (is_ipv4(message.source.address) and is_ipv4(message.destination.address)):
+            continue
+        to, back = message.destination.port in known, message.source.port in known
+        is_answer = len(message.payload) > 2 and bool(message.payload[2] & _QR)
+        if to and not (back and is_answer):
+            queries.append(message)
+        elif back or is_answer:
+            answers.append(message)
+    return Dialogue(tuple(queries), tuple(answers))
+
+
+def infer(evidence: Evidence, talk: Dialogue, given: Given) -> Roles:
+    """Raises InputError where there is nobody who could be a pod, or too many."""
+    roles = Roles()
+    asked = dict.fromkeys(ipv4(one.destination.address) for one in talk.queries)
+    servers = [address for address in asked if not given.dns or address in given.dns]
+    askers = list(dict.fromkeys(ipv4(one.source.address) for one in talk.queries))
+    forwarders = [one for one in askers if one in servers and one not in given.pods]
+    roles.resolvers = set(_resolvers(talk, [one for one in askers if one not in forwarders], evidence, given))
+    for address in forwarders:
+        roles.assumptions.append(f"{address} is asked, and asks others itself: those queries are left out")
+    for address in sorted(roles.resolvers):
+        text = "asks what pods have asked just before: it is the resolver, and its queries show the server"
+        roles.assumptions.append(f"{address} {text}")
+    asking = [one for one in askers if one not in forwarders and one not in roles.resolvers]
+    clients = _clients(evidence.flows, asking, given) - set(servers) - roles.resolvers
+    pods = [*given.pods, *(one for one in asking if one not in given.pods)]
+    pods += sorted(one for one in clients if one not in pods)
+    if not pods:
+        raise InputError(
+            "nobody in the capture asks a DNS server or connects", hint="--pod IP=NAME, --dns IP"
+        )
+    between = roles.resolvers | set(forwarders)
+    reached = {one.destination.address for one in talk.queries if one.source.address not in between}
+    servers = [one for one in servers if one in reached or one in given.dns]
+    if len(pods) > MAX_PODS or len(servers) > MAX_SERVERS:
+        text = f"{len(pods)} pods and {len(servers)} DNS servers are too many for a scenario"
+        raise InputError(text, hint=f"capture fewer; at most {MAX_PODS} and {MAX_SERVERS}")
+    _name_pods(roles, pods, evidence, given)
+    roles.pods, assumed = labelled(given, roles.pods)
+    roles.assumptions += assumed
+    _name_servers(roles, servers, given)
+    return roles
+
+
+def is_ipv4(address: object) -> bool:
+    return isinstance(address, IPv4Address)
+
+
+def ipv4(address: object) -> IPv4Address:
+    assert isinstance(address, IPv4Address), "IPv6 was left out before"
+    return address
+
+
+# --- pods and resolvers -------------------------------------------------------------------------------------
+
+
+def _resolvers(
+    talk: Dialogue, askers: Iterable[IPv4Address], evidence: Evidence, given: Given
+) -> Iterator[IPv4Address]:
+    """Those who connect to nobody, and ask nearly nothing that another had not asked a moment before."""
+    connecting = {flow.client.address for flow in evidence.flows if flow.server.port != 53}
+    echoes: Counter[IPv4Address] = Counter()
+    total: Counter[IPv4Address] = Counter()
+    asked: dict[object, list[tuple[int, IPv4Address]]] = {}
+    for message in talk.queries:
+        about, source = messages.question(message.payload), ipv4(message.source.address)
+        key = about.folded if about else message.payload[2:]
+        before = asked.setdefault(key, [])
+        total[source] += 1
+        echoes[source] += any(
+            who != source and message.at_ns - at_ns < _IN_FLIGHT_NS for at_ns, who in before[-8:]
+        )
+        before.append((message.at_ns, source))
+    for address in askers:
+        is_free = address not in given.pods and address not in connecting
+        if is_free and total[address] and echoes[address] / total[address] >= _MOST:
+            yield address
+
+
+def _clients(flows: Iterable[Flow], asking: list[IPv4Address], given: Given) -> set[IPv4Address]:
+    """Who connects: those known to be pods; without any, whoever has a private address."""
+    known = {*asking, *given.pods}
+    found = {
+        flow.client.address
+        for flow in flows
+        if isinstance(flow.client.address, IPv4Address) and flow.outcome is not Outcome.MIDWAY
+    }
+    return found & known if known else set(filter(_is_local, found))
+
+
+def _name_pods(roles: Roles, pods: Iterable[IPv4Address], evidence: Evidence, given: Given) -> None:
+    taken: set[str] = set()
+    listed = list(pods)
+    free = _free(one for one in listed if _can_be_a_pods(one))
+    for number, address in enumerate(listed, 1):
+        if (known := given.pods.get(address)) is not None:
+            pod = known
+        else:
+            called = next(iter(evidence.names.get(address, ())), "")
+            name = _label(called.rpartition("/")[2]) or f"pod{number}"
+            roles.assumptions.append(
+                f"{address} is a pod, because it asks or connects; it is called {name}"
+                + (" in the capture" if called else "")
+            )
+            pod = Pod(name=name)
+        name = _unique(pod.name, taken)
+        place = address if _can_be_a_pods(address) else next(free)
+        if place != address:
+            roles.moved[address] = place
+            roles.assumptions.append(
+                f"pod {name} has {place} in the place of {address}: a lab's pods are there"
+            )
+        roles.pods[address] = pod.model_copy(update={"name": name, "address": place})
+
+
+def _can_be_a_pods(address: IPv4Address) -> bool:
+    return address in _POD_NETWORK and address not in (_POD_NETWORK[0], _POD_NETWORK[1], _POD_NETWORK[255])
+
+
+def _free(taken: Iterable[IPv4Address]) -> Iterator[IPv4Address]:
+    used = set(taken)
+    # The last ones are left to the pods of DNS servers.
+    return (one for one in _POD_NETWORK if _can_be_a_pods(one) and one not in used)
+
+
+# --- servers ------------------------------------------------------------------------------------------------
+
+
+def _name_servers(roles: Roles, servers: Iterable[IPv4Address], given: Given) -> None:
+    taken: set[str] = {pod.name for pod in roles.pods.values()}
+    used: set[IPv4Address] = set()
+    numbers = count(_FIRST_CLUSTER_IP)
+    inside_count = 0
+    for address in servers:
+        inside = _is_local(address) and not given.is_outside(address)
+        if not inside:
+            name = _unique("dns-outside", taken)
+            roles.servers[address] = Server(name=name, address=address)
+            roles.assumptions.append(f"{address} is a DNS server outside the cluster: it is called {name}")
+            continue
+        inside_count += 1
+        namespace, labels = given.server()
+        if inside_count > 1:
+            labels = {**labels, "server": f"number-{inside_count}"}
+        name = _unique("kube-dns", taken)
+        place = address
+        while place not in SERVICES or place in used:
+            place = SERVICES[next(numbers)]
+        used.add(place)
+        if place != address:
+            roles.moved[address] = place
+        shown = ", ".join(f"{key}={value}" for key, value in labels.items())
+        roles.assumptions.append(
+            f"{address} is a DNS server of the cluster: Service {namespace}/{name} {place}, pod with {shown}"
+        )
+        roles.servers[address] = Server(name=name, address=place, namespace=namespace, labels=labels)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    found = (
+        name
+        if name not in taken
+        else next(one for number in count(2) if (one := f"{name[:58]}-{number}") not in taken)
+    )
+    taken.add(found)
+    return found
+
+
+def _is_local(address: IPv4Address) -> bool:
+    """Whether it is of a range for pods, nodes and Services."""
+    return any(address in network for network in _LOCAL)
+
+
+def _label(text: str) -> str:
+    """A text as a name of a pod; empty where nothing of it is left."""
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")[:63].rstrip("-")

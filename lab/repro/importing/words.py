@@ -1,0 +1,160 @@
+"""Other words for words, other addresses for addresses, always the same for the same, by a secret key; pure.
+
+Words keep their length, so that octets of DNS messages keep their places. Addresses keep their prefixes: two
+of them share as many leading bits afterwards as before, and ranges that mean something stay what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from itertools import pairwise
+from typing import Final
+
+from lab.spec.plan import PODS, SERVICES
+
+_REGISTRIES: Final = ("com", "net", "org", "dev", "arpa", "addr", "example", "test", "invalid", "www")
+_CLUSTERS: Final = ("svc", "cluster", "local", "default", "kube", "system", "internal", "localhost", "dns")
+_PROTOCOLS: Final = ("tcp", "udp", "http", "https")
+KEPT: Final = frozenset((*_REGISTRIES, *_CLUSTERS, *_PROTOCOLS))
+"""What names of every cluster and of every registry have."""
+SHORTEST: Final = 3
+_WORD: Final = re.compile(r"[a-z]+|[0-9]+|[^a-z0-9]+")
+_SPECIAL: Final = (
+    *(
+        IPv4Network(text)
+        for text in (
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24",
+            "203.0.113.0/24", "224.0.0.0/3",
+        )
+    ),
+    PODS,
+    SERVICES,
+)  # fmt: skip
+_FIXED: Final = tuple(
+    IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "192.0.0.0/24", "224.0.0.0/3")
+)
+_CONSONANTS, _VOWELS = "bcdfghjklmnprstvz", "aeiou"
+_V6: Final = int(IPv6Address("2001:db8::"))
+
+
+@dataclass(slots=True)
+class Words:
+    """`avoided`: words that must not come out. `starts`, `ends`: parts of words that patterns speak of, which
+    are words of their own."""
+
+    key: bytes
+    avoided: frozenset[str]
+    starts: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    _known: dict[str, str] = field(default_factory=dict)
+    _given: set[str] = field(default_factory=set)
+
+    def text(self, text: str) -> str:
+        """Each word of it; capitals stay where they are."""
+        made = "".join(self._word(word) for word in self._parts(text.lower()))
+        pairs = zip(made, text, strict=True)
+        return "".join(new.upper() if old.isupper() else new for new, old in pairs)
+
+    def label(self, label: bytes) -> bytes:
+        """A label of a name."""
+        return self.text(label.decode("latin-1")).encode("latin-1")
+
+    def _parts(self, text: str) -> Iterator[str]:
+        for word in _WORD.findall(text):
+            start = next((one for one in self.starts if word.startswith(one) and word != one), "")
+            rest = word[len(start) :]
+            end = next((one for one in self.ends if rest.endswith(one) and rest != one), "")
+            yield from filter(None, (start, rest[: len(rest) - len(end)], end))
+
+    def _word(self, word: str) -> str:
+        if len(word) < SHORTEST or word in KEPT or not word.isalnum():
+            return word
+        if word not in self._known:
+            self._known[word] = next(
+                made
+                for made in self._proposals(word)
+                if made not in self._given and made not in self.avoided and made not in KEPT
+            )
+            self._given.add(self._known[word])
+        return self._known[word]
+
+    def _proposals(self, word: str) -> Iterator[str]:
+        number = 0
+        while True:
+            digest = hashlib.blake2b(f"{number}:{word}".encode(), key=self.key, digest_size=64).digest()
+            octets = [digest[place % 64] for place in range(len(word))]
+            if word.isdecimal():
+                yield "".join(str(octet % 9 + 1) for octet in octets)
+            else:
+                letters = (_CONSONANTS, _VOWELS)
+                yield "".join(
+                    letters[place % 2][octet % len(letters[place % 2])] for place, octet in enumerate(octets)
+                )
+            number += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """`own`: those that are given out, pods' and servers'."""
+
+    key: bytes
+    own: dict[IPv4Address, IPv4Address] = field(default_factory=dict)
+
+    def address(self, address: IPv4Address) -> IPv4Address:
+        """Bit by bit: whether one changes depends on those before it."""
+        if address in self.own:
+            return self.own[address]
+        if any(address in network for network in _FIXED):
+            return address
+        value, made = int(address), 0
+        for place in range(32):
+            bit = value >> (31 - place) & 1
+            made = made << 1 | bit ^ self._flips(value >> (32 - place), place)
+        return IPv4Address(made)
+
+    def network(self, network: IPv4Network) -> IPv4Network:
+        """Around the addresses that were in it."""
+        moved = self.address(network.network_address) if network.prefixlen else network.network_address
+        return IPv4Network((moved, network.prefixlen), strict=False)
+
+    def v6(self, address: IPv6Address) -> IPv6Address:
+        """Only the same stays the same: nothing here judges IPv6."""
+        digest = hashlib.blake2b(address.packed, key=self.key, digest_size=8).digest()
+        return IPv6Address(_V6 | int.from_bytes(digest))
+
+    def _flips(self, prefix: int, length: int) -> int:
+        """Never on the way to a range that means something: it would become another."""
+        if any(
+            length < one.prefixlen and int(one.network_address) >> (32 - length) == prefix for one in _SPECIAL
+        ):
+            return 0
+        text = f"{length}:{prefix}".encode()
+        return hashlib.blake2b(text, key=self.key, digest_size=1).digest()[0] & 1
+
+
+def words_of(texts: Iterable[str]) -> frozenset[str]:
+    """All words in them that are long enough to be somebody's."""
+    return frozenset(
+        word
+        for text in texts
+        for word in _WORD.findall(text.lower())
+        if word.isalnum() and len(word) >= SHORTEST
+    )
+
+
+def beside_stars(pattern: str) -> tuple[set[str], set[str]]:
+    """The words right before and right behind a `*` of a pattern: others may begin, or end, with them."""
+    starts, ends = set(), set()
+    pieces = re.split(r"\*+", pattern.lower())
+    for before, behind in pairwise(pieces):
+        left, right = _WORD.findall(before), _WORD.findall(behind)
+        if left and left[-1].isalnum():
+            starts.add(left[-1])
+        if right and right[0].isalnum():
+            ends.add(right[0])
+    return starts, ends

@@ -1,0 +1,273 @@
+"""A scenario in a real lab: live sockets in pods, the agents as they are, the kernel's own verdicts.
+
+One lab serves many runs: between two of them both agents are ended, their table and their state are removed,
+and they start as on a new node. Where an agent is to be another program than the product's, `agents` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from lab.backends.order import Agents
+from lab.errors import EnvironmentFault
+from lab.repro.running import clients, journals, order
+from lab.repro.running.clients import Connecting, Resolving
+from lab.repro.running.far_ends import FarEnds
+from lab.repro.running.order import Found, Timing
+from lab.repro.running.upstream import Upstream
+from lab.repro.scenario import messages, topology
+from lab.repro.scenario.model import Scenario, Step, endpoint
+from lab.repro.scenario.rules import NODE
+from lab.runtime import enter
+from lab.runtime.faults import inflict
+from lab.runtime.faults import model as faults
+from lab.runtime.handles import PodHandle
+from lab.runtime.lab import Lab
+from lab.runtime.progress import Progress, silent
+
+_TABLE: Final = ("nft", "delete", "table", "inet", "acns")
+_MADE_FROM: Final = ("pods", "servers", "policies", "shim", "resolver")
+_FIRST_ID: Final = 0x1000
+_READY_S: Final = 60.0
+_ENDS_S: Final = 10.0
+
+
+class Stage:
+    """A lab for a scenario; `fresh` while nothing has happened in it."""
+
+    def __init__(self, lab: Lab, scenario: Scenario) -> None:
+        self.lab = lab
+        self.scenario = scenario
+        self.fresh = True
+
+    @classmethod
+    @contextlib.contextmanager
+    def up(
+        cls,
+        scenario: Scenario,
+        agents: Agents | None = None,
+        name: str | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Stage]:
+        """For the block's time; nothing is left of it. Raises InputError where a policy has errors."""
+        topology.cluster(scenario, topology.policy_texts(scenario))
+        made = topology.topology(scenario)
+        lab = Lab.up(made, name or f"repro-{os.getpid()}", progress, agents=agents, is_tied=True)
+        try:
+            # Who listens on the Internet is decided by the scenario alone.
+            lab.internet.web.hold()
+            stage = cls(lab, scenario)
+            for file, text in topology.policy_texts(scenario).items():
+                lab.write_manifest(file, text)
+            lab.wait_settled()
+            yield stage
+        finally:
+            lab.down()
+            _wait_ended()
+
+    def serves(self, other: Scenario) -> bool:
+        """Whether another scenario, one with less in it say, can be run here as well."""
+        ours, theirs = self.scenario, other
+        same = all(getattr(ours, part) == getattr(theirs, part) for part in _MADE_FROM)
+        return same and topology.outside(theirs) <= topology.outside(ours)
+
+    def run(self, timing: Timing = Timing(), other: Scenario | None = None) -> list[Found]:  # noqa: B008 - frozen
+        """A row per step. `other`: one that this `serves`."""
+        if not self.fresh:
+            self._as_new()
+        self.fresh = False
+        return asyncio.run(_Run(self.lab, other or self.scenario, timing).run())
+
+    def _as_new(self) -> None:
+        node = self.lab.node(NODE)
+        for agent in (node.resolver, node.shim):
+            agent.hold()
+        done = node.run(_TABLE)
+        if done.returncode:
+            raise EnvironmentFault(f"the agents' table could not be removed: {done.stderr}")
+        home = self.lab.folder.node(NODE)
+        for state in ("shim-state", "resolver-state"):
+            shutil.rmtree(home / state, ignore_errors=True)
+        wanted = topology.policy_texts(self.scenario)
+        for step in self.scenario.steps:
+            if step.apply is not None and step.apply not in wanted:
+                with contextlib.suppress(FileNotFoundError):
+                    (node.manifests / step.apply).unlink()
+        for file, text in wanted.items():
+            self.lab.write_manifest(file, text)
+        for agent in (node.shim, node.resolver):
+            agent.start()
+        for agent in (node.shim, node.resolver):
+            agent.wait_ready(_READY_S)
+        self.lab.wait_settled()
+        _wait_joined(self.lab)
+
+
+class Stages:
+    """A stage for whatever scenario comes next; the one that is up is used as long as it serves. Close it."""
+
+    def __init__(self, agents: Agents | None, progress: Progress = silent) -> None:
+        self._agents = agents
+        self._progress = progress
+        self._stack = contextlib.ExitStack()
+        self._stage: Stage | None = None
+
+    def run(self, scenario: Scenario, timing: Timing) -> list[Found]:
+        """A row per step."""
+        if self._stage is None or not self._stage.serves(scenario):
+            self.close()
+            self._stage = self._stack.enter_context(Stage.up(scenario, self._agents, progress=self._progress))
+        return self._stage.run(timing, scenario)
+
+    def close(self) -> None:
+        self._stack.close()
+        self._stage = None
+
+
+class _Run:
+    """One run."""
+
+    def __init__(self, lab: Lab, scenario: Scenario, timing: Timing) -> None:
+        self._lab = lab
+        self._scenario = scenario
+        self._timing = timing
+        self._waits_for = order.waits_for(scenario, timing.pace)
+        self._done = [asyncio.Event() for _ in scenario.steps]
+        self._found: dict[int, Found] = {}
+        self._began_s: dict[int, float] = {}
+        self._sockets: dict[tuple[str, str, str, str], Resolving] = {}
+        self._connections: dict[int, Connecting] = {}
+        self._loose: list[Resolving] = []
+        self._upstream: Upstream
+        self._start_s = 0.0
+
+    async def run(self) -> list[Found]:
+        seen = journals.begin(self._lab)
+        with (
+            Upstream.listening(self._lab, self._scenario, self._timing) as self._upstream,
+            FarEnds.listening(self._lab, self._scenario),
+        ):
+            try:
+                self._start_s = asyncio.get_running_loop().time()
+                await asyncio.gather(*map(self._step, range(len(self._scenario.steps))))
+            finally:
+                for asking in (*self._sockets.values(), *self._loose):
+                    asking.close()
+                for connection in self._connections.values():
+                    connection.close()
+        rows = [self._found[index] for index in range(len(self._scenario.steps))]
+        return list(_explained(self._scenario, rows, self._began_s, seen))
+
+    async def _step(self, index: int) -> None:
+        step = self._scenario.steps[index]
+        for other in self._waits_for[index]:
+            await self._done[other].wait()
+        begin_s = self._start_s + self._timing.ms(step.at_ms) / 1000
+        # What takes time is ready before: who connects the instant an answer is there waits for nothing.
+        if (early_s := begin_s - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(early_s)
+        self._began_s[index] = time.time()
+        outcome = await getattr(self, f"_{step.kind}")(index, step)
+        self._found[index] = Found(index + 1, step.outcome, outcome)
+        self._done[index].set()
+
+    def _pod(self, step: Step) -> PodHandle:
+        pod = self._scenario.pod_of(step)
+        return self._lab.pod(f"{pod.namespace}/{pod.name}")
+
+    async def _ask(self, index: int, step: Step) -> str:
+        query = messages.query(step, _FIRST_ID + index & 0xFFFF)
+        self._upstream.expect(step, query)
+        slowest_s = max((self._timing.delay_ms(one.after_ms) for one in step.answers), default=0.0) / 1000
+        reply = await self._asking(step).ask(query, clients.patience_s(step.outcome, slowest_s))
+        return messages.outcome(query, reply)
+
+    def _asking(self, step: Step) -> Resolving:
+        server = str(self._scenario.server_of(step).address)
+        pod = self._pod(step)
+        if step.socket is None:
+            made = clients.resolving(pod, step.transport, server)
+            self._loose.append(made)
+            return made
+        key = (pod.name, step.transport, server, step.socket)
+        if key not in self._sockets:
+            self._sockets[key] = clients.resolving(pod, step.transport, server)
+        return self._sockets[key]
+
+    async def _connect(self, index: int, step: Step) -> str:
+        assert step.connect is not None
+        address, port = endpoint(step.connect)
+        made = clients.connecting(self._pod(step), step.transport, (str(address), port))
+        self._connections[index] = made
+        outcome = await made.connect(clients.patience_s(step.outcome))
+        if not any(other.send == index + 1 for other in self._scenario.steps):
+            open_s = self._timing.delay_ms(step.open_ms or 0.0) / 1000
+            asyncio.get_running_loop().call_later(open_s, made.close)
+        return outcome
+
+    async def _send(self, index: int, step: Step) -> str:
+        assert step.send is not None
+        connection = self._connections.get(step.send - 1)
+        return await connection.passes(clients.patience_s(step.outcome)) if connection else "cut"
+
+    async def _apply(self, index: int, step: Step) -> str:
+        assert step.apply is not None
+        await asyncio.to_thread(self._lab.write_manifest, step.apply, step.text or "")
+        await asyncio.to_thread(self._lab.wait_settled)
+        return ""
+
+    async def _remove(self, index: int, step: Step) -> str:
+        assert step.remove is not None
+        await asyncio.to_thread(self._lab.remove_manifest, step.remove)
+        await asyncio.to_thread(self._lab.wait_settled)
+        return ""
+
+    async def _fault(self, index: int, step: Step) -> str:
+        await asyncio.to_thread(_inflict, self._lab, step.fault or "")
+        return ""
+
+
+def _inflict(lab: Lab, text: str) -> None:
+    """Returns when it has had its effect: whoever comes back is back."""
+    fault = faults.read(text)
+    assert isinstance(fault, faults.AgentFault)
+    fault = replace(fault, node=NODE)
+    if fault.action == "cont":
+        inflict.mend(lab, fault)
+    else:
+        inflict.inflict(lab, fault)
+    if not fault.lasts:
+        lab.process(f"{NODE}/{fault.agent}").wait_ready()
+        _wait_joined(lab)
+
+
+def _wait_ended() -> None:
+    """A lab's holder is our descendant, and what stands between ends a moment after it."""
+    deadline = time.monotonic() + _ENDS_S
+    while not enter.all_ended() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _wait_joined(lab: Lab) -> None:
+    """Until the resolver has the shim's policy, where both are up."""
+    node, deadline = lab.node(NODE), time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            if node.resolver.http_get("/readyz").json().get("agent_connected", True):
+                return
+        time.sleep(0.02)
+
+
+def _explained(
+    scenario: Scenario, rows: Sequence[Found], began_s: dict[int, float], seen: journals.Begun
+) -> Iterator[Found]:
+    said = journals.read(seen)
+    for index, (step, row) in enumerate(zip(scenario.steps, rows, strict=True)):
+        yield replace(row, why=said.about(scenario, step, began_s[index]))

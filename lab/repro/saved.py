@@ -1,0 +1,93 @@
+"""A scenario kept as a regression test: a folder with it and with what must come of it.
+
+What was recorded is the bug; what is expected is its absence. So a saved scenario is judged by
+`expected.yaml`: 0 is good and 1 is bad, as `git bisect run` wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import yaml
+from pydantic import Field
+
+from acns import located
+from acns.errors import InputError, Problem
+from lab.report import output
+from lab.repro.running.order import Found
+from lab.repro.scenario import load
+from lab.repro.scenario.model import Scenario
+from lab.spec.topology import Section
+
+SCENARIO: Final = "scenario.yaml"
+EXPECTED: Final = "expected.yaml"
+REGRESSIONS: Final = Path("tests") / "regressions"
+
+Level = Literal["pure", "lab", "wire"]
+
+
+class Expected(Section):
+    """What must come of each step, and how it is run."""
+
+    version: Literal[1] = 1
+    """Of this format."""
+    level: Level = "lab"
+    """The way of running that shows the bug."""
+    timing: Annotated[str, Field(max_length=16)] = "recorded"
+    """As `repro.run --timing` takes it."""
+    outcomes: tuple[str, ...]
+    """One for each step; empty: anything."""
+
+
+def read(path: Path) -> tuple[Scenario, Expected | None]:
+    """Of a saved scenario's folder, or of a scenario file alone. Raises InputError."""
+    if not path.is_dir():
+        return load.load(path), None
+    scenario = load.load(path / SCENARIO)
+    return scenario, _expected(path / EXPECTED, scenario)
+
+
+def write(folder: Path, scenario: Scenario, found: Sequence[Found], level: Level, timing: str) -> None:
+    """Raises InputError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make {folder}: {error.strerror}") from error
+    value = {"version": 1, "level": level, "timing": timing, "outcomes": [one.outcome for one in found]}
+    load.save(scenario, folder / SCENARIO)
+    with output.new_file(folder / EXPECTED) as file:
+        file.write(yaml.safe_dump(value, sort_keys=False).encode())
+    for name in (SCENARIO, EXPECTED):
+        (folder / name).chmod(0o644)
+
+
+def judged(found: Sequence[Found], expected: Expected | None) -> list[Found]:
+    """With what is expected in the place of what was recorded."""
+    if expected is None:
+        return list(found)
+    return [replace(one, recorded=wanted) for one, wanted in zip(found, expected.outcomes, strict=True)]
+
+
+def folder_of(name: str) -> Path:
+    """Where the regression of that name belongs. Raises InputError for what is no name."""
+    if not name or not name.replace("-", "").isalnum() or name != name.lower():
+        raise InputError(f"'{name}' is no name for a regression", hint="lower-case letters, digits and '-'")
+    return REGRESSIONS / name
+
+
+def _expected(path: Path, scenario: Scenario) -> Expected:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    documents = located.load(text, str(path))
+    if len(documents) != 1:
+        raise InputError([Problem(str(path), 1, 1, "expectations are one YAML mapping")])
+    found = located.validate(Expected, documents[0])
+    if len(found.outcomes) != len(scenario.steps):
+        message = f"{len(found.outcomes)} outcomes for {len(scenario.steps)} steps"
+        raise InputError([documents[0].problem(("outcomes",), message)])
+    return found

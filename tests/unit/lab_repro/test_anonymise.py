@@ -1,0 +1,204 @@
+"""Anonymised: nothing of the original is left, and all relations are."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acns.dns import pattern
+from lab.repro.importing import anonymise
+from lab.repro.importing.words import Addresses, Words, beside_stars
+from lab.repro.running import pure
+from lab.repro.scenario import load, records
+from lab.repro.scenario.model import Scenario
+
+from .scenes import scenario
+
+SECRET_WORDS = (
+    "acmecorp", "payroll", "ledger", "frankfurt", "shopfront", "cdnprovider", "hostmaster", "verysecret",
+    "billing", "teamred", "internalcidr", "customer",
+)  # fmt: skip
+SECRET_ADDRESSES = ("52.18.44.7", "52.18.44.9", "52.18.99.1", "10.77.1.0", "8.8.4.4")
+
+POLICY = """\
+# the customer is acmecorp, ask hostmaster@acmecorp.com about 52.18.44.7
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: payroll, namespace: billing, annotations: {owner: teamred}}
+spec:
+  description: payroll of acmecorp
+  endpointSelector: {matchLabels: {app: shopfront, acmecorp.com/team: teamred}}
+  egress:
+  - toCIDR: [8.8.4.4/32]
+    toPorts:
+    - ports: [{port: "53", protocol: ANY}]
+      rules: {dns: [{matchPattern: "payroll-*.acmecorp.com"}, {matchPattern: "*ledger.acmecorp.com"}]}
+  - toFQDNs: [{matchPattern: "payroll-*.acmecorp.com"}, {matchName: bigledger.acmecorp.com}]
+    toPorts: [{ports: [{port: "443", protocol: TCP}]}]
+  - toCIDRSet: [{cidr: 52.18.0.0/16, except: [52.18.99.0/24]}]
+    toPorts: [{ports: [{port: "8443", protocol: TCP}]}]
+"""
+
+
+@pytest.fixture(scope="module")
+def original() -> Scenario:
+    soa = (
+        "acmecorp.com 60 SOA \\# "
+        + (b"\x0ahostmaster\x08acmecorp\x03com\0\x0averysecret\0" + bytes(20)).hex()
+    )
+    https = (
+        "payroll-frankfurt.acmecorp.com 60 HTTPS \\# "
+        + (b"\0\1\x0bcdnprovider\x03net\0" + b"\0\4\0\4" + IPv4Address("52.18.44.9").packed).hex()
+    )
+    txt = "payroll-frankfurt.acmecorp.com 60 TXT \\# " + b"\x12customer: acmecorp!".hex()
+    return scenario(
+        {
+            "ask": "PayRoll-Frankfurt.AcmeCorp.com A",
+            "answers": [
+                {
+                    "after_ms": 1,
+                    "records": [
+                        "payroll-frankfurt.acmecorp.com 60 CNAME edge.cdnprovider.net",
+                        "edge.cdnprovider.net 60 A 52.18.44.7",
+                    ],
+                    "authority": [soa],
+                    "additional": [https, txt],
+                }
+            ],
+            "outcome": "NOERROR CNAME 52.18.44.7",
+        },
+        {"at_ms": 5, "connect": "52.18.44.7:443", "after": 1, "outcome": "established"},
+        {"at_ms": 6, "connect": "52.18.44.9:8443", "outcome": "established"},
+        {"at_ms": 7, "connect": "52.18.99.1:8443", "outcome": "silent"},
+        {
+            "at_ms": 8,
+            "ask": "bigledger.acmecorp.com A",
+            "answers": [{"records": ["bigledger.acmecorp.com 60 A 52.18.44.7"]}],
+            "outcome": "NOERROR 52.18.44.7",
+        },
+        {"at_ms": 9, "ask": "ledgers.acmecorp.com A", "outcome": "REFUSED"},
+        {"at_ms": 10, "query": "01000001000000000000" + b"\x08acmecorp\x03com\0\0\x01\0\x01".hex() + "00"},
+        pods=[
+            {
+                "name": "shopfront",
+                "namespace": "billing",
+                "labels": {"app": "shopfront", "acmecorp.com/team": "teamred"},
+            }
+        ],
+        servers=[{"name": "frankfurt", "address": "8.8.4.4"}],
+        policies=[{"name": "payroll.yaml", "text": POLICY}],
+        assumptions=[
+            "10.77.1.0 is a pod, because it asks or connects; it is called shopfront",
+            "where a connection met silence somebody is there: what was lost was lost on the way",
+        ],
+        about="acmecorp's payroll",
+        scenario="acmecorp",
+    )
+
+
+@pytest.fixture(scope="module")
+def made(original: Scenario) -> Scenario:
+    return anonymise.anonymised(original, b"a key for this test")
+
+
+def test_no_word_and_no_address_of_the_original_is_left(made: Scenario) -> None:
+    text = load.dumps(made).lower()
+    octets = "".join(re.findall(r"\b[0-9a-f]{8,}\b", text))
+    found = [word for word in SECRET_WORDS if word in text or word.encode().hex() in octets]
+    found += [one for one in SECRET_ADDRESSES if one in text or IPv4Address(one).packed.hex() in octets]
+    assert found == []
+
+
+def test_it_comes_to_the_same_step_by_step(original: Scenario, made: Scenario) -> None:
+    before, after = pure.run(original), pure.run(made)
+    address = re.compile(r"\d+\.\d+\.\d+\.\d+")
+    assert [address.sub("A", one.outcome) for one in after] == [
+        address.sub("A", one.outcome) for one in before
+    ]
+    assert {one.outcome for one in before} > {"established", "silent", "REFUSED"}
+
+
+def test_who_shared_an_address_or_a_domain_still_does(made: Scenario) -> None:
+    first, fifth = made.steps[0], made.steps[4]
+    told = first.outcome.split()[-1]
+    assert (fifth.outcome, made.steps[1].connect) == (f"NOERROR {told}", f"{told}:443")
+    assert first.ask
+    assert fifth.ask
+    ours, theirs = (records.labels_of(step.rpartition(" ")[0])[1:] for step in (first.ask, fifth.ask))
+    assert [label.lower() for label in ours] == [label.lower() for label in theirs]
+
+
+def test_the_case_of_a_question_is_kept(made: Scenario) -> None:
+    assert made.steps[0].ask is not None
+    assert [char.isupper() for char in made.steps[0].ask[:9]] == [char.isupper() for char in "PayRoll-F"]
+
+
+def test_what_names_nobody_among_the_assumptions_stays(made: Scenario) -> None:
+    assert [one.split(":")[0] for one in made.assumptions] == [
+        "names and addresses are not those of the recording; their relations are",
+        "where a connection met silence somebody is there",
+    ]
+
+
+def test_without_a_key_nobody_can_do_it_again(original: Scenario) -> None:
+    assert anonymise.anonymised(original) != anonymise.anonymised(original)
+
+
+# --- words and addresses ------------------------------------------------------------------------------------
+
+ADDRESSES = st.ip_addresses(v=4)
+KEYS = st.binary(min_size=1, max_size=8)
+
+
+@given(ADDRESSES, ADDRESSES, KEYS)
+def test_two_addresses_share_as_many_leading_bits_as_before(
+    one: IPv4Address, other: IPv4Address, key: bytes
+) -> None:
+    moved = Addresses(key)
+    before = int(one) ^ int(other)
+    after = int(moved.address(one)) ^ int(moved.address(other))
+    assert before.bit_length() == after.bit_length()
+
+
+@given(ADDRESSES, st.integers(0, 32), KEYS)
+def test_an_address_is_in_the_networks_in_which_it_was(address: IPv4Address, length: int, key: bytes) -> None:
+    moved, network = Addresses(key), IPv4Network((address, length), strict=False)
+    assert moved.address(address) in moved.network(network)
+    assert moved.network(network).prefixlen == length
+
+
+@given(ADDRESSES, KEYS)
+def test_what_may_not_be_learned_or_is_private_stays_so(address: IPv4Address, key: bytes) -> None:
+    moved = Addresses(key).address(address)
+    for kind in ("is_private", "is_loopback", "is_multicast", "is_link_local", "is_reserved"):
+        assert getattr(moved, kind) == getattr(address, kind), kind
+
+
+NAMES = st.lists(st.text("abc12-", min_size=1, max_size=8), min_size=1, max_size=3)
+
+
+@given(
+    NAMES,
+    st.lists(st.sampled_from(["*", "abc", "ab*", "*c1", "a-*", "1*2", "abc*abc"]), min_size=1, max_size=3),
+    KEYS,
+)
+def test_patterns_match_what_they_matched(labels: list[str], parts: list[str], key: bytes) -> None:
+    text = ".".join(parts)
+    starts, ends = beside_stars(text)
+    words = Words(key, frozenset(), tuple(sorted(starts, key=len)[::-1]), tuple(sorted(ends, key=len)[::-1]))
+    moved = ".".join(words.text(part) for part in parts)
+    before = pattern.match_pattern(text).matches(tuple(one.encode() for one in labels))
+    after = pattern.match_pattern(moved).matches(tuple(words.label(one.encode()) for one in labels))
+    assert not before or after
+
+
+@given(st.text("abcXYZ019-_.", max_size=30), KEYS)
+def test_words_keep_their_length_and_the_same_words_stay_the_same(text: str, key: bytes) -> None:
+    words = Words(key, frozenset())
+    assert len(words.text(text)) == len(text)
+    assert words.text(text) == words.text(text)
+    assert words.text(text.upper()) == words.text(text.lower()).upper()

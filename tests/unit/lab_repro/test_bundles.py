@@ -1,0 +1,80 @@
+"""Bundles may come from anybody: read by name, under bounds, and nothing is written anywhere."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acns.errors import InputError
+from lab.backends.order import Order
+from lab.report.bundle import FORMAT, VERSION
+from lab.repro.importing import bundles
+from lab.repro.importing.given import Given
+from lab.spec.topology import Topology
+
+ABOUT = {"format": FORMAT, "version": VERSION}
+
+
+def order() -> str:
+    topology = Topology.model_validate(
+        {"name": "x", "nodes": [{"name": "node1"}], "pods": [{"name": "client", "node": "node1"}]}
+    )
+    return json.dumps(Order(topology, {}).to_json())
+
+
+def made(folder: Path, **parts: Any) -> Path:
+    path = folder / "bundle.zip"
+    whole = {"bundle.json": json.dumps(ABOUT), "topology.json": order(), "capture.pcapng": b"no capture"}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**whole, **parts}.items():
+            if data is not None:
+                archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"bundle.json": None}, "the bundle has no bundle.json"),
+        ({"bundle.json": "{"}, "not a bundle that can be read"),
+        ({"bundle.json": "[]"}, f"no {FORMAT}"),
+        ({"bundle.json": json.dumps({**ABOUT, "version": 99})}, "of version"),
+        ({"topology.json": None}, "the bundle has no topology.json"),
+        ({"topology.json": "[]"}, "not a bundle that can be read"),
+        ({"topology.json": '{"format": 4}'}, "not a bundle that can be read"),
+        ({"topology.json": " " * (17 << 20)}, "larger than 16 MiB"),
+        ({"capture.pcapng": None}, "the bundle has no capture.pcapng"),
+        ({}, "bundle-?.*capture|not"),
+        ({"nodes/node1/manifests/../../../evil.yaml": "x"}, "not a bundle|capture"),
+    ],
+    ids=str,
+)
+def test_what_is_no_bundle_is_refused_with_the_reason(
+    tmp_path: Path, parts: dict[str, Any], said: str
+) -> None:
+    folder = tmp_path / "only"
+    folder.mkdir()
+    path = made(folder, **parts)
+    with pytest.raises(InputError, match=said):
+        bundles.imported(path, Given(), "x")
+    assert list(tmp_path.rglob("*")) == [folder, path]
+
+
+def test_a_damaged_zip_is_refused(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    data = bytearray(path.read_bytes())
+    for place in range(40, len(data) - 200, 7):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        bundles.imported(path, Given(), "x")
+
+
+def test_what_is_no_zip_is_no_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"\xd4\xc3\xb2\xa1")
+    assert not bundles.is_bundle(path)

@@ -1,0 +1,97 @@
+"""What `repro.run`, `repro.save` and `repro.import` say to scripts: exit codes, JSON, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.repro import commands, saved
+from lab.repro.commands import Typed
+from lab.repro.scenario import load
+
+from .scenes import ask, scenario
+
+API = "198.51.100.1"
+
+
+def file(folder: Path, outcome: str) -> str:
+    scene = scenario(
+        ask("api.example.com", API), {"at_ms": 5, "connect": f"{API}:443", "after": 1, "outcome": outcome}
+    )
+    load.save(scene, folder / "x.yaml")
+    return str(folder / "x.yaml")
+
+
+PURE = Typed("pure")
+
+
+def test_the_same_as_recorded_is_0(tmp_path: Path) -> None:
+    assert commands.run(file(tmp_path, "established"), PURE) == 0
+
+
+def test_different_is_1_and_the_step_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(file(tmp_path, "silent"), PURE) == 1
+    assert "diverged at step 2: recorded was 'silent', found 'established'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", [PURE, Typed("pure", timing="soon"), Typed("pure", runs=0)])
+def test_what_could_not_run_is_125(tmp_path: Path, typed: Typed) -> None:
+    path = file(tmp_path, "silent") if typed != PURE else str(tmp_path / "none.yaml")
+    with pytest.raises(SystemExit) as raised:
+        commands.run(path, typed)
+    assert raised.value.code == 125
+
+
+def test_other_agents_need_a_lab(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as raised:
+        commands.run(file(tmp_path, "silent"), Typed("pure", resolver="some.module"))
+    assert raised.value.code == 125
+
+
+def test_runs_give_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(file(tmp_path, "silent"), Typed("pure", runs=3)) == 1
+    assert "0 of 3 runs the same as recorded: 100% diverged" in capsys.readouterr().out
+
+
+def test_json_has_a_version_and_a_row_per_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.run(file(tmp_path, "silent"), Typed("pure", json=True)) == 1
+    value = json.loads(capsys.readouterr().out)
+    assert (value["version"], value["same"], value["diverged_at"]) == (1, 0, [2])
+    assert [row["agrees"] for row in value["steps"]] == [True, False]
+
+
+def test_a_saved_scenario_is_judged_by_what_it_expects(tmp_path: Path) -> None:
+    path = file(tmp_path, "silent")
+    assert commands.save("mine", path, PURE, as_recorded=False, folder=str(tmp_path)) == 0
+    assert commands.run(str(tmp_path / "mine"), Typed()) == 0
+    assert commands.save("bug", path, PURE, as_recorded=True, folder=str(tmp_path)) == 0
+    assert commands.run(str(tmp_path / "bug"), Typed()) == 1
+
+
+def test_a_saved_scenario_must_expect_something_of_each_step(tmp_path: Path) -> None:
+    commands.save("mine", file(tmp_path, "silent"), PURE, as_recorded=False, folder=str(tmp_path))
+    expected = tmp_path / "mine" / saved.EXPECTED
+    expected.write_text(expected.read_text().replace("- established\n", ""))
+    with pytest.raises(SystemExit) as raised:
+        commands.run(str(tmp_path / "mine"), Typed())
+    assert raised.value.code == 125
+
+
+@pytest.mark.parametrize("name", ["../x", "X", "", "a/b", "a b"])
+def test_a_regression_has_a_plain_name(tmp_path: Path, name: str) -> None:
+    from acns.errors import InputError
+
+    with pytest.raises(InputError):
+        commands.save(name, file(tmp_path, "silent"), PURE, as_recorded=True)
+
+
+def test_shrinking_says_what_matters_and_writes_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "small.yaml"
+    path = file(tmp_path, "established")
+    assert commands.shrink(path, PURE, step=2, output=str(out)) == 0
+    assert "what matters is step 1" in capsys.readouterr().err
+    assert len(load.load(out).steps) == 1

@@ -1,0 +1,245 @@
+"""From evidence to a scenario: roles, what the server said, what came of it, and every inference said."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from acns.errors import InputError
+from lab.repro.importing import given as giving
+from lab.repro.importing import importer, roles
+from lab.repro.importing import steps as stepping
+from lab.repro.importing.given import Given
+from lab.repro.reading.evidence import End, Kind, Outcome, Trouble
+from lab.repro.running import pure
+from lab.repro.scenario.model import Pod, Policy, Scenario, Step
+
+from .scenes import POLICY, Recording
+
+POD, OTHER, DNS, NODE = "10.3.1.5", "10.3.1.6", "10.100.0.10", "10.3.1.1"
+API = "198.51.100.10"
+
+
+def imported(recording: Recording, *, policy: str = POLICY, **more: object) -> Scenario:
+    policies = (Policy(name="client.yaml", text=policy),) if policy else ()
+    about = Given(policies=policies, objects=giving.objects_of(policies), **more)  # type: ignore[arg-type]
+    return importer.from_evidence(recording.evidence(), about, "x")
+
+
+def looked_up(recording: Recording, *, via_node: bool = False) -> bytes:
+    query = recording.query(0, POD, DNS, "api.example.com")
+    if via_node:
+        inner = recording.query(1, NODE, DNS, "api.example.com", port=53_000, ident=99)
+        recording.answer(21, inner, DNS, NODE, API, port=53_000)
+    recording.answer(30, query, DNS, POD, API)
+    return query
+
+
+def test_who_asks_is_a_pod_and_who_is_asked_a_server_and_both_is_said() -> None:
+    recording = Recording()
+    looked_up(recording)
+    made = imported(recording)
+    [pod], [server], [step] = made.pods, made.servers, made.steps
+    assert (str(pod.address), pod.labels) == ("10.244.0.2", {"app": "client"})
+    assert (server.name, str(server.address)) == ("kube-dns", "10.96.0.10")
+    assert (step.ask, step.outcome) == ("api.example.com A", f"NOERROR {API}")
+    for about in (POD, DNS, "app=client", "10.244.0.2", "10.96.0.10"):
+        assert any(about in one for one in made.assumptions), about
+
+
+def test_without_the_server_s_side_the_pod_s_answer_is_what_was_said() -> None:
+    recording = Recording()
+    looked_up(recording)
+    assert [one.after_ms for one in imported(recording).steps[0].answers] == [30]
+
+
+def test_with_both_sides_the_server_s_own_delay_counts() -> None:
+    recording = Recording()
+    looked_up(recording, via_node=True)
+    made = imported(recording)
+    assert [one.after_ms for one in made.steps[0].answers] == [20]
+    assert [pod.name for pod in made.pods] == ["pod1"]
+    assert any(NODE in one and "resolver" in one for one in made.assumptions)
+
+
+def test_a_refusal_of_the_resolver_is_none_of_the_server() -> None:
+    recording = Recording()
+    query = recording.query(0, POD, DNS, "evil.example.org")
+    recording.answer(1, query, DNS, POD, rcode=5)
+    [step] = imported(recording).steps
+    assert (step.answers, step.outcome) == ((), "REFUSED")
+
+
+def test_a_query_without_an_answer_is_silence() -> None:
+    recording = Recording()
+    recording.query(0, POD, DNS, "api.example.com")
+    assert [one.outcome for one in imported(recording).steps] == ["silent"]
+
+
+def test_who_connects_has_been_told_the_address_before() -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.flow(10, POD, API, 443)  # before the answer
+    recording.flow(31, POD, API, 443)
+    steps = imported(recording).steps
+    assert [(one.kind, one.after) for one in steps] == [("ask", None), ("connect", None), ("connect", 1)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more", "expected"),
+    [
+        (Outcome.ESTABLISHED, {}, "established"),
+        (Outcome.ESTABLISHED, {"syns_ms": (0, 1000), "answered_ms": 1001}, "late"),
+        (Outcome.ESTABLISHED, {"syns_ms": (0, 3), "answered_ms": 2}, "established"),
+        (Outcome.SILENT, {"syns_ms": (0, 1000, 3000), "answered_ms": None}, "silent"),
+        (Outcome.RESET, {}, "reset"),
+        (Outcome.UNREACHABLE, {}, "unreachable"),
+    ],
+)
+def test_what_came_of_a_connection(outcome: Outcome, more: dict[str, object], expected: str) -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.flow(40, POD, API, 443, outcome, **more)  # type: ignore[arg-type]
+    assert imported(recording).steps[1].outcome == expected
+
+
+def test_a_connection_that_lasts_is_used_once_more_and_one_that_is_cut_says_so() -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.flow(40, POD, API, 443, lasts_ms=5_000, octets=100)
+    recording.flow(41, POD, API, 443, lasts_ms=6_000, end=End.CUT, octets=100)
+    steps = imported(recording).steps
+    assert [(one.kind, one.send, one.outcome) for one in steps[3:]] == [
+        ("send", 2, "passes"),
+        ("send", 3, "cut"),
+    ]
+
+
+def test_an_answer_under_another_id_or_from_somebody_else_is_told_apart() -> None:
+    recording = Recording()
+    query = recording.query(0, POD, DNS, "api.example.com")
+    recording.answer(1, query, DNS, POD, "198.51.100.66", ident=1234)
+    recording.answer(2, query, "203.0.113.9", POD, "198.51.100.67")
+    recording.answer(3, query, DNS, POD, API)
+    [step] = imported(recording).steps
+    assert [(one.wrong_id, one.sender) for one in step.answers] == [
+        (True, None),
+        (False, "203.0.113.9:53"),
+        (False, None),
+    ]
+    assert step.outcome == f"NOERROR {API}"
+
+
+def test_queries_from_one_socket_share_one_in_the_scenario() -> None:
+    recording = Recording()
+    for number, kind in enumerate(("A", "AAAA")):
+        recording.query(number, POD, DNS, "api.example.com", ident=number, kind=kind)
+    recording.query(5, POD, DNS, "api.example.com", port=41_000)
+    sockets = [one.socket for one in imported(recording).steps]
+    assert sockets[0] == sockets[1] != sockets[2]
+
+
+def test_what_a_dns_server_asks_itself_is_left_out() -> None:
+    recording = Recording()
+    query = recording.query(0, POD, DNS, "api.example.com")
+    recording.query(1, DNS, "203.0.113.53", "api.example.com", port=5_000)
+    recording.answer(9, query, DNS, POD, API)
+    made = imported(recording)
+    assert ([one.name for one in made.servers], len(made.steps)) == (["kube-dns"], 1)
+    assert any(DNS in one and "asks others itself" in one for one in made.assumptions)
+
+
+def test_a_server_that_a_policy_names_by_cidr_is_outside() -> None:
+    recording = Recording()
+    looked_up(recording)
+    outside = POLICY.replace(
+        POLICY[POLICY.index("toEndpoints") : POLICY.index("\n    toPorts")], f"toCIDR: [{DNS}/32]"
+    )
+    [server] = imported(recording, policy=outside).servers
+    assert (str(server.address), server.labels) == (DNS, {})
+
+
+def test_what_is_given_is_not_inferred() -> None:
+    recording = Recording()
+    looked_up(recording)
+    pod = Pod(name="frontend", namespace="shop", labels={"app": "client"})
+    made = imported(recording, pods={IPv4Address(POD): pod})
+    assert (made.pods[0].name, made.pods[0].namespace) == ("frontend", "shop")
+    assert not any("because it asks" in one for one in made.assumptions)
+
+
+def test_steps_that_no_packet_shows_are_put_among_the_others() -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.flow(50, POD, API, 443)
+    made = imported(recording, also=(Step(at_ms=40, fault="kill resolver"),))
+    assert [one.kind for one in made.steps] == ["ask", "fault", "connect"]
+
+
+def test_addresses_that_moved_are_told_as_they_are_now() -> None:
+    recording = Recording()
+    query = recording.query(0, POD, DNS, "other.example.com")
+    recording.query(1, OTHER, DNS, "api.example.com", port=42_000)
+    recording.answer(9, query, DNS, POD, OTHER)
+    made = imported(recording)
+    assert made.steps[0].answers[0].records == ("other.example.com 60 A 10.244.0.3",)
+    assert made.steps[0].outcome == "NOERROR 10.244.0.3"
+
+
+def test_troubles_of_the_capture_are_said() -> None:
+    recording = Recording()
+    looked_up(recording)
+    evidence = recording.evidence(troubles=(Trouble(3, Kind.TRUNCATED, "cut at 68"),))
+    made = importer.from_evidence(evidence, Given(), "x")
+    assert any("frame 3" in one and "cut at 68" in one for one in made.assumptions)
+
+
+def test_more_than_people_read_is_cut_and_said_to_be() -> None:
+    recording = Recording()
+    for number in range(12):
+        recording.query(number, POD, DNS, f"n{number}.example.com", ident=number)
+    whole = importer.from_evidence(recording.evidence(), Given(), "x")
+    some = importer.from_evidence(recording.evidence(), Given(span_s=(0.003, 0.006)), "x")
+    assert [step.ask for step in some.steps] == [step.ask for step in whole.steps[3:7]]
+    found = stepping.steps(
+        recording.evidence(),
+        *_talk_and_roles(recording),
+        at_most=5,
+    )
+    assert (len(found.steps), found.is_cut) == (5, True)
+
+
+def _talk_and_roles(recording: Recording) -> tuple[roles.Dialogue, roles.Roles]:
+    evidence = recording.evidence()
+    talk = roles.dialogue(evidence, (53,))
+    return talk, roles.infer(evidence, talk, Given())
+
+
+def test_what_is_imported_runs() -> None:
+    recording = Recording()
+    looked_up(recording, via_node=True)
+    recording.flow(31, POD, API, 443)
+    assert all(one.agrees for one in pure.run(imported(recording)))
+
+
+def test_nothing_to_import_is_refused_with_what_to_say() -> None:
+    with pytest.raises(InputError) as raised:
+        importer.from_evidence(Recording().evidence(), Given(), "x")
+    assert "--pod" in raised.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "10.0.0.1", "x=y", "10.0.0.1=Frontend", "10.0.0.1=a/b/c d"])
+def test_what_names_no_pod_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        giving.pods([text])
+
+
+def test_a_pod_is_given_with_namespace_and_labels() -> None:
+    [(address, pod)] = giving.pods(["10.0.0.1=shop/web:app=web,tier=x"]).items()
+    assert (str(address), pod.namespace, pod.name, pod.labels) == (
+        "10.0.0.1",
+        "shop",
+        "web",
+        {"app": "web", "tier": "x"},
+    )

@@ -1,0 +1,92 @@
+"""Smaller scenarios: what is left still shows the same, and nothing is left that could go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from acns.errors import InputError
+from lab.repro.running import pure
+from lab.repro.running.order import Found, Timing
+from lab.repro.scenario.model import Scenario
+from lab.repro.shrinking import shrink
+from lab.repro.shrinking.shrink import Shrinking
+
+from .scenes import ask, scenario
+
+
+def noisy() -> Scenario:
+    """A connection that should not have been refused, among much else."""
+    steps = [
+        step
+        for number in range(1, 21)
+        for step in (
+            ask(f"n{number}.example.com", f"198.51.100.{number}", at_ms=number * 137.3, ttl=57, pod="client",
+                outcome=f"NOERROR 198.51.100.{number}"),
+            {"at_ms": number * 137.3 + 20.7, "pod": "client", "connect": f"198.51.100.{number}:443",
+             "after": 2 * number - 1, "outcome": "silent" if number == 7 else "established"},
+        )
+    ]  # fmt: skip
+    pods = [{"name": "client", "labels": {"app": "client", "tier": "x"}}, {"name": "idle"}]
+    return scenario(*steps, pods=pods, shim={"min_ttl_s": 1})
+
+
+def faulty(made: Scenario) -> Sequence[Found]:
+    """A run in which whoever connects to 198.51.100.7 after being told it is not let through."""
+    return [
+        Found(one.number, one.recorded, "silent")
+        if step.connect and step.connect.startswith("198.51.100.7:")
+        else one
+        for step, one in zip(made.steps, pure.run(made), strict=True)
+    ]
+
+
+def shrunk(scene: Scenario) -> Shrinking:
+    made = Shrinking(scene, shrink.symptom(scene, Timing()), faulty, Timing())
+    made.shrunk()
+    return made
+
+
+def test_what_matters_is_where_recording_and_model_differ() -> None:
+    assert shrink.symptom(noisy(), Timing()) == 14
+    assert not shrink.is_pure(noisy(), 14, Timing())
+
+
+def test_what_is_left_still_shows_the_fault_and_would_be_right_without_it() -> None:
+    made = shrunk(noisy())
+    assert faulty(made.scenario)[made.symptom - 1].outcome == "silent"
+    assert pure.run(made.scenario)[made.symptom - 1].outcome == "established"
+
+
+def test_steps_pods_settings_and_odd_numbers_go() -> None:
+    made = shrunk(noisy()).scenario
+    assert len(made.steps) <= 2
+    assert ([pod.name for pod in made.pods], made.shim) == (["client"], {})
+    assert all(float(step.at_ms).is_integer() for step in made.steps)
+
+
+def test_it_ends_the_same_each_time() -> None:
+    assert shrunk(noisy()).scenario == shrunk(noisy()).scenario
+
+
+def test_nothing_more_can_be_taken_away() -> None:
+    once = shrunk(noisy())
+    again = Shrinking(once.scenario, once.symptom, faulty, Timing())
+    assert again.shrunk() == once.scenario
+
+
+def test_a_scenario_that_shows_nothing_is_refused() -> None:
+    scene = noisy()
+    with pytest.raises(InputError, match="step 14 does not come to 'silent'"):
+        Shrinking(scene, 14, pure.run, Timing()).shrunk()
+
+
+def test_a_connection_keeps_what_is_sent_over_it() -> None:
+    steps = [
+        ask("n1.example.com", "198.51.100.1"),
+        {"at_ms": 5, "connect": "198.51.100.1:443", "after": 1, "outcome": "established"},
+        {"at_ms": 9, "send": 2, "outcome": "passes"},
+    ]
+    made = Shrinking(scenario(*steps), 3, pure.run, Timing())
+    assert [step.kind for step in made.shrunk().steps][-2:] == ["connect", "send"]
