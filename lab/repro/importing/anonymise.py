@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any, Final
 
@@ -50,7 +49,6 @@ _LABELS: Final = frozenset(["matchLabels", "labels"])
 _NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
 _PRINTABLE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _A, _AAAA, _TXT, _OPT = (records.TYPES[name] for name in ("A", "AAAA", "TXT", "OPT"))
-_HTTPS: Final = (records.TYPES["HTTPS"], records.TYPES["SVCB"])
 
 
 def anonymised(scenario: Scenario, key: bytes = b"") -> Scenario:
@@ -222,14 +220,14 @@ class _Anonymous:
         elif record.type in (_TXT, _OPT):
             data = _blank(data, record.type)
         else:
-            data = self._octets(data, record.type in _HTTPS)
+            data = self._octets(data, map(IPv4Address, records.hints([record])))
         owner = tuple(map(self._words.label, record.owner))
         return records.text(records.Record(owner, record.type, record.rclass, record.ttl_s, data))
 
     def _name(self, labels: tuple[bytes, ...]) -> str:
         return records.name_text(tuple(map(self._words.label, labels)))
 
-    def _octets(self, data: bytes, hints: bool = False) -> bytes:
+    def _octets(self, data: bytes, hints: Iterable[IPv4Address] = ()) -> bytes:
         """Whatever looks like a label in them, and each address that occurs elsewhere or is a hint."""
         made = bytearray(data)
         place = 0
@@ -240,7 +238,7 @@ class _Anonymous:
                 made[place + 1 : place + 1 + length] = self._words.label(label)
                 place += length
             place += 1
-        for address in {*_addresses(self._scenario), *(_hints(data) if hints else ())}:
+        for address in {*_addresses(self._scenario), *hints}:
             made = bytearray(made.replace(address.packed, self._addresses.address(address).packed))
         return bytes(made)
 
@@ -307,15 +305,6 @@ def _addresses(scenario: Scenario) -> set[IPv4Address]:
             except ValueError:
                 continue  # as in a name
     return found
-
-
-def _hints(data: bytes) -> Iterator[IPv4Address]:
-    """ipv4hint of an HTTPS or SVCB record: RFC 9460 section 7.3."""
-    place = data.find(b"\0\x04\0")
-    if place >= 0 and place + 4 <= len(data):
-        length = data[place + 3]
-        for at in range(place + 4, min(place + 4 + length, len(data)) - 3, 4):
-            yield IPv4Address(socket.inet_ntoa(data[at : at + 4]))
 
 
 def _blank(data: bytes, kind: int) -> bytes:

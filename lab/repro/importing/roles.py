@@ -91,9 +91,7 @@ def infer(evidence: Evidence, talk: Dialogue, given: Given) -> Roles:
     pods = [*given.pods, *(one for one in asking if one not in given.pods)]
     pods += sorted(one for one in clients if one not in pods)
     if not pods:
-        raise InputError(
-            "nobody in the capture asks a DNS server or connects", hint="--pod IP=NAME, --dns IP"
-        )
+        raise _nobody(evidence, talk)
     between = roles.resolvers | set(forwarders)
     reached = {one.destination.address for one in talk.queries if one.source.address not in between}
     servers = [one for one in servers if one in reached or one in given.dns]
@@ -105,6 +103,21 @@ def infer(evidence: Evidence, talk: Dialogue, given: Given) -> Roles:
     roles.assumptions += assumed
     _name_servers(roles, servers, given)
     return roles
+
+
+def _nobody(evidence: Evidence, talk: Dialogue) -> InputError:
+    """Why there is no pod in it."""
+    counts = evidence.counts
+    if counts.ipv6 > counts.ipv4:
+        text = f"{counts.ipv6} of its {counts.frames} packets are IPv6, which no policy here lets out"
+        return InputError(text, hint="a capture of IPv4 is needed")
+    if any(one.source.address == one.destination.address for one in talk.queries):
+        text = "who asks and who is asked have one address: pod and DNS server cannot be told apart"
+        return InputError(text, hint="capture at the pod's or the node's interface, not on the loopback")
+    text = "nobody in the capture asks a DNS server or connects"
+    if evidence.troubles:
+        text = f"{text}; {evidence.troubles[0]}"
+    return InputError(text, hint="--pod IP=NAME and --dns IP say who is who")
 
 
 def is_ipv4(address: object) -> bool:

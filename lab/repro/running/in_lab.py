@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Final
 
 from lab.backends.order import Agents
-from lab.errors import EnvironmentFault
-from lab.repro.running import clients, journals, order
+from lab.errors import EnvironmentFault, InputError
+from lab.repro.running import clients, journals, order, pure
 from lab.repro.running.clients import Connecting, Resolving
 from lab.repro.running.far_ends import FarEnds
 from lab.repro.running.order import Found, Timing
@@ -37,6 +37,8 @@ _MADE_FROM: Final = ("pods", "servers", "policies", "shim", "resolver")
 _FIRST_ID: Final = 0x1000
 _READY_S: Final = 60.0
 _ENDS_S: Final = 10.0
+_WRITTEN_S: Final = 1.0
+_WITHOUT_WORDS: Final = ("", messages.SILENT, "passes", "cut")
 
 
 class Stage:
@@ -163,7 +165,8 @@ class _Run:
                 for connection in self._connections.values():
                     connection.close()
         rows = [self._found[index] for index in range(len(self._scenario.steps))]
-        return list(_explained(self._scenario, rows, self._began_s, seen))
+        told = _explained(self._scenario, rows, self._began_s, seen)
+        return _with_reasons(self._scenario, self._timing, told)
 
     async def _step(self, index: int) -> None:
         step = self._scenario.steps[index]
@@ -267,7 +270,36 @@ def _wait_joined(lab: Lab) -> None:
 
 def _explained(
     scenario: Scenario, rows: Sequence[Found], began_s: dict[int, float], seen: journals.Begun
-) -> Iterator[Found]:
-    said = journals.read(seen)
-    for index, (step, row) in enumerate(zip(scenario.steps, rows, strict=True)):
-        yield replace(row, why=said.about(scenario, step, began_s[index]))
+) -> list[Found]:
+    """The journals are written a moment after what they tell of."""
+    deadline = time.monotonic() + _WRITTEN_S
+    while True:
+        said = journals.read(seen)
+        explained = [
+            replace(row, why=said.about(scenario, step, began_s[index]))
+            for index, (step, row) in enumerate(zip(scenario.steps, rows, strict=True))
+        ]
+        if not any(map(_is_untold, explained)) or time.monotonic() > deadline:
+            return explained
+        time.sleep(0.02)
+
+
+def _is_untold(row: Found) -> bool:
+    """Whether the journals have nothing yet of what must be in them."""
+    if row.outcome in ("established", "late"):
+        return row.why.startswith(journals.NOT_LEARNED)
+    return not row.why and row.outcome not in _WITHOUT_WORDS
+
+
+def _with_reasons(scenario: Scenario, timing: Timing, rows: list[Found]) -> list[Found]:
+    """Beside what the agents wrote, what the model says of each step: policy, rule, mapping."""
+    try:
+        model = pure.run(scenario, timing)
+    except InputError:  # a policy that a step brings has mistakes: the shim has refused it
+        return rows
+    return [replace(row, why=_both(row, said)) for row, said in zip(rows, model, strict=True)]
+
+
+def _both(row: Found, said: Found) -> str:
+    differs = "" if row.outcome == said.outcome else f"the model says '{said.outcome}': "
+    return "; ".join(filter(None, (f"{differs}{said.why}" if said.why else "", row.why)))

@@ -14,6 +14,7 @@ from lab.repro.scenario.model import Scenario, Step, endpoint
 from lab.repro.scenario.rules import NODE
 from lab.runtime.lab import Lab
 
+NOT_LEARNED: Final = "no name's answer has put"
 _NEAR_S: Final = 10.0
 _FILES: Final = ("resolver-journal.jsonl", "shim-journal.jsonl")
 
@@ -61,7 +62,7 @@ class Said:
             if line["event"] == Event.MAPPING_COMMITTED and address in line["addresses"]
         ]
         if not found:
-            return f"no name's answer has put {address} into a set"
+            return f"{NOT_LEARNED} {address} into a set"
         nearest = min(found, key=lambda line: abs(line["ts"] - began_s))
         apart_s = nearest["ts"] - began_s
         when = f"{_ms(abs(apart_s))} {'after' if apart_s > 0 else 'before'} this"

@@ -161,11 +161,12 @@ def rcode_number(text: str) -> int:
 
 
 def told_addresses(packet: bytes) -> set[str]:
-    """Of the A records in an answer, as far as it can be read."""
+    """Of the A records in an answer, and hints of others, as far as it can be read."""
     about = question(packet)
     try:
         count = struct.unpack_from("!H", packet, 6)[0]
-        return set(records.addresses(records.read(packet, about.end, count)[0])) if about else set()
+        found = records.read(packet, about.end, count)[0] if about else []
+        return {*records.addresses(found), *records.hints(found)}
     except (MalformedDNS, struct.error):
         return set()
 

@@ -7,6 +7,7 @@ Names are compressed as servers do it: each against all that stands before, in t
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -29,6 +30,8 @@ _PLAIN_NAME: Final = (TYPES["DNAME"],)
 _PIECE: Final = re.compile(rb"\\([0-9]{3})|\\([^0-9])|([^\\.])|(\.)", re.DOTALL)
 _TAIL: Final = struct.Struct("!HHIH")
 _IN: Final = 1
+_IPV4_HINT: Final = 4
+_HINTING: Final = (TYPES["SVCB"], TYPES["HTTPS"])
 _MAX_POINTER: Final = 0x3FFF
 
 
@@ -168,6 +171,24 @@ def addresses(found: Sequence[Record]) -> Iterator[str]:
     for record in found:
         if record.type == TYPES["A"] and isinstance(record.data, bytes) and len(record.data) == 4:
             yield socket.inet_ntoa(record.data)
+
+
+def hints(found: Sequence[Record]) -> Iterator[str]:
+    """The addresses that HTTPS and SVCB records hint at (ipv4hint: RFC 9460 section 7.3)."""
+    for record in found:
+        if record.type in _HINTING and isinstance(record.data, bytes):
+            with contextlib.suppress(MalformedDNS, struct.error):
+                _, place = names.read_labels(record.data, 2)
+                yield from _ipv4_hints(record.data, place)
+
+
+def _ipv4_hints(data: bytes, place: int) -> Iterator[str]:
+    while place + 4 <= len(data):
+        key, length = struct.unpack_from("!HH", data, place)
+        value = data[place + 4 : place + 4 + length]
+        if key == _IPV4_HINT:
+            yield from (socket.inet_ntoa(value[at : at + 4]) for at in range(0, len(value) - 3, 4))
+        place += 4 + length
 
 
 def _data(number: int, data: str) -> bytes | Labels:

@@ -93,6 +93,14 @@ def test_an_outcome_is_what_a_client_is_told(records_: list[str], more: dict[str
     assert messages.outcome(query, messages.answer(answer, query)) == outcome
 
 
+def test_hints_of_https_records_are_told_too() -> None:
+    query = messages.query(Step(ask="a.io HTTPS"), 1)
+    answer = Answer(records=("a.io 60 HTTPS \\# 00010000040008c6336401c6336402", "a.io 60 A 198.51.100.9"))
+    told = messages.told_addresses(messages.answer(answer, query))
+    assert told == {"198.51.100.1", "198.51.100.2", "198.51.100.9"}
+    assert messages.told_addresses(b"\0" * 12) == set()
+
+
 def test_what_is_no_answer_to_the_question_is_said_to_be_so() -> None:
     query, other = messages.query(Step(ask="a.io A"), 1), messages.query(Step(ask="b.io A"), 1)
     upper = messages.query(Step(ask="A.io A"), 1)
