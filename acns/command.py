@@ -46,7 +46,7 @@ def run(
     """
     options = _parser(agent, description, kind, flags).parse_args(arguments)
     try:
-        settings: CommonSettings = files.load(kind, options.settings)
+        settings: CommonSettings = files.load(kind, options.settings, dict(options.set))
         if options.check:
             return 0
         logs.configure(agent, settings.log_file, settings.log_level)
@@ -82,10 +82,25 @@ def _parser(
     parser.add_argument(
         "--settings", type=Path, required=needed, metavar="FILE.toml", help="one setting a line"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="one setting, over the file's: what differs from node to node",
+    )
     parser.add_argument("--check", action="store_true", help="check the settings and leave")
     for flag, meaning in flags.items():
         parser.add_argument(f"--{flag}", action="store_true", help=meaning)
     return parser
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+    return name, value
 
 
 def _settings_help(kind: type[Any]) -> str:

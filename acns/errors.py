@@ -24,9 +24,15 @@ class AcnsError(Exception):
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
 
+def place_text(path: str, line: int, column: int) -> str:
+    """`frontend.yaml:12:7`; what came from an API server has no lines (0), and its path says all."""
+    return f"{path}:{line}:{column}" if line else path
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong (or doubtful) in a file: where, what, and what to do. Line and column from 1.
+    """One thing wrong (or doubtful) in a file: where, what, and what to do. Line and column from 1; both are
+    0 where there is no file, and `path` names the object and its field.
 
     `code` names the kind of a warning that the file's author may silence (`# acns:ignore CODE`).
     """
@@ -43,7 +49,7 @@ class Problem:
         kind = "warning: " if self.warning else ""
         hint = f" ({self.hint})" if self.hint else ""
         code = f" [{self.code}]" if self.code else ""
-        return f"{self.path}:{self.line}:{self.column}: {kind}{self.message}{hint}{code}"
+        return f"{place_text(self.path, self.line, self.column)}: {kind}{self.message}{hint}{code}"
 
 
 class InputError(AcnsError):

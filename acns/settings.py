@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pydantic
@@ -27,21 +28,31 @@ from acns.located import did_you_mean
 Settings = TypeVar("Settings")
 
 
-def load(kind: type[Settings], path: Path | None) -> Settings:
-    """`path` as a `kind` (a dataclass); without one, all defaults. Raises InputError with all problems."""
-    if path is None:
-        return kind()
+def load(
+    kind: type[Settings], path: Path | None, overrides: Mapping[str, str] = MappingProxyType({})
+) -> Settings:
+    """`path` as a `kind` (a dataclass); without one, all defaults. Raises InputError with all problems.
+
+    `overrides`: settings as text, which win over the file's: what differs where all have the same file.
+    """
+    values = _read(path) if path else {}
+    text = path.read_text() if path else ""
+    values |= overrides
+    where = str(path) if path else "settings"
+    if found := list(mistakes(kind, values)):
+        raise InputError(Problem(where, _line(text, one.key), 1, one.message, one.hint) for one in found)
+    return pydantic.TypeAdapter(kind).validate_python(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read settings {path}: {error}") from error
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from error
-    if found := list(mistakes(kind, values)):
-        raise InputError(Problem(str(path), _line(text, one.key), 1, one.message, one.hint) for one in found)
-    return pydantic.TypeAdapter(kind).validate_python(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ In a packet's order (the numbers are nft priorities):
 * `fwd_pods` (forward 0): what comes to pods from elsewhere.
 * `in_own` (input 0): what comes from outside for 127.0.0.0/8 (with route_localnet, as kube-proxy has it, pods
   would reach what listens there: the agents' own ports too), and what pods send to the resolver's own port.
+  What this node has translated to there itself is let in, as kube-proxy's own rule does: the DNS server of a
+  container (kind's nodes are containers) is such an address, and the cluster's DNS asks it.
 * `out_raw` (output -300): the resolver's answers are not tracked. Tracked, they would leave entries that
   swallow the pod's next query from the same port once the rules are gone. What Cilium's proxy asks of
   servers has the same mark, and is tracked: the Service translation must see it.
@@ -27,12 +29,17 @@ behind it the address alone says who has sent a packet. Where a packet goes to, 
 While a restricted pod's interface is not known (no route leads to it yet), it is shut by its address, first
 of all. Its IPv6 addresses nobody has told us: so IPv6 then passes only at interfaces that are known to be
 another's.
+
+A pod that nobody has told us of yet sends and receives as Kubernetes lets it, or (`unknown_pods`) nothing:
+then what goes over a veth that is neither an uplink nor a known pod's is dropped. The kernel decides that by
+itself, so there is no first packet of a pod that is quicker, also while the shim is dead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from acns.datapath import chains, constants, drops, rules
 from acns.datapath.drops import fixed
@@ -53,6 +60,7 @@ COUNTERS = {
     "flooded": "DNS messages of pods past the limit for one pod, dropped before the resolver",
     "resolver_port": "packets of pods straight to the resolver's own port",
     "loopback": "packets from outside to this node's loopback addresses",
+    "unknown": "packets of pods that the shim has not heard of, where these are closed",
     chains.MIDSTREAM: "TCP packets that open a connection of a restricted pod's without SYN",
     chains.INVALID: "packets of restricted pods that belong to no connection",
 }
@@ -69,6 +77,11 @@ _BURSTS_A_SECOND = 10
 _V6 = "meta nfproto ipv6"
 _NOT_TO_PROXY = f"meta mark & 0x{constants.MARK_MASK:x} != 0x{constants.MARK_TO_PROXY:x}"
 _FROM_OUTSIDE, _LOOPBACK = 'iifname != "lo"', "127.0.0.0/8"
+
+UnknownPods = Literal["open", "closed"]
+_FROM_UNKNOWN = f'meta iifkind "veth" iifname != @{POD_INTERFACES}'
+_TO_UNKNOWN = f'meta oifkind "veth" oifname != @{POD_INTERFACES}'
+_IS_UNKNOWN = "interface of no pod that is known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +110,15 @@ def base_chains(
     uplinks: Collection[str],
     *,
     transparent: bool = False,
+    unknown_pods: UnknownPods = "open",
 ) -> list[ChainSpec]:
     """All base chains, and what drops for them. `uplinks`: interfaces, as nft text, that no pod is behind."""
-    away = sorted(uplinks)
+    away, closed = sorted(uplinks), unknown_pods == "closed"
     return [
         _chain("pre_raw", "prerouting", -300, _sources(unplaced, away)),
         *([_chain("pre_answers", "prerouting", -150, _answers())] if transparent else []),
-        _chain("pre_pods", "prerouting", -90, _from_pods(away, transparent)),
-        _chain("fwd_pods", "forward", 0, _to_pods(unplaced, away)),
+        _chain("pre_pods", "prerouting", -90, _from_pods(away, transparent, closed)),
+        _chain("fwd_pods", "forward", 0, _to_pods(unplaced, away, closed)),
         _chain("in_own", "input", 0, _own(proxy_port)),
         _chain("out_raw", "output", -300, _proxy_answers()),
         _chain("out_pods", "output", 0, _node_answers()),
@@ -199,10 +213,11 @@ def within_rate(query_rate: int) -> list[Rule]:
     ]
 
 
-def _from_pods(uplinks: Sequence[str], transparent: bool) -> list[Rule]:
+def _from_pods(uplinks: Sequence[str], transparent: bool, closed: bool) -> list[Rule]:
     return [
         *_passing("iifname", uplinks),
         *(_asked_as_pods() if transparent else []),
+        *(_from_unknown() if closed else []),
         fixed(f"ip saddr vmap @{FROM_MAP}"),
         fixed(f"{_V6} iifname @{V6_TO} goto {_V6_ANSWERED}"),
         fixed(f"iifname . ip saddr @{ENFORCED} goto x_unjudged", "no chain: closed"),
@@ -217,11 +232,20 @@ def _asked_as_pods() -> list[Rule]:
     ]
 
 
+def _from_unknown() -> list[Rule]:
+    """They answer their node, whose probes are its own business."""
+    return [
+        fixed(f"{_FROM_UNKNOWN} ct direction reply accept", "what was let in to it"),
+        fixed(f"{_FROM_UNKNOWN} goto x_unknown", _IS_UNKNOWN),
+    ]
+
+
 def _own(proxy_port: int) -> list[Rule]:
     """Redirected queries arrive there too: these have their mark."""
     to_port = f"iifname @{POD_INTERFACES} meta l4proto {{ tcp, udp }} th dport {proxy_port}"
     return [
         fixed(f"{to_port} {_NOT_TO_PROXY} goto x_resolver_port", "the resolver's own port"),
+        fixed(f"{_FROM_OUTSIDE} ip daddr {_LOOPBACK} ct status dnat accept", "translated by this node"),
         fixed(f"{_FROM_OUTSIDE} ip daddr {_LOOPBACK} goto x_loopback"),
     ]
 
@@ -234,7 +258,7 @@ def _ipv6_answered() -> list[Rule]:
     ]
 
 
-def _to_pods(unplaced: Unplaced, uplinks: Sequence[str]) -> list[Rule]:
+def _to_pods(unplaced: Unplaced, uplinks: Sequence[str], closed: bool) -> list[Rule]:
     waiting = [
         *([f"ip daddr @{UNPLACED_TO}"] if unplaced.ingress else []),
         *([f"ip daddr @{UNPLACED_FROM} ct direction reply"] if unplaced.egress else []),
@@ -243,6 +267,7 @@ def _to_pods(unplaced: Unplaced, uplinks: Sequence[str]) -> list[Rule]:
         *(fixed(f"{match} goto x_unplaced", "interface not known yet") for match in waiting),
         *_passing("oifname", uplinks),
         fixed(f"ip daddr vmap @{TO_MAP}"),
+        *([fixed(f"{_TO_UNKNOWN} goto x_unknown", _IS_UNKNOWN)] if closed else []),
         fixed(f"{_V6} goto {_V6_COMING}"),
         fixed(f"oifname . ip daddr @{ENFORCED} goto x_unjudged", "no chain: closed"),
     ]

@@ -36,7 +36,7 @@ class Compiler:
 
     `grants` is asked for a number per atom, then told which are live; live connections carry these numbers.
     `query_rate`: DNS messages a second that one pod gets through to the resolver. `transparent`: it may ask
-    as the pod.
+    as the pod. `unknown_pods`: what becomes of pods that are in no policy, being too new.
     `deny_response`: what pods are told of what their egress policy drops.
     """
 
@@ -48,11 +48,13 @@ class Compiler:
         query_rate: int = constants.QUERY_RATE,
         transparent: bool = False,
         deny_response: DenyResponse = "none",
+        unknown_pods: base.UnknownPods = "open",
     ) -> None:
         self._grants = grants
         self._proxy_port = proxy_port
         self._query_rate = query_rate
         self._transparent = transparent
+        self._unknown_pods: base.UnknownPods = unknown_pods
         self._maker = PartMaker(grants, deny_response)
         self._parts: dict[str, Part] = {}
         self._chains: Shared[ChainSpec] = Shared()
@@ -188,7 +190,12 @@ class Compiler:
         away = {*map(names.interface, uplinks)} - {place.interface for place in places}
         if self._based is None or self._based[:2] != (unplaced, away):
             chains = base.base_chains(
-                self._proxy_port, self._query_rate, unplaced, away, transparent=self._transparent
+                self._proxy_port,
+                self._query_rate,
+                unplaced,
+                away,
+                transparent=self._transparent,
+                unknown_pods=self._unknown_pods,
             )
             self._based = unplaced, away, {chain.name: chain for chain in chains}
         return self._based[2]

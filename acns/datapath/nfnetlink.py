@@ -16,7 +16,7 @@ from acns.datapath.netlink import Attributes, NetlinkSocket, Refused
 from acns.errors import PeerError
 
 # linux/netfilter/nf_tables.h
-NEWTABLE, DELTABLE = 0, 2
+NEWTABLE, GETTABLE, DELTABLE = 0, 1, 2
 NEWCHAIN, GETCHAIN, DELCHAIN = 3, 4, 5
 NEWRULE, GETRULE, DELRULE = 6, 7, 8
 NEWSET, GETSET, DELSET = 9, 10, 11
@@ -73,9 +73,9 @@ class NetfilterSocket(NetlinkSocket):
         self.send(b"".join(parts), what)
         self._await_acknowledgement(numbers[0], numbers[-2], what)
 
-    def objects(self, kind: int, key: bytes, what: str) -> list[bytes]:
-        """The attributes of every object of a kind (`GETRULE`, …) that the key selects."""
-        return [body[_GENERIC_BYTES:] for body in self.dump(_type(kind), _generic(_NFPROTO_INET) + key, what)]
+    def objects(self, kind: int, key: bytes, what: str, *, family: int = _NFPROTO_INET) -> list[bytes]:
+        """The attributes of every object of a kind (`GETRULE`, …) that the key selects; family 0 is any."""
+        return [body[_GENERIC_BYTES:] for body in self.dump(_type(kind), _generic(family) + key, what)]
 
     def elements(self, table: str, set_name: str) -> list[Attributes]:
         """All elements of a set or map. Raises Refused (ENOENT: no such set).

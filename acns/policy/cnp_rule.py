@@ -64,7 +64,7 @@ class RuleReader:
             self.policy_key,
             f"{spec}{section.name}",
             int(at[-1]),
-            self.report.document.path,
+            position.path or self.report.document.path,
             position.line,
             position.column,
             self.kind,

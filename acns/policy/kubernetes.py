@@ -250,7 +250,7 @@ def read_endpoint_slice(document: Document, where: Path) -> tuple[EndpointSlice 
 
 def place(document: Document, where: Path) -> Place:
     at = document.position(where)
-    return Place(document.path, at.line, at.column)
+    return Place(at.path or document.path, at.line, at.column)
 
 
 def _list(items: list[Item] | None) -> list[Item]:

@@ -15,7 +15,7 @@ from typing import Any
 from acns import located
 from acns.errors import InputError, Problem
 from acns.located import Document, Path, did_you_mean
-from acns.policy import cidrgroup, cnp, ignores, kubernetes, networkpolicy
+from acns.policy import cidrgroup, cnp, ignores, kubernetes, networkpolicy, served
 from acns.policy.codes import Code
 from acns.policy.ignores import Comments
 from acns.policy.objects import Object, Policy, Ref
@@ -80,6 +80,13 @@ def parse(text: str, path: str, profile: Profile) -> Parsed:
         reader.read(document, (), document.value, "", "")
     problems = sorted({each for each in reader.problems if not comments.silence(each)})
     return Parsed(tuple(reader.objects.values()), tuple(problems), tuple(reader.refused))
+
+
+def parse_served(value: dict[str, Any], profile: Profile) -> Parsed:
+    """One object as an API server has it, with `kind` and `apiVersion`; places are the object's fields."""
+    reader = _Reader(profile, Comments((), ()))
+    reader.read(served.document(value), (), value, "", "")
+    return Parsed(tuple(reader.objects.values()), tuple(reader.problems), tuple(reader.refused))
 
 
 class _Reader:

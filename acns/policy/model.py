@@ -15,6 +15,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 
 from acns.dns.pattern import FQDNSelector
+from acns.errors import place_text
 
 
 class Enforcement(StrEnum):
@@ -49,7 +50,7 @@ class Origin:
     kind: str = "CiliumNetworkPolicy"
 
     def __str__(self) -> str:
-        return f"{self.policy} {self.section}[{self.rule}] ({self.path}:{self.line}:{self.column})"
+        return f"{self.policy} {self.section}[{self.rule}] ({place_text(self.path, self.line, self.column)})"
 
 
 class Protocol(StrEnum):

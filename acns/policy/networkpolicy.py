@@ -103,9 +103,14 @@ class _Reader:
     def _origin(self, direction: Direction, index: int, at: Path) -> Origin:
         position = self.report.document.position(at)
         return Origin(
-            self.policy_key, str(direction), index, self.report.document.path, position.line, position.column,
+            self.policy_key,
+            str(direction),
+            index,
+            position.path or self.report.document.path,
+            position.line,
+            position.column,
             KIND,
-        )  # fmt: skip
+        )
 
     def _check_types(self, types: list[str], rules: list[Rule]) -> None:
         for direction in sorted({rule.direction for rule in rules}):

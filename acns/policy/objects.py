@@ -21,7 +21,7 @@ Ref = tuple[str, str, str]  # kind, namespace ("" where the kind has none), name
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where an object was written; an empty path means it came from an API server."""
+    """Where an object was written. Lines are 0 where it came from an API server: `path` then names it."""
 
     path: str = ""
     line: int = 1

@@ -21,14 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(settings: ResolverSettings, *, takeover: bool) -> None:
     with importing.at_leisure():
-        from acns.resolver import privileged
+        from acns.resolver import privileged, retired
         from acns.resolver.service import Service  # grpc and aiohttp: not for --help
 
     service = Service(settings, privileged.then_give_up(settings), succeeds=takeover)
     loop = asyncio.get_running_loop()
+    told_to_end = asyncio.Event()
+
+    def end() -> None:
+        told_to_end.set()
+        service.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, service.stop)
+        loop.add_signal_handler(number, end)
     await service.run()
+    if settings.outlive_handover and not told_to_end.is_set():
+        await retired.until_needed(settings, told_to_end)
 
 
 if __name__ == "__main__":

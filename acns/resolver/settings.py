@@ -34,6 +34,10 @@ class ResolverSettings:
     handover_socket: str = "/run/acns/resolver-handover.sock"
     """Unix socket path where a next process (`--takeover`) is given everything; empty turns it off."""
 
+    outlive_handover: bool = False
+    """Stay, with nothing to do, when a next process has everything: where a process that ends is started
+    again, as in a pod, which would take everything back."""
+
     listen_port: int = 10053
     """UDP and TCP port on 127.0.0.1 to which the kernel redirects; the shim's `proxy_port` is the same."""
 

@@ -25,7 +25,7 @@ from acns.policy.model import Enforcement
 from acns.policy.profiles import Profile
 from acns.policy.resolve import Resolver
 from acns.policy.resolve import problems as cluster_problems
-from acns.shim import heap, readiness, views
+from acns.shim import heap, node_facts, preflight, readiness, views
 from acns.shim.enforcer import Enforcer
 from acns.shim.findings import Findings
 from acns.shim.flowlog import FlowLog
@@ -41,7 +41,7 @@ from acns.shim.service import FQDNDataService, Server
 from acns.shim.set_watch import SetWatch
 from acns.shim.settings import ShimSettings
 from acns.shim.snapshot import Snapshots
-from acns.shim.sources.files import FolderSource
+from acns.shim.sources import choosing
 from acns.telemetry import log as logs
 from acns.telemetry.http import HealthServer
 from acns.telemetry.journal import Event, Journal
@@ -65,18 +65,13 @@ class Daemon:
         self.learned = _learned(settings, self.kernel, self.journal)
         self.parts = _parts(settings, state_dir, self.kernel, self.learned, self.journal)
         self.reconciler = Reconciler(self.parts)
-        self.source = FolderSource(
-            Path(settings.manifests),
-            Profile(settings.profile),
-            state_dir / "manifests.log",
-            settings.settle_ms / 1000,
-            adopting=self.kernel.nft.inventory().exists,
-        )
         counted = ShimMetrics()
+        adopting = self.kernel.nft.inventory().exists
+        self.source = choosing.source_of(settings, counted.registry, adopting=adopting)
         service = FQDNDataService(self.parts.publisher, self.parts.mappings, counted)
         self.server = Server(service, Path(settings.fqdndata_socket), settings.tcp_listen)
         readiness.register(counted.registry, self.learned, self.reconciler, service)
-        state = readiness.Readiness(self.reconciler, service)
+        state = readiness.Readiness(self.reconciler, service, self.source)
         self.health = HealthServer(settings.http_socket, counted.registry, state, views.of(self.learned))
 
     async def run(self) -> None:
@@ -84,6 +79,7 @@ class Daemon:
             if not problem.warning:
                 raise EnvironmentFault(str(problem))
             log.warning("sysctl", problem=str(problem))
+        self._look_at_node()
         heap.prepare()
         sys.setswitchinterval(SWITCH_S)
         loop = asyncio.get_running_loop()
@@ -104,6 +100,12 @@ class Daemon:
             self.parts.flows.close()
             self.parts.ledger.close()
             self.kernel.close()
+
+    def _look_at_node(self) -> None:
+        """Raises EnvironmentFault where policy cannot be enforced."""
+        found = preflight.judge(node_facts.gather(), None, Profile(self.settings.profile))
+        for one in preflight.tolerated(found, self.settings.unsuitable_node):
+            log.warning("node", problem=str(one))
 
     async def _serve(self) -> None:
         stop = asyncio.Event()
@@ -179,6 +181,7 @@ def _parts(
         query_rate=settings.max_queries_per_second_per_pod,
         transparent=settings.transparent,
         deny_response=settings.deny_response,
+        unknown_pods=settings.unknown_pods,
     )
     return Parts(
         kernel=kernel,

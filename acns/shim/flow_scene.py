@@ -14,6 +14,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 
 from acns.datapath.model import Description
+from acns.errors import place_text
 from acns.policy import selectors
 from acns.policy.cluster import Cluster
 from acns.policy.model import Direction, EndpointPolicy, NodePolicy, Origin, identity_key
@@ -205,7 +206,7 @@ def _policy_ref(kind: str, key: str, places: Iterable[tuple[str, Place]]) -> Pol
     labels = [f"{_DERIVED_FROM}={kind}", f"{_POLICY_NAME}={name}"]
     if namespace:
         labels.append(f"{_POLICY_NAMESPACE}={namespace}")
-    labels += [f"acns:{rule}={place.path}:{place.line}:{place.column}" for rule, place in places]
+    labels += [f"acns:{rule}={place_text(place.path, place.line, place.column)}" for rule, place in places]
     return PolicyRef(kind, name, namespace, tuple(labels))
 
 

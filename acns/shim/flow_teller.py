@@ -31,6 +31,7 @@ _WAYS: Final = {way.value: way for way in Way}
 _COUNTERS: Final = {
     "spoofed": DropReason.INVALID_SOURCE_IP,
     "unplaced": DropReason.DROP_EP_NOT_READY,
+    "unknown": DropReason.DROP_EP_NOT_READY,
     "ipv6": DropReason.UNSUPPORTED_L3_PROTOCOL,
     "unjudged": DropReason.NO_CONFIGURATION_AVAILABLE_TO_PERFORM_POLICY_DECISION,
     "unproxied": DropReason.SOCKET_LOOKUP_FAILED,

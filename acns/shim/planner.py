@@ -39,9 +39,9 @@ class Planner:
         self._compiler = compiler
         self._selectors = SelectorCount()
 
-    def plan(self, objects: Iterable[Object], links: Links, watch: Stopwatch) -> Plan:
+    def plan(self, objects: Iterable[Object] | Cluster, links: Links, watch: Stopwatch) -> Plan:
         """What these objects mean for a node with these links."""
-        cluster = Cluster.of(objects)
+        cluster = objects if isinstance(objects, Cluster) else Cluster.of(objects)
         watch.lap("cluster")
         policy = self._resolver.resolve(cluster)
         watch.lap("resolve")

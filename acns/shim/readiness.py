@@ -13,24 +13,28 @@ from acns.shim.learned import Learned
 from acns.shim.reconciler import Outcome, Reconciler
 from acns.shim.service import FQDNDataService
 from acns.shim.snapshot import identity_number
+from acns.shim.sources import Source
 from acns.telemetry import http, metrics
 
 
 class Readiness:
     """Ready: the newest objects are in the kernel, and every pod of the node has its interface."""
 
-    def __init__(self, reconciler: Reconciler, service: FQDNDataService) -> None:
+    def __init__(self, reconciler: Reconciler, service: FQDNDataService, source: Source) -> None:
         self.reconciler = reconciler
         self.service = service
+        self.source = source
 
     def __call__(self) -> http.Readiness:
         outcome = self.reconciler.outcome
         details: dict[str, object] = {
             "policy_streams": self.service.streams,
             "policy_streams_behind": self.service.streams_behind,
+            "source": self.source.described(),
         }
         if outcome is None:
-            return http.Readiness((self.reconciler.failure or "no policy committed yet",), details)
+            nothing = self.reconciler.failure or "no policy committed yet"
+            return http.Readiness((nothing, *self.source.obstacles), details)
         findings = self.reconciler.parts.findings
         details["manifests"] = dict(outcome.versions)
         details["problems"] = [str(problem) for problem in findings.problems]

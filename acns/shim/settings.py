@@ -11,16 +11,32 @@ from acns.api import address
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShimSettings:
-    """One flat TOML file; every field but `node`, `manifests` and `state_dir` has a default."""
+    """One flat TOML file; every field but `node` and `state_dir` has a default."""
 
     node: str
     """Name of this node, as in the manifests' `spec.nodeName`."""
 
-    manifests: str
-    """Folder of Kubernetes manifests (*.yaml, *.yml, *.json) to watch."""
-
     state_dir: str
     """Folder for what must outlive the process: numbers, ids, the last good manifests; mode 0700."""
+
+    source: Literal["files", "kubernetes"] = "files"
+    """Where objects come from: the folder `manifests`, or an API server."""
+
+    manifests: str = ""
+    """Folder of Kubernetes manifests (*.yaml, *.yml, *.json) to watch; needed where `source` is files."""
+
+    kubeconfig: str = ""
+    """File that says where the API server is and who we are; empty: the ServiceAccount of our pod."""
+
+    kube_context: str = ""
+    """Which context of it; empty: its current one."""
+
+    report_as: str = ""
+    """`namespace/name` of the pod that this shim is: the first ready one of its kind tells the cluster of
+    policies, in their status and by events. Empty: nothing is written to the API server."""
+
+    watch_silence_s: float = 120.0
+    """Seconds without a word after which a watch is taken for dead (API servers send a bookmark a minute)."""
 
     fqdndata_socket: str = "/run/acns/fqdndata.sock"
     """Unix socket of the FQDNData service, mode 0600: whoever reaches it can open the firewall."""
@@ -37,8 +53,16 @@ class ShimSettings:
     enforcement: Literal["default", "always", "never"] = "default"
     """Directions of pods that are enforced: those that policies select, all, none (Cilium: enable-policy)."""
 
+    unknown_pods: Literal["open", "closed"] = "open"
+    """Pods that the shim has not heard of yet: as Kubernetes made them, or closed until it has. Closed, a
+    pod's first packets may have to be sent again."""
+
     deny_response: Literal["none", "icmp"] = "none"
     """What answers a denied packet: nothing, or ICMP admin-prohibited (Cilium: policy-deny-response)."""
+
+    unsuitable_node: Literal["refuse", "warn"] = "refuse"
+    """What becomes of a node where policy cannot be enforced: another engine does it, pods are bridged,
+    DNS is node-local. `warn` is for who knows better: what the shim then enforces is not all."""
 
     proxy_port: int = 10053
     """Port on 127.0.0.1 where the resolver takes redirected DNS."""
@@ -86,6 +110,10 @@ class ShimSettings:
     def __post_init__(self) -> None:
         if self.tcp_listen:
             address.check_tcp(self.tcp_listen)
+        if self.report_as and not all(self.report_as.partition("/")):
+            raise ValueError("report_as must be namespace/name of a pod")
+        if not 0 < self.watch_silence_s < math.inf:
+            raise ValueError("watch_silence_s must be more than 0")
         if not 1 <= self.proxy_port <= 65_535:
             raise ValueError("proxy_port must be 1 to 65535")
         for name in ("max_queries_per_second_per_pod", "max_addresses_per_name"):

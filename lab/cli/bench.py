@@ -80,3 +80,20 @@ def bench_capture(context: Context, json: bool = False, packets: int = 100_000, 
 
     with commands.explained_errors():
         sys.exit(capture.run(as_json=json, packets=packets, only=only))
+
+
+@task(
+    name="kubernetes",
+    help={
+        "json": "print JSON",
+        "quick": "a small cluster, ten seconds",
+        "pods": "another number of pods (default 20000)",
+    },
+)
+def bench_kubernetes(context: Context, json: bool = False, quick: bool = False, pods: int = 0) -> None:
+    """What following a large cluster's API server costs the shim of one node."""
+    from lab.bench import kubernetes
+    from lab.runtime import commands
+
+    with commands.explained_errors():
+        sys.exit(kubernetes.run(as_json=json, quick=quick, pods=pods))

@@ -19,8 +19,7 @@ def commands() -> Collection:
     """`lab.…`, `policy.…`, `bench.…` and `repro.…`."""
     found = Collection()
     found.add_collection(_lab(), name="lab")
-    benches = (bench.bench_policy, bench.bench_dns, bench.bench_lab, bench.bench_capture)
-    found.add_collection(Collection("bench", *benches), name="bench")
+    found.add_collection(_bench(), name="bench")
     found.add_collection(
         Collection("policy", policy.explain, policy.matrix, policy.validate, policy.schema), name="policy"
     )
@@ -33,6 +32,17 @@ def main() -> None:
     Program(
         name="acns-lab", binary="acns-lab", version=metadata.version("acns-lab"), namespace=commands()
     ).run()
+
+
+def _bench() -> Collection:
+    return Collection(
+        "bench",
+        bench.bench_policy,
+        bench.bench_dns,
+        bench.bench_lab,
+        bench.bench_capture,
+        bench.bench_kubernetes,
+    )
 
 
 def _lab() -> Collection:

@@ -23,13 +23,13 @@ def test_what_is_rendered_loads(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_named_at_once_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "shim.toml"
-    path.write_text('node = "node1"\nmanifest = "/m"\nstate_dir = "/s"\nmin_ttl_s = "soon"\nprofile = "x"\n')
+    path.write_text('node = "node1"\nmanifest = "/m"\nmanifests = "/m"\nmin_ttl_s = "soon"\nprofile = "x"\n')
     with pytest.raises(InputError) as caught:
         settings.load(ShimSettings, path)
     lines = {(problem.line, problem.message.split(":")[0]) for problem in caught.value.problems}
     assert lines == {
         (2, "unknown setting 'manifest'"),
-        (1, "setting 'manifests' is missing"),
+        (1, "setting 'state_dir' is missing"),
         (4, "setting 'min_ttl_s'"),
         (5, "setting 'profile'"),
     }
@@ -42,3 +42,12 @@ def test_what_is_not_toml_is_an_input_error(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="not TOML"):
         settings.load(ShimSettings, path)
+
+
+def test_what_is_set_over_a_file_wins_and_is_checked_alike(tmp_path: Path) -> None:
+    path = tmp_path / "shim.toml"
+    path.write_text(settings.render(GOOD))
+    loaded = settings.load(ShimSettings, path, {"node": "123", "min_ttl_s": "7", "transparent": "true"})
+    assert (loaded.node, loaded.min_ttl_s, loaded.transparent) == ("123", 7, True)
+    with pytest.raises(InputError, match="unknown setting 'nodes'"):
+        settings.load(ShimSettings, path, {"nodes": "x"})

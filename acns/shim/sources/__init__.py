@@ -1,8 +1,8 @@
 """Where the shim's Kubernetes objects come from.
 
 A source yields the whole state as it is now, and again after each change; what it cannot read it reports as
-problems and leaves at the last state that was good. The folder of manifests (`files`) is one source; the API
-server's watch is to be another: the shim behind them is the same.
+problems and leaves at the last state that was good. The folder of manifests (`files`) is one source, the API
+server's watches (`kubernetes`) are the other: the shim behind them is the same.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from acns.errors import Problem
+from acns.policy.cluster import Cluster
 from acns.policy.objects import Object
 
 
@@ -28,9 +29,20 @@ class Observed:
     problems: tuple[Problem, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
+    cluster: Cluster | None = None
+    """The objects as a cluster, from a source that keeps them in order."""
 
 
 class Source(Protocol):
-    """Yields at once when iterated, then on each change, for ever."""
+    """Yields when iterated, as soon as it knows everything, then on each change, for ever."""
 
     def watch(self) -> AsyncIterator[Observed]: ...
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Why nothing has been yielded yet."""
+        ...
+
+    def described(self) -> Mapping[str, object]:
+        """How it is doing, for people."""
+        ...

@@ -16,7 +16,7 @@ a file's last byte to its observation it takes `settle_s` and up to one poll.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,14 @@ class FolderSource:
             await asyncio.sleep(POLL_S)
             if await asyncio.to_thread(self._scan):
                 yield self._observe()
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """None that would last: a folder that is missing ends the shim."""
+        return ()
+
+    def described(self) -> Mapping[str, object]:
+        return {"folder": str(self.folder)}
 
     def _scan(self) -> bool:
         """Read what is new and settled, forget what is gone; whether there was any."""

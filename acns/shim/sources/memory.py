@@ -56,12 +56,17 @@ class Memory:
 
     def save(self) -> None:
         """Write what has changed. Raises EnvironmentFault; it is then still to be written."""
-        if not self.is_sound or self._log.must_be_rewritten or self._log.has_grown:
-            self._log.rewrite([{name: self.get(name) for name in self._packed}])
-        elif self._unsaved:
-            self._log.append({name: self.get(name) for name in sorted(self._unsaved)}, durable=True)
+        # What is set by another thread meanwhile is of the next time.
+        unsaved, self._unsaved = self._unsaved, set()
+        try:
+            if not self.is_sound or self._log.must_be_rewritten or self._log.has_grown:
+                self._log.rewrite([{name: self.get(name) for name in list(self._packed)}])
+            elif unsaved:
+                self._log.append({name: self.get(name) for name in sorted(unsaved)}, durable=True)
+        except BaseException:
+            self._unsaved |= unsaved
+            raise
         self.is_sound = True
-        self._unsaved.clear()
 
     def _recall(self, values: Iterable[dict[str, str | None]]) -> None:
         latest: dict[str, str | None] = {}

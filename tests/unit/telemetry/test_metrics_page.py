@@ -16,6 +16,9 @@ from acns.resolver.service import Service
 from acns.resolver.settings import ResolverSettings
 from acns.shim import readiness
 from acns.shim.metrics import ShimMetrics
+from acns.shim.sources.kubernetes.feeds import Feed
+from acns.shim.sources.kubernetes.metrics import KubernetesMetrics
+from acns.shim.sources.kubernetes.resources import PODS
 from acns.telemetry.metrics import Tally
 
 PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -73,6 +76,15 @@ def test_the_page_has_every_metric_of_the_shim_and_no_other() -> None:
     readiness.register(metrics.registry, learned, reconciler, service)
     touch(metrics)
     assert on_the_page("Shim") == in_the_registry(metrics.registry)
+
+
+def test_the_page_has_every_metric_of_the_kubernetes_source_and_no_other() -> None:
+    counted = KubernetesMetrics(CollectorRegistry())
+    counted.register([Feed(PODS)])
+    touch(counted)
+    assert sorted(on_the_page("The shim, where its objects come from an API server")) == in_the_registry(
+        counted.registry
+    )
 
 
 def endpoint() -> Any:

@@ -1,0 +1,40 @@
+"""The source that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from acns.errors import InputError
+from acns.policy.profiles import Profile
+from acns.shim.settings import ShimSettings
+from acns.shim.sources import Source
+from acns.shim.sources.files import FolderSource
+
+
+def source_of(settings: ShimSettings, registry: CollectorRegistry, *, adopting: bool) -> Source:
+    """`adopting`: the kernel enforces already what an earlier run read there."""
+    state_dir, profile = Path(settings.state_dir), Profile(settings.profile)
+    if settings.source == "files":
+        if not settings.manifests:
+            raise InputError("setting 'manifests' is missing: the folder to watch, where source is files")
+        return FolderSource(
+            Path(settings.manifests),
+            profile,
+            state_dir / "manifests.log",
+            settings.settle_ms / 1000,
+            adopting=adopting,
+        )
+    # The client library is half a second and 15 MiB that nobody else needs.
+    from acns.shim.sources.kubernetes import api, metrics, source
+
+    config = api.configuration(settings.kubeconfig, settings.kube_context)
+    return source.KubernetesSource(
+        api.API(config, settings.watch_silence_s),
+        profile,
+        state_dir / "kubernetes.log",
+        metrics.KubernetesMetrics(registry),
+        adopting=adopting,
+        report_as=settings.report_as,
+    )

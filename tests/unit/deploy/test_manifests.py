@@ -1,0 +1,183 @@
+"""What is delivered: manifests that Kubernetes takes, with no more rights than the agents use."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from acns import settings
+from acns.resolver.settings import ResolverSettings
+from acns.shim.settings import ShimSettings
+
+from . import kustomize
+from .kustomize import DEPLOY, Manifest
+
+FOLDERS = ("base", "overlays/kind", "overlays/profile-cilium")
+VERSIONS = ("1.29", "1.33", "1.36")
+CASES = [*((FOLDERS[0], version) for version in VERSIONS), *((folder, "1.36") for folder in FOLDERS[1:])]
+
+
+def daemon_set(name: str, folder: str = "base") -> Manifest:
+    made = kustomize.build(DEPLOY / folder)
+    return next(one for one in made if (one["kind"], one["metadata"]["name"]) == ("DaemonSet", name))
+
+
+def container(name: str, folder: str = "base") -> Manifest:
+    (found,) = daemon_set(name, folder)["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize(("folder", "version"), CASES)
+def test_every_manifest_is_one_of_that_kubernetes_without_an_unknown_field(folder: str, version: str) -> None:
+    manifests = kustomize.build(DEPLOY / folder)
+    assert len(manifests) == 11
+    for one in manifests:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on PATH")
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_kubectl_makes_the_same_of_them(folder: str) -> None:
+    """But for the suffix of the ConfigMap's name, a digest of kustomize's own."""
+    command = ["kubectl", "kustomize", str(DEPLOY / folder)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert normal(kustomize.load_all(text)) == normal(kustomize.build(DEPLOY / folder))
+
+
+def normal(manifests: list[Manifest]) -> dict[tuple[str, str], str]:
+    def plain(text: str) -> str:
+        return re.sub(r"acns-settings-\w{10}", "acns-settings-DIGEST", text)
+
+    return {
+        (one["kind"], plain(one["metadata"]["name"])): plain(json.dumps(one, sort_keys=True))
+        for one in manifests
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("acns-shim", {"NET_ADMIN"}), ("acns-resolver", {"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"})],
+)
+def test_an_agent_has_its_capabilities_a_read_only_root_and_nothing_else(name: str, wanted: set[str]) -> None:
+    pod = daemon_set(name)["spec"]["template"]["spec"]
+    context = container(name)["securityContext"]
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert set(context["capabilities"]["add"]) == wanted
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert "privileged" not in context
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert pod["hostNetwork"] is True
+    assert not pod.get("hostPID")
+    assert [one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one] == ["/run/acns"]
+    writable = {one["mountPath"] for one in container(name)["volumeMounts"] if not one.get("readOnly")}
+    assert writable <= {"/run/acns", "/run/acns-own", "/tmp"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("agent", ["shim", "resolver"])
+def test_the_settings_delivered_are_the_agents_own(agent: str, folder: str) -> None:
+    if agent == "shim":
+        pytest.importorskip("acns.shim.sources.kubernetes.resources", reason="no Kubernetes source")
+    kind = {"shim": ShimSettings, "resolver": ResolverSettings}[agent]
+    command = container(f"acns-{agent}", folder)["command"]
+    overrides = [text for flag, text in itertools.pairwise(command) if flag == "--set"]
+    given: dict[str, str] = dict(text.partition("=")[::2] for text in overrides)  # type: ignore[misc]
+    loaded: Any = settings.load(kind, DEPLOY / "base" / f"{agent}.toml", given)
+    mounted = {one["mountPath"] for one in container(f"acns-{agent}", folder)["volumeMounts"]}
+    for name, value in tomllib.loads((DEPLOY / "base" / f"{agent}.toml").read_text()).items():
+        if isinstance(value, str) and "/run" in value:
+            assert str(Path(value.removeprefix("unix:"))).startswith(tuple(mounted)), name
+    if agent == "shim":
+        assert loaded.source == "kubernetes"
+        assert loaded.profile == ("cilium" if folder.endswith("cilium") else "acns")
+
+
+def test_probes_ask_the_socket_that_the_settings_name() -> None:
+    for agent in ("shim", "resolver"):
+        values = tomllib.loads((DEPLOY / "base" / f"{agent}.toml").read_text())
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            *_, path, page = container(f"acns-{agent}")[probe]["exec"]["command"]
+            assert path == values["http_socket"]
+            assert page == ("/readyz" if probe == "readinessProbe" else "/healthz")
+
+
+def test_updates_let_two_resolvers_and_never_two_shims_on_a_node() -> None:
+    resolver, shim = (daemon_set(name)["spec"] for name in ("acns-resolver", "acns-shim"))
+    assert resolver["updateStrategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert shim["updateStrategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert "ports" not in container("acns-resolver"), "a host port keeps the second one off the node"
+    assert "--takeover" in container("acns-resolver")["command"]
+    values = tomllib.loads((DEPLOY / "base" / "resolver.toml").read_text())
+    assert values["outlive_handover"] is True
+    assert not values["http_socket"].startswith("/run/acns/"), "each is asked for itself"
+
+
+# --- rights -------------------------------------------------------------------------------------------------
+
+
+def granted() -> set[tuple[str, str, str]]:
+    (role,) = [one for one in kustomize.build(DEPLOY / "base") if one["kind"] == "ClusterRole"]
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_rights_are_those_that_the_source_uses_and_no_other() -> None:
+    resources = pytest.importorskip("acns.shim.sources.kubernetes.resources", reason="no Kubernetes source")
+    watched = {
+        (one.group, one.plural, verb)
+        for versions in resources.WATCHED
+        for one in versions
+        for verb in ("list", "watch")
+    }
+    told = {(one.group, f"{one.plural}/status", "patch") for one in resources.POLICIES if one.custom}
+    events = {(resources.EVENTS.group, resources.EVENTS.plural, "create")}
+    assert granted() == watched | told | events
+
+
+def test_no_right_is_for_everything_or_for_secrets() -> None:
+    for right in granted():
+        assert "*" not in right
+        assert right[1] not in ("secrets", "configmaps", "pods/exec")
+    bound = [one for one in kustomize.build(DEPLOY / "base") if one["kind"] == "ClusterRoleBinding"]
+    assert [subject["name"] for one in bound for subject in one["subjects"]] == ["acns-shim"]
+
+
+# --- the image ----------------------------------------------------------------------------------------------
+
+
+def test_the_image_is_pinned_labelled_and_without_rights_unless_told() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    (base,) = [line for line in lines if line.startswith("ARG BASE=")]
+    assert re.fullmatch(r"ARG BASE=debian:bookworm-\d{8}-slim", base)
+    last = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM ")) :]
+    assert last[0].endswith(" AS agents"), "what is built where no target is named"
+    assert "USER 65532:65532" in last
+    for label in ("title", "description", "licenses", "version", "revision"):
+        assert any(f"org.opencontainers.image.{label}=" in line for line in last), label
+    assert not [line for line in lines if "pip install" in line and "--no-cache-dir" not in line]
+
+
+def test_what_the_image_is_made_of_is_not_ignored() -> None:
+    kept = [
+        line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line[:1] == "!"
+    ]
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.M)
+    assert {name for names in copied for name in names.split()} <= set(kept)
+    assert all((DEPLOY.parent / name).exists() for name in kept)

@@ -1,0 +1,145 @@
+"""What the cluster is told of its policies: conditions, events, by one agent, and never in a loop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acns.shim.sources.kubernetes import reporter, reporting
+from acns.shim.sources.kubernetes.reporting import ACCEPTED, Agent
+from tests.e2e.kubernetes.standin_apiserver import Request, StandInAPIServer
+from tests.unit.shim_sources.observing import Observing, observing, pod, policy, refused_policy
+
+ME = "acns-system/acns-shim-a"
+CNP = "CiliumNetworkPolicy"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "LOOK_S", 0.05)
+    monkeypatch.setattr(reporter, "WRITE_S", 0.0)
+    monkeypatch.setattr(reporter, "DENIED_S", 0.1)
+
+
+def agent(name: str, *, ready: bool = True) -> dict[str, Any]:
+    value = pod(name, "172.18.0.9")
+    value["metadata"] |= {
+        "namespace": "acns-system",
+        "labels": {"app": "shim", "controller-revision-hash": name},
+    }
+    value["spec"]["hostNetwork"] = True
+    value["status"]["conditions"] = [{"type": "Ready", "status": str(ready)}]
+    return value
+
+
+def conditions(server: StandInAPIServer, name: str = "web") -> list[dict[str, Any]]:
+    return (server.get(CNP, "shop", name).get("status") or {}).get("conditions") or []
+
+
+def writes(server: StandInAPIServer) -> list[Request]:
+    return server.asked(lambda one: one.method in ("PATCH", "POST"))
+
+
+async def looks(seen: Observing, count: int = 8) -> None:
+    """So many more looks of the reporter's."""
+    for _ in range(count):
+        await asyncio.sleep(reporter.LOOK_S)
+
+
+async def test_an_accepted_and_a_refused_policy_get_cilium_s_condition(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    server.put(agent("acns-shim-a"))
+    server.put(policy("good"))
+    server.put(refused_policy("bad"))
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(conditions(server, "good") and conditions(server, "bad")))
+        [good], [bad] = conditions(server, "good"), conditions(server, "bad")
+        assert (good["type"], good["status"], good["message"]) == ("Valid", "True", ACCEPTED)
+        assert (bad["type"], bad["status"], bad["reason"]) == ("Valid", "False", "PolicyRefused")
+        assert bad["message"].startswith("CiliumNetworkPolicy shop/bad spec.egress[0].toPorts[0].rules.http")
+        await seen.until(lambda: bool(server.all_of("Event")))
+        [event] = server.all_of("Event")
+        assert (event["type"], event["regarding"]["name"]) == ("Warning", "bad")
+        assert event["note"] == bad["message"]
+
+
+async def test_our_own_patch_is_no_reason_for_another(server: StandInAPIServer, tmp_path: Path) -> None:
+    server.put(agent("acns-shim-a"))
+    server.put(policy())
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(conditions(server)))
+        await looks(seen)
+        assert len(writes(server)) == 1
+        server.put({**server.get(CNP, "shop", "web"), "status": {}})  # a server that drops what we wrote
+        await looks(seen)
+        assert len(writes(server)) == 1
+
+
+async def test_conditions_of_others_stay(server: StandInAPIServer, tmp_path: Path) -> None:
+    theirs = {"type": "Theirs", "status": "True", "message": "kept"}
+    server.put(agent("acns-shim-a"))
+    server.put({**policy(), "status": {"conditions": [theirs]}})
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: len(conditions(server)) == 2)
+        assert theirs in conditions(server)
+
+
+async def test_a_network_policy_has_no_status_and_gets_an_event(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    server.put(agent("acns-shim-a"))
+    server.put(
+        {
+            "kind": "NetworkPolicy",
+            "apiVersion": "networking.k8s.io/v1",
+            "metadata": {"name": "np", "namespace": "shop"},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        }
+    )
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(server.all_of("Event")))
+        await looks(seen)
+        [event] = server.all_of("Event")
+        assert (event["reason"], event["metadata"]["namespace"]) == ("PolicyAccepted", "shop")
+        assert [one.method for one in writes(server)] == ["POST"]
+    async with observing(server, tmp_path, report_as=ME) as seen:  # a restart tells nothing anew
+        await seen.begun()
+        await looks(seen)
+        assert len(server.all_of("Event")) == 1
+
+
+async def test_only_the_first_ready_agent_writes(server: StandInAPIServer, tmp_path: Path) -> None:
+    server.put(agent("acns-shim-a", ready=False))
+    server.put(agent("acns-shim-0"))
+    server.put(policy())
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.begun()
+        await looks(seen)
+        assert writes(server) == []
+        server.put(agent("acns-shim-a"))
+        await looks(seen)
+        assert writes(server) == []
+        server.remove("Pod", "acns-system", "acns-shim-0")
+        await seen.until(lambda: bool(conditions(server)))
+
+
+async def test_a_missing_right_to_write_does_no_harm(server: StandInAPIServer, tmp_path: Path) -> None:
+    server.change(forbidden={("patch", "ciliumnetworkpolicies")})
+    server.put(agent("acns-shim-a"))
+    server.put(policy())
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.begun()
+        await seen.until(lambda: bool(writes(server)))
+        assert seen.names(CNP) == {"web"}
+        server.change(forbidden=set())
+        await seen.until(lambda: bool(conditions(server)))
+
+
+def test_the_speaker_is_the_first_of_those_that_are_ready() -> None:
+    agents = [Agent("c", True), Agent("b", True), Agent("a", False)]
+    assert [name for name in "abc" if reporting.speaks(name, agents)] == ["b"]
+    assert not reporting.speaks("a", [])
