@@ -34,6 +34,12 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("lab", "labs of network namespaces (acns-lab)")
+    group.addoption(
+        "--lab-backend",
+        choices=("netns", "kind"),
+        default="netns",
+        help="kind: the tests that run on a Kubernetes cluster too, on one; the others are skipped",
+    )
     group.addoption("--lab-keep", action="store_true", help="leave labs up, and say what they are called")
     group.addoption("--lab-pause", action="store_true", help="wait at a failed test, with its lab up")
     if find_spec(_BUNDLES):
@@ -53,10 +59,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "topology(name): the lab that a test needs: a file beside the test, or a shipped topology"
     )
+    config.addinivalue_line(
+        "markers", "backends(*names): the back ends that a test runs on (default: netns, for want of a mark)"
+    )
     if config.getoption("lab_pause") and getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("--lab-pause asks on the terminal, which workers of xdist do not have")
     if config.getini("lab_scope") not in ("module", "session"):
         raise pytest.UsageError(f"lab_scope is 'module' or 'session', not {config.getini('lab_scope')!r}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another back end than its own a test is skipped; what differs by nature a mark's reason says."""
+    backend = config.getoption("lab_backend")
+    for item in items:
+        mark = item.get_closest_marker("backends")
+        if backend not in (mark.args if mark else ("netns",)):
+            why = (
+                mark.kwargs.get("reason") if mark else None
+            ) or "it reaches into namespaces of this machine"
+            item.add_marker(pytest.mark.skip(reason=f"not on {backend}: {why}"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

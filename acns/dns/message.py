@@ -13,7 +13,7 @@ What this module keeps true:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -237,15 +237,14 @@ def learnable(answer: Answer) -> Learned:
     if answer.rcode != RCODE_NOERROR or answer.qclass != CLASS_IN:
         return Learned((), 0)
     by_owner, dnames = _by_owner(answer.records)
+    depths = {len(owner) for owner in dnames}
     reader = names.NameReader(answer.packet)
     addresses: dict[bytes, None] = {}
     ttls: list[int] = []
     to_visit, visited = [answer.name], {answer.name}
     while to_visit:
-        if len(visited) > _MAX_CHAIN_NAMES:
-            raise MalformedDNS("a chain of too many aliases")
         owner = to_visit.pop()
-        steps = [*by_owner.get(owner, ()), *_covering(owner, dnames)]
+        steps = [*by_owner.get(owner, ()), *_covering(owner, dnames, depths)]
         for record in steps:
             ttls.append(_ttl_s(record))
             if record.type == TYPE_A:
@@ -255,6 +254,8 @@ def learnable(answer: Answer) -> Learned:
             if target is not None and target not in visited:
                 visited.add(target)
                 to_visit.append(target)
+                if len(visited) > _MAX_CHAIN_NAMES:
+                    raise MalformedDNS("a chain of too many aliases")
     return Learned(tuple(addresses), min(ttls) if addresses else 0)
 
 
@@ -297,15 +298,18 @@ def _by_owner(records: Iterable[Record]) -> tuple[_ByOwner, _ByOwner]:
         if record.type == TYPE_CNAME or (record.type == TYPE_A and record.end - record.start == 4):
             by_owner.setdefault(record.owner, []).append(record)
         elif record.type == TYPE_DNAME:
-            dnames.setdefault(record.owner, []).append(record)
+            aliases = dnames.setdefault(record.owner, [])
+            aliases.append(record)
+            if len(aliases) > _MAX_CHAIN_NAMES:  # one is legal; each is tried on each name of the chain
+                raise MalformedDNS("too many DNAMEs of one name")
     return by_owner, dnames
 
 
-def _covering(name: Name, dnames: _ByOwner) -> list[Record]:
-    """The DNAME records that cover `name`: their owner is an ancestor of it, never itself (RFC 6672 §2.2)."""
-    if not dnames:
-        return []
-    return [record for start in range(1, len(name) + 1) for record in dnames.get(name[start:], ())]
+def _covering(name: Name, dnames: _ByOwner, depths: Collection[int]) -> list[Record]:
+    """The DNAME records that cover `name`: their owner is an ancestor of it, never itself (RFC 6672 §2.2).
+    `depths`: how many labels owners have."""
+    ancestors = [name[len(name) - depth :] for depth in depths if depth < len(name)]
+    return [record for owner in ancestors for record in dnames.get(owner, ())]
 
 
 def _target(reader: names.NameReader, record: Record, owner: Name) -> Name | None:

@@ -35,6 +35,7 @@ from acns.shim.ledger import Ledger
 from acns.shim.mappings import Mappings
 from acns.shim.metrics import ShimMetrics
 from acns.shim.planner import Planner
+from acns.shim.preflight import ClusterFacts
 from acns.shim.publisher import Publisher
 from acns.shim.reconciler import Parts, Reconciler
 from acns.shim.service import FQDNDataService, Server
@@ -101,9 +102,9 @@ class Daemon:
             self.parts.ledger.close()
             self.kernel.close()
 
-    def _look_at_node(self) -> None:
+    def _look_at_node(self, cluster: ClusterFacts | None = None) -> None:
         """Raises EnvironmentFault where policy cannot be enforced."""
-        found = preflight.judge(node_facts.gather(), None, Profile(self.settings.profile))
+        found = preflight.judge(node_facts.gather(), cluster, Profile(self.settings.profile))
         for one in preflight.tolerated(found, self.settings.unsuitable_node):
             log.warning("node", problem=str(one))
 
@@ -129,7 +130,11 @@ class Daemon:
             raise failures.exceptions[0] from failures
 
     async def _observe(self) -> None:
+        judged = self.settings.source == "files"
         async for observed in self.source.watch():
+            if not judged and (facts := await self.source.cluster_facts(self.settings.node)):
+                self._look_at_node(facts)
+                judged = True
             self.reconciler.observe(observed)
 
     async def _collect(self) -> None:

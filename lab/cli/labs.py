@@ -17,6 +17,9 @@ from lab.cli.words import ManyWords, PerhapsWords
         "json": "print status and truth table as one JSON object",
         "external": "run the external programs that the topology names, as root",
         "plan": "only say what would change",
+        "backend": "netns (namespaces of this machine), or kind (a Kubernetes cluster in Docker)",
+        "nodes": "of a cluster: as many as the topology has, or more",
+        "k8s-version": "of a cluster, such as 1.33.1; without it, kind's own",
     }
 )
 def up(
@@ -26,11 +29,19 @@ def up(
     json: bool = False,
     external: bool = False,
     plan: bool = False,
+    backend: str = "netns",
+    nodes: int = 0,
+    k8s_version: str = "",
 ) -> None:
     """Bring a lab up, or make a running one right, and show that it does what its topology expects."""
     from lab.runtime import commands
 
     with commands.explained_errors():
+        from lab.backends.kind import commands as on_kind
+
+        if on_kind.backend(backend) == "kind":
+            how = on_kind.How(nodes or None, k8s_version, external=external, as_json=json)
+            sys.exit(on_kind.up(topology, name, how, plan=plan))
         if plan:
             sys.exit(commands.plan(topology, name, as_json=json))
         sys.exit(commands.up(topology, name, as_json=json, external=external))

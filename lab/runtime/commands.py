@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from lab.backends.kind import commands as on_kind
 from lab.errors import InputError
 from lab.report import doctor as doctor_report
 from lab.report import tables
@@ -28,7 +29,7 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
     shims refuse a manifest. `external`: with the external programs that the topology names."""
     wanted = load_topology(find_topology(topology))
     if not external:
-        _refuse_external(wanted)
+        refuse_external(wanted)
     lab = Lab.up(wanted, name, remark)
     lab.wait_settled()
     rows, found = lab.check(), lab.status()
@@ -57,7 +58,7 @@ def plan(topology: str, name: str | None, *, as_json: bool) -> int:
     return 0
 
 
-def _refuse_external(topology: Topology) -> None:
+def refuse_external(topology: Topology) -> None:
     """A topology may come from anywhere, and its programs would run as root."""
     listed = [f"{where}: {shlex.join(command)}" for where, command in topology.external_commands()]
     if listed:
@@ -68,6 +69,8 @@ def _refuse_external(topology: Topology) -> None:
 
 
 def status(name: str | None, *, as_json: bool) -> int:
+    if kind := on_kind.lab(name):
+        return kind.status(as_json=as_json)
     found = Lab.attach(name).status()
     if as_json:
         print(tables.status_json(found))
@@ -78,6 +81,8 @@ def status(name: str | None, *, as_json: bool) -> int:
 
 def check(name: str | None, *, as_json: bool) -> int:
     """The truth table; 1 where it disagrees."""
+    if kind := on_kind.lab(name):
+        return kind.check(as_json=as_json)
     lab = Lab.attach(name)
     rows = lab.check()
     if as_json:
@@ -89,12 +94,16 @@ def check(name: str | None, *, as_json: bool) -> int:
 
 def execute(where: str, name: str | None, argv: Sequence[str]) -> int:
     """Run a command in a pod (or node, or `internet`); its own exit code."""
+    if kind := on_kind.lab(name):
+        return kind.execute(where, argv)
     if not argv:
         raise InputError("no command given", hint=f"invoke lab.exec {where} -- dig api.example.com")
     return terminal.execute(Lab.attach(name).inside(where), argv)
 
 
 def shell(where: str, name: str | None) -> int:
+    if kind := on_kind.lab(name):
+        return kind.shell(where)
     return terminal.shell(Lab.attach(name).inside(where), where)
 
 
@@ -102,6 +111,8 @@ def logs(process: str, name: str | None, *, follow: bool, as_json: bool = False)
     """Print a process's log, each line as JSON if asked; with `follow`, until the lab ends or Ctrl-C."""
     from lab.runtime import logs as reading
 
+    if kind := on_kind.lab(name):
+        return kind.logs(process, follow=follow, as_json=as_json)
     lab = Lab.attach(name)
     path = lab.existing_log(process)
     with contextlib.suppress(KeyboardInterrupt):
@@ -114,6 +125,8 @@ def bundle(name: str | None, output: str | None, *, as_json: bool) -> int:
     """Write everything there is to know of a lab."""
     from lab.report import bundle as report
 
+    if kind := on_kind.lab(name):
+        return kind.bundle(output, as_json=as_json)
     lab = Lab.attach(name)
     path = Path(output or f"{lab.name}-bundle.zip").absolute()
     report.write(lab, path, remark if sys.stderr.isatty() else lambda _: None)
@@ -142,11 +155,13 @@ def list_all(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"version": FORMAT_VERSION, "labs": [asdict(lab) for lab in labs]}))
         return 0
+    for name, topology in on_kind.listed():
+        print(f"{name}\ton kind\t{topology}")
     for lab in labs:
         print(f"{lab.name}\t{lab.state}\t{lab.topology}")
     if any(lab.state == "broken" for lab in labs):
         remark("invoke lab.gc removes what broken ones have left")
-    if not labs:
+    if not labs and not on_kind.listed():
         remark("no lab is there")
     return 0
 

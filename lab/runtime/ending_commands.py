@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from lab.backends.kind import commands as on_kind
 from lab.runtime.ending import gc, sole_name, take_down
 from lab.runtime.explaining import FORMAT_VERSION, remark
 
 
 def down(name: str | None, *, as_json: bool = False) -> int:
     """Take a lab down, whatever state it is in."""
+    if kind := on_kind.lab(name):
+        return kind.down(as_json=as_json)
     name = sole_name() if name is None else name
     was_there = name is not None and take_down(name, remark)
     if as_json:

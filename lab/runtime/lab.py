@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.backends.kind import store as on_kind
 from lab.backends.order import Agents, Order
 from lab.backends.programs import RECORDER
 from lab.backends.settled import settled
@@ -112,6 +113,7 @@ class Lab:
     @classmethod
     def attach(cls, name: str | None = None) -> Lab:
         """The running lab of that name; without one, the only lab there is. Raises LabNotFound."""
+        on_kind.refuse_here(name)
         folder = _only_folder() if name is None else state.folder_of(name)
         record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():

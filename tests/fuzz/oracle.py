@@ -25,7 +25,6 @@ from acns.dns import message, wire
 from acns.dns.message import MalformedDNS
 from acns.dns.wire import RawRecord
 
-_MAX_ALIASES = 16  # past which ours learns nothing, and says so
 _MAX_NAMES = 40
 _FLAGS = 2
 
@@ -191,11 +190,9 @@ def learnable(answer: dns.message.Message) -> set[bytes] | None:
     None where DNAMEs multiply each other: that ours ends is promised, not where.
     """
     question = answer.question[0]
-    if answer.rcode() & 0xF != 0 or question.rdclass != dns.rdataclass.IN:
+    if answer.rcode() != 0 or question.rdclass != dns.rdataclass.IN:
         return set()
     records = [one for one in answer.answer if one.rdclass == dns.rdataclass.IN]
-    if sum(one.rdtype == dns.rdatatype.DNAME for one in records) > _MAX_ALIASES:
-        return set()
     reached = {question.name.canonicalize()}
     while found := _one_step(records, reached) - reached:
         reached |= found
@@ -225,7 +222,8 @@ def _one_step(records: Sequence[dns.rrset.RRset], reached: set[dns.name.Name]) -
 
 
 def _ttl(ttl_s: int) -> int:
-    return ttl_s if ttl_s <= 0x7FFF_FFFF else 0  # RFC 2181 §8
+    """As dnspython reads it (RFC 2181 §8); what ours learns of it is another thing (RFC 8767 §4)."""
+    return ttl_s if ttl_s <= 0x7FFF_FFFF else 0
 
 
 def is_answer(packet: bytes) -> bool:

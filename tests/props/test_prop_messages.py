@@ -91,8 +91,11 @@ def test_an_answer_is_read_as_dnspython_reads_it(made: dns.message.Message) -> N
 @given(RESPONSES)
 def test_learned_is_what_a_walk_along_the_aliases_finds(made: dns.message.Message) -> None:
     packet = made.to_wire()
-    found = message.learnable(message.read_answer(packet))
-    assert oracle.learnable(parsed(packet)) in (set(found.addresses), None)
+    try:
+        found = set(message.learnable(message.read_answer(packet)).addresses)
+    except message.MalformedDNS:
+        found = None  # a chain without end
+    assert oracle.learnable(parsed(packet)) in (found, None)
 
 
 @given(RESPONSES)

@@ -14,6 +14,7 @@ from typing import Protocol
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
 from acns.policy.objects import Object
+from acns.shim.preflight import ClusterFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Source(Protocol):
     @property
     def obstacles(self) -> tuple[str, ...]:
         """Why nothing has been yielded yet."""
+        ...
+
+    async def cluster_facts(self, node: str) -> ClusterFacts | None:
+        """What is known of the cluster that this node is in; None where nobody says, or not now."""
         ...
 
     def described(self) -> Mapping[str, object]:

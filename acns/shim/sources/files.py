@@ -24,6 +24,7 @@ from acns.errors import EnvironmentFault, InputError, Problem
 from acns.policy import manifests
 from acns.policy.objects import Object, Ref
 from acns.policy.profiles import Profile
+from acns.shim.preflight import ClusterFacts
 from acns.shim.sources import Observed
 from acns.shim.sources.listing import Listing, Stamp
 from acns.shim.sources.memory import Memory
@@ -82,6 +83,10 @@ class FolderSource:
     def obstacles(self) -> tuple[str, ...]:
         """None that would last: a folder that is missing ends the shim."""
         return ()
+
+    async def cluster_facts(self, node: str) -> ClusterFacts | None:
+        """A folder says nothing of the cluster."""
+        return None
 
     def described(self) -> Mapping[str, object]:
         return {"folder": str(self.folder)}

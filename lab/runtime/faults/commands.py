@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
 
+from lab.backends.kind import commands as on_kind
 from lab.errors import AcnsError, InputError
 from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.faults import inflict
@@ -40,6 +41,8 @@ def fault(
         if words:
             raise InputError("a storm draws its faults itself", hint="leave out --storm, or the words")
         return _storm(Lab.attach(name), storm_seed, for_s or _DEFAULT_STORM_S)
+    if kind := on_kind.lab(name):
+        return kind.fault(words)
     wanted, lab = parse(words, options), Lab.attach(name)
     if isinstance(wanted, Mending):
         inflict.mend(lab, wanted)

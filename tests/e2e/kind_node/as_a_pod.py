@@ -16,6 +16,7 @@ from typing import Any
 
 from ...unit.deploy import kustomize
 from ..resolver.resolver_world import Namespace, until
+from .kind_node import START_S
 
 # Everything mounted is the new mount namespace's own; the last mount makes the root read-only.
 _SCRIPT = """
@@ -54,7 +55,7 @@ class Pod:
             ],
             env={**os.environ, **environment},
         )
-        until(lambda: self._inside() or self.process.poll() is not None, "the pod's first process", 30)
+        until(lambda: self._inside() or self.process.poll() is not None, "the pod's first process", START_S)
 
     def _inside(self) -> str:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")

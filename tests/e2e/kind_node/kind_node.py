@@ -32,6 +32,7 @@ CONTROL_PLANE, DNS_POD, KUBE_DNS, WEB_POD = "172.18.0.3", "10.244.0.3", "10.96.0
 CONTAINERS_DNS = ("127.0.0.11", 48784)
 NO_ENDPOINTS = ("10.96.98.37", 80)
 PATIENCE_S = 2.0
+START_S = 90.0  # a machine may have other things to do
 EXT, ADDRESS = "ext.test.", "198.51.100.7"
 
 SYSCTLS = (
@@ -119,8 +120,8 @@ class KindNode:
             http_socket=str(self.folder / "resolver-http.sock"),
             handover_socket="",
         )
-        until(lambda: "chain f_" in self.node.run("nft", "list", "ruleset"), "rules", 30)
-        until(lambda: ":10053" in self.node.run("ss", "-Hlun"), "listening", 30)
+        until(lambda: "chain f_" in self.node.run("nft", "list", "ruleset"), "rules", START_S)
+        until(lambda: ":10053" in self.node.run("ss", "-Hlun"), "listening", START_S)
 
     def _start(self, agent: str, **values: object) -> None:
         file = self.folder / f"{agent}.toml"

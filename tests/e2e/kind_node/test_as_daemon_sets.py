@@ -12,7 +12,7 @@ import pytest
 from ...unit.deploy import kustomize
 from ..resolver.resolver_world import until
 from .as_a_pod import Pod
-from .kind_node import ADDRESS, CLIENT, DATA, KUBE_DNS, KindNode
+from .kind_node import ADDRESS, CLIENT, DATA, KUBE_DNS, START_S, KindNode
 
 pytestmark = pytest.mark.root
 
@@ -53,7 +53,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def ready(pod: Pod) -> Pod:
-    until(lambda: pod.status("readiness"), "ready", 40)
+    until(lambda: pod.status("readiness"), "ready", START_S)
     return pod
 
 
@@ -105,9 +105,9 @@ def test_a_rolling_update_with_surge_loses_no_query(cluster: Cluster) -> None:
     try:
         for _ in range(2):
             new = ready(cluster.start("acns-resolver"))
-            until(lambda one=old: not one.status("readiness") and one.status("liveness"), "retired")
+            until(lambda one=old: not one.status("readiness") and one.status("liveness"), "retired", START_S)
             before = asking.answered
-            until(lambda count=before: asking.answered > count + 20, "served by the new one", 20)
+            until(lambda count=before: asking.answered > count + 20, "served by the new one", START_S)
             assert old.is_running(), "a container that ends is started again, and takes everything back"
             assert old.delete() == 0
             assert new.status("readiness")
@@ -122,9 +122,9 @@ def test_a_retired_one_ends_to_be_started_again_when_nobody_serves_any_more(clus
     ready(cluster.start("acns-shim"))
     old = ready(cluster.start("acns-resolver"))
     new = ready(cluster.start("acns-resolver"))
-    until(lambda: not old.status("readiness"), "retired")
+    until(lambda: not old.status("readiness"), "retired", START_S)
     new.kill()
-    assert old.process.wait(20) == 0
+    assert old.process.wait(START_S) == 0
     assert ADDRESS in _again(cluster)
 
 

@@ -27,6 +27,7 @@ from .kind_node import (
     GATEWAY,
     KUBE_DNS,
     NODE,
+    START_S,
     WEB_POD,
     KindNode,
 )
@@ -202,6 +203,6 @@ def test_a_pod_that_nobody_has_told_of_is_open_or_closed_by_setting(unknown: str
                 f"spec: {{nodeName: demo-worker}}\nstatus: {{phase: Running, podIP: {new}}}\n"
             )
             (made.folder / "manifests" / "new.yaml").write_text(manifest)
-            until(lambda: made.connects(new, ADDRESS, 80, within_s=0.3), "open once it is known", 15)
+            until(lambda: made.connects(new, ADDRESS, 80, within_s=0.3), "open once it is known", START_S)
     finally:
         made.end()

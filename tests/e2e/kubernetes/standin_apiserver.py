@@ -54,6 +54,7 @@ class Behaviour:
     garbage: set[str] = field(default_factory=set)
     expired_continues: int = 0
     bookmark_s: float = 1.0
+    version: str = "v1.36.2"
     max_watch_s: float = 3600.0
 
 
@@ -247,6 +248,8 @@ class StandInAPIServer:
             )
         if asked.path == "/apis":
             return _json(self._groups())
+        if asked.path == "/version":
+            return _json({"major": "1", "gitVersion": self.behaviour.version})
         return await self._about(request, asked)
 
     async def _about(self, request: web.Request, asked: Request) -> web.StreamResponse:

@@ -133,11 +133,12 @@ def _generation(value: Value, before: Value | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which objects a request is about: a namespace, labels that are equal, a node."""
+    """Which objects a request is about: a namespace, labels that are equal, a node, a name."""
 
     namespace: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     node: str = ""
+    name: str = ""
 
     @classmethod
     def of(cls, namespace: str, query: Mapping[str, str]) -> Filter:
@@ -147,8 +148,9 @@ class Filter:
             if part
             for name, value in [part.split("=", 1)]
         )
-        node = query.get("fieldSelector", "").removeprefix("spec.nodeName=")
-        return cls(namespace, labels, node)
+        field, _, wanted = query.get("fieldSelector", "").partition("=")
+        fields = {field: wanted}
+        return cls(namespace, labels, fields.get("spec.nodeName", ""), fields.get("metadata.name", ""))
 
     def takes(self, value: Value | None) -> bool:
         if value is None:
@@ -158,6 +160,7 @@ class Filter:
         return (
             self.namespace in ("", metadata.get("namespace"))
             and all(labels.get(name) == wanted for name, wanted in self.labels)
+            and self.name in ("", metadata.get("name"))
             and self.node in ("", (value.get("spec") or {}).get("nodeName"))
         )
 

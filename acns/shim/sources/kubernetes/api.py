@@ -2,7 +2,7 @@
 
 lightkube reads kubeconfigs and the pod's ServiceAccount, verifies the server and, like kubectl, reads the
 token's file again when it is refused: the kubelet replaces it every hour. Its own lists and watches are not
-used: they hide bookmarks, pages and ends of streams, which is what an agent has to go by (ADR 15).
+used: they hide bookmarks, pages and ends of streams, which is what an agent has to go by (ADR 19).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any, Final
 
 import httpx2 as httpx
@@ -19,9 +20,10 @@ from lightkube.config.kubeconfig import KubeConfig, SingleConfig
 from lightkube.core.exceptions import ConfigError
 
 from acns.errors import InputError
+from acns.shim.preflight import ClusterFacts
 from acns.shim.sources.kubernetes import failures, wire
 from acns.shim.sources.kubernetes.failures import Asked, Failed, Trouble
-from acns.shim.sources.kubernetes.resources import Resource
+from acns.shim.sources.kubernetes.resources import NODES, Resource
 
 PAGE_ITEMS: Final = 500
 """As kubectl asks for; a page of pods is some megabytes."""
@@ -113,6 +115,16 @@ class API:
             return False
         found = wire.read_object(await self._answer(asked, "GET", resource.base, {}))
         return any(each.get("name") == resource.plural for each in found.get("resources") or [])
+
+    async def cluster_facts(self, node: str) -> ClusterFacts:
+        """The server's version, and the ranges of that node's pods."""
+        asked = Asked("list", NODES)
+        with _well_formed(asked):
+            version = wire.read_object(await self._answer(asked, "GET", "/version", {}))
+            query = {"fieldSelector": f"metadata.name={node}"}
+            nodes = wire.read_object(await self._answer(asked, "GET", NODES.path, query))
+        cidrs = [text for one in nodes.get("items") or [] for text in one["spec"].get("podCIDRs") or []]
+        return ClusterFacts(str(version.get("gitVersion", "")), tuple(map(ip_network, cidrs)))
 
     async def patch_status(self, resource: Resource, key: wire.Key, patch: Mapping[str, Any]) -> None:
         """Merge `patch` into an object's status subresource."""

@@ -18,8 +18,10 @@ from typing import Any, Final
 from acns.errors import EnvironmentFault, Problem
 from acns.policy.cluster import Cluster
 from acns.policy.profiles import Profile
+from acns.shim.preflight import ClusterFacts
 from acns.shim.sources import Observed
 from acns.shim.sources.kubernetes.api import API
+from acns.shim.sources.kubernetes.failures import Failed
 from acns.shim.sources.kubernetes.feeds import Feed
 from acns.shim.sources.kubernetes.metrics import KubernetesMetrics
 from acns.shim.sources.kubernetes.reflector import Reflector
@@ -40,6 +42,9 @@ from acns.shim.sources.kubernetes.resources import (
 )
 from acns.shim.sources.kubernetes.shelf import Shelf
 from acns.shim.sources.memory import Memory
+from acns.telemetry import log as logs
+
+log = logs.named(__name__)
 
 GATHER_S: Final = 0.1
 """A Deployment's pods, a Service and its slices come within that."""
@@ -105,6 +110,14 @@ class KubernetesSource:
                     yield observed
         finally:
             await self._api.close()
+
+    async def cluster_facts(self, node: str) -> ClusterFacts | None:
+        """None where the API server does not say."""
+        try:
+            return await self._api.cluster_facts(node)
+        except Failed as error:
+            log.failure("the cluster's version is not known", error)
+            return None
 
     @property
     def obstacles(self) -> tuple[str, ...]:

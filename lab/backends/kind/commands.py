@@ -1,0 +1,177 @@
+"""What the commands under `invoke lab.…` do for a lab on kind, apart from reading the command line.
+
+`lab` says whether a name means one; then its method is the command. What only the namespaces of one machine
+can do is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lab.backends.kind import store
+from lab.errors import InputError, LabNotFound
+from lab.runtime import state
+from lab.runtime.explaining import FORMAT_VERSION, remark
+
+if TYPE_CHECKING:
+    from lab.backends.kind.kind_lab import KindLab
+    from lab.spec.expect import Row
+
+Backend = Literal["netns", "kind"]
+BACKENDS: tuple[Backend, ...] = ("netns", "kind")
+
+
+class KindCommands:
+    """The commands of one lab; each returns an exit code."""
+
+    def __init__(self, lab: KindLab) -> None:
+        self.lab = lab
+
+    def down(self, *, as_json: bool) -> int:
+        was_there = self.lab.down(remark)
+        if as_json:
+            print(json.dumps({"version": FORMAT_VERSION, "lab": self.lab.name, "was_there": was_there}))
+        else:
+            remark(f"lab {self.lab.name} is down: nothing of it is left")
+        return 0
+
+    def status(self, *, as_json: bool) -> int:
+        from lab.report import tables
+
+        found = self.lab.status()
+        print(tables.status_json(found)) if as_json else tables.print_status(found)
+        return 0
+
+    def check(self, *, as_json: bool) -> int:
+        """The truth table; 1 where it disagrees."""
+        from lab.report import tables
+
+        rows = self.rows()
+        print(tables.truth_json(self.lab.name, rows)) if as_json else tables.print_truth(rows)
+        return 0 if all(row.ok for row in rows) else 1
+
+    def execute(self, where: str, argv: Sequence[str]) -> int:
+        """A command in a pod (or node, or `internet`), with this terminal; its own exit code."""
+        if not argv:
+            raise InputError("no command given", hint=f"invoke lab.exec {where} -- dig api.example.com")
+        flags = ["--stdin"] if not sys.stdin.isatty() else ["--stdin", "--tty"]
+        return subprocess.run(self.lab.exec_argv(where, argv, *flags), check=False).returncode
+
+    def shell(self, where: str) -> int:
+        argv = self.lab.exec_argv(where, ["/bin/sh"], "--stdin", "--tty")
+        return subprocess.run(argv, check=False).returncode
+
+    def logs(self, process: str, *, follow: bool, as_json: bool) -> int:
+        if as_json:
+            raise InputError(
+                "lab.logs --json is not there for a lab on kind", hint="the agents' lines are JSON"
+            )
+        return subprocess.run(self.lab.logs_argv(process, follow=follow), check=False).returncode
+
+    def bundle(self, output: str | None, *, as_json: bool) -> int:
+        path = Path(output or f"{self.lab.name}-bundle.zip").absolute()
+        self.lab.bundle(path)
+        if as_json:
+            print(json.dumps({"version": FORMAT_VERSION, "lab": self.lab.name, "path": str(path)}))
+        else:
+            remark(f"{path}: {path.stat().st_size >> 10} KiB; its README.md says what is where")
+        return 0
+
+    def fault(self, words: Sequence[str]) -> int:
+        """`kill shim|resolver [NODE]`, `link down|ok POD`."""
+        match list(words):
+            case ["kill", ("shim" | "resolver") as agent, *where] if len(where) < 2:
+                for pod in self.lab.kill(agent, where[0] if where else None):
+                    remark(f"killed {pod}: its DaemonSet makes another")
+            case ["link", ("down" | "ok") as state_, pod]:
+                self.lab.link(pod, state_)
+                remark(f"link of {pod}: {state_}")
+            case _:
+                raise InputError(
+                    f"a lab on kind knows no fault '{' '.join(words)}'",
+                    hint="kill shim|resolver [NODE], link down|ok POD; the others need a lab of namespaces",
+                )
+        return 0
+
+    def rows(self) -> list[Row]:
+        rows, left_out = self.lab.check()
+        for line in left_out:
+            remark(f"not tried on kind: {line}")
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a cluster is to be: nodes (None: the topology's), Kubernetes version ("": kind's own)."""
+
+    nodes: int | None = None
+    version: str = ""
+    external: bool = False
+    as_json: bool = False
+
+
+def up(topology: str, name: str | None, how: How, *, plan: bool = False) -> int:
+    """Bring it up, then show its status and its truth table; 1 where the table disagrees."""
+    if plan:
+        raise InputError("--plan is not there for a lab on kind", hint="leave it out, or --backend kind")
+    from lab.backends.kind.kind_lab import KindLab
+    from lab.report import tables
+    from lab.runtime.commands import refuse_external
+    from lab.spec.load import find_topology, load_topology
+
+    wanted = load_topology(find_topology(topology))
+    if not how.external:
+        refuse_external(wanted)
+    made = KindLab(store.of(name or wanted.name), wanted)
+    if _in_namespaces(made.name):
+        raise InputError(f"there is a lab {made.name} of namespaces already", hint="give this one a --name")
+    made.up(remark, nodes=how.nodes, version=how.version)
+    rows, found = KindCommands(made).rows(), made.status()
+    if how.as_json:
+        both = {"status": tables.status_json(found), "truth": tables.truth_json(made.name, rows)}
+        print(
+            json.dumps({"version": FORMAT_VERSION, **{key: json.loads(text) for key, text in both.items()}})
+        )
+    else:
+        tables.print_status(found)
+        tables.print_truth(rows)
+    return 0 if all(row.ok for row in rows) else 1
+
+
+def lab(name: str | None) -> KindCommands | None:
+    """The lab on kind that is meant; None where a lab of namespaces is, or none. Raises LabNotFound."""
+    found = store.known()
+    if not found:
+        return None
+    if name is None and len(found) + len(state.all_folders()) > 1:
+        names = ", ".join([*(one.name for one in found), *(one.name for one in state.all_folders())])
+        raise LabNotFound("there are several labs: say which", hint=f"--name; there are: {names}")
+    meant = [one for one in found if name in (None, one.name)]
+    if not meant or (name is not None and _in_namespaces(name)):
+        return None
+    from lab.backends.kind.kind_lab import KindLab
+
+    return KindCommands(KindLab.attach(meant[0]))
+
+
+def listed() -> list[tuple[str, str]]:
+    """Name and topology of each."""
+    return [(one.name, one.topology().name) for one in store.known()]
+
+
+def _in_namespaces(name: str) -> bool:
+    return any(folder.name == name for folder in state.all_folders())
+
+
+def backend(text: str) -> Backend:
+    """Raises InputError."""
+    for one in BACKENDS:
+        if one == text:
+            return one
+    raise InputError(f"'{text}' is no back end", hint=f"--backend {' or '.join(BACKENDS)}")

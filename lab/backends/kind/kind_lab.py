@@ -1,0 +1,430 @@
+"""A lab on a kind cluster: brought up, looked at, used, taken down.
+
+Each step of `up` makes what is not there and leaves what is, so a lab that was left half-made is gone on
+with; a cluster that could not be made is removed. Nothing is remembered of a step: what is there says it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lab.backends.kind import cluster, looking, machine, objects, tools
+from lab.backends.kind.cluster import KindNode
+from lab.backends.kind.objects import AGENTS, AGENTS_IMAGE, PODS_IMAGE
+from lab.backends.kind.store import Store
+from lab.backends.kind.tools import Done, Tools
+from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
+from lab.runtime.progress import Progress, silent
+from lab.spec import expect
+from lab.spec.expect import PolicyExpectation, Row
+from lab.spec.plan import Addressing
+from lab.spec.status import Status
+from lab.spec.topology import AGENTS as AGENT_NAMES
+from lab.spec.topology import Topology
+from lab.world import certs, dns, manifests
+
+REPOSITORY: Final = Path(__file__).parents[3]
+CREATE_S, BUILD_S, ROLLOUT_S = 600.0, 1800.0, 240
+NETWORK: Final = "kind"
+_TRIES, _RETRY_S = 30, 1.0
+_IMMUTABLE: Final = "pod updates may not change fields"
+_NO_ACCOUNT: Final = re.compile(r"serviceaccount .* not found", re.IGNORECASE)
+_POLICIES: Final = (
+    "ciliumnetworkpolicies.cilium.io",
+    "ciliumclusterwidenetworkpolicies.cilium.io",
+    "networkpolicies.networking.k8s.io",
+)
+
+
+class KindLab:
+    """One lab, by its folder."""
+
+    def __init__(self, store: Store, topology: Topology) -> None:
+        self.store = store
+        self.topology = topology
+        self.addressing = Addressing.of(topology)
+        self.tools = Tools(store.name, store.kubeconfig)
+        self.internet = f"{store.name}-internet"
+
+    @classmethod
+    def attach(cls, store: Store) -> KindLab:
+        """The one that is there."""
+        return cls(store, store.topology())
+
+    @property
+    def name(self) -> str:
+        return self.store.name
+
+    # --- up and down ------------------------------------------------------------------------------------
+
+    def up(self, progress: Progress = silent, *, nodes: int | None = None, version: str = "") -> None:
+        """Bring it up, or go on with it."""
+        objects.refuse_unsupported(self.topology)
+        placed = cluster.placing(self.topology, self.name, nodes)
+        count = nodes or len(placed)
+        machine.check(count, version)
+        with self.store.locked():
+            self._refuse_somebody_elses()
+            self.store.save(self.topology, count)
+            self._cluster(count, version, progress)
+            self._images(progress)
+            self._network(progress)
+            self._agents(progress)
+            self._objects(placed, progress)
+
+    def down(self, progress: Progress = silent) -> bool:
+        """End it, whatever state it is in; False where nothing was there."""
+        with self.store.locked():
+            there = self.store.exists()
+            progress(f"deleting cluster {self.name}")
+            self.tools.kind(
+                "delete", "cluster", "--name", self.name, "--kubeconfig", str(self.store.kubeconfig)
+            )
+            self._remove_internet()
+            self.store.remove()
+        return there
+
+    def _refuse_somebody_elses(self) -> None:
+        """A lab's folder is made before its cluster."""
+        if not self.store.exists() and self.tools.kind("get", "nodes", "--name", self.name).out.split():
+            raise InputError(
+                f"there is a kind cluster {self.name} that no lab has made", hint="give the lab a --name"
+            )
+
+    def _cluster(self, count: int, version: str, progress: Progress) -> None:
+        wanted = set(cluster.node_names(self.name, count))
+        found = self.tools.kind("get", "nodes", "--name", self.name).out.split()
+        if found and set(found) != wanted:
+            progress(f"cluster {self.name} has other nodes: it is made anew")
+            self.tools.kind("delete", "cluster", "--name", self.name)
+            found = []
+        if found:
+            progress(f"cluster {self.name} is there")
+            export = ("export", "kubeconfig", "--name", self.name)
+            self.tools.kind(*export, "--kubeconfig", str(self.store.kubeconfig))
+            return
+        progress(f"making cluster {self.name}: {count} node{'s' if count > 1 else ''}")
+        config = self.store.path / "kind.yaml"
+        config.write_text(cluster.config_text(count))
+        image = ("--image", machine.image(version)) if version else ()
+        where = ("--config", str(config), *image, "--kubeconfig", str(self.store.kubeconfig))
+        try:
+            self.tools.kind("create", "cluster", "--name", self.name, *where, timeout_s=CREATE_S)
+        except (EnvironmentFault, ProcessFailed):
+            progress(f"cluster {self.name} could not be made: what there is of it is removed")
+            tools.run(["kind", "delete", "cluster", "--name", self.name])
+            raise
+
+    def _images(self, progress: Progress) -> None:
+        dockerfile = REPOSITORY / "deploy" / "Dockerfile"
+        if not dockerfile.exists():
+            raise EnvironmentFault(
+                f"{dockerfile} is not there",
+                hint="a lab on kind builds its image: work in a clone of the repository",
+            )
+        for image, target in ((AGENTS_IMAGE, "agents"), (PODS_IMAGE, "lab")):
+            progress(f"building {image}")
+            what = ("--file", str(dockerfile), "--target", target, "--tag", image, str(REPOSITORY))
+            self.tools.docker("build", "--quiet", *what, timeout_s=BUILD_S)
+            progress(f"loading {image} into the nodes")
+            self.tools.kind("load", "docker-image", image, "--name", self.name, timeout_s=CREATE_S)
+
+    def _network(self, progress: Progress) -> None:
+        """The Internet, and the way to it and between nodes; then nodes become ready."""
+        progress("starting the Internet and the nodes' network")
+        self._write_internet_files()
+        self._remove_internet()
+        label, files = f"{objects.LABEL}={self.name}", f"{self.store.path}:/lab:ro"
+        rights = ("--user", "0", "--cap-add", "NET_ADMIN", "--restart", "unless-stopped")
+        script = objects.internet_script(self.topology, self.addressing)
+        self.tools.docker(
+            *("run", "--detach", "--name", self.internet, "--label", label, "--network", NETWORK),
+            *(*rights, "--volume", files, PODS_IMAGE, "sh", "-c", script),
+        )
+        found = json.loads(self.tools.docker("inspect", self.internet).out)
+        gateway = IPv4Address(found[0]["NetworkSettings"]["Networks"][NETWORK]["IPAddress"])
+        nodes = self._placed_nodes()
+        for node in nodes:
+            script = cluster.network_script(node, nodes, gateway, self.addressing.internet)
+            self._on_node(node.name, script)
+            write = f"mkdir -p /etc/cni/net.d && cat > {cluster.CNI_FILE}"
+            self.tools.docker(
+                "exec", "--interactive", node.name, "sh", "-c", write, text=cluster.cni_text(node)
+            )
+        self.tools.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=120s", timeout_s=150)
+
+    def _placed_nodes(self) -> list[KindNode]:
+        """All nodes, once each has its range of pods' addresses."""
+        for _ in range(_TRIES):
+            items = self.tools.get("nodes")
+            if len(nodes := cluster.nodes_of(items)) == len(items):
+                return nodes
+            time.sleep(_RETRY_S)
+        raise EnvironmentFault(
+            "nodes of the cluster get no range of pod addresses", hint="kubectl get nodes -o yaml"
+        )
+
+    def _agents(self, progress: Progress) -> None:
+        progress("applying the agents")
+        folder = REPOSITORY / "deploy" / "overlays" / "kind"
+        made = list(yaml.safe_load_all(self.tools.kubectl("kustomize", str(folder)).out))
+        for one in made:
+            if one["kind"] == "DaemonSet":
+                agent = one["metadata"]["name"].removeprefix("acns-")
+                container = one["spec"]["template"]["spec"]["containers"][0]
+                container["command"] += objects.overrides(self.topology, agent)
+                template = one["spec"]["template"]["metadata"]
+                template["annotations"] = {f"{objects.LABEL}-image": self._image_id(AGENTS_IMAGE)}
+        self._apply(yaml.safe_dump_all(made, sort_keys=False))
+        for agent in AGENT_NAMES:
+            progress(f"waiting for the {agent} on every node")
+            which = ("rollout", "status", f"ds/acns-{agent}", f"--timeout={ROLLOUT_S}s")
+            try:
+                self.tools.kubectl("-n", AGENTS, *which, timeout_s=ROLLOUT_S + 30)
+            except ProcessFailed:
+                self._tell_why(agent, progress)
+                raise
+
+    def _image_id(self, image: str) -> str:
+        """With another image under the same name there are to be other pods."""
+        return self.tools.docker("image", "inspect", "--format", "{{.Id}}", image).out.strip()
+
+    def _tell_why(self, agent: str, progress: Progress) -> None:
+        """What the agents' pods are doing, and what they said last."""
+        for more in (
+            ("get", "pods", "-o", "wide"),
+            ("logs", "-l", f"app.kubernetes.io/name=acns-{agent}", "--prefix", "--tail=20"),
+        ):
+            done = tools.run(self.tools.kubectl_argv("-n", AGENTS, *more))
+            progress(f"{done.out}{done.err}".rstrip())
+
+    def _objects(self, placed: Mapping[str, str], progress: Progress) -> None:
+        progress("applying DNS, pods, Services and policies")
+        self._apply(objects.coredns_text(self.topology.internet.dns))
+        self.tools.kubectl("-n", "kube-system", "rollout", "restart", "deploy/coredns")
+        made = certs.files(self.store.path)
+        text = objects.manifests_text(self.topology, placed, made.ca.read_text(), made.server.read_text())
+        self._prune()
+        self._apply_pods(text)
+        self.tools.kubectl(
+            *("-n", "kube-system", "rollout", "status", "deploy/coredns", f"--timeout={ROLLOUT_S}s"),
+            timeout_s=ROLLOUT_S + 30,
+        )
+        for namespace in sorted({pod.namespace for pod in objects.pods(self.topology)}):
+            progress(f"waiting for the pods of {namespace}")
+            which = ("-l", f"{objects.LABEL}={self.topology.name}", "--timeout=120s")
+            self.tools.kubectl(
+                *("-n", namespace, "wait", "--for=condition=Ready", "pod", *which), timeout_s=150
+            )
+        for file, policy in manifests.policy_files(self.topology).items():
+            done = tools.run(self.tools.kubectl_argv("apply", "-f", "-"), text=policy)
+            if not done.ok and not self._is_expected(file):
+                raise InputError(f"{file}: the cluster refuses it: {_last_line(done)}")
+        progress("waiting for the policies to be in force")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Until every shim knows its pods and every policy is judged; what never comes the status shows."""
+        for _ in range(_TRIES):
+            if looking.is_settled(self):
+                return
+            time.sleep(_RETRY_S)
+
+    def _is_expected(self, file: str) -> bool:
+        statements = map(expect.parse_any, self.topology.expect)
+        return any(isinstance(one, PolicyExpectation) and one.file == file for one in statements)
+
+    def _apply(self, text: str) -> None:
+        self.tools.kubectl("apply", "-f", "-", text=text)
+
+    def _apply_pods(self, text: str) -> None:
+        """A new namespace has no ServiceAccount for a moment; a pod's changed parts take another pod."""
+        argv = self.tools.kubectl_argv("apply", "-f", "-")
+        for attempt in range(_TRIES):
+            done = tools.run(argv, text=text)
+            if done.ok:
+                return
+            if _IMMUTABLE in done.err:
+                which = ("-l", f"{objects.LABEL}={self.topology.name}", "--wait=true")
+                self.tools.kubectl("delete", "pod", "-A", *which, timeout_s=ROLLOUT_S)
+            elif not (_NO_ACCOUNT.search(done.err) and attempt + 1 < _TRIES):
+                raise tools.failure(argv, done)
+            time.sleep(_RETRY_S)
+        raise tools.failure(argv, done)
+
+    def _prune(self) -> None:
+        """What an earlier topology had: its pods and Services, and all policies that are not this one's."""
+        mine = {(pod.namespace, pod.name) for pod in objects.pods(self.topology)}
+        for one in self.tools.get("pods", "-A", "-l", objects.LABEL):
+            place = one["metadata"]["namespace"], one["metadata"]["name"]
+            if place not in mine:
+                self.tools.kubectl("-n", place[0], "delete", "pod", place[1])
+        kept = {(one.namespace, one.name, str(one.cluster_ip)) for one in self.topology.services}
+        for one in self.tools.get("services", "-A", "-l", objects.LABEL):
+            namespace, name = one["metadata"]["namespace"], one["metadata"]["name"]
+            if (namespace, name, one["spec"]["clusterIP"]) not in kept:  # which cannot be changed in place
+                self.tools.kubectl("-n", namespace, "delete", "service", name)
+        texts = manifests.policy_files(self.topology).values()
+        wanted = {(one["kind"], *_place(one)) for text in texts for one in yaml.safe_load_all(text) if one}
+        for kind in _POLICIES:
+            for one in self.tools.get(kind, "-A"):
+                namespace, name = _place(one)
+                if (one["kind"], namespace, name) not in wanted:
+                    where = ("-n", namespace) if namespace else ()
+                    self.tools.kubectl(*where, "delete", kind, name)
+
+    def _write_internet_files(self) -> None:
+        certs.ensure(self.store.path, certs.certified_names(self.topology))
+        internet = self.topology.internet
+        (self.store.path / "names.json").write_text(dns.records_text(internet.names))
+        for server in internet.servers:
+            if server.names is not None:
+                (self.store.path / f"dns-{server.name}.json").write_text(dns.records_text(server.names))
+
+    def _remove_internet(self) -> None:
+        tools.run(["docker", "rm", "--force", self.internet])
+
+    def _on_node(self, node: str, script: str) -> Done:
+        return self.tools.docker("exec", "--interactive", node, "sh", text=script)
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Everything at a glance."""
+        return looking.status(self)
+
+    def check(self) -> tuple[list[Row], list[str]]:
+        """The truth table; and the statements that are not tried here, each with its reason."""
+        return looking.check(self)
+
+    # --- using ------------------------------------------------------------------------------------------
+
+    def exec_argv(self, where: str, argv: Sequence[str], *flags: str) -> list[str]:
+        """The command line that runs this in a pod, on a node, or in the Internet. Raises LabNotFound."""
+        interactive = ["--interactive"] if "--stdin" in flags else []
+        tty = ["--tty"] if "--tty" in flags else []
+        placed = cluster.placing(self.topology, self.name, None)
+        if where == "internet":
+            return ["docker", "exec", *interactive, *tty, self.internet, *argv]
+        if where in placed or where in cluster.node_names(self.name, self.store.nodes()):
+            return ["docker", "exec", *interactive, *tty, placed.get(where, where), *argv]
+        namespace, name = self._pod(where)
+        return self.tools.kubectl_argv("-n", namespace, "exec", *flags, name, "--", *argv)
+
+    def logs_argv(self, process: str, *, follow: bool) -> list[str]:
+        """The command line that shows a log: `NODE/shim`, `NODE/resolver`, `internet`, a pod."""
+        flags = ["--follow"] if follow else []
+        if process.partition("/")[0] == "internet":
+            return ["docker", "logs", *flags, self.internet]
+        node, slash, agent = process.partition("/")
+        placed = cluster.placing(self.topology, self.name, None)
+        if slash and agent in AGENT_NAMES:
+            agents = self.tools.get("pods", "-n", AGENTS)
+            pod = looking.agent_pod(agents, agent, placed.get(node, node))
+            if pod is None:
+                raise LabNotFound(f"there is no {agent} on {node}", hint="invoke lab.status shows them")
+            return self.tools.kubectl_argv("-n", AGENTS, "logs", *flags, pod["metadata"]["name"])
+        namespace, name = self._pod(process)
+        return self.tools.kubectl_argv("-n", namespace, "logs", *flags, name)
+
+    def kill(self, agent: str, node: str | None) -> list[str]:
+        """End an agent's pod at once, on one node or on all; its DaemonSet makes another. Their names."""
+        placed = cluster.placing(self.topology, self.name, None)
+        where = placed.get(node, node) if node else None
+        found = [
+            one["metadata"]["name"]
+            for one in self.tools.get("pods", "-n", AGENTS)
+            if one["metadata"]["name"].startswith(f"acns-{agent}-")
+            and where in (None, one["spec"].get("nodeName"))
+        ]
+        if not found:
+            raise LabNotFound(
+                f"there is no {agent} on {node or 'any node'}", hint="invoke lab.status shows them"
+            )
+        self.tools.kubectl("-n", AGENTS, "delete", "pod", "--force", "--grace-period=0", *found)
+        return found
+
+    def link(self, pod: str, state: str) -> None:
+        """Take a pod's cable out (`down`), or put it in again (`ok`)."""
+        namespace, name = self._pod(pod)
+        (item,) = [one for one in self.tools.get("pods", "-n", namespace) if one["metadata"]["name"] == name]
+        # By the pod's own route: that of a link which is down goes, so it is found by the neighbour then.
+        address, node = item["status"]["podIP"], item["spec"]["nodeName"]
+        remembered = self.store.path / f"link-{namespace}-{name}"
+        if state == "down":
+            route = json.loads(self.tools.docker("exec", node, "ip", "-j", "route", "get", address).out)
+            remembered.write_text(str(route[0]["dev"]))
+        elif not remembered.exists():
+            return
+        device = remembered.read_text()
+        self._on_node(node, f"ip link set {device} {'down' if state == 'down' else 'up'}\n")
+        if state == "ok":
+            self._on_node(node, f"ip route replace {address} dev {device} scope host\n")
+            remembered.unlink()
+
+    def bundle(self, path: Path) -> None:
+        """Everything there is to know of it, in one zip."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, argv in self._everything().items():
+                done = tools.run(argv)
+                archive.writestr(name, done.out if done.ok else f"{done.out}\n[exit {done.code}] {done.err}")
+            archive.writestr("topology.json", (self.store.path / "topology.json").read_text())
+            archive.writestr(
+                "README.md",
+                f"Lab {self.name} on kind. cluster/ what the API server has; nodes/ rules, routes, links of "
+                "each node; logs/ of agents, DNS, the Internet; topology.json what it was brought up with.\n",
+            )
+
+    def _everything(self) -> dict[str, list[str]]:
+        kinds = "nodes,pods,services,endpointslices,networkpolicies,daemonsets,events"
+        custom = "ciliumnetworkpolicies,ciliumclusterwidenetworkpolicies,ciliumcidrgroups"
+        found = {
+            "cluster/version.json": self.tools.kubectl_argv("version", "-o", "json"),
+            "cluster/objects.yaml": self.tools.kubectl_argv("get", kinds, "-A", "-o", "yaml"),
+            "cluster/policies.yaml": self.tools.kubectl_argv("get", custom, "-A", "-o", "yaml"),
+            "logs/internet.txt": ["docker", "logs", self.internet],
+            "logs/coredns.txt": self.tools.kubectl_argv(
+                "-n", "kube-system", "logs", "-l", "k8s-app=kube-dns"
+            ),
+        }
+        for node in cluster.node_names(self.name, self.store.nodes()):
+            for what, command in (
+                ("rules", ("nft", "list", "ruleset")),
+                ("routes", ("ip", "route", "show", "table", "all")),
+                ("links", ("ip", "address")),
+            ):
+                found[f"nodes/{node}/{what}.txt"] = ["docker", "exec", node, *command]
+        for agent in AGENT_NAMES:
+            which = ("-l", f"app.kubernetes.io/name=acns-{agent}", "--prefix", "--tail=-1")
+            found[f"logs/{agent}.txt"] = self.tools.kubectl_argv("-n", AGENTS, "logs", *which)
+        return found
+
+    def _pod(self, where: str) -> tuple[str, str]:
+        pods = [
+            (pod.namespace, pod.name)
+            for pod in objects.pods(self.topology)
+            if where in (pod.name, f"{pod.namespace}/{pod.name}")
+        ]
+        if len(pods) != 1:
+            names = ", ".join(f"{pod.namespace}/{pod.name}" for pod in objects.pods(self.topology))
+            raise LabNotFound(f"there is no pod {where} in lab {self.name}", hint=f"there are: {names}")
+        return pods[0]
+
+
+def _last_line(done: Done) -> str:
+    return next((line for line in reversed(done.err.splitlines()) if line.strip()), "it says nothing")
+
+
+def _place(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Namespace ("" where the kind has none) and name, as the API server takes a manifest."""
+    named = item["metadata"].get("namespace")
+    return ("" if "Clusterwide" in item["kind"] else named or "default"), item["metadata"]["name"]

@@ -1,0 +1,296 @@
+"""A topology as Kubernetes objects: namespaces, pods with their programs, Services, the cluster's DNS.
+
+The cluster's own CoreDNS takes the place of the topology's DNS pod; behind it is the lab's Internet. Pods get
+the addresses that the cluster gives: statements that name a planned one are told the real one.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any, Final
+
+import yaml
+
+from lab.errors import InputError
+from lab.spec.expect import Expectation, PolicyExpectation, Statement
+from lab.spec.plan import Addressing
+from lab.spec.topology import (
+    CommandProgram,
+    DNSProgram,
+    Pod,
+    PodDNS,
+    Service,
+    ServicePort,
+    ShellProgram,
+    Topology,
+    WebProgram,
+)
+from lab.world.services import cluster_dns, namespaces, target_port
+
+Manifest = dict[str, Any]
+PODS_IMAGE: Final = "acns-lab-pods:dev"
+AGENTS_IMAGE: Final = "acns-lab:dev"
+AGENTS: Final = "acns-system"
+FILES: Final = "/etc/acns-lab"
+CONFIG: Final = "acns-lab-files"
+LABEL: Final = "acns-lab/lab"
+MOST_PODS: Final = 100
+_OWN: Final = ("default", "kube-system")
+
+
+def unsupported(topology: Topology) -> list[str]:
+    """What of it only the network namespaces of one machine can do."""
+    found = []
+    for node in topology.nodes:
+        if node.external.shim or node.external.resolver:
+            found.append(f"node {node.name}: external agents")
+        if node.resolver.get("transparent"):
+            found.append(f"node {node.name}: its DNS asked as the pod that asks (CoreDNS is the DNS here)")
+        if (many := sum(pod.node == node.name for pod in topology.pods)) > MOST_PODS:
+            found.append(f"node {node.name}: {many} pods; a kubelet takes {MOST_PODS} beside its own")
+    if len({(str(node.shim), str(node.resolver)) for node in topology.nodes}) > 1:
+        found.append("settings of agents that differ from node to node")
+    for pod in _pods(topology):
+        if isinstance(pod.program, DNSProgram):
+            found.append(f"pod {pod.name}: a DNS server of its own")
+    found += [f"link {link.of}: worse links" for link in topology.links]
+    found += [f"fault at the start: {fault}" for fault in topology.faults]
+    found += [
+        f"Internet server {one.name}: kind {one.kind}"
+        for one in topology.internet.servers
+        if one.kind != "scripted"
+    ]
+    return found
+
+
+def refuse_unsupported(topology: Topology) -> None:
+    """Raises InputError with all of it."""
+    if found := unsupported(topology):
+        raise InputError(
+            "a lab on kind cannot do what this topology asks for:\n" + "\n".join(f"  {one}" for one in found),
+            hint="bring it up without --backend kind",
+        )
+
+
+def overrides(topology: Topology, agent: str) -> list[str]:
+    """Settings of that agent as arguments; all nodes have the same."""
+    values: Mapping[str, Any] = getattr(topology.nodes[0], agent)
+    return [part for name, value in values.items() for part in ("--set", f"{name}={_plain(value)}")]
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def manifests_text(topology: Topology, placed: Mapping[str, str], authority: str, certificate: str) -> str:
+    """Everything but policies. `authority` and `certificate`: PEM, for clients and for servers."""
+    return yaml.safe_dump_all(list(_objects(topology, placed, authority, certificate)), sort_keys=False)
+
+
+def _objects(
+    topology: Topology, placed: Mapping[str, str], authority: str, certificate: str
+) -> Iterator[Manifest]:
+    used = list(namespaces(topology))
+    for name in used:
+        if name not in _OWN:
+            yield _object("v1", "Namespace", name, None, topology)
+    for namespace in sorted({pod.namespace for pod in _pods(topology)}):
+        data = {"ca.pem": authority, "server.pem": certificate}
+        yield _object("v1", "ConfigMap", CONFIG, namespace, topology) | {"data": data}
+        accounts = {pod.service_account for pod in _pods(topology) if pod.namespace == namespace}
+        for account in sorted(accounts - {"default"}):
+            yield _object("v1", "ServiceAccount", account, namespace, topology)
+    dns = cluster_dns(topology)
+    for service in topology.services:
+        if service is not dns:
+            yield _service(service, topology)
+    for pod in _pods(topology):
+        yield _pod(pod, placed[pod.node], topology)
+
+
+def _pods(topology: Topology) -> list[Pod]:
+    """All but those of the cluster's DNS."""
+    return [pod for pod in topology.pods if not is_cluster_dns(topology, pod)]
+
+
+def pods(topology: Topology) -> list[Pod]:
+    """The pods that the lab makes."""
+    return _pods(topology)
+
+
+def is_cluster_dns(topology: Topology, pod: Pod) -> bool:
+    """Whether it is behind the Service `kube-dns`, which CoreDNS serves here."""
+    dns = cluster_dns(topology)
+    return bool(dns and pod.namespace == dns.namespace and dns.selector.items() <= pod.labels.items())
+
+
+def _object(version: str, kind: str, name: str, namespace: str | None, topology: Topology) -> Manifest:
+    metadata: Manifest = {"name": name, "labels": {LABEL: topology.name}}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}
+
+
+def _service(service: Service, topology: Topology) -> Manifest:
+    made = _object("v1", "Service", service.name, service.namespace, topology)
+    spec = {
+        "clusterIP": str(service.cluster_ip),
+        "selector": service.selector,
+        "ports": [_service_port(port) for port in service.ports],
+    }
+    return made | {"spec": spec}
+
+
+def _service_port(port: ServicePort) -> Manifest:
+    return {"name": port.name, "port": port.port, "protocol": port.protocol, "targetPort": target_port(port)}
+
+
+def _pod(pod: Pod, node: str, topology: Topology) -> Manifest:
+    made = _object("v1", "Pod", pod.name, pod.namespace, topology)
+    made["metadata"]["labels"] = {**pod.labels, **made["metadata"]["labels"]}
+    authority = f"{FILES}/ca.pem"
+    container = {
+        "name": "main",
+        "image": PODS_IMAGE,
+        "imagePullPolicy": "Never",
+        "command": _command(pod),
+        "env": [{"name": name, "value": authority} for name in ("CURL_CA_BUNDLE", "SSL_CERT_FILE")],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "files", "mountPath": FILES, "readOnly": True}],
+    }
+    if port := _ready_port(pod):
+        container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
+    unprivileged_ports = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
+    made["spec"] = {
+        "nodeName": node,
+        "serviceAccountName": pod.service_account,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "tolerations": [{"operator": "Exists"}],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            "sysctls": [unprivileged_ports],
+        },
+        "containers": [container],
+        "volumes": [{"name": "files", "configMap": {"name": CONFIG}}],
+        **_dns(pod.dns),
+    }
+    return made
+
+
+def _command(pod: Pod) -> list[str]:
+    match pod.program:
+        case WebProgram(http_port=http, https_port=https):
+            ports = ["--http-port", str(http), "--https-port", str(https)]
+            return ["python3", "-m", "lab.world.web", *ports, "--certificate", f"{FILES}/server.pem"]
+        case CommandProgram(command=command):
+            return list(command)
+        case ShellProgram(script=script):
+            return ["/bin/sh", "-c", script]
+        case _:
+            return ["sleep", "infinity"]
+
+
+def _ready_port(pod: Pod) -> int | None:
+    match pod.program:
+        case WebProgram(http_port=port):
+            return port
+        case CommandProgram(ready_port=ready) | ShellProgram(ready_port=ready):
+            return ready
+        case _:
+            return None
+
+
+def _dns(dns: PodDNS | None) -> Manifest:
+    if dns is None:
+        return {"dnsPolicy": "ClusterFirst"}
+    options = [
+        {"name": name, **({} if value is None else {"value": str(value)})}
+        for name, value in dns.options.items()
+    ]
+    config = {
+        "nameservers": [str(one) for one in dns.nameservers],
+        "searches": list(dns.searches),
+        "options": options,
+    }
+    return {"dnsPolicy": dns.policy, "dnsConfig": {name: value for name, value in config.items() if value}}
+
+
+def corefile(internet_dns: IPv4Address) -> str:
+    """CoreDNS as kubeadm sets it up, with the lab's Internet behind it, and nothing kept."""
+    return f""".:53 {{
+    errors
+    health {{
+        lameduck 5s
+    }}
+    ready
+    kubernetes cluster.local in-addr.arpa ip6.arpa {{
+        pods insecure
+        fallthrough in-addr.arpa ip6.arpa
+        ttl 30
+    }}
+    forward . {internet_dns}
+    loop
+    reload
+}}
+"""
+
+
+def coredns_text(internet_dns: IPv4Address) -> str:
+    """The ConfigMap of the cluster's DNS."""
+    metadata = {"name": "coredns", "namespace": "kube-system"}
+    data = {"Corefile": corefile(internet_dns)}
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def internet_script(topology: Topology, addressing: Addressing) -> str:
+    """What the container of the Internet runs: its addresses, the DNS and the web server."""
+    lines = [f"ip address add {address}/32 dev lo" for address in addressing.internet]
+    for server in topology.internet.servers:
+        records = f"/lab/dns-{server.name}.json" if server.names is not None else "/lab/names.json"
+        lines.append(f"{_dns_server(records, server.address, server.name)} &")
+    web = ["python3", "-m", "lab.world.web", "--certificate", "/lab/server.pem"]
+    lines.append(f"{shlex.join(web)} &")
+    lines.append(f"exec {_dns_server('/lab/names.json', topology.internet.dns, 'dns')}")
+    return "\n".join(["set -e", *lines])
+
+
+def _dns_server(records: str, address: IPv4Address, name: str) -> str:
+    arguments = ["--records", records, "--listen", str(address), "--query-log", f"/tmp/{name}-queries.jsonl"]
+    return shlex.join(["python3", "-m", "lab.world.dns", *arguments])
+
+
+# --- statements ---------------------------------------------------------------------------------------------
+
+
+def untried(statement: Statement, topology: Topology) -> str:
+    """Why a statement is not tried on kind; empty where it is."""
+    if isinstance(statement, PolicyExpectation):
+        return ""
+    pods_of_dns = [pod for pod in topology.pods if is_cluster_dns(topology, pod)]
+    if statement.pod in {name for pod in pods_of_dns for name in (pod.name, f"{pod.namespace}/{pod.name}")}:
+        return "the cluster's DNS is CoreDNS here, and not the topology's pod"
+    if statement.is_traced:
+        return "packets are traced in the lab's own namespaces only"
+    if statement.by_musl:
+        return "the pods' image has no program with musl"
+    if statement.verb == "connects" and _needs_ipv6(statement, topology):
+        return "the cluster has IPv4 only"
+    return ""
+
+
+def _needs_ipv6(statement: Expectation, topology: Topology) -> bool:
+    if ":" in statement.name:
+        return True
+    records = dict(topology.internet.all_names()).get(statement.name.rstrip("."))
+    return bool(records and records.aaaa and not records.a)
+
+
+def translated(statement: Expectation, addresses: Mapping[str, str]) -> Expectation:
+    """With the addresses that pods really have. `addresses`: planned → real."""
+    return replace(statement, name=addresses.get(statement.name, statement.name))

@@ -1,0 +1,124 @@
+"""`docker`, `kind` and `kubectl`: found on PATH, started, and their failures told in one line.
+
+Nothing of theirs is imported or vendored. What they say goes to whoever asked; where they fail for a reason
+that people meet (no daemon, no image, no cluster) the reason is said in our words, with what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lab.errors import EnvironmentFault, ProcessFailed
+
+PROGRAMS: Final = {
+    "docker": "install Docker Engine, and let this user reach its daemon",
+    "kind": "install kind (kind.sigs.k8s.io)",
+    "kubectl": "install kubectl, of a version near the cluster's",
+}
+PATIENCE_S: Final = 120.0
+_SHOWN: Final = 400
+
+_KNOWN: Final = (
+    (
+        ("cannot connect to the docker daemon", "failed to get docker info", "is the docker daemon running"),
+        "the Docker daemon does not run, or may not be reached",
+        "start it (systemctl start docker), and see that `docker version` shows a server",
+    ),
+    (
+        ("no space left on device",),
+        "the disk is full",
+        "make room where Docker keeps images: docker system df",
+    ),
+    (
+        ("connection refused", "was refused - did you specify the right host"),
+        "the cluster's API server does not answer",
+        "docker ps shows whether its node runs; invoke lab.down, and up again, where it does not",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+
+class Tools:
+    """The three programs, for one cluster."""
+
+    def __init__(self, cluster: str, kubeconfig: Path) -> None:
+        self.cluster = cluster
+        self.kubeconfig = kubeconfig
+
+    def docker(self, *arguments: str, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:
+        return checked(["docker", *arguments], text=text, timeout_s=timeout_s)
+
+    def kind(self, *arguments: str, timeout_s: float = PATIENCE_S) -> Done:
+        return checked(["kind", *arguments], timeout_s=timeout_s)
+
+    def kubectl(self, *arguments: str, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:
+        return checked(self.kubectl_argv(*arguments), text=text, timeout_s=timeout_s)
+
+    def kubectl_argv(self, *arguments: str) -> list[str]:
+        return ["kubectl", "--kubeconfig", str(self.kubeconfig), *arguments]
+
+    def get(self, what: str, *arguments: str) -> list[Mapping[str, Any]]:
+        """The items of `kubectl get … -o json`."""
+        return list(json.loads(self.kubectl("get", what, *arguments, "-o", "json").out)["items"])
+
+
+def missing() -> list[str]:
+    """The programs that are not on PATH."""
+    return [program for program in PROGRAMS if not shutil.which(program)]
+
+
+def run(argv: Sequence[str], *, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:
+    """Run it to its end. Raises EnvironmentFault where it is not there or takes too long."""
+    try:
+        done = subprocess.run(
+            argv, input=text, capture_output=True, text=True, timeout=timeout_s, errors="replace", check=False
+        )
+    except FileNotFoundError:
+        raise EnvironmentFault(f"{argv[0]} is not on PATH", hint=PROGRAMS[argv[0]]) from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentFault(f"no end within {timeout_s:g} s: {shown(argv)}") from None
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def checked(argv: Sequence[str], *, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:
+    """The same; raises where its exit code is not 0."""
+    done = run(argv, text=text, timeout_s=timeout_s)
+    if not done.ok:
+        raise failure(argv, done)
+    return done
+
+
+def failure(argv: Sequence[str], done: Done) -> EnvironmentFault | ProcessFailed:
+    """What to say of it."""
+    said = f"{done.err}\n{done.out}".lower()
+    for signs, message, hint in _KNOWN:
+        if any(sign in said for sign in signs):
+            return EnvironmentFault(message, hint=hint)
+    lines = [line.strip() for line in done.err.splitlines() if line.strip()]
+    first = next((number for number, line in enumerate(lines) if line.lower().startswith("error")), -1)
+    reason = " ".join(lines[first:])[:_SHOWN] or "it says nothing"
+    return ProcessFailed(f"{shown(argv)} ended with {done.code}: {reason}")
+
+
+def shown(argv: Sequence[str]) -> str:
+    """As much of a command line as tells which it is."""
+    text = " ".join(argv)
+    return text if len(text) <= 100 else f"{text[:97]}…"

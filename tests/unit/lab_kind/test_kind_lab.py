@@ -1,0 +1,475 @@
+"""A lab on kind from beginning to end; stand-ins for docker, kind, kubectl say what was recorded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from lab.backends.kind import commands, looking, machine, store
+from lab.backends.kind.kind_lab import KindLab
+from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
+from lab.spec.load import find_topology, load_topology
+from lab.spec.topology import Topology
+from lab.world import certs
+
+from ..deploy import kustomize
+from .conftest import Desk, make_desk
+
+KUSTOMIZED = yaml.safe_dump_all(kustomize.build(kustomize.DEPLOY / "overlays" / "kind"))
+
+
+def topology(name: str = "quickstart") -> Topology:
+    return load_topology(find_topology(name))
+
+
+def lab(wanted: Topology | None = None) -> KindLab:
+    return KindLab(store.of("demo"), wanted or topology())
+
+
+@pytest.fixture
+def up(desk: Desk) -> KindLab:
+    """A lab that is up."""
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kind get nodes", stdout="demo-control-plane\n")
+    made = lab()
+    made.store.save(made.topology, 1)
+    certs.ensure(made.store.path, certs.certified_names(made.topology))
+    return made
+
+
+@pytest.fixture(scope="module")
+def first_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """What is asked of the programs when a lab is brought up; to be looked at only."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made = make_desk(tmp_path_factory.mktemp("up"), monkeypatch)
+        made.say("kubectl kustomize", stdout=KUSTOMIZED)
+        lab().up()
+        yield made
+
+
+def applied(desk: Desk) -> list[dict[str, Any]]:
+    texts = [call["stdin"] for call in desk.calls("kubectl", "apply", "-f", "-")]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+
+
+# --- up ----------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_is_made_without_a_second_policy_engine_and_of_one_family(first_up: Desk) -> None:
+    (created,) = first_up.calls("kind", "create", "cluster", "--name", "demo")
+    config = yaml.safe_load(Path(created["argv"][created["argv"].index("--config") + 1]).read_text())
+    assert config["networking"] == {
+        "ipFamily": "ipv4",
+        "disableDefaultCNI": True,
+        "podSubnet": "10.244.0.0/16",
+        "serviceSubnet": "10.96.0.0/16",
+    }
+    assert [node["role"] for node in config["nodes"]] == ["control-plane"]
+    assert "--image" not in created["argv"]
+
+
+def test_images_are_built_and_loaded_before_anything_is_applied(first_up: Desk) -> None:
+    calls = [" ".join(call["argv"]) for call in first_up.calls()]
+    order = [
+        next(number for number, call in enumerate(calls) if words in call)
+        for words in (
+            "kind create",
+            "docker build",
+            "kind load",
+            "docker run",
+            "apply -f -",
+            "rollout status ds/",
+        )
+    ]
+    assert order == sorted(order)
+    targets = [call["argv"][call["argv"].index("--target") + 1] for call in first_up.calls("docker", "build")]
+    assert targets == ["agents", "lab"]
+
+
+def test_every_node_gets_its_network_and_the_way_to_the_internet(first_up: Desk) -> None:
+    for node, own, other in (
+        ("demo-worker", "10.244.1.0/24", "10.244.0.0/24 via 172.18.0.3"),
+        ("demo-control-plane", "10.244.0.0/24", "10.244.1.0/24 via 172.18.0.2"),
+    ):
+        script, cni = (call["stdin"] for call in first_up.calls("docker", "exec", "--interactive", node))
+        assert f"ip route replace {other}" in script
+        assert f"ip route replace {own}" not in script
+        assert "ip route replace 198.51.100.10/32 via 172.18.0.9" in script
+        ipam = json.loads(cni)["plugins"][0]["ipam"]
+        assert ipam["ranges"] == [[{"subnet": own}]]
+
+
+@pytest.mark.root
+def test_the_network_script_runs_and_can_run_again(first_up: Desk) -> None:
+    """In a namespace with a node's uplink; by a real shell, ip and nft."""
+    script = first_up.calls("docker", "exec", "--interactive", "demo-worker")[0]["stdin"]
+    setup = (
+        "ip link set lo up; ip link add eth0 type veth peer name x; ip link set eth0 up; ip link set x up; "
+    )
+    setup += "ip address add 172.18.0.2/16 dev eth0; "
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    for _ in range(2):
+        command = [
+            "/usr/bin/unshare",
+            "--net",
+            "sh",
+            "-c",
+            f"{setup}{script}\n{script}\nip route; nft list ruleset",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, env=path, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "10.244.0.0/24 via 172.18.0.3" in done.stdout
+        assert "masquerade" in done.stdout
+
+
+def test_all_that_is_applied_is_what_kubernetes_takes(first_up: Desk) -> None:
+    made = applied(first_up)
+    assert {one["kind"] for one in made} >= {
+        "DaemonSet",
+        "Pod",
+        "Service",
+        "ConfigMap",
+        "CustomResourceDefinition",
+    }
+    for one in made:
+        if one["apiVersion"] != "cilium.io/v2":
+            kubernetes_validate.validate(one, "1.36", strict=True)
+
+
+def test_pods_are_on_their_node_with_their_program_and_without_rights(first_up: Desk) -> None:
+    pods = {one["metadata"]["name"]: one for one in applied(first_up) if one["kind"] == "Pod"}
+    assert sorted(pods) == ["batch", "frontend", "legacy", "web"]  # and not kube-dns
+    for one in pods.values():
+        assert one["spec"]["nodeName"] == "demo-control-plane"
+        assert one["spec"]["securityContext"]["runAsNonRoot"] is True
+        assert one["spec"]["containers"][0]["imagePullPolicy"] == "Never"
+    command = pods["web"]["spec"]["containers"][0]["command"]
+    assert command[:5] == ["python3", "-m", "lab.world.web", "--http-port", "8080"]
+    services = [one["metadata"]["name"] for one in applied(first_up) if one["kind"] == "Service"]
+    assert services == ["web"]
+
+
+def test_the_clusters_dns_has_the_labs_internet_behind_it(first_up: Desk) -> None:
+    (config,) = [one for one in applied(first_up) if one["metadata"]["name"] == "coredns"]
+    assert "forward . 203.0.113.53" in config["data"]["Corefile"]
+    (run,) = first_up.calls("docker", "run", "--name", "demo-internet")
+    assert "--listen 203.0.113.53" in run["argv"][-1]
+    assert "ip address add 198.51.100.10/32 dev lo" in run["argv"][-1]
+
+
+def test_settings_of_agents_reach_their_command_line(desk: Desk) -> None:
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    wanted = topology()
+    node = wanted.nodes[0].model_copy(update={"shim": {"profile": "cilium", "idle_grace_s": 1.5}})
+    lab(wanted.model_copy(update={"nodes": (node,)})).up()
+    (shim,) = [
+        one for one in applied(desk) if one["metadata"]["name"] == "acns-shim" and one["kind"] == "DaemonSet"
+    ]
+    command = shim["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert command[-4:] == ["--set", "profile=cilium", "--set", "idle_grace_s=1.5"]
+
+
+def test_nodes_and_version_are_as_asked_for(desk: Desk) -> None:
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    lab().up(nodes=3, version="1.33.1")
+    (created,) = desk.calls("kind", "create", "cluster", "--image", "kindest/node:v1.33.1")
+    config = yaml.safe_load(Path(created["argv"][created["argv"].index("--config") + 1]).read_text())
+    assert [node["role"] for node in config["nodes"]] == ["control-plane", "worker", "worker"]
+
+
+# --- half-made, and made already ---------------------------------------------------------------------------
+
+
+def test_a_cluster_that_cannot_be_made_is_removed_and_the_reason_said(desk: Desk) -> None:
+    desk.say("kind create cluster", "kind-create-bad-config")
+    with pytest.raises(ProcessFailed, match="field nodez not found"):
+        lab().up()
+    assert [call["argv"][1] for call in desk.calls("kind")][-2:] == ["create", "delete"]
+
+
+def test_a_half_made_lab_is_gone_on_with(desk: Desk) -> None:
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kubectl rollout status", "kubectl-rollout-timeout")
+    with pytest.raises(ProcessFailed, match="timed out waiting for the condition"):
+        lab().up()
+    desk.say("kubectl rollout status", "kubectl-rollout-ds-ok")
+    desk.say("kind get nodes", stdout="demo-control-plane\n")
+    desk.forget()
+    lab().up()
+    assert not desk.calls("kind", "create")
+    assert not desk.calls("kind", "delete")
+    assert desk.calls("kind", "export", "kubeconfig")
+    assert [one for one in applied(desk) if one["kind"] == "Pod"]
+
+
+def test_a_cluster_with_other_nodes_is_made_anew(desk: Desk, up: KindLab) -> None:
+    desk.say("kind get nodes", "kind-get-nodes")
+    up.up()
+    assert [call["argv"][1] for call in desk.calls("kind")][:3] == ["get", "delete", "create"]
+
+
+def test_a_cluster_that_no_lab_has_made_is_left_alone(desk: Desk) -> None:
+    desk.say("kind get nodes", "kind-get-nodes")
+    with pytest.raises(InputError, match="there is a kind cluster demo that no lab has made"):
+        lab().up()
+    assert [call["argv"][1] for call in desk.calls("kind")] == ["get"]
+    assert store.known() == []
+
+
+def test_a_policy_that_nobody_has_judged_is_waited_for(desk: Desk, up: KindLab) -> None:
+    item: dict[str, Any] = {
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "frontend", "namespace": "default"},
+    }
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [item]}))
+    assert not looking.is_settled(up)
+    item["status"] = {"conditions": [{"type": "Valid", "status": "True"}]}
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [item]}))
+    assert looking.is_settled(up)
+    desk.say("kubectl exec acns.telemetry.probe", exit_code=1, stdout="{}")
+    assert not looking.is_settled(up)
+
+
+def test_agents_that_do_not_come_up_say_why(desk: Desk, up: KindLab) -> None:
+    desk.say("kubectl rollout status", "kubectl-rollout-timeout")
+    desk.say(
+        "kubectl -n acns-system logs", stdout="[pod/acns-shim-aaaaa] Cilium enforces policy on this node"
+    )
+    told: list[str] = []
+    with pytest.raises(ProcessFailed):
+        up.up(told.append)
+    assert "Cilium enforces policy on this node" in told[-1]
+
+
+def test_what_an_earlier_topology_had_is_removed(desk: Desk, up: KindLab) -> None:
+    old = {"metadata": {"name": "old", "namespace": "default"}, "kind": "CiliumNetworkPolicy"}
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [old]}))
+    desk.say("kubectl get pods acns-lab/lab", stdout=json.dumps({"items": [{"metadata": old["metadata"]}]}))
+    up.up()
+    assert desk.calls("kubectl", "-n", "default", "delete", "ciliumnetworkpolicies.cilium.io", "old")
+    assert desk.calls("kubectl", "-n", "default", "delete", "pod", "old")
+    assert not desk.calls("kubectl", "delete", "ciliumnetworkpolicies.cilium.io", "frontend")
+
+
+def test_pods_whose_parts_have_changed_are_made_anew(desk: Desk, up: KindLab, monkeypatch: Any) -> None:
+    monkeypatch.setattr("lab.backends.kind.kind_lab._RETRY_S", 0.0)
+    monkeypatch.setattr("lab.backends.kind.kind_lab._TRIES", 2)
+    said = 'The Pod "web" is invalid: spec: Forbidden: pod updates may not change fields other than …'
+    desk.say("kubectl apply", exit_code=1, stderr=said)
+    with pytest.raises(ProcessFailed):
+        up._apply_pods("kind: Pod")
+    assert desk.calls("kubectl", "delete", "pod", "-A", "-l", "acns-lab/lab=quickstart")
+
+
+# --- what is lacking ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", ["docker", "kind", "kubectl"])
+def test_a_missing_program_is_one_line_and_exit_code_3(desk: Desk, program: str) -> None:
+    (desk.folder / "bin" / program).unlink()
+    with pytest.raises(EnvironmentFault, match=f"^{program} is not on PATH") as raised:
+        lab().up()
+    assert raised.value.exit_code == 3
+    assert not desk.calls("kind", "create")
+
+
+def test_a_daemon_that_does_not_run_is_one_line(desk: Desk) -> None:
+    desk.say("docker version", "docker-version-not-running")
+    with pytest.raises(EnvironmentFault, match="the Docker daemon does not run"):
+        lab().up()
+    desk.say("docker version", stdout="")
+    desk.say("kind get nodes", "kind-create-docker-not-running")
+    with pytest.raises(EnvironmentFault, match="the Docker daemon does not run"):
+        lab().up()
+
+
+def test_too_little_memory_or_disk_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.say("docker info", stdout=json.dumps({"MemTotal": 512 << 20}))
+    with pytest.raises(EnvironmentFault, match="too little memory: Docker has 512 MiB, 1 nodes want 1024"):
+        machine.check(1)
+    desk.say("docker info", stdout=json.dumps({"MemTotal": 8 << 30, "DockerRootDir": str(desk.folder)}))
+    usage = type("Usage", (), {"free": 1 << 30})
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(EnvironmentFault, match="too little disk: 1024 MiB free"):
+        machine.check(1)
+
+
+@pytest.mark.parametrize("version", ["1.28.0", "v1.19.16", "1.33", "latest"])
+def test_a_version_that_is_too_old_or_is_none_is_refused_before_anything_else(
+    desk: Desk, version: str
+) -> None:
+    with pytest.raises(EnvironmentFault) as raised:
+        lab().up(version=version)
+    assert raised.value.hint
+    assert not desk.calls()
+
+
+def test_an_image_that_is_not_there_and_an_api_server_that_is_down_are_told(desk: Desk, up: KindLab) -> None:
+    desk.say("kind load docker-image", "kind-load-docker-image-missing")
+    with pytest.raises(ProcessFailed, match="not present locally"):
+        up.up()
+    desk.say("kubectl get pods", "kubectl-server-down")
+    with pytest.raises(EnvironmentFault, match="API server does not answer"):
+        up.status()
+
+
+def test_fewer_nodes_than_the_topologys_are_refused(desk: Desk) -> None:
+    with pytest.raises(InputError, match="the topology has 2 nodes"):
+        lab(topology("two-nodes")).up(nodes=1)
+
+
+def test_what_a_cluster_cannot_do_is_refused_by_name(desk: Desk) -> None:
+    with pytest.raises(InputError, match="fault at the start"):
+        lab(topology("failover")).up()
+    assert not desk.calls()
+
+
+# --- looking, using, ending --------------------------------------------------------------------------------
+
+
+def test_status_has_agents_and_what_the_shim_says_of_pods(up: KindLab) -> None:
+    found = up.status()
+    node = next(one for one in found.nodes if one.name == "demo-control-plane")
+    assert [(agent.name, agent.health) for agent in node.agents] == [
+        ("shim", "ready"),
+        ("resolver", "not ready"),
+    ]
+    pods = {one.name: one for one in found.pods}
+    assert (pods["frontend"].identity, pods["frontend"].enforced) == (4711, "egress")
+    assert str(pods["web"].address) == "10.244.0.9"
+    assert pods["batch"].program == "not there"
+
+
+def test_the_truth_table_is_tried_in_the_pods_and_names_what_is_left_out(desk: Desk, up: KindLab) -> None:
+    rows, left_out = up.check()
+    assert all(row.ok for row in rows)
+    assert len(rows) + len(left_out) == len(up.topology.expect)
+    reasons = {line.rpartition(": ")[2] for line in left_out}
+    assert reasons == {
+        "the cluster has IPv4 only",
+        "the cluster's DNS is CoreDNS here, and not the topology's pod",
+    }
+    asked = [json.loads(call["stdin"]) for call in desk.calls("kubectl", "exec", "--stdin", "frontend")]
+    statements = [text for one in asked for text in one["statements"]]
+    assert "frontend connects 10.244.0.9:8080" in statements, "the address that the cluster gave"
+    assert {one["ca"] for one in asked} == {"/etc/acns-lab/ca.pem"}
+
+
+def test_a_statement_that_is_not_true_is_exit_code_1(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    wanted = topology()
+    expect = (*wanted.expect, "legacy resolves wrong.example.com")
+    lab(wanted.model_copy(update={"expect": expect})).up()
+    assert commands.KindCommands(lab(wanted.model_copy(update={"expect": expect}))).check(as_json=False) == 1
+    assert "1 of" in capsys.readouterr().out
+
+
+def test_a_policy_that_is_refused_is_known_by_its_status(desk: Desk, up: KindLab) -> None:
+    condition = {"type": "Valid", "status": "False", "message": "toFQDNs: a bare wildcard is not supported"}
+    item = {"metadata": {"name": "frontend", "namespace": "default"}, "status": {"conditions": [condition]}}
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [item]}))
+    expect = ("policy frontend.yaml refused not supported", "policy batch.yaml refused not supported")
+    rows, _ = lab(up.topology.model_copy(update={"expect": expect})).check()
+    assert [(row.ok, row.actual) for row in rows] == [(True, "refused"), (False, "taken")]
+
+
+def test_exec_gives_the_commands_own_exit_code_and_output(desk: Desk, up: KindLab, capfd: Any) -> None:
+    desk.say("kubectl exec frontend sh", "kubectl-exec-exit-code")
+    found = commands.lab("demo")
+    assert found is not None
+    assert found.execute("frontend", ["sh", "-c", "echo out; echo err >&2; exit 7"]) == 7
+    assert capfd.readouterr().out == "out\n"
+    found.execute("node1", ["ip", "route"])
+    assert desk.calls("docker", "exec", "demo-control-plane", "ip", "route")
+    found.execute("internet", ["ip", "address"])
+    assert desk.calls("docker", "exec", "demo-internet", "ip", "address")
+    with pytest.raises(LabNotFound, match="no pod nobody"):
+        found.execute("nobody", ["true"])
+
+
+def test_logs_are_those_of_the_agent_on_that_node(desk: Desk, up: KindLab) -> None:
+    assert up.logs_argv("node1/shim", follow=True)[-2:] == ["--follow", "acns-shim-aaaaa"]
+    assert up.logs_argv("web", follow=False)[-2:] == ["logs", "web"]
+    assert up.logs_argv("internet", follow=False)[:2] == ["docker", "logs"]
+    with pytest.raises(LabNotFound):
+        up.logs_argv("node9/shim", follow=False)
+
+
+def test_faults_kill_an_agents_pod_and_take_a_pods_cable_out_and_in(desk: Desk, up: KindLab) -> None:
+    found = commands.lab(None)
+    assert found is not None
+    found.fault(["kill", "shim"])
+    assert desk.calls("kubectl", "delete", "pod", "--force", "acns-shim-aaaaa")
+    desk.say(
+        "docker exec ip -j route get 10.244.0.9", stdout='[{"dst": "10.244.0.9", "dev": "veth12345678"}]'
+    )
+    found.fault(["link", "down", "web"])
+    found.fault(["link", "ok", "web"])
+    scripts = [
+        call["stdin"] for call in desk.calls("docker", "exec", "--interactive", "demo-control-plane", "sh")
+    ]
+    assert scripts[-3:] == [
+        "ip link set veth12345678 down\n",
+        "ip link set veth12345678 up\n",
+        "ip route replace 10.244.0.9 dev veth12345678 scope host\n",
+    ]
+    with pytest.raises(InputError, match="knows no fault 'upstream lying'"):
+        found.fault(["upstream", "lying"])
+
+
+def test_a_bundle_has_the_cluster_the_nodes_and_the_logs(up: KindLab, tmp_path: Path) -> None:
+    up.bundle(tmp_path / "b.zip")
+    names = set(zipfile.ZipFile(tmp_path / "b.zip").namelist())
+    assert {
+        "README.md",
+        "topology.json",
+        "cluster/objects.yaml",
+        "cluster/policies.yaml",
+        "nodes/demo-control-plane/rules.txt",
+        "logs/shim.txt",
+        "logs/resolver.txt",
+        "logs/internet.txt",
+    } <= names
+
+
+def test_down_leaves_nothing_whatever_state_the_lab_is_in(desk: Desk, up: KindLab) -> None:
+    assert up.down() is True
+    assert desk.calls("kind", "delete", "cluster", "--name", "demo")
+    assert desk.calls("docker", "rm", "--force", "demo-internet")
+    assert store.known() == []
+    assert commands.lab("demo") is None
+    desk.say("kind delete cluster", "kind-delete-absent")
+    assert lab().down() is False
+
+
+def test_a_command_that_is_not_there_on_kind_says_so(up: KindLab) -> None:
+    from lab.runtime.lab import Lab
+
+    with pytest.raises(InputError, match="demo is a lab on kind, which has no such command"):
+        Lab.attach("demo")
+
+
+# --- the stand-ins themselves ------------------------------------------------------------------------------
+
+RECORDINGS = sorted(Path(__file__).parents[2].joinpath("data", "kind-cli").glob("k*.json"))
+
+
+@pytest.mark.parametrize("file", RECORDINGS, ids=lambda file: file.stem)
+def test_a_stand_in_says_what_was_recorded(desk: Desk, file: Path) -> None:
+    recorded = json.loads(file.read_text())
+    desk.say(" ".join(recorded["argv"][:2]), file.stem)
+    program = str(desk.folder / "bin" / recorded["argv"][0])
+    done = subprocess.run([program, *recorded["argv"][1:]], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == tuple(
+        recorded[key] for key in ("exit_code", "stdout", "stderr")
+    )
+    assert sys.executable in (desk.folder / "bin" / "kind").read_text()

@@ -1,0 +1,55 @@
+"""What the API server says of the cluster itself, and a shim that does not serve where it may not."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acns.policy.profiles import Profile
+from acns.shim import preflight
+from acns.shim.preflight import NodeFacts
+from tests.e2e.kubernetes.standin_apiserver import StandInAPIServer
+from tests.unit.shim_sources.observing import observing
+
+
+def node(name: str, *cidrs: str) -> dict[str, Any]:
+    return {
+        "kind": "Node",
+        "apiVersion": "v1",
+        "metadata": {"name": name},
+        "spec": {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)},
+        "status": {"addresses": [{"type": "InternalIP", "address": "172.18.0.2"}]},
+    }
+
+
+async def test_the_version_and_the_nodes_own_ranges_are_asked_for(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    server.put(node("worker", "10.244.1.0/24", "fd00:10:244:1::/64"))
+    server.put(node("other", "10.244.0.0/24"))
+    async with observing(server, tmp_path) as seen:
+        await seen.begun()
+        facts = await seen.source.cluster_facts("worker")
+    assert facts is not None
+    assert facts.version == "v1.36.2"
+    assert facts.pod_cidrs == (IPv4Network("10.244.1.0/24"), IPv6Network("fd00:10:244:1::/64"))
+    (found,) = preflight.judge(NodeFacts(), facts, Profile.ACNS)
+    assert "IPv6 pod addresses" in found.message
+
+
+async def test_a_server_that_does_not_say_is_asked_again_later(
+    server: StandInAPIServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.put(node("worker", "10.244.1.0/24"))
+    async with observing(server, tmp_path) as seen:
+        await seen.begun()
+        server.change(busy=1)
+        assert await seen.source.cluster_facts("worker") is None
+        server.change(busy=0, version="v1.28.4")
+        facts = await seen.source.cluster_facts("worker")
+    assert facts is not None
+    (found,) = preflight.judge(NodeFacts(), facts, Profile.ACNS)
+    assert "older than 1.29" in found.message
