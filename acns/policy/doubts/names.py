@@ -64,9 +64,10 @@ class _Judge:
         if not self._wanted or not self._subject.denies_out:
             return
         if not any(self._lets_dns_through(rule) for rule in self._rules):
+            how = " over UDP, as every client does first" if self._blocks else ""
             yield from self._per_rule(
                 Code.DNS_MISSING,
-                f"toFQDNs opens nothing for {self._subject.who}: no rule lets it ask a DNS server",
+                f"toFQDNs opens nothing for {self._subject.who}: no rule lets it ask a DNS server{how}",
                 "add an egress rule with toEndpoints for kube-dns, toPorts 53 and rules.dns",
             )
         elif self._is_without_servers():
@@ -150,7 +151,7 @@ class _Judge:
     # --- ways to a DNS server, by a rule's own words: which server it means may not be there yet ----------
 
     def _lets_dns_through(self, rule: Rule) -> bool:
-        if any(block.dns is not None for block in rule.ports or ()):
+        if any(block.dns is not None and any(map(_takes_udp, block.ports)) for block in rule.ports or ()):
             return True
         if rule.icmps is not None:
             return False
@@ -200,12 +201,16 @@ def _number_or_name(port: PortSpec) -> int | str:
     return port.name or (port.first if port.first == port.last else 0)
 
 
+def _takes_udp(port: PortSpec) -> bool:
+    return port.protocol in (Protocol.UDP, Protocol.ANY)
+
+
 def _names_dns(port: PortSpec) -> bool:
     by_number = port.first == port.last == DNS_PORT
-    return port.protocol is not Protocol.SCTP and (by_number or port.name.startswith("dns"))
+    return _takes_udp(port) and (by_number or port.name.startswith("dns"))
 
 
 def _includes_dns(port: PortSpec) -> bool:
-    if port.protocol is Protocol.SCTP or port.name:
+    if not _takes_udp(port) or port.name:
         return False
     return port.first == 0 or port.first <= DNS_PORT <= port.last

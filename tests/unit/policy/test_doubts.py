@@ -105,6 +105,8 @@ def test_any_rule_that_reaches_dns_will_do(rule: str) -> None:
         TO_WEB,
         "- toFQDNs: [{matchName: b.io}]",
         '- toPorts: [{ports: [{port: "53", protocol: SCTP}]}]',
+        '- toPorts: [{ports: [{port: "53", protocol: TCP}]}]',
+        '- toPorts: [{ports: [{port: "53", protocol: TCP}], rules: {dns: [{matchName: a.io}]}}]',
         "- icmps: [{fields: [{type: 8}]}]",
         '- toEntities: [world]\n  toPorts: [{ports: [{port: "54", endPort: 60}]}]',
     ],
