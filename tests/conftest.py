@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def machine_left_as_found() -> Iterator[None]:
+def machine_left_as_found(request: pytest.FixtureRequest) -> Iterator[None]:
     """The session ends by proving that nothing of it is left: no link, rule, lab, namespace or process.
 
     Processes are known by a variable that every child of this session inherits, so that another lab on the
@@ -41,6 +41,8 @@ def machine_left_as_found() -> Iterator[None]:
     os.environ[MARKER] = session
     before, labs_before = _machine(), _dead_labs()
     yield
+    if request.config.getoption("--lab-backend", default="netns") == "kind":
+        return  # the cluster stays, and Docker's network with it
     assert _processes_marked(session) == set()
     assert _dead_labs() <= labs_before
     assert _machine() == before

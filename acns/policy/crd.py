@@ -122,6 +122,10 @@ def structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
 def _policy(kind: str) -> dict[str, Any]:
     whole = schema.json_schema(kind)
     properties = {name: structural(whole["properties"][name], whole["$defs"]) for name in ("spec", "specs")}
+    for spec in (properties["spec"], properties["specs"]["items"]):
+        # What is refused by name is let through, so that the shim can say why.
+        assert spec.pop("required") == ["endpointSelector"]
+        spec["anyOf"] = [{"required": ["endpointSelector"]}, {"required": ["nodeSelector"]}]
     either = [{"required": ["spec"]}, {"required": ["specs"]}]
     return {
         "description": whole["description"],

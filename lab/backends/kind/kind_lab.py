@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from lab.backends.kind.objects import AGENTS, AGENTS_IMAGE, PODS_IMAGE
 from lab.backends.kind.store import Store
 from lab.backends.kind.tools import Done, Tools
 from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
+from lab.report import output
 from lab.runtime.progress import Progress, silent
 from lab.spec import expect
 from lab.spec.expect import PolicyExpectation, Row
@@ -107,10 +109,7 @@ class KindLab:
             progress(f"cluster {self.name} has other nodes: it is made anew")
             self.tools.kind("delete", "cluster", "--name", self.name)
             found = []
-        if found:
-            progress(f"cluster {self.name} is there")
-            export = ("export", "kubeconfig", "--name", self.name)
-            self.tools.kind(*export, "--kubeconfig", str(self.store.kubeconfig))
+        if found and self._is_whole(progress):
             return
         progress(f"making cluster {self.name}: {count} node{'s' if count > 1 else ''}")
         config = self.store.path / "kind.yaml"
@@ -119,10 +118,22 @@ class KindLab:
         where = ("--config", str(config), *image, "--kubeconfig", str(self.store.kubeconfig))
         try:
             self.tools.kind("create", "cluster", "--name", self.name, *where, timeout_s=CREATE_S)
-        except (EnvironmentFault, ProcessFailed):
+        except BaseException:  # also one who loses patience leaves no half of it
             progress(f"cluster {self.name} could not be made: what there is of it is removed")
             tools.run(["kind", "delete", "cluster", "--name", self.name])
             raise
+
+    def _is_whole(self, progress: Progress) -> bool:
+        """Whether the cluster that is there was made to its end; another is removed."""
+        export = ("export", "kubeconfig", "--name", self.name)
+        try:
+            self.tools.kind(*export, "--kubeconfig", str(self.store.kubeconfig))
+        except ProcessFailed:
+            progress(f"cluster {self.name} was not made to its end: it is made anew")
+            self.tools.kind("delete", "cluster", "--name", self.name)
+            return False
+        progress(f"cluster {self.name} is there")
+        return True
 
     def _images(self, progress: Progress) -> None:
         dockerfile = REPOSITORY / "deploy" / "Dockerfile"
@@ -143,7 +154,7 @@ class KindLab:
         progress("starting the Internet and the nodes' network")
         self._write_internet_files()
         self._remove_internet()
-        label, files = f"{objects.LABEL}={self.name}", f"{self.store.path}:/lab:ro"
+        label, files = f"{objects.LABEL}={self.name}", f"{self._served}:/lab:ro"
         rights = ("--user", "0", "--cap-add", "NET_ADMIN", "--restart", "unless-stopped")
         script = objects.internet_script(self.topology, self.addressing)
         self.tools.docker(
@@ -254,7 +265,7 @@ class KindLab:
             if done.ok:
                 return
             if _IMMUTABLE in done.err:
-                which = ("-l", f"{objects.LABEL}={self.topology.name}", "--wait=true")
+                which = ("-l", objects.LABEL, "--wait=true")  # it may be another topology's
                 self.tools.kubectl("delete", "pod", "-A", *which, timeout_s=ROLLOUT_S)
             elif not (_NO_ACCOUNT.search(done.err) and attempt + 1 < _TRIES):
                 raise tools.failure(argv, done)
@@ -283,12 +294,19 @@ class KindLab:
                     self.tools.kubectl(*where, "delete", kind, name)
 
     def _write_internet_files(self) -> None:
+        """Only what it serves: hostile pods talk to it, and the cluster's and the CA's keys lie beside."""
         certs.ensure(self.store.path, certs.certified_names(self.topology))
-        internet = self.topology.internet
-        (self.store.path / "names.json").write_text(dns.records_text(internet.names))
+        internet, served = self.topology.internet, self._served
+        served.mkdir(mode=0o700, exist_ok=True)
+        shutil.copy(self.store.path / "server.pem", served)
+        (served / "names.json").write_text(dns.records_text(internet.names))
         for server in internet.servers:
             if server.names is not None:
-                (self.store.path / f"dns-{server.name}.json").write_text(dns.records_text(server.names))
+                (served / f"dns-{server.name}.json").write_text(dns.records_text(server.names))
+
+    @property
+    def _served(self) -> Path:
+        return self.store.path / "internet"
 
     def _remove_internet(self) -> None:
         tools.run(["docker", "rm", "--force", self.internet])
@@ -373,7 +391,7 @@ class KindLab:
 
     def bundle(self, path: Path) -> None:
         """Everything there is to know of it, in one zip."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with output.new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, argv in self._everything().items():
                 done = tools.run(argv)
                 archive.writestr(name, done.out if done.ok else f"{done.out}\n[exit {done.code}] {done.err}")

@@ -267,7 +267,7 @@ def test_pods_whose_parts_have_changed_are_made_anew(desk: Desk, up: KindLab, mo
     desk.say("kubectl apply", exit_code=1, stderr=said)
     with pytest.raises(ProcessFailed):
         up._apply_pods("kind: Pod")
-    assert desk.calls("kubectl", "delete", "pod", "-A", "-l", "acns-lab/lab=quickstart")
+    assert desk.calls("kubectl", "delete", "pod", "-A", "-l", "acns-lab/lab")
 
 
 # --- what is lacking ---------------------------------------------------------------------------------------

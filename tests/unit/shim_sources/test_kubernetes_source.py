@@ -42,6 +42,18 @@ async def test_what_a_real_server_listed_is_read(server: StandInAPIServer, tmp_p
         assert (str(client.pod_ip), client.node_name) == ("10.244.1.3", "demo-worker")
 
 
+async def test_a_pod_that_the_profile_refuses_is_there_and_what_selects_it_holds(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    both = pod("web")
+    both["status"]["podIPs"].append({"ip": "fd00::9"})
+    server.put(both)
+    async with observing(server, tmp_path) as seen:
+        await seen.begun()
+        assert str(seen.one("Pod", "web").pod_ip) == "10.244.1.9"
+        assert [str(problem) for problem in seen.now.problems if "IPv6" in str(problem)]
+
+
 async def test_changes_follow_one_another(server: StandInAPIServer, tmp_path: Path) -> None:
     server.put(pod("web"))
     async with observing(server, tmp_path) as seen:

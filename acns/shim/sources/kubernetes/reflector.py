@@ -35,6 +35,8 @@ _SHORT_S: Final = 10.0
 """A watch that ends sooner, without a word, was not one: not to be opened again at once."""
 _QUIET_ENDS: Final = 2
 """So many watches without a word in a row are not believed."""
+_LIST_ANEW: Final = (Trouble.GONE, Trouble.ABSENT, Trouble.MALFORMED, Trouble.REFUSED)
+"""A server that cannot go on from a version, whatever it calls that, would not the next time either."""
 
 
 class Reflector:
@@ -115,7 +117,7 @@ class Reflector:
             try:
                 await self._watch()
             except Failed as failure:
-                if failure.trouble in (Trouble.GONE, Trouble.ABSENT, Trouble.MALFORMED):
+                if failure.trouble in _LIST_ANEW:
                     raise
                 if failure.trouble is not Trouble.SILENT:
                     self._quiet = 0

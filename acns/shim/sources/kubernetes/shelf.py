@@ -133,12 +133,21 @@ class Shelf:
         self._see(value)
         parsed = manifests.parse_served(_lean(value), self._profile)
         before = self.entries.get(key)
-        if parsed.ok:
-            found: Object | None = _settled(parsed.objects[0], before)
+        served = parsed if parsed.ok else self._anyway(value)
+        if served is not None:
+            found: Object | None = _settled(served.objects[0], before)
             self._remember(key, value)
         else:
             found = before.value if before is not None and before.value is not None else self._recalled(key)
         return key, Entry(found, parsed.problems, _record(value) if self._memory else None)
+
+    def _anyway(self, value: dict[str, Any]) -> manifests.Parsed | None:
+        """A Pod that the profile refuses is there nevertheless, and what selects it is to hold: by its IPv4
+        address, as profile cilium has it."""
+        if self.resource.kind != "Pod":
+            return None
+        parsed = manifests.parse_served(_lean(value), Profile.CILIUM)
+        return parsed if parsed.ok else self._anyway(value)
 
     def _remember(self, key: Key, value: Mapping[str, Any]) -> None:
         if self._memory is not None:
