@@ -177,7 +177,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for name in config.stash.get(_KEPT, []):
-        terminalreporter.write_line(f"lab {name} is kept: invoke lab.status --name {name}")
+        terminalreporter.write_line(f"lab {name} is kept: acns-lab lab.status --name {name}")
 
 
 def _lab_of(item: pytest.Item) -> Lab | None:
@@ -217,7 +217,7 @@ def _bundle(config: pytest.Config, used: Lab, test: str) -> Path:
 
 def _pause(config: pytest.Config, used: Lab) -> None:
     with _on_the_terminal(config):
-        print(f"\nlab {used.name} waits: invoke lab.shell POD --name {used.name}", flush=True)
+        print(f"\nlab {used.name} waits: acns-lab lab.shell POD --name {used.name}", flush=True)
         with contextlib.suppress(EOFError):
             input("Enter goes on … ")
 

@@ -49,8 +49,9 @@ _new: Final = tuple.__new__
 
 _A_FEW: Final = 4  # out of the lines, before what has come meanwhile; one takes some 50 µs
 _IN_LINE_OF_POD: Final = 1_024
-_IN_LINE: Final = 8_192
-_LARGE_OCTETS: Final = 2_048  # such are few, and would take much room in line
+_IN_LINE: Final = 8_192  # of all, beside one of each pod
+_LARGE_OCTETS: Final = 2_048
+_LARGE_IN_LINE: Final = 16  # such are rare, and take much room
 
 Item = TypeVar("Item")
 Came = tuple[Port, bytes, Address]
@@ -163,7 +164,7 @@ class UDPClients:
         budget.in_flight += forwarded
         self.transport.forwarded.count += forwarded
         for key in unusual:
-            self._queue_query(key, now)
+            self._queue_query(key)
         for key in over_rate:
             self._over(key, self._proxy.over_rate)
 
@@ -230,7 +231,7 @@ class UDPClients:
         self._budget.in_flight -= passed
         self._passed.count += passed
         for of, came in unusual:
-            self._queue_answer(of.case.asker.source, came, now)
+            self._queue_answer(of.case.asker.source, came)
 
     def _rewrite(self, number: int, rest: bytes) -> None:
         """Something else than what came."""
@@ -267,26 +268,26 @@ class UDPClients:
         """Queries and answers that nobody has looked at yet."""
         return len(self._new) + len(self._come)
 
-    def _queue_query(self, key: Key, now: float) -> None:
-        if len(key) > _LARGE_OCTETS:
-            self._work_on(self._query, key, now)
-        elif self._has_room(self._new, key[_POD]):
+    def _queue_query(self, key: Key) -> None:
+        if self._has_room(self._new, key[_POD], len(key)):
             self._new.put(key[_POD], key)
             self._loop.wake()
         else:
             self._over(key, self._proxy.over_in_flight)
 
-    def _queue_answer(self, pod: bytes, came: Came, now: float) -> None:
-        if len(came[1]) > _LARGE_OCTETS:
-            self._work_on(self._unusual, came, now)
-        elif self._has_room(self._come, pod):
+    def _queue_answer(self, pod: bytes, came: Came) -> None:
+        if self._has_room(self._come, pod, len(came[1])):
             self._come.put(pod, came)
             self._loop.wake()
         else:
             self._proxy.metrics.ignored.add("no_room")
 
-    def _has_room(self, lines: Lines[Any], pod: bytes) -> bool:
-        return lines.of(pod) < _IN_LINE_OF_POD and len(lines) < _IN_LINE
+    def _has_room(self, lines: Lines[Any], pod: bytes, octets: int) -> bool:
+        """However long the others' lines are, there is room for one of each pod."""
+        in_line = lines.of(pod)
+        if octets > _LARGE_OCTETS:
+            return in_line < _LARGE_IN_LINE
+        return not in_line or (in_line < _IN_LINE_OF_POD and len(lines) < _IN_LINE)
 
     def _work_off(self, now: float) -> bool:
         """A little of what is in line. Whether there is more."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from acns.errors import AcnsError
 from lab.errors import HolderGone, by_name
 from lab.kernel.netns import Namespace
 
@@ -30,10 +31,18 @@ def tell(control: Path, file: Path, places: Mapping[str, Namespace]) -> None:
     text = json.dumps({"places": files, "namespaces": numbers})
     if file.exists() and file.read_text() == text:
         return
+    _replace(file, text)
+    try:
+        _announce(control)
+    except AcnsError:  # nobody may believe that it is done
+        _replace(file, json.dumps({"places": files, "namespaces": []}))
+        raise
+
+
+def _replace(file: Path, text: str) -> None:
     temporary = file.with_suffix(".new")
     temporary.write_text(text)
     temporary.rename(file)
-    _announce(control)
 
 
 def read(file: Path) -> dict[str, str]:
@@ -55,6 +64,8 @@ def _announce(control: Path) -> None:
             return
         except TimeoutError as error:
             raise HolderGone("the recorder does not answer", hint="invoke lab.logs lab/recorder") from error
-    said: dict[str, Any] = json.loads(line) if line else {}
+    if not line:
+        raise HolderGone("the recorder ended the talk", hint="invoke lab.logs lab/recorder")
+    said: dict[str, Any] = json.loads(line)
     if failed := said.get("error"):
         raise by_name(failed["class"])(failed["message"], hint=failed["hint"])

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from acns.errors import AcnsError, InputError
+from acns.errors import AcnsError, EnvironmentFault, InputError
 from lab.capture import bpf, places
 from lab.capture.ring import RETIRE_MS, RING_BYTES, TEND_EVERY_S, Ring
 from lab.kernel import netns
@@ -142,15 +142,21 @@ class Recorder:
                 if tape.place == name and tape.ended_s is None:
                     tape.end()
             os.close(self._places.pop(name))
-        for name, descriptor in wanted.items():
-            self._places[name] = descriptor
-            self._always.append(Tape(name, descriptor, self._program, "", RING_BYTES))
+        try:
+            for name, descriptor in list(wanted.items()):
+                self._always.append(Tape(name, descriptor, self._program, "", RING_BYTES))
+                self._places[name] = wanted.pop(name)
+        finally:  # what could not be recorded is no place of ours: asked again, it is tried again
+            for descriptor in wanted.values():
+                os.close(descriptor)
         return {"places": list(self._places)}
 
     def _start(self, request: Request) -> dict[str, Any]:
         if self._started:
             raise InputError("a capture runs already", hint="invoke lab.capture stop")
         links = [(link["place"], link["interface"]) for link in request["links"]]
+        if gone := {place for place, _ in links} - self._places.keys():
+            raise InputError(f"not recorded here: {', '.join(sorted(gone))}", hint="invoke lab.status")
         size = request["size_bytes"] // max(1, len(links))
         program = bytes.fromhex(request["program"])
         try:
@@ -245,7 +251,8 @@ def _answer(connection: socket.socket, recorder: Recorder) -> None:
 def _reply(recorder: Recorder, line: bytes) -> Iterator[bytes]:
     try:
         heading, blocks = recorder.answer(json.loads(line))
-    except AcnsError as error:
+    except (AcnsError, OSError) as problem:
+        error = problem if isinstance(problem, AcnsError) else EnvironmentFault(f"recorder: {problem}")
         described = {"class": type(error).__name__, "message": error.message, "hint": error.hint}
         heading, blocks = {"error": described}, []
     yield json.dumps(heading).encode() + b"\n"

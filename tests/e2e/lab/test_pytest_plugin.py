@@ -129,7 +129,7 @@ def test_a_lab_is_kept_when_that_is_asked_for(project: Path) -> None:
     assert code == 0, output
     (kept,) = list_labs()
     try:
-        assert f"lab {kept.name} is kept: invoke lab.status --name {kept.name}" in output
+        assert f"lab {kept.name} is kept: acns-lab lab.status --name {kept.name}" in output
         assert {one.state for one in Lab.attach(kept.name).processes()} == {"ready"}
     finally:
         take_down(kept.name)
@@ -142,7 +142,7 @@ def test_labs_that_workers_of_xdist_keep_are_named_too(project: Path) -> None:
         assert code == 0, output
         assert len(kept) == 2
         for one in kept:
-            assert f"lab {one.name} is kept: invoke lab.status --name {one.name}" in output
+            assert f"lab {one.name} is kept: acns-lab lab.status --name {one.name}" in output
     finally:
         for one in kept:
             take_down(one.name)
