@@ -38,8 +38,11 @@ def run(
     json: bool = False,
 ) -> None:
     """Run a scenario; exit code 0 same as recorded, 1 diverged, 125 could not run (for `git bisect run`)."""
-    from lab.repro import commands
-
+    try:
+        from lab.repro import commands
+    except ImportError as error:  # as between two commits that `git bisect` tries
+        print(f"error: could not run: {error}", file=sys.stderr)
+        sys.exit(125)
     typed = commands.Typed(_level(pure, lab), timing, runs, shim, resolver, json)
     sys.exit(commands.run(scenario, typed))
 

@@ -63,7 +63,7 @@ def save(name: str, path: str, typed: Typed, *, as_recorded: bool, folder: str =
     """`tests/regressions/NAME/`: what must come of it is what comes of it now, or what was recorded."""
     scenario, _ = saved.read(Path(path))
     timing, level = typed.timing or "recorded", level_of(typed.level, None)
-    place = Path(folder) / name if folder else saved.folder_of(name)
+    place = saved.folder_of(name, Path(folder)) if folder else saved.folder_of(name)
     if as_recorded:
         found = [Found(n, step.outcome, step.outcome) for n, step in enumerate(scenario.steps, 1)]
     else:

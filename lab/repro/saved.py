@@ -26,7 +26,7 @@ SCENARIO: Final = "scenario.yaml"
 EXPECTED: Final = "expected.yaml"
 REGRESSIONS: Final = Path("tests") / "regressions"
 
-Level = Literal["pure", "lab", "wire"]
+Level = Literal["pure", "lab"]
 
 
 class Expected(Section):
@@ -71,11 +71,11 @@ def judged(found: Sequence[Found], expected: Expected | None) -> list[Found]:
     return [replace(one, recorded=wanted) for one, wanted in zip(found, expected.outcomes, strict=True)]
 
 
-def folder_of(name: str) -> Path:
+def folder_of(name: str, under: Path = REGRESSIONS) -> Path:
     """Where the regression of that name belongs. Raises InputError for what is no name."""
     if not name or not name.replace("-", "").isalnum() or name != name.lower():
         raise InputError(f"'{name}' is no name for a regression", hint="lower-case letters, digits and '-'")
-    return REGRESSIONS / name
+    return under / name
 
 
 def _expected(path: Path, scenario: Scenario) -> Expected:

@@ -7,6 +7,7 @@ anybody. What comes out is tried: under a virtual clock it must come to the same
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 import yaml
 
+from acns.dns import wire
+from acns.dns.name import MalformedDNS
 from acns.errors import Bug
 from lab.errors import InputError
 from lab.repro.importing.words import Addresses, Words, beside_stars, words_of
@@ -48,6 +51,7 @@ _CIDRS: Final = frozenset(["toCIDR", "fromCIDR", "cidr", "except", "externalCIDR
 _LABELS: Final = frozenset(["matchLabels", "labels"])
 _NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
 _PRINTABLE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_ID: Final = 2
 _A, _AAAA, _TXT, _OPT = (records.TYPES[name] for name in ("A", "AAAA", "TXT", "OPT"))
 
 
@@ -186,7 +190,7 @@ class _Anonymous:
             labels, qtype = messages.parse_ask(step.ask)
             changes["ask"] = f"{self._name(labels)} {records.type_text(qtype)}"
         if step.query is not None:
-            changes["query"] = self._octets(bytes.fromhex(step.query)).hex()
+            changes["query"] = self._message(bytes.fromhex(step.query)).hex()
         if step.connect is not None:
             changes["connect"] = self.outcome(step.connect)
         for field in ("apply", "remove"):
@@ -203,7 +207,7 @@ class _Anonymous:
             for section in ("records", "authority", "additional")
         }
         if answer.octets is not None:
-            changes["octets"] = self._octets(bytes.fromhex(answer.octets)).hex()
+            changes["octets"] = self._message(bytes.fromhex(answer.octets)).hex()
         if answer.sender is not None:
             changes["sender"] = self.outcome(answer.sender)
         return answer.model_copy(update=changes)
@@ -212,20 +216,59 @@ class _Anonymous:
         record = records.parse(line)
         data = record.data
         if not isinstance(data, bytes):
-            data = tuple(map(self._words.label, data))
-        elif record.type == _A and len(data) == 4:
-            data = self._addresses.address(IPv4Address(data)).packed
-        elif record.type == _AAAA and len(data) == 16:
-            data = self._addresses.v6(IPv6Address(data)).packed
-        elif record.type in (_TXT, _OPT):
-            data = _blank(data, record.type)
+            data = self._labels_of(data)
         else:
-            data = self._octets(data, map(IPv4Address, records.hints([record])))
-        owner = tuple(map(self._words.label, record.owner))
+            other = self._octets(data, map(IPv4Address, records.hints([record])))
+            data = self._rdata(record.type, data, other)
+        owner = self._labels_of(record.owner)
         return records.text(records.Record(owner, record.type, record.rclass, record.ttl_s, data))
 
     def _name(self, labels: tuple[bytes, ...]) -> str:
-        return records.name_text(tuple(map(self._words.label, labels)))
+        return records.name_text(self._labels_of(labels))
+
+    def _labels_of(self, name: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Names of addresses are addresses."""
+        zone = tuple(label.lower() for label in name[-2:])
+        if zone == (b"in-addr", b"arpa"):
+            return (*self._reversed(name[:-2]), *name[-2:])
+        if zone == (b"ip6", b"arpa"):
+            return (
+                *(b"0" if len(label) == 1 else self._words.label(label) for label in name[:-2]),
+                *name[-2:],
+            )
+        return tuple(map(self._words.label, name))
+
+    def _reversed(self, labels: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        try:
+            address = IPv4Address(b".".join(reversed(labels)).decode("ascii"))
+        except ValueError:  # a part of one, or none
+            return tuple(b"0" if label.isdigit() else self._words.label(label) for label in labels)
+        return tuple(str(octet).encode() for octet in reversed(self._addresses.address(address).packed))
+
+    def _message(self, data: bytes) -> bytes:
+        """A message behind its ID, in place. Of what cannot be read only the length is left: it may hide
+        anything."""
+        packet = bytes(_ID) + data
+        made, end = bytearray(bytes(_ID) + self._octets(data)), min(wire.HEADER_OCTETS, len(packet))
+        with contextlib.suppress(MalformedDNS):
+            header = wire.read_header(packet)
+            if header.questions:
+                end = wire.read_question(packet, header).end
+            count = header.answers + header.authorities + header.additionals
+            for record in wire.read_records(packet, end, count):
+                place = slice(record.start, record.end)
+                made[place] = self._rdata(record.type, packet[place], bytes(made[place]))
+                end = record.end
+        made[end:] = bytes(len(made) - end)
+        return bytes(made[_ID:])
+
+    def _rdata(self, kind: int, given: bytes, made: bytes) -> bytes:
+        """`made`: with other labels already."""
+        if kind == _A and len(given) == 4:
+            return self._addresses.address(IPv4Address(given)).packed
+        if kind == _AAAA and len(given) == 16:
+            return self._addresses.v6(IPv6Address(given)).packed
+        return _blank(given, kind) if kind in (_TXT, _OPT) else made
 
     def _octets(self, data: bytes, hints: Iterable[IPv4Address] = ()) -> bytes:
         """Whatever looks like a label in them, and each address that occurs elsewhere or is a hint."""
@@ -309,13 +352,12 @@ def _addresses(scenario: Scenario) -> set[IPv4Address]:
 
 def _blank(data: bytes, kind: int) -> bytes:
     """Texts and options of the same length, with nothing in them."""
-    if kind == _OPT:
-        return b"" if not data else data[:4] + bytes(len(data) - 4)
     made, place = bytearray(data), 0
-    while place < len(made):
-        end = min(place + 1 + made[place], len(made))
-        made[place + 1 : end] = b"x" * (end - place - 1)
-        place = end
+    head = 4 if kind == _OPT else 1  # code and length, or a length alone
+    while place + head <= len(made):
+        begin = place + head
+        place = min(begin + int.from_bytes(made[max(place, begin - 2) : begin]), len(made))
+        made[begin:place] = (b"\0" if kind == _OPT else b"x") * (place - begin)
     return bytes(made)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -22,7 +21,7 @@ from lab.report.bundle import FORMAT, VERSION
 from lab.repro.importing import given as giving
 from lab.repro.importing import importer
 from lab.repro.importing.given import Given
-from lab.repro.reading import capture
+from lab.repro.reading import capture, zipped
 from lab.repro.reading.evidence import Evidence, Limits
 from lab.repro.scenario.model import Pod, Policy, Scenario, Step
 from lab.runtime.events import LabEvent
@@ -32,10 +31,7 @@ from lab.spec.topology import Topology
 _MAX_BYTES: Final = 256 << 20
 _MAX_SMALL_BYTES: Final = 16 << 20
 _MAX_ENTRIES: Final = 10_000
-_UNREADABLE: Final = (
-    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, KeyError, TypeError,
-    AttributeError, EOFError, OSError,
-)  # fmt: skip
+_UNREADABLE: Final = (*zipped.BROKEN, KeyError, TypeError, AttributeError)
 _GENERATED: Final = frozenset(
     {"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml"}
 )
@@ -44,7 +40,7 @@ _PLACES: Final = ("_file", "_socket", "_dir", "_ledger", "_listen")
 
 def is_bundle(path: Path) -> bool:
     """Whether it is a zip file at all."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    return zipped.is_zip(path)
 
 
 def imported(path: Path, given: Given, name: str) -> Scenario:

@@ -10,40 +10,29 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from lab.errors import InputError
-from lab.repro.reading import capture
+from lab.repro.reading import capture, zipped
 from lab.repro.reading.evidence import Decision, Evidence, Limits
 
-_ZIP: Final = b"PK\x03\x04"
 _CAPTURE: Final = "capture.pcapng"
 _JOURNAL: Final = re.compile(r"nodes/([^/\x00-\x1f]{1,253})/(shim|resolver)-journal\.jsonl(\.1)?")
 _PIECE: Final = 1 << 20
 _MAX_JOURNAL_BYTES: Final = 64 << 20
 _MAX_LINE_BYTES: Final = 1 << 16
 _MAX_LINES: Final = 200_000
-_BROKEN: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
 
 def evidence_of(path: Path, limits: Limits | None = None) -> tuple[Evidence, tuple[Decision, ...]]:
     """The capture, and what the journals beside it say. Raises InputError."""
     limits = limits or Limits()
-    if not _is_zip(path):
+    if not zipped.is_zip(path):
         return capture.read(path, limits), ()
     try:
         with zipfile.ZipFile(path) as archive:
             return _captured(archive, path, limits), tuple(_journals(archive))
     except InputError:
         raise
-    except _BROKEN as error:
+    except zipped.BROKEN as error:
         raise InputError(f"{path} is no bundle that can be read: {error}") from error
-
-
-def _is_zip(path: Path) -> bool:
-    """By its start: a capture may well end with somebody's zip file."""
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_ZIP)) == _ZIP
-    except OSError:
-        return False
 
 
 def _captured(archive: zipfile.ZipFile, path: Path, limits: Limits) -> Evidence:

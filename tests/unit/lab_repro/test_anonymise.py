@@ -202,3 +202,31 @@ def test_words_keep_their_length_and_the_same_words_stay_the_same(text: str, key
     assert len(words.text(text)) == len(text)
     assert words.text(text) == words.text(text)
     assert words.text(text.upper()) == words.text(text.lower()).upper()
+
+
+def test_names_of_addresses_are_other_addresses_names(original: Scenario) -> None:
+    by = anonymise._Anonymous(original, b"key")
+    moved = by._addresses.address(IPv4Address("52.18.44.7"))
+    text = records.text(records.parse("7.44.18.52.in-addr.arpa 60 PTR host.acmecorp.com"))
+    made = by._record(text)
+    assert made.startswith(".".join(reversed(str(moved).split("."))) + ".in-addr.arpa")
+    assert by._name((b"18", b"52", b"in-addr", b"arpa")) == "0.0.in-addr.arpa"
+    assert by._name((b"a", b"1", b"ip6", b"arpa")) == "0.0.ip6.arpa"
+
+
+def test_octets_hide_nothing(original: Scenario) -> None:
+    by = anonymise._Anonymous(original, b"key")
+    question = b"\x08acmecorp\x03com\0\0\1\0\1"
+    address, subnet = (
+        b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x34\x12\x2c\x07",
+        bytes.fromhex("0008000700011800cb7b2d"),
+    )
+    option = b"\0\0\x29\x04\xd0\0\0\0\0" + len(subnet).to_bytes(2) + subnet
+    head = b"\x81\x80\0\1\0\1\0\0\0\1"
+    given = head + question + address + option + b"trailing secrets"
+    made = by._message(given)
+    assert len(made) == len(given)
+    for secret in (b"acmecorp", b"\x34\x12\x2c\x07", bytes.fromhex("cb7b2d"), b"secrets"):
+        assert secret not in made
+    unreadable = by._message(head + b"\x3fhalf of acmecorp")
+    assert unreadable == head + bytes(17)

@@ -78,3 +78,9 @@ def test_what_is_no_zip_is_no_bundle(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"\xd4\xc3\xb2\xa1")
     assert not bundles.is_bundle(path)
+
+
+def test_a_capture_that_ends_with_somebodys_zip_is_no_bundle(tmp_path: Path) -> None:
+    capture = tmp_path / "x.pcap"
+    capture.write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20) + b"PK\5\6" + bytes(18))
+    assert not bundles.is_bundle(capture)
