@@ -152,7 +152,7 @@ def test_a_failed_test_waits_with_its_lab_up(project: Path) -> None:
     add(project, FAILS)
     with running(project, "tests/test_more.py", "--lab-pause") as process:
         assert process.stdout is not None
-        line = next(line for line in process.stdout if " waits: invoke lab.shell" in line)
+        line = next(line for line in process.stdout if " waits: acns-lab lab.shell" in line)
         name = line.split()[1]
         assert Lab.attach(name).pod("shop").run(["hostname"]).stdout == "shop\n"
         output, _ = process.communicate("\n", timeout=PATIENCE_S)
