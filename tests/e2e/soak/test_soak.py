@@ -1,6 +1,6 @@
 """Minutes of storm over steady traffic, the same seed each time. ACNS_SOAK_MINUTES: how many.
 
-Not part of every run yet: within pytest's own process libnftables has aborted in it.
+Not part of every run yet.
 """
 
 from __future__ import annotations
