@@ -54,6 +54,17 @@ async def test_a_pod_that_the_profile_refuses_is_there_and_what_selects_it_holds
         assert [str(problem) for problem in seen.now.problems if "IPv6" in str(problem)]
 
 
+async def test_a_pod_that_nobody_can_read_costs_nothing_but_itself(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    server.put(pod("bad", "not-an-ip"))
+    server.put(pod("web"))
+    async with observing(server, tmp_path) as seen:
+        await seen.begun()
+        assert seen.names("Pod") == {"web"}
+        assert [problem for problem in seen.now.problems if "shop/bad" in str(problem)]
+
+
 async def test_changes_follow_one_another(server: StandInAPIServer, tmp_path: Path) -> None:
     server.put(pod("web"))
     async with observing(server, tmp_path) as seen:

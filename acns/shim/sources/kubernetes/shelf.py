@@ -50,10 +50,6 @@ class Entry:
     problems: tuple[Problem, ...] = ()
     record: Record | None = None
 
-    @property
-    def is_refused(self) -> bool:
-        return any(not problem.warning for problem in self.problems)
-
 
 class Shelf:
     """For one thread at a time, but for `read`, which changes nothing."""
@@ -143,11 +139,11 @@ class Shelf:
 
     def _anyway(self, value: dict[str, Any]) -> manifests.Parsed | None:
         """A Pod that the profile refuses is there nevertheless, and what selects it is to hold: by its IPv4
-        address, as profile cilium has it."""
+        address, as profile cilium has it. None where even that cannot be read."""
         if self.resource.kind != "Pod":
             return None
         parsed = manifests.parse_served(_lean(value), Profile.CILIUM)
-        return parsed if parsed.ok else self._anyway(value)
+        return parsed if parsed.ok else None
 
     def _remember(self, key: Key, value: Mapping[str, Any]) -> None:
         if self._memory is not None:
