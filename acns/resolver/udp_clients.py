@@ -291,6 +291,8 @@ class UDPClients:
 
     def _work_off(self, now: float) -> bool:
         """A little of what is in line. Whether there is more."""
+        if not self.in_line:
+            return False
         self.transport.judgements.use(self._proxy.table)
         for _ in range(_A_FEW // 2):
             if (came := self._come.take()) is not None:
