@@ -96,6 +96,7 @@ class Said:
 def import_(path: str, said: Said) -> int:
     """The scenario of a capture or a bundle, to a file or to stdout; what was assumed is said on stderr."""
     from lab.repro.importing import anonymise, bundles, given, importer
+    from lab.repro.reading import zipped
 
     policies, objects = given.policies(said.policies)
     about = given.Given(
@@ -109,7 +110,7 @@ def import_(path: str, said: Said) -> int:
     if said.flows:
         about = given.with_pods(about, given.hubble_pods(Path(said.flows)))
     name = said.name or importer.name_of(Path(said.output or path))
-    if bundles.is_bundle(Path(path)):
+    if zipped.is_zip(Path(path)):
         scenario = bundles.imported(Path(path), about, name)
     else:
         scenario = importer.imported(Path(path), about, name)
@@ -140,9 +141,9 @@ def shrink(path: str, typed: Typed, *, step: int = 0, output: str = "") -> int:
     with contextlib.closing(Stages(typed.agents)) as stages:
 
         def once(made: Scenario) -> list[Found]:
-            return pure.run(made, timing) if level == "pure" else stages.run(made, timing)
+            return stages.run(made, timing)
 
-        made = shrinking.Shrinking(scenario, number, once, timing, remark)
+        made = shrinking.Shrinking(scenario, number, None if level == "pure" else once, timing, remark)
         found = made.shrunk()
     was, now = len(scenario.steps), len(found.steps)
     remark(f"{was} steps became {now}, in {made.runs} runs; what matters is step {made.symptom}")

@@ -88,6 +88,7 @@ class _Anonymous:
         inside = [server for server in scenario.servers if server.labels]
         own |= {server.address: SERVICES[10 + number] for number, server in enumerate(inside)}
         self._addresses = Addresses(key, own)
+        self._packed = {one.packed: self._addresses.address(one).packed for one in _addresses(scenario)}
         self._pods = {pod.name: f"pod{number}" for number, pod in enumerate(scenario.pods, 1)}
         self._servers = {one.name: f"dns{number}" for number, one in enumerate(scenario.servers, 1)}
         files = dict.fromkeys(
@@ -281,9 +282,12 @@ class _Anonymous:
                 made[place + 1 : place + 1 + length] = self._words.label(label)
                 place += length
             place += 1
-        for address in {*_addresses(self._scenario), *hints}:
-            made = bytearray(made.replace(address.packed, self._addresses.address(address).packed))
-        return bytes(made)
+        moved = self._packed | {one.packed: self._addresses.address(one).packed for one in hints}
+        if not moved:
+            return bytes(made)
+        # At once: an address may be moved to where another one was.
+        known = re.compile(b"|".join(map(re.escape, moved)), re.DOTALL)
+        return known.sub(lambda found: moved[found[0]], bytes(made))
 
     def _moved(self, text: str) -> str:
         try:

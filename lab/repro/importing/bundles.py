@@ -7,7 +7,6 @@ the bundle chooses.
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,26 +20,20 @@ from lab.report.bundle import FORMAT, VERSION
 from lab.repro.importing import given as giving
 from lab.repro.importing import importer
 from lab.repro.importing.given import Given
-from lab.repro.reading import capture, zipped
+from lab.repro.reading import zipped
 from lab.repro.reading.evidence import Evidence, Limits
+from lab.repro.scenario import rules
 from lab.repro.scenario.model import Pod, Policy, Scenario, Step
 from lab.runtime.events import LabEvent
 from lab.runtime.faults import model as faults
 from lab.spec.topology import Topology
 
-_MAX_BYTES: Final = 256 << 20
 _MAX_SMALL_BYTES: Final = 16 << 20
 _MAX_ENTRIES: Final = 10_000
 _UNREADABLE: Final = (*zipped.BROKEN, KeyError, TypeError, AttributeError)
 _GENERATED: Final = frozenset(
     {"namespaces.yaml", "nodes.yaml", "pods.yaml", "services.yaml", "endpointslices.yaml"}
 )
-_PLACES: Final = ("_file", "_socket", "_dir", "_ledger", "_listen")
-
-
-def is_bundle(path: Path) -> bool:
-    """Whether it is a zip file at all."""
-    return zipped.is_zip(path)
 
 
 def imported(path: Path, given: Given, name: str) -> Scenario:
@@ -50,7 +43,7 @@ def imported(path: Path, given: Given, name: str) -> Scenario:
             _check(archive, path)
             order = Order.from_json(json.loads(_read(archive, "topology.json", _MAX_SMALL_BYTES)))
             events = _read(archive, "events.jsonl", _MAX_SMALL_BYTES, optional=True)
-            evidence = _evidence(archive)
+            evidence = zipped.captured(archive, Limits())
             policies = tuple(_policies(archive, order.topology.nodes[0].name))
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a bundle that can be read: {error}") from error
@@ -75,13 +68,6 @@ def _read(archive: zipfile.ZipFile, name: str, limit: int, *, optional: bool = F
     if len(data) > limit:
         raise InputError(f"{name} in the bundle is larger than {limit >> 20} MiB")
     return data
-
-
-def _evidence(archive: zipfile.ZipFile) -> Evidence:
-    with tempfile.NamedTemporaryFile(prefix="acns-repro-", suffix=".pcapng") as file:
-        file.write(_read(archive, "capture.pcapng", _MAX_BYTES))
-        file.flush()
-        return capture.read(Path(file.name), Limits())
 
 
 def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, evidence: Evidence) -> Given:
@@ -131,7 +117,7 @@ def _dns_services(topology: Topology) -> set[IPv4Address]:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if not name.endswith(_PLACES)}
+    return {name: value for name, value in given.items() if not rules.is_labs_own(name)}
 
 
 def _faults(events: bytes, evidence: Evidence) -> Iterator[Step]:

@@ -65,6 +65,8 @@ def from_evidence(evidence: Evidence, given: Given, name: str) -> Scenario:
     )
     made = _told_inside(scenario)
     if problems := list(rules.check(made, Document(name, made.model_dump(mode="json"), {}))):
+        if given.shim or given.resolver:
+            raise InputError(problems)  # settings that were given, and are none
         raise Bug("what was imported is no scenario:\n" + "\n".join(map(str, problems[:5])))
     return made
 

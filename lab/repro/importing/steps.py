@@ -143,7 +143,9 @@ def _match_upstream(queries: Sequence[_Query], theirs: Sequence[Message], answer
         if alike and alike[0].at_ns <= end_ns:
             found = query.upstream = alike.popleft()
             heard = replies.get((found.transport, found.source), [])
-            query.said = [one for one in heard if 0 <= one.at_ns - found.at_ns < PATIENCE_NS]
+            query.said = [
+                one for one in heard if 0 <= one.at_ns - found.at_ns < PATIENCE_NS and _is_about(found, one)
+            ]
 
 
 def _shortly_before(asked: Sequence[_Query], at_ns: int) -> Iterator[_Query]:
@@ -153,6 +155,11 @@ def _shortly_before(asked: Sequence[_Query], at_ns: int) -> Iterator[_Query]:
             return
         if query.message.at_ns <= at_ns:
             yield query
+
+
+def _is_about(query: Message, answer: Message) -> bool:
+    """By its ID or by its question; all else that came to that socket is another query's."""
+    return answer.payload[:2] == query.payload[:2] or _key(answer) == _key(query)
 
 
 def _key(message: Message) -> object:

@@ -37,6 +37,7 @@ _MADE_FROM: Final = ("pods", "servers", "policies", "shim", "resolver")
 _FIRST_ID: Final = 0x1000
 _READY_S: Final = 60.0
 _ENDS_S: Final = 10.0
+_JOINED_S: Final = 20.0
 _WRITTEN_S: Final = 1.0
 _WITHOUT_WORDS: Final = ("", messages.SILENT, "passes", "cut")
 
@@ -260,12 +261,13 @@ def _wait_ended() -> None:
 
 def _wait_joined(lab: Lab) -> None:
     """Until the resolver has the shim's policy, where both are up."""
-    node, deadline = lab.node(NODE), time.monotonic() + 20
+    node, deadline = lab.node(NODE), time.monotonic() + _JOINED_S
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, ValueError):
             if node.resolver.http_get("/readyz").json().get("agent_connected", True):
                 return
         time.sleep(0.02)
+    raise EnvironmentFault(f"the resolver has not met the shim within {_JOINED_S:g} s", hint="lab.logs")
 
 
 def _explained(

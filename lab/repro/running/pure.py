@@ -53,7 +53,6 @@ class Run:
             for other in needed:
                 self._waiting.setdefault(other, []).append(index)
         self._sent_over = {step.send - 1 for step in scenario.steps if step.send is not None}
-        self._done: set[int] = set()
         self._opened: dict[int, tuple[Local, IPv4Address, int, tuple[Match, ...]]] = {}
         self.found: dict[int, Found] = {}
 
@@ -79,7 +78,7 @@ class Run:
         heapq.heappush(self._events, (max(at_ms, self._now_ms), next(self._count), happen))
 
     def _when_free(self, index: int) -> None:
-        if self._done.issuperset(self._waits_for[index]):
+        if self.found.keys() >= set(self._waits_for[index]):
             begin_ms = self._timing.ms(self._scenario.steps[index].at_ms)
             self._at(begin_ms, lambda: self._begin(index))
 
@@ -88,7 +87,6 @@ class Run:
             return
         step = self._scenario.steps[index]
         self.found[index] = Found(index + 1, step.outcome, outcome, reason)
-        self._done.add(index)
         for other in self._waiting.get(index, ()):
             self._when_free(other)
 

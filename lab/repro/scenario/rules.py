@@ -86,11 +86,16 @@ def _is_outside(address: IPv4Address) -> bool:
     return not (address in PODS or address in SERVICES or address.is_loopback or address.is_multicast)
 
 
+def is_labs_own(name: str) -> bool:
+    """Whether the lab sets this setting of an agent itself."""
+    return name.endswith(_PLACES) or name in _OWN
+
+
 def _settings(given: dict[str, Any], document: Document, agent: str) -> Iterator[Problem]:
     kind = _AGENTS[agent]
     own = {one.name: "own" for one in dataclasses.fields(kind) if one.default is dataclasses.MISSING}
     for name in given:
-        if name.endswith(_PLACES) or name in _OWN:
+        if is_labs_own(name):
             yield document.problem((agent, name), f"the lab sets '{name}' itself", hint="leave it out")
     for mistake in settings.mistakes(kind, {**given, **own}):
         yield document.problem((agent, mistake.key), mistake.message, hint=mistake.hint)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import accumulate
 from typing import Final
 
 from lab.repro.reading.evidence import Address
@@ -38,9 +39,11 @@ class Learned:
                     self._named[address].append(_Named(at_ns, until_ns, one.answered.name))
         for found in self._named.values():
             found.sort(key=lambda one: one.at_ns)
-
-    def __bool__(self) -> bool:
-        return bool(self._named)
+        self._until = {
+            address: list(accumulate((one.until_ns for one in found), max))
+            for address, found in self._named.items()
+        }
+        """The latest end so far, at each."""
 
     def name(self, address: Address, at_ns: int) -> str:
         """What it was called last; "" where no answer named it."""
@@ -57,5 +60,4 @@ class Learned:
         if not before:
             soon = found and found[0].at_ns - at_ns < _TOO_EARLY_NS
             return Mark.BEFORE_ANSWER if soon else Mark.NEVER_LEARNED
-        until_ns = max(one.until_ns for one in found[:before])
-        return Mark.EXPIRED if until_ns < at_ns else None
+        return Mark.EXPIRED if self._until[address][before - 1] < at_ns else None

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from lab.errors import InputError
 from lab.repro.reading import capture, zipped
 from lab.repro.reading.evidence import Decision, Evidence, Limits
 
-_CAPTURE: Final = "capture.pcapng"
 _JOURNAL: Final = re.compile(r"nodes/([^/\x00-\x1f]{1,253})/(shim|resolver)-journal\.jsonl(\.1)?")
-_PIECE: Final = 1 << 20
-_MAX_JOURNAL_BYTES: Final = 64 << 20
+_MAX_JOURNALS_BYTES: Final = 64 << 20
 _MAX_LINE_BYTES: Final = 1 << 16
 _MAX_LINES: Final = 200_000
 
@@ -28,38 +25,19 @@ def evidence_of(path: Path, limits: Limits | None = None) -> tuple[Evidence, tup
         return capture.read(path, limits), ()
     try:
         with zipfile.ZipFile(path) as archive:
-            return _captured(archive, path, limits), tuple(_journals(archive))
+            return zipped.captured(archive, limits), tuple(_journals(archive))
     except InputError:
         raise
     except zipped.BROKEN as error:
         raise InputError(f"{path} is no bundle that can be read: {error}") from error
 
 
-def _captured(archive: zipfile.ZipFile, path: Path, limits: Limits) -> Evidence:
-    if _CAPTURE not in archive.namelist():
-        raise InputError(f"{path} has no {_CAPTURE}", hint="a bundle of lab.bundle; its missing.txt says why")
-    with archive.open(_CAPTURE) as packed, tempfile.NamedTemporaryFile(prefix="acns-repro-") as file:
-        _copy(packed, file, limits.file_bytes)  # type: ignore[arg-type]
-        file.flush()
-        return capture.read(Path(file.name), limits)
-
-
-def _copy(packed: BinaryIO, file: BinaryIO, most: int) -> None:
-    """Whatever the zip's directory says of its size."""
-    while piece := packed.read(_PIECE):
-        most -= len(piece)
-        if most < 0:
-            raise InputError(f"{_CAPTURE} in the bundle is too large")
-        file.write(piece)
-
-
 def _journals(archive: zipfile.ZipFile) -> Iterator[Decision]:
-    left = _MAX_LINES
+    """So many, and so much, of all together."""
+    left, left_bytes = _MAX_LINES, _MAX_JOURNALS_BYTES
     for name in archive.namelist():
         if found := _JOURNAL.fullmatch(name):
             with archive.open(name) as file:
-                data = file.read(_MAX_JOURNAL_BYTES)
-            for line in data.splitlines()[:left]:
-                left -= 1
-                if len(line) <= _MAX_LINE_BYTES:
-                    yield Decision(0, f"{found[1]}/{found[2]}", "", 0, line)
+                while left > 0 < left_bytes and (line := file.readline(_MAX_LINE_BYTES)):
+                    left, left_bytes = left - 1, left_bytes - len(line)
+                    yield Decision(0, f"{found[1]}/{found[2]}", "", 0, line.rstrip(b"\n"))

@@ -26,11 +26,12 @@ Shows = Callable[[Scenario], Sequence[Found]]
 
 @dataclass(slots=True)
 class Shrinking:
-    """`run`: what it must still show; `symptom`: of the scenario as it is now, counted from 1."""
+    """`run`: a run that must still show it, beside the model's (None: there is no other). `symptom`: of the
+    scenario as it is now, counted from 1."""
 
     scenario: Scenario
     symptom: int
-    run: Shows
+    run: Shows | None
     timing: Timing
     progress: Progress = silent
     runs: int = 0
@@ -39,7 +40,7 @@ class Shrinking:
 
     def shrunk(self) -> Scenario:
         """The smallest that was found. Raises InputError where the scenario itself shows nothing."""
-        self._right = self._model(self.scenario)
+        self._right = pure.run(self.scenario, self.timing)[self.symptom - 1].outcome
         if not self._shows(self.scenario, self.symptom):
             wanted = self.scenario.steps[self.symptom - 1].outcome
             raise InputError(
@@ -96,14 +97,12 @@ class Shrinking:
         return False
 
     def _shows(self, made: Scenario, symptom: int) -> bool:
-        if self._model(made, symptom) != self._right:
+        model = pure.run(made, self.timing)
+        if model[symptom - 1].outcome != self._right:
             return False
         self.runs += 1
-        wanted = self.scenario.steps[self.symptom - 1].outcome
-        return self.run(made)[symptom - 1].outcome == wanted
-
-    def _model(self, made: Scenario, symptom: int | None = None) -> str:
-        return pure.run(made, self.timing)[(symptom or self.symptom) - 1].outcome
+        found = self.run(made) if self.run else model
+        return found[symptom - 1].outcome == self.scenario.steps[self.symptom - 1].outcome
 
 
 def symptom(scenario: Scenario, timing: Timing) -> int:

@@ -230,3 +230,13 @@ def test_octets_hide_nothing(original: Scenario) -> None:
         assert secret not in made
     unreadable = by._message(head + b"\x3fhalf of acmecorp")
     assert unreadable == head + bytes(17)
+
+
+def test_a_hint_stays_the_address_that_it_was(original: Scenario) -> None:
+    addresses = [IPv4Address("198.51.100.0") + number for number in range(1, 31)]
+    answers = [{"records": [f"x.acmecorp.com 60 A {one}" for one in addresses]}]
+    many = scenario({"ask": "x.acmecorp.com A", "answers": answers, "outcome": "silent"})
+    by = anonymise._Anonymous(many, b"b" * 32)
+    assert [by._octets(one.packed) for one in addresses] == [
+        by._addresses.address(one).packed for one in addresses
+    ]

@@ -63,6 +63,22 @@ def test_with_both_sides_the_server_s_own_delay_counts() -> None:
     assert any(NODE in one and "resolver" in one for one in made.assumptions)
 
 
+def test_what_came_to_the_resolvers_socket_for_another_query_is_no_answer_to_this_one() -> None:
+    recording = Recording()
+    names = ["a.example.com", "b.example.com", "c.example.com"]
+    asked = [recording.query(n, POD, DNS, name, port=40_000 + n, ident=n) for n, name in enumerate(names)]
+    again = [
+        recording.query(10 + n, NODE, DNS, name, port=50_000, ident=70 + n) for n, name in enumerate(names)
+    ]
+    for n, query in enumerate(again):
+        recording.answer(20 + n, query, DNS, NODE, f"198.51.100.{n + 1}", port=50_000)
+    for n, query in enumerate(asked):
+        recording.answer(30 + n, query, DNS, POD, f"198.51.100.{n + 1}", port=40_000 + n)
+    steps = imported(recording).steps
+    assert [len(step.answers) for step in steps] == [1, 1, 1]
+    assert not any(one.wrong_id for step in steps for one in step.answers)
+
+
 def test_a_refusal_of_the_resolver_is_none_of_the_server() -> None:
     recording = Recording()
     query = recording.query(0, POD, DNS, "evil.example.org")
