@@ -35,8 +35,7 @@ def load(
 
     `overrides`: settings as text, which win over the file's: what differs where all have the same file.
     """
-    values = _read(path) if path else {}
-    text = path.read_text() if path else ""
+    text, values = _read(path) if path else ("", {})
     values |= overrides
     where = str(path) if path else "settings"
     if found := list(mistakes(kind, values)):
@@ -44,13 +43,13 @@ def load(
     return pydantic.TypeAdapter(kind).validate_python(values)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read settings {path}: {error}") from error
     try:
-        return tomllib.loads(text)
+        return text, tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not TOML: {error}") from error
 

@@ -50,9 +50,6 @@ class Impairments:
             ),
         ]
 
-    def _is_other(self, of: str, link: Link) -> bool:
-        return of in self._there and self._there[of].link != link
-
     def apply(self, order: Order) -> None:
         """Raises EnvironmentFault where the kernel cannot do it."""
         wanted = self._wanted(order)

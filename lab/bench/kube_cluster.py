@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+from acns import located
 from lab.bench.cluster import NAMESPACE, NODE, BenchCluster, Scale
 
 Value = dict[str, Any]
@@ -138,7 +139,7 @@ def _manifests(scale: KubeScale) -> dict[str, list[Value]]:
     kinds = ("Namespace", "Pod", "Service", "EndpointSlice", "NetworkPolicy", "CiliumNetworkPolicy")
     found: dict[str, list[Value]] = {kind: [] for kind in kinds}
     for text in made.manifests().values():
-        for value in yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        for value in yaml.load_all(text, Loader=located.Loader):
             if value["kind"] in found:
                 found[value["kind"]].append(value)
     return found

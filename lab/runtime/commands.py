@@ -16,7 +16,7 @@ from lab.report import doctor as doctor_report
 from lab.report import tables
 from lab.runtime import terminal, truth
 from lab.runtime.explaining import FORMAT_VERSION, explained_errors, program, remark
-from lab.runtime.lab import Lab, list_labs
+from lab.runtime.lab import Lab, LabSummary, list_labs
 from lab.spec.load import find_topology, load_topology
 from lab.spec.topology import Topology
 
@@ -151,17 +151,16 @@ def doctor(*, as_json: bool) -> int:
 
 def list_all(*, as_json: bool) -> int:
     """One line per lab."""
-    labs = list_labs()
+    clusters = (LabSummary(name, "on kind", topology, 0.0) for name, topology in on_kind.listed())
+    labs = [*clusters, *list_labs()]
     if as_json:
         print(json.dumps({"version": FORMAT_VERSION, "labs": [asdict(lab) for lab in labs]}))
         return 0
-    for name, topology in on_kind.listed():
-        print(f"{name}\ton kind\t{topology}")
     for lab in labs:
         print(f"{lab.name}\t{lab.state}\t{lab.topology}")
     if any(lab.state == "broken" for lab in labs):
         remark("invoke lab.gc removes what broken ones have left")
-    if not labs and not on_kind.listed():
+    if not labs:
         remark("no lab is there")
     return 0
 

@@ -51,9 +51,10 @@ class LabSummary:
 
     name: str
     state: str
-    """`up`, or `broken`: a folder whose holder is dead or never finished."""
+    """`up`, `on kind`, or `broken`: a folder whose holder is dead or never finished."""
     topology: str
     created_at_s: float
+    """0 where that is not known."""
 
 
 class Lab:

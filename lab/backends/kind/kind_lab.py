@@ -54,7 +54,7 @@ class KindLab:
         self.store = store
         self.topology = topology
         self.addressing = Addressing.of(topology)
-        self.tools = Tools(store.name, store.kubeconfig)
+        self.tools = Tools(store.kubeconfig)
         self.internet = f"{store.name}-internet"
 
     @classmethod

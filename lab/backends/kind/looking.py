@@ -145,9 +145,8 @@ def _agents_on(agents: Sequence[Mapping[str, Any]], node: str) -> tuple[AgentSta
             one["state"].get("waiting", {}).get("reason", "")
             for one in pod["status"].get("containerStatuses", ())
         ]
-        health = "ready" if _is_ready(pod) else "not ready"
         detail = " ".join([pod["metadata"]["name"], *filter(None, waiting)])
-        found.append(AgentStatus(agent, "ready" if health == "ready" else "not ready", detail=detail))
+        found.append(AgentStatus(agent, "ready" if _is_ready(pod) else "not ready", detail=detail))
     return tuple(found)
 
 

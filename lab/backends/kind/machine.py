@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from acns.shim.preflight import OLDEST
 from lab.backends.kind import tools
 from lab.errors import EnvironmentFault
 
-OLDEST: Final = (1, 29)
 NODE_BYTES: Final = 1 << 30
 """Of memory, for each node; a control plane alone takes most of it."""
 DISK_BYTES: Final = 6 << 30

@@ -53,7 +53,7 @@ def unsupported(topology: Topology) -> list[str]:
             found.append(f"node {node.name}: {many} pods; a kubelet takes {MOST_PODS} beside its own")
     if len({(str(node.shim), str(node.resolver)) for node in topology.nodes}) > 1:
         found.append("settings of agents that differ from node to node")
-    for pod in _pods(topology):
+    for pod in pods(topology):
         if isinstance(pod.program, DNSProgram):
             found.append(f"pod {pod.name}: a DNS server of its own")
     found += [f"link {link.of}: worse links" for link in topology.links]
@@ -97,28 +97,23 @@ def _objects(
     for name in used:
         if name not in _OWN:
             yield _object("v1", "Namespace", name, None, topology)
-    for namespace in sorted({pod.namespace for pod in _pods(topology)}):
+    for namespace in sorted({pod.namespace for pod in pods(topology)}):
         data = {"ca.pem": authority, "server.pem": certificate}
         yield _object("v1", "ConfigMap", CONFIG, namespace, topology) | {"data": data}
-        accounts = {pod.service_account for pod in _pods(topology) if pod.namespace == namespace}
+        accounts = {pod.service_account for pod in pods(topology) if pod.namespace == namespace}
         for account in sorted(accounts - {"default"}):
             yield _object("v1", "ServiceAccount", account, namespace, topology)
     dns = cluster_dns(topology)
     for service in topology.services:
         if service is not dns:
             yield _service(service, topology)
-    for pod in _pods(topology):
+    for pod in pods(topology):
         yield _pod(pod, placed[pod.node], topology)
 
 
-def _pods(topology: Topology) -> list[Pod]:
-    """All but those of the cluster's DNS."""
-    return [pod for pod in topology.pods if not is_cluster_dns(topology, pod)]
-
-
 def pods(topology: Topology) -> list[Pod]:
-    """The pods that the lab makes."""
-    return _pods(topology)
+    """Those that the lab makes: all but the cluster's DNS."""
+    return [pod for pod in topology.pods if not is_cluster_dns(topology, pod)]
 
 
 def is_cluster_dns(topology: Topology, pod: Pod) -> bool:

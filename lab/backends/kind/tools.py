@@ -59,8 +59,7 @@ class Done:
 class Tools:
     """The three programs, for one cluster."""
 
-    def __init__(self, cluster: str, kubeconfig: Path) -> None:
-        self.cluster = cluster
+    def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
 
     def docker(self, *arguments: str, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:

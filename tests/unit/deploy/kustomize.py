@@ -13,18 +13,17 @@ from typing import Any
 
 import yaml
 
+from acns import located
+
 DEPLOY = Path(__file__).parents[3] / "deploy"
 Manifest = dict[str, Any]
 _CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 _KNOWN = {"apiVersion", "kind", "resources", "namespace", "labels", "configMapGenerator", "images", "patches"}
 
 
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def load_all(text: str) -> list[Manifest]:
     """The manifests of a text."""
-    return list(yaml.load_all(text, Loader))
+    return list(yaml.load_all(text, located.Loader))
 
 
 def build(folder: Path) -> list[Manifest]:

@@ -17,6 +17,7 @@ import pytest
 from acns import settings
 from acns.resolver.settings import ResolverSettings
 from acns.shim.settings import ShimSettings
+from acns.shim.sources.kubernetes import resources
 
 from . import kustomize
 from .kustomize import DEPLOY, Manifest
@@ -88,8 +89,6 @@ def test_an_agent_has_its_capabilities_a_read_only_root_and_nothing_else(name: s
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("agent", ["shim", "resolver"])
 def test_the_settings_delivered_are_the_agents_own(agent: str, folder: str) -> None:
-    if agent == "shim":
-        pytest.importorskip("acns.shim.sources.kubernetes.resources", reason="no Kubernetes source")
     kind = {"shim": ShimSettings, "resolver": ResolverSettings}[agent]
     command = container(f"acns-{agent}", folder)["command"]
     overrides = [text for flag, text in itertools.pairwise(command) if flag == "--set"]
@@ -139,7 +138,6 @@ def granted() -> set[tuple[str, str, str]]:
 
 
 def test_the_rights_are_those_that_the_source_uses_and_no_other() -> None:
-    resources = pytest.importorskip("acns.shim.sources.kubernetes.resources", reason="no Kubernetes source")
     watched = {
         (one.group, one.plural, verb)
         for versions in resources.WATCHED
