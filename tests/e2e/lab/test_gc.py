@@ -104,10 +104,12 @@ def _not_in_use(found: dict[str, str]) -> dict[str, str]:
     return {} if "in use" in found.values() else found
 
 
-def kill_holder() -> None:
+def kill_holder() -> state.HolderRecord:
+    """It dies last of its lab, and is dead only when all have been collected that it was the init of."""
     record = state.folder_of("one").record()
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
+    return record
 
 
 def test_when_the_holder_is_killed_while_it_builds() -> None:
@@ -117,7 +119,8 @@ def test_when_the_holder_is_killed_while_it_builds() -> None:
         until(shim_log.exists, "the agents are being waited for", 20)
         assert collected()["one"] == "in use"
         maker.send_signal(signal.SIGSTOP)  # it cannot clean up
-        kill_holder()
+        holder = kill_holder()
+        until(lambda: not holder.alive(), "the holder is dead", 10)
         nothing_but(mark, maker.pid)
         maker.kill()
     assert collected() == {"one": "removed", "one-other": "lives"}

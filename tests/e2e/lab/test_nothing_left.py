@@ -253,8 +253,9 @@ def test_killing_the_holder_leaves_a_folder_and_down_removes_it(
     lab, mark = marked_lab(monkeypatch)
     namespaces = traces.namespaces_of_lab(lab)
     os.kill(lab.record.pid, signal.SIGKILL)
-    until(lambda: traces.processes_with(mark) == set(), "every process is gone", PATIENCE_S)
-    assert namespaces & traces.namespaces_of_the_machine() == set()
+    until(lambda: not lab.record.alive(), "the holder has ended", PATIENCE_S)
+    assert traces.processes_with(mark) == set()
+    until(lambda: not namespaces & traces.namespaces_of_the_machine(), "its namespaces are gone", PATIENCE_S)
     assert [lab.state for lab in list_labs() if lab.name == NAME] == ["broken"]
     assert down().returncode == 0
     assert_nothing_left(mark, namespaces, tmp_path)
