@@ -12,6 +12,8 @@ What this module keeps true:
 * An element that two names of a selector share leaves with the last of them.
 * Memory is bounded whatever is asked: addresses per name and endpoint, names, addresses in all. Names that no
   selector wants go first, then those out of use, longest not asked for first.
+* An element's expiry has on top what an answer may go beyond the TTL that was told (`untold`), and so does
+  what is adopted: whoever finds it in the kernel after us does not know what we have promised.
 * What was promised (`promise`) stays for that long, whatever is learned or which selectors come and go: the
   resolver lets answers with promised addresses pass without telling of them. Promises are made only while
   everything is less than half full, so there is always enough else to let go.
@@ -74,6 +76,7 @@ class NameCache:
         self._min_ttl_s = min_ttl_s
         self._idle_grace_s = idle_grace_s
         self._settle_s = settle_s
+        self._refresh_slack_s = refresh_slack_s
         self._ended = ended
         self._names: OrderedDict[Name, Entry] = OrderedDict()  # longest not learned first
         self._found: dict[_Found, Entry] = {}
@@ -150,9 +153,10 @@ class NameCache:
             if entry is None:
                 entry = self._names[name] = Entry(name, self._matcher.matching(name))
             self._names.move_to_end(name)
-            expires_at = now + max(ttl_s, self._min_ttl_s)
+            ttl_s = max(ttl_s, self._min_ttl_s)
+            lease = Lease(now + ttl_s, now, asked_by)
             for address in learnable:
-                self._lease(entry, address, Lease(expires_at, now, asked_by))
+                self._lease(entry, address, lease, until=lease.expires_at + untold.kept_s(ttl_s))
             if len(entry.leases) > _BURST * self._max_addresses_per_name:
                 self._trim(entry, _BURST * self._max_addresses_per_name, now)
             self._stay_bounded(name, entry, now)
@@ -179,16 +183,18 @@ class NameCache:
         return max(until - now, 0.0)
 
     def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> bool:
-        """The kernel has this element of somebody else's, or from an earlier life; of several ends the latest
-        counts. The selector may be set before or after. False: there is no room for it, and the kernel's own
-        timeout will end it; half of the room is for names."""
+        """The kernel has this element of somebody else's, or from an earlier life, which it may have let lag
+        behind what was known; of several ends the latest counts. The selector may be set before or after.
+        False: there is no room for it, and the kernel's own timeout will end it; half of the room is for
+        names."""
         entry = self._found.get((selector, address))
         if entry is None:
             if self._address_count >= self._max_addresses // 2:
                 return False
             wanted = (selector,) if selector in self.selectors else ()
             entry = self._found[selector, address] = Entry(None, wanted)
-        self._lease(entry, address, Lease(expires_at, -math.inf))
+        lease = Lease(expires_at + self._refresh_slack_s, -math.inf)
+        self._lease(entry, address, lease, until=expires_at)
         for one in entry.selectors:
             self._elements.adopt(one, address, expires_at)
         return True
@@ -223,12 +229,13 @@ class NameCache:
 
     # --- leases --------------------------------------------------------------------------------------
 
-    def _lease(self, entry: Entry, address: bytes, lease: Lease) -> None:
+    def _lease(self, entry: Entry, address: bytes, lease: Lease, until: float) -> None:
+        """`until`: the end of its elements."""
         known = entry.leases.get(address)
         if known is None:
             self._address_count += 1
             for selector in entry.selectors:
-                self._elements.hold(selector, address, lease.expires_at)
+                self._elements.hold(selector, address, until)
         else:
             lease = lease._replace(
                 expires_at=max(known.expires_at, lease.expires_at),
@@ -236,7 +243,7 @@ class NameCache:
                 untold_s=known.untold_s,
             )
             for selector in entry.selectors:
-                self._elements.extend(selector, address, lease.expires_at)
+                self._elements.extend(selector, address, until)
         entry.leases[address] = lease
         entry.earliest = min(entry.earliest, lease.expires_at)
 
@@ -251,7 +258,7 @@ class NameCache:
         kept = tuple(selector for selector in entry.selectors if selector not in gone)
         for selector in come:
             for address, lease in entry.leases.items():
-                self._elements.hold(selector, address, lease.expires_at)
+                self._elements.hold(selector, address, lease.expires_at + lease.untold_s)
         entry.selectors = kept + come
 
     # --- collection ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from acns.dns import name, pattern
 from acns.dns.name import Name
+from acns.fqdn import untold
 from acns.fqdn.cache import Change, End, NameCache, Stay
 
 WWW, API, OTHER = (name.from_text(f"{host}.example.com") for host in ("www", "api", "other"))
@@ -31,6 +32,11 @@ def puts(change: Change) -> dict[str, dict[int, float]]:
     return {s.text: {a[3]: at for a, at in addresses.items()} for s, addresses in change.put.items()}
 
 
+def end(learned_at: float, ttl_s: float) -> float:
+    """Of an element: what the kernel is told, but for the margin."""
+    return learned_at + ttl_s + untold.kept_s(ttl_s)
+
+
 def deletes(change: Change) -> dict[str, set[int]]:
     return {s.text: {a[3] for a in addresses} for s, addresses in change.delete.items()}
 
@@ -43,8 +49,8 @@ def test_an_address_is_written_to_each_selector_that_matches_its_name_and_to_no_
     one.set_selectors({STAR, ONLY_WWW, pattern.match_name("api.example.com")})
     change = one.learn(WWW, [ip(1), ip(2)], 30, now=100)
     assert puts(change) == {
-        "*.example.com.": {1: 130, 2: 130},
-        "www.example.com.": {1: 130, 2: 130},
+        "*.example.com.": {1: end(100, 30), 2: end(100, 30)},
+        "www.example.com.": {1: end(100, 30), 2: end(100, 30)},
     }
     assert not change.delete
 
@@ -53,8 +59,8 @@ def test_the_latest_expiry_wins_and_a_shorter_ttl_never_shortens() -> None:
     one = cache()
     one.learn(WWW, [ip(1)], 60, now=100)
     assert not one.learn(WWW, [ip(1)], 10, now=110)
-    assert one.elements(STAR) == {ip(1): 160}
-    assert puts(one.learn(WWW, [ip(1)], 60, now=120)) == {"*.example.com.": {1: 180}}
+    assert one.elements(STAR) == {ip(1): end(100, 60)}
+    assert puts(one.learn(WWW, [ip(1)], 60, now=120)) == {"*.example.com.": {1: end(120, 60)}}
 
 
 def test_a_name_no_selector_matches_is_remembered_and_written_nowhere() -> None:
@@ -65,8 +71,8 @@ def test_a_name_no_selector_matches_is_remembered_and_written_nowhere() -> None:
 
 def test_min_ttl_raises_a_smaller_ttl_only() -> None:
     one = cache(min_ttl_s=30)
-    assert puts(one.learn(WWW, [ip(1)], 5, now=0)) == {"*.example.com.": {1: 30}}
-    assert puts(one.learn(WWW, [ip(2)], 90, now=0)) == {"*.example.com.": {2: 90}}
+    assert puts(one.learn(WWW, [ip(1)], 5, now=0)) == {"*.example.com.": {1: end(0, 30)}}
+    assert puts(one.learn(WWW, [ip(2)], 90, now=0)) == {"*.example.com.": {2: end(0, 90)}}
 
 
 @pytest.mark.parametrize(
@@ -81,16 +87,16 @@ def test_what_may_never_be_learned_is_left_out_whoever_says_it(address: str) -> 
 def test_an_expiry_that_grew_by_less_than_the_slack_is_not_written_again_until_it_adds_up() -> None:
     one = cache(refresh_slack_s=1.0)
     assert one.learn(WWW, [ip(1)], 30, now=100.0)
-    assert not one.learn(WWW, [ip(1)], 29, now=101.9)
-    assert one.elements(STAR) == {ip(1): 130.9}
-    assert puts(one.learn(WWW, [ip(1)], 29, now=102.5)) == {"*.example.com.": {1: 131.5}}
+    assert not one.learn(WWW, [ip(1)], 30, now=100.9)
+    assert one.elements(STAR) == {ip(1): end(100.9, 30)}
+    assert puts(one.learn(WWW, [ip(1)], 30, now=101.5)) == {"*.example.com.": {1: end(101.5, 30)}}
 
 
 def test_what_could_not_be_written_is_written_when_it_is_learned_again() -> None:
     one = cache()
     failed = one.learn(WWW, [ip(1)], 60, now=100)
     one.unwritten(failed)
-    assert puts(one.learn(WWW, [ip(1)], 10, now=101)) == {"*.example.com.": {1: 160}}
+    assert puts(one.learn(WWW, [ip(1)], 10, now=101)) == {"*.example.com.": {1: end(100, 60)}}
 
 
 # --- collection ----------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ def test_an_address_two_names_share_leaves_with_the_last_of_them() -> None:
     one.learn(WWW, [ip(1)], 60, now=0)
     one.learn(API, [ip(1)], 120, now=0)
     assert deletes(one.collect(100, NOBODY)) == {"www.example.com.": {1}}
-    assert one.elements(STAR) == {ip(1): 120}
+    assert one.elements(STAR) == {ip(1): end(0, 120)}
     assert deletes(one.collect(200, NOBODY)) == {"*.example.com.": {1}}
 
 
@@ -177,8 +183,8 @@ def test_a_selector_that_comes_applies_at_once_to_known_names() -> None:
     change = one.set_selectors({STAR, ONLY_WWW})
     assert (puts(change), deletes(change)) == ({"www.example.com.": {1: 60}}, {})
     assert puts(one.learn(WWW, [ip(3)], 60, now=1)) == {
-        "*.example.com.": {3: 61},
-        "www.example.com.": {3: 61},
+        "*.example.com.": {3: end(1, 60)},
+        "www.example.com.": {3: end(1, 60)},
     }
 
 
@@ -228,9 +234,23 @@ def test_an_adopted_element_is_not_rewritten_and_ends_like_any_other(selectors_f
 def test_an_adopted_address_that_is_learned_again_stays_with_its_name() -> None:
     one = cache()
     one.adopt(STAR, ip(1), expires_at=60)
-    assert puts(one.learn(WWW, [ip(1)], 100, now=10)) == {"*.example.com.": {1: 110}}
+    assert puts(one.learn(WWW, [ip(1)], 100, now=10)) == {"*.example.com.": {1: end(10, 100)}}
     assert not one.collect(100, NOBODY).delete
     assert deletes(one.collect(111, NOBODY)) == {"*.example.com.": {1}}
+
+
+def test_what_an_earlier_life_promised_is_kept_by_the_next_which_knows_the_elements_only() -> None:
+    """An answer may leave untold while it ends no more than a quarter of its TTL after what was told."""
+    slack_s = 1.0
+    one = cache(refresh_slack_s=slack_s)
+    (told,) = puts(one.learn(WWW, [ip(1)], 4, now=0)).values()
+    assert not one.learn(WWW, [ip(1)], 4, now=slack_s)  # nor told to the kernel
+    assert one.promise(WWW, [ip(1)], now=slack_s)
+    untold_end = slack_s + 4 + untold.allowed_s(4)
+    later = cache(refresh_slack_s=slack_s)
+    later.adopt(STAR, ip(1), told[1])
+    assert not later.collect(untold_end, NOBODY)
+    assert deletes(later.collect(untold_end + 0.5, NOBODY)) == {"*.example.com.": {1}}
 
 
 def test_an_element_that_is_adopted_again_stays_until_its_later_end() -> None:
@@ -247,7 +267,7 @@ def test_adopting_what_is_known_for_longer_does_not_hide_that_the_kernel_has_les
     one = cache()
     one.unwritten(one.learn(WWW, [ip(1)], 100, now=0))
     one.adopt(STAR, ip(1), expires_at=60)
-    assert puts(one.learn(WWW, [ip(1)], 50, now=1)) == {"*.example.com.": {1: 100}}
+    assert puts(one.learn(WWW, [ip(1)], 50, now=1)) == {"*.example.com.": {1: end(0, 100)}}
 
 
 # --- why -----------------------------------------------------------------------------------------------
@@ -344,7 +364,7 @@ def test_names_are_bounded_and_what_no_selector_wants_goes_first() -> None:
     for i in range(100):
         one.learn((b"n%d" % i, b"org"), [ip(2)], 1e9, now=1)
     assert one.name_count <= 10
-    assert one.elements(STAR) == {ip(1): 60}
+    assert one.elements(STAR) == {ip(1): end(0, 60)}
 
 
 def test_a_wanted_name_takes_its_room_from_unwanted_ones_however_new_they_are() -> None:
@@ -377,7 +397,7 @@ def test_a_new_name_stays_even_where_all_the_others_are_in_use() -> None:
         one.learn((b"n%d" % last, b"example", b"com"), [ip(last)], 60, now=0)
     one.collect(0, {ip(1), ip(2), ip(3)})
     change = one.learn(WWW, [ip(9)], 60, now=1)
-    assert puts(change) == {"*.example.com.": {9: 61}}
+    assert puts(change) == {"*.example.com.": {9: end(1, 60)}}
     assert ip(9) in one.elements(STAR)
     assert one.name_count <= 3
 
@@ -396,7 +416,7 @@ def test_what_was_learned_just_now_does_not_leave_for_being_short() -> None:
     for last in (1, 2, 3):
         one.learn(WWW, [ip(last)], 100, now=0)
     change = one.learn(WWW, [ip(4), ip(5)], 1, now=1)
-    assert puts(change) == {"*.example.com.": {4: 2, 5: 2}}
+    assert puts(change) == {"*.example.com.": {4: end(1, 1), 5: end(1, 1)}}
     assert deletes(change) == {"*.example.com.": {1, 2, 3}}
 
 

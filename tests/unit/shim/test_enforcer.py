@@ -187,7 +187,7 @@ async def test_a_set_that_somebody_deleted_is_made_again_with_what_it_had(bench:
     held = bench.kernel.held
     bench.kernel.held = replace(held, sets=set(held.sets) - {fqdn_set_name(A)})
     assert await bench.enforce("a.example.com")
-    assert bench.start_of("a.example.com") == {str(ADDRESS): 90.0}
+    assert bench.start_of("a.example.com") == {str(ADDRESS): 100.0}
     assert bench.enforcer.drifts == 1
 
 
