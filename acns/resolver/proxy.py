@@ -29,7 +29,7 @@ from acns.telemetry.journal import Journal
 
 TOLD_PER_S: Final = 1_000
 """So often a second a pod is told that it is over a budget; then it gets no answer."""
-NEW_NAMES_BURST_S: Final = 2.5
+NEW_NAMES_BURST_S: Final = 10.0
 """So many seconds' new names at once: a program that starts may look up hundreds."""
 _PROTOCOLS: Final = {UDP: socket.IPPROTO_UDP, TCP: socket.IPPROTO_TCP}
 

@@ -74,7 +74,7 @@ class ResolverSettings:
     """Messages a second from one pod address, denied and malformed ones too; the kernel drops what is past
     the shim's setting of this name, which should be above. The real service warns at 1,000."""
 
-    max_new_names_per_second_per_pod: int = 400
+    max_new_names_per_second_per_pod: int = 100
     """Names of one pod a second whose addresses have to be committed; a thousand at once are let through.
     Past it what the pod has not asked before, octet by octet (so also in another case, or with another
     cookie), is over its budget; what it has asked goes on."""

@@ -1,6 +1,6 @@
 """One pod far past its share: the others lose no query, and what it makes the resolver hold is bounded.
 
-How much slower the others are is measured elsewhere (`invoke bench.overload`); here it is that they are
+How much slower the others are is measured elsewhere (`invoke bench.dns --parts overload`); here it is that they are
 answered at all, each query asked once.
 """
 

@@ -172,7 +172,7 @@ def test_new_names_count_from_when_they_are_asked_not_from_when_they_are_answere
     budgeted: Callable[..., Bench],
 ) -> None:
     """Or a flood of them would be on its way before the first is counted."""
-    bench = budgeted(max_new_names_per_second_per_pod=4)
+    bench = budgeted(max_new_names_per_second_per_pod=1)
     server, pod = bench.server_socket(), pod_socket(bench)
     for number in range(200):
         pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
