@@ -33,7 +33,7 @@ def bench_policy(
     help={
         "json": "print JSON",
         "quick": "fewer and shorter rounds",
-        "only": "parts, with commas between: known, fresh, slow, fast, new, denied, tcp, pods, memory",
+        "only": "parts, commas between: known, fresh, slow, fast, new, denied, tcp, pods, overload, memory",
         "seed": "of the order in which contenders take turns",
     },
 )

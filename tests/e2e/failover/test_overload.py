@@ -1,7 +1,7 @@
 """One pod far past its share: the others lose no query, and what it makes the resolver hold is bounded.
 
-How much slower the others are is measured elsewhere (`invoke bench.dns --parts overload`); here it is that they are
-answered at all, each query asked once.
+How much slower the others are is measured elsewhere (`invoke bench.dns --only overload`); here it is that
+they are answered at all, each query asked once.
 """
 
 from __future__ import annotations
