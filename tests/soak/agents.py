@@ -99,7 +99,8 @@ class Agents:
         self._storm = storm
         self._lab = lab
         self.well_since: float | None = None
-        """Since when both are ready and have met, and no mapping waits to be told."""
+        """Since when both are ready and have met, and no mapping waits to be told, nor one of a resolver that
+        has handed over and is not through with its queries."""
         self.current_at = 0.0
         """When they were last asked and seen to go by the manifests of that time."""
 
@@ -115,7 +116,7 @@ class Agents:
             return
         if self._is_current(shim):
             self.current_at = started
-        if resolver["mappings_waiting"]:
+        if resolver["mappings_waiting"] or self._mapping_logs() > 1:
             self.well_since = None
         elif self.well_since is None:
             self.well_since = time.monotonic()
@@ -163,11 +164,15 @@ class Agents:
                 short = agent.name.partition("/")[2]
                 found[f"{short} memory MiB"] = _memory_mib(pid)
                 found[f"{short} descriptors"] = len(os.listdir(f"/proc/{pid}/fd"))
-        state = self._node.resolver.log_file.parent / "resolver-state"
-        found["mapping logs"] = len(list(state.glob("mappings-*.log")))
+        found["mapping logs"] = self._mapping_logs()
         found["unix sockets"] = sum(path.is_socket() for path in self._lab.folder.path.rglob("*"))
         found["unix sockets"] += sum(path.is_socket() for path in self._sockets().iterdir())
         return found
+
+    def _mapping_logs(self) -> int:
+        """Each resolver process has one."""
+        state = self._node.resolver.log_file.parent / "resolver-state"
+        return len(list(state.glob("mappings-*.log")))
 
     def _sockets(self) -> Path:
         assert self._node.shim.http_socket is not None
