@@ -23,17 +23,28 @@ def everything(context: Context, arguments: str = "") -> None:
 
 @task(
     help={
-        "minutes": "how long to search (default 1)",
+        "minutes": "how long to search (default 1, or without end with --inputs)",
+        "seconds": "the same in seconds, added to the minutes",
+        "inputs": "end after so many messages",
         "seed": "repeats a search at random (default: a random one, printed)",
         "plain": "at random, even where atheris is installed",
+        "alone": "our readers only, without dnspython beside them: more messages in the same time",
         "captures": "search for a capture file that does harm instead",
     }
 )
 def fuzz(
-    context: Context, minutes: float = 1.0, seed: int = 0, plain: bool = False, captures: bool = False
+    context: Context,
+    minutes: float = 0.0,
+    seconds: float = 0.0,
+    inputs: int = 0,
+    seed: int = 0,
+    plain: bool = False,
+    alone: bool = False,
+    captures: bool = False,
 ) -> None:
     """Search for a DNS message that does the reader harm, or that dnspython reads otherwise."""
-    options = f"--minutes {minutes} --seed {seed}" + " --plain" * plain + " --captures" * captures
+    options = f"--minutes {minutes} --seconds {seconds} --inputs {inputs} --seed {seed}"
+    options += " --plain" * plain + " --alone" * alone + " --captures" * captures
     context.run(f"{sys.executable} -m tests.fuzz {options}", pty=sys.stdout.isatty())
 
 

@@ -19,7 +19,8 @@ In a packet's order (the numbers are nft priorities):
 * `out_raw` (output -300): the resolver's answers are not tracked. Tracked, they would leave entries that
   swallow the pod's next query from the same port once the rules are gone. What Cilium's proxy asks of
   servers has the same mark, and is tracked: the Service translation must see it.
-* `out_pods` (output 0): what the node answers to its pods. What it opens to them is its own business.
+* `out_pods` (output 0): what the node answers to its pods. What it opens to them is its own business, but for
+  what an `ingressDeny` is about (docs/adr/0024): pods that have one are in the map `from_node`.
 
 Each rule that a packet meets costs it some tens of nanoseconds, a look into a set twice that and more where
 the set is cold. So what comes from an uplink, or goes to one, leaves a chain at its first rule: no pod is
@@ -46,6 +47,7 @@ from acns.datapath.drops import fixed
 from acns.datapath.model import ChainSpec, Content, Rule, SetSpec
 
 DNS_MAP, FROM_MAP, TO_MAP = "dns_redirect", "from_address", "to_address"
+NODE_MAP = "from_node"
 POD_INTERFACES, KNOWN_INTERFACES = "pod_ifaces", "known_ifaces"
 ENFORCED = "enforced"
 UNPLACED_FROM, UNPLACED_TO = "unplaced_from", "unplaced_to"
@@ -298,4 +300,5 @@ def _node_answers() -> list[Rule]:
         fixed(f"ip daddr @{UNPLACED_FROM} ct direction reply goto x_unplaced", "interface not known yet"),
         fixed(f"ct direction reply ip daddr vmap @{TO_MAP}"),
         fixed(f"ct direction reply oifname . ip daddr @{ENFORCED} goto x_unjudged", "no chain: closed"),
+        fixed(f"ct direction original ip daddr vmap @{NODE_MAP}"),
     ]

@@ -40,6 +40,8 @@ RESOLVER = "resolver"
 """The chain that redirected queries go to."""
 
 _REMEMBERED = (FQDN, CIDRs, World, Everything)
+_OUTSIDE = (FQDN, CIDRs, World)
+"""Peers that are never the node."""
 _FEW = 4
 
 OPENED_BEFORE = (
@@ -88,10 +90,10 @@ def judge(
     """One way's judgement."""
     remembered = _remembered(live, way)
     body = [
-        *_node_traffic(way),
         fixed(f"ip saddr . ip daddr @{rules.SELF} accept", "a pod reaches itself"),
         *(fixed(f"meta l4proto icmp ct state related jump {chain.name}") for chain in live.chains),
         *(atom.rules[way] for atom in _ordered(denies, way)),
+        *_node_traffic(way),
         *([remembered] if remembered and denies else []),
         *(atom.rules[way] for atom in _ordered(allows, way)),
         *([] if way.is_reply else [fixed(_UNKNOWN)]),
@@ -152,6 +154,21 @@ def to_pod_link(address: str, *, egress: Judge | None, ingress: Judge | None) ->
     return _link("t", address, body)
 
 
+def node_chain(denies: Iterable[Atom]) -> ChainSpec | None:
+    """What is denied to the pod's own node, which needs no allow; None where no deny can mean it."""
+    told = [atom for atom in _ordered(denies, Way.INGRESS) if not isinstance(atom.saying.peer, _OUTSIDE)]
+    if not told:
+        return None
+    body = [atom.rules[Way.INGRESS] for atom in told]
+    return ChainSpec(drops.named("nd", body), tuple(body))
+
+
+def node_link(address: str, chain: ChainSpec) -> ChainSpec:
+    """What the endpoint's own node opens to it. Only endpoints with such a chain have one: who gets the first
+    was open to its node before, and so is nothing more while the link's chain is still empty to a packet."""
+    return _link("n", address, [fixed(f"goto {chain.name}")])
+
+
 def dns_link(key: str, redirects: ChainSpec | None, ports: Collection[int]) -> ChainSpec:
     """The queries of an endpoint, which go to these ports."""
     if not redirects:
@@ -184,7 +201,7 @@ def _ordered(atoms: Iterable[Atom], way: Way) -> list[Atom]:
 
 
 def _node_traffic(way: Way) -> list[Rule]:
-    """What a node opens to its own pods is not judged: its output chain never sends it here, answers come."""
+    """What a node opens to its own pods takes no allow: output never sends it here, its answers come."""
     return [fixed("fib daddr type local accept", "its own node's")] if way is Way.INGRESS_REPLY else []
 
 

@@ -24,6 +24,7 @@ _MAPS = {
     base.DNS_MAP: "ifname . ipv4_addr : verdict",
     base.FROM_MAP: "ipv4_addr : verdict",
     base.TO_MAP: "ipv4_addr : verdict",
+    base.NODE_MAP: "ipv4_addr : verdict",
 }
 _LOOPBACK = "lo"
 _CLUSTER, _SERVICES = (sets.kept(name, "ipv4_addr", ()) for name in (rules.CLUSTER, rules.SERVICES))
@@ -204,7 +205,7 @@ class Compiler:
         return {link.name: link for part in self._parts.values() for link in part.links.values()}
 
     def _map(self, name: str) -> MapSpec:
-        parts = [part for part in self._parts.values() if part.links]
+        parts = [part for part in self._parts.values() if name in part.links]
         by_address = name != base.DNS_MAP
         keys = ((part.place.address if by_address else part.place.key, part) for part in parts)
         return MapSpec(name, _MAPS[name], {key: part.links[name].name for key, part in keys})

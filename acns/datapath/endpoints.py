@@ -35,7 +35,12 @@ _WAY_TEXTS = {
     Way.INGRESS: "come in, though no ingress rule allows it",
     Way.INGRESS_REPLY: "answered, though no ingress rule allows it",
 }
-_LINK_TEXTS = {base.FROM_MAP: "what it sends", base.TO_MAP: "what comes to it", base.DNS_MAP: "its queries"}
+_LINK_TEXTS = {
+    base.FROM_MAP: "what it sends",
+    base.TO_MAP: "what comes to it",
+    base.DNS_MAP: "its queries",
+    base.NODE_MAP: "what its own node opens to it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +227,9 @@ class _Draft:
             chains.to_pod_link(address, egress=there.get(Way.EGRESS_REPLY), ingress=back.get(Way.INGRESS)),
         )
         self._link(base.DNS_MAP, self._redirected(egress.denies))
+        if of_node := chains.node_chain(ingress.denies):
+            self.uses.chain(of_node, "what is denied to its own node", Direction.INGRESS)
+            self._link(base.NODE_MAP, chains.node_link(address, of_node))
         return Part(
             self.policy,
             self.interface,

@@ -88,6 +88,7 @@ __all__ = [
     "MalformedDNS",
     "Query",
     "Record",
+    "folded_name",
     "learnable",
     "read_answer",
     "read_header",
@@ -257,6 +258,15 @@ def learnable(answer: Answer) -> Learned:
                 if len(visited) > _MAX_CHAIN_NAMES:
                     raise MalformedDNS("a chain of too many aliases")
     return Learned(tuple(addresses), min(ttls) if addresses else 0)
+
+
+def folded_name(packet: bytes) -> bytes:
+    """The octets of the question's name in lower case, whatever else there is: to know a name again. Not of
+    what follows a pointer, or is cut off."""
+    at = HEADER_OCTETS
+    while at < len(packet) and 0 < packet[at] <= names.MAX_LABEL_OCTETS:
+        at += packet[at] + 1
+    return packet[HEADER_OCTETS:at].lower()  # no length of a label is a letter
 
 
 def reply_with_rcode(query_packet: bytes, rcode: int, *, come_by_tcp: bool = False) -> bytes:

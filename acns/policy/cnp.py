@@ -107,7 +107,6 @@ class _SpecReader:
         if not isinstance(value, dict):
             return None
         self._check_sections(at, value)
-        model = model or self.report.valid(cnp_schema.Spec, at)
         subject = self._subject(model, (*at, "endpointSelector"))
         rules = list(self._rules(model, at, value))
         if model is None or subject is None:
@@ -140,7 +139,7 @@ class _SpecReader:
             for index in range(len(entries) if isinstance(entries, list) else 0):
                 here = (*at, section.name, index)
                 rule = (
-                    getattr(model, section.name)[index] if model else self.report.valid(section.model, here)
+                    getattr(model, section.name)[index] if model else self.report.sound(section.model, here)
                 )
                 if rule is not None:
                     yield self.rules.rule(rule, section, here)
@@ -167,7 +166,7 @@ class _SpecReader:
         if model is not None:
             subject = model.endpointSelector
         elif isinstance(self.report.value(at[:-1]).get("endpointSelector"), dict):
-            subject = self.report.valid(LabelSelector, at)
+            subject = self.report.sound(LabelSelector, at)
         else:
             subject = None
         return self._selector(subject, at) if subject is not None else None

@@ -6,7 +6,7 @@ refuses where the surprise would open more than anybody wants.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -30,6 +30,8 @@ from acns.policy.profiles import Profile
 from acns.policy.selector_schema import LabelSelector, requirements_of
 from acns.policy.selectors import ANY, Key, Operator, Selector
 from acns.policy.structure import Report
+
+_FIELDS = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Services", "FQDNs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,9 @@ class PeerFields:
                 return cls("to", rule.toEndpoints, rule.toCIDR, rule.toCIDRSet, rule.toEntities)
         return cls("from", rule.fromEndpoints, rule.fromCIDR, rule.fromCIDRSet, rule.fromEntities)
 
-    def used(self) -> dict[str, bool]:
-        """The fields that are given, and whether they hold anything."""
-        fields: dict[str, Sized | None] = {
-            "Endpoints": self.endpoints, "CIDR": self.cidr, "CIDRSet": self.cidr_set,
-            "Entities": self.entities, "Services": self.services, "FQDNs": self.fqdns,
-        }  # fmt: skip
-        return {self.prefix + name: len(value) > 0 for name, value in fields.items() if value is not None}
+    def names(self) -> list[str]:
+        """What they are called in a rule."""
+        return [self.prefix + name for name in _FIELDS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,8 @@ class PeerReader:
     def peers(self, rule: AnyRule, at: Path) -> tuple[PeerSpec, ...] | None:
         """None: no peer is given; (): given, but nothing is selected."""
         peers = PeerFields.of(rule)
-        given = peers.used()
+        written = {name: self.report.given((*at, name)) for name in peers.names()}
+        given = {name: value != [] for name, value in written.items() if value is not None}
         first, *others = [name for name, used in given.items() if used] or [""]
         for name in others:
             self.report.error(
@@ -211,7 +210,7 @@ class PeerReader:
     def _fqdn(self, entry: NameSelector, at: Path) -> SelectedFQDN:
         selector = entry.selector()
         if finding := profiles.fqdn_peer(self.profile, selector):
-            self.report.add(finding.problem(self.report.document, at))
+            self.report.add(finding.problem(self.report.document, self.report.place(at)))
         return SelectedFQDN(selector)
 
 

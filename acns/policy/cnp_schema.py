@@ -11,10 +11,11 @@ import re
 from typing import Annotated, Any
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
+from acns.located import did_you_mean
 from acns.policy.cidrs import CIDRText
-from acns.policy.cnp_traffic_schema import ICMPRule, NameSelector, PortDenyRule, PortRule
+from acns.policy.cnp_traffic_schema import NOT_EMPTY, ICMPRule, NameSelector, PortDenyRule, PortRule
 from acns.policy.cnp_values import EntityName
 from acns.policy.metadata_schema import NamespaceName, ObjectName, PolicyMetadata
 from acns.policy.selector_schema import KubernetesSelector, LabelSelector
@@ -27,7 +28,22 @@ _Nodes = Annotated[
     Any, Refused("refused: it needs Cilium's node labels", "name the entities host and remote-node")
 ]
 _Groups = Annotated[Any, Refused("refused: it asks a cloud provider's API", "list the CIDRs")]
-_Authentication = Annotated[Any, Refused("mutual authentication is refused: nothing here enforces it")]
+_ENFORCED_MODES = ("required", "test-always-fail")
+
+
+def _authentication_mode(mode: str) -> str:
+    if mode in _ENFORCED_MODES:
+        refuse("mutual authentication is refused: nothing here enforces it", "mode: disabled changes nothing")
+    if mode != "disabled":
+        refuse(f"unknown mode '{mode}'", did_you_mean(mode, ("disabled", *_ENFORCED_MODES)))
+    return mode
+
+
+class Authentication(Strict):
+    """Whether the peers must prove who they are; nothing here does that."""
+
+    mode: Annotated[str, AfterValidator(_authentication_mode), WithJsonSchema({"enum": ["disabled"]})]
+    """disabled, which changes nothing; Cilium's other modes are refused."""
 
 
 # --- peers --------------------------------------------------------------------------------------------------
@@ -106,13 +122,13 @@ class EgressPeers(Strict):
 class EgressRule(EgressPeers):
     """An entry of `egress`; {} allows nothing."""
 
-    toServices: list[ServiceRef] | None = None
+    toServices: Annotated[list[ServiceRef] | None, NOT_EMPTY] = None
     """The backends of Services."""
-    toFQDNs: list[NameSelector] | None = None
+    toFQDNs: Annotated[list[NameSelector] | None, NOT_EMPTY] = None
     """Addresses outside the cluster, learned from the DNS answers for these names."""
     toPorts: list[PortRule] | None = None
     """Where absent: all ports and protocols of the peers. Without peers: these ports of any destination."""
-    authentication: _Authentication = None
+    authentication: Authentication | None = None
 
 
 class EgressDenyRule(EgressPeers):
@@ -152,7 +168,7 @@ class IngressRule(IngressPeers):
 
     toPorts: list[PortRule] | None = None
     """The pod's own ports. Where absent: all ports and protocols. Without peers: from anywhere."""
-    authentication: _Authentication = None
+    authentication: Authentication | None = None
 
 
 class IngressDenyRule(IngressPeers):
@@ -190,6 +206,17 @@ class Log(Strict):
     """At most 32 printable characters."""
 
 
+class RuleLabel(Strict):
+    """One of Cilium's own labels of a rule."""
+
+    key: str
+    """What it is called."""
+    value: str | None = None
+    """What it says."""
+    source: str | None = None
+    """Where it is from, such as k8s or unspec."""
+
+
 class Spec(Strict):
     """`spec`, or an entry of `specs`: which pods, what they may open, and what may be opened to them."""
 
@@ -208,7 +235,7 @@ class Spec(Strict):
     enableDefaultDeny: DefaultDeny | None = None
     description: str | None = None
     """Words for whoever reads the policy."""
-    labels: Any = None
+    labels: list[RuleLabel] | None = None
     """Cilium's names for the rule; they decide nothing."""
     log: Log | None = None
     nodeSelector: Annotated[

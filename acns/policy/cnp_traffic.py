@@ -39,7 +39,7 @@ class TrafficReader:
 
     def port_blocks(self, rule: AnyRule, at: Path) -> tuple[PortBlock, ...] | None:
         """None: every port is meant."""
-        if rule.toPorts == []:
+        if self.report.given((*at, "toPorts")) == []:
             message = "an empty toPorts counts as absent: every port is meant"
             self.report.warn(Code.EMPTY_PORTS, (*at, "toPorts"), message)
         entries: Sequence[PortRule | PortDenyRule] = rule.toPorts or ()
@@ -49,7 +49,7 @@ class TrafficReader:
 
     def _block(self, rule: AnyRule, entry: PortRule | PortDenyRule, at: Path) -> PortBlock:
         models = entry.ports or []
-        if not models:
+        if not self.report.given((*at, "ports")) and self.report.is_whole(entry, at):
             self.report.error(at, f"'ports' is missing: this entry {self.verb} nothing")
         if len(models) > MAX_PORTS:
             message = f"{len(models)} ports in one entry: Cilium allows {MAX_PORTS}"
@@ -84,13 +84,13 @@ class TrafficReader:
     # --- DNS ------------------------------------------------------------------------------------------------
 
     def _names(self, entries: list[NameSelector], at: Path) -> Iterator[FQDNSelector]:
-        if not entries:
+        if self.report.value(at) == []:
             message = "an empty rules.dns is refused: Cilium reads it as every name"
             self.report.error(at, message, "list the names")
         for index, entry in enumerate(entries):
             selector = entry.selector()
             if finding := profiles.dns_name(self.profile, selector):
-                self.report.add(finding.problem(self.report.document, (*at, index)))
+                self.report.add(finding.problem(self.report.document, self.report.place((*at, index))))
             yield selector
 
     def _check_dns(self, rule: AnyRule, ports: Sequence[PortSpec], at: Path) -> None:
@@ -112,13 +112,13 @@ class TrafficReader:
             self.report.error(at, "rules.dns works on TCP, UDP or ANY, not on SCTP")
 
     def _check_dns_servers(self, rule: EgressRule, at: Path) -> None:
-        if rule.toFQDNs:
+        peers = at[:-2]
+        if self.report.given((*peers, "toFQDNs")):
             self.report.error(
                 (*at, "rules"),
                 "rules.dns for servers named by toFQDNs is refused: nothing knows their addresses beforehand",
                 "name the DNS server by toEndpoints or toCIDR",
             )
-        peers = at[:-2]
         for index, text in enumerate(rule.toCIDR or []):
             self._check_dns_network(text, (*peers, "toCIDR", index))
         for index, entry in enumerate(rule.toCIDRSet or []):
@@ -128,19 +128,19 @@ class TrafficReader:
     def _check_dns_network(self, text: str, at: Path) -> None:
         network = parse_cidr(text)
         if isinstance(network, IPv4Network) and (finding := profiles.dns_server(network)):
-            self.report.add(finding.problem(self.report.document, at))
+            self.report.add(finding.problem(self.report.document, self.report.place(at)))
 
     # --- ICMP -----------------------------------------------------------------------------------------------
 
     def icmps(self, rule: AnyRule, at: Path) -> tuple[int, ...] | None:
         """The IPv4 types; None: the field is absent."""
         at = (*at, "icmps")
-        if rule.icmps == []:
+        if self.report.given(at) == []:
             message = "an empty icmps counts as absent: all traffic is meant"
             self.report.warn(Code.EMPTY_PORTS, at, message)
         if not rule.icmps:
             return None
-        if rule.toPorts:
+        if self.report.given((*at[:-1], "toPorts")):
             hint = f"make it two entries of {at[-3]}: they add up"
             self.report.error(at, "icmps and toPorts cannot stand in one rule", hint)
         return tuple(
@@ -151,7 +151,7 @@ class TrafficReader:
 
     def _icmp_types(self, entry: ICMPRule, at: Path) -> Iterator[int]:
         fields = entry.fields_ or []
-        if not fields:
+        if not self.report.given((*at, "fields")) and self.report.is_whole(entry, at):
             self.report.error(at, f"'fields' is missing: this entry {self.verb} nothing")
         if len(fields) > MAX_ICMP_FIELDS:
             message = f"{len(fields)} fields in one entry: Cilium allows {MAX_ICMP_FIELDS}"

@@ -24,6 +24,9 @@ from acns.policy.structure import Refused, Strict, check_one_of, one_of, refuse
 MAX_PORTS = 40  # pkg/policy/api/rule_validation.go, maxPorts and maxICMPFields
 MAX_ICMP_FIELDS = 40
 
+NOT_EMPTY = Field(json_schema_extra={"minItems": 1})
+"""For editors, as the limits here: `cnp_traffic` and `cnp_peers` say what is wrong with an empty list."""
+
 _L7 = Annotated[Any, Refused("L7 rules other than DNS are refused: nothing here enforces them")]
 _TLS = Annotated[Any, Refused("TLS interception is refused: nothing here enforces it")]
 
@@ -51,7 +54,7 @@ class NameSelector(Strict):
 class L7Rules(Strict):
     """`rules` of a port: DNS is what is enforced."""
 
-    dns: list[NameSelector] | None = None
+    dns: Annotated[list[NameSelector] | None, NOT_EMPTY] = None
     """The names that pods may look up at these servers; all other queries are refused."""
     http: _L7 = None
     kafka: _L7 = None
@@ -79,7 +82,9 @@ class Port(Strict):
 class PortRule(Strict):
     """An entry of `toPorts`."""
 
-    ports: list[Port] | None = None
+    ports: Annotated[list[Port] | None, Field(json_schema_extra={"minItems": 1, "maxItems": MAX_PORTS})] = (
+        None
+    )
     """At most 40. Ports are those of the backends, after Service translation."""
     rules: L7Rules | None = None
     terminatingTLS: _TLS = None
@@ -91,7 +96,9 @@ class PortRule(Strict):
 class PortDenyRule(Strict):
     """An entry of `toPorts` in a deny section."""
 
-    ports: list[Port] | None = None
+    ports: Annotated[list[Port] | None, Field(json_schema_extra={"minItems": 1, "maxItems": MAX_PORTS})] = (
+        None
+    )
     """At most 40. Ports are those of the backends, after Service translation."""
     rules: Annotated[Any, Refused("a deny rule takes no L7 rules, as in Cilium")] = None
 
@@ -119,5 +126,8 @@ class ICMPField(Strict):
 class ICMPRule(Strict):
     """An entry of `icmps`."""
 
-    fields_: Annotated[list[ICMPField] | None, Field(alias="fields")] = None
+    fields_: Annotated[
+        list[ICMPField] | None,
+        Field(alias="fields", json_schema_extra={"minItems": 1, "maxItems": MAX_ICMP_FIELDS}),
+    ] = None
     """At most 40 types."""

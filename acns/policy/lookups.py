@@ -7,8 +7,7 @@ server itself, with its node's address.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -16,7 +15,7 @@ from ipaddress import IPv4Address
 from acns.dns import name as names
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
-from acns.policy import verdict
+from acns.policy import near_names, verdict
 from acns.policy.connections import Part, parts
 from acns.policy.learnings import Learnings
 from acns.policy.model import FQDN, DNSAllow, Origin, Ports, Protocol
@@ -80,11 +79,15 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
         ways = parts(overview, source, server.address, packet, learned)
         blocked = any(part.outcome is Outcome.DENIED for part in ways)
         answer = Answer.BLOCKED if blocked else Answer.UNPROXIED
-        return Lookup(text, server, answer, parts=ways, opens=opens, hints=tuple(_unseen(answer, opens)))
+        if blocked:
+            hints = tuple(near_names.blocked(name, text, str(server), source.policy.dns))
+        else:
+            hints = tuple(_unseen(opens))
+        return Lookup(text, server, answer, parts=ways, opens=opens, hints=hints)
     redirects = tuple(Said(one.origin, f"rules.dns, servers {one.servers.key}") for one in found.redirects)
     asked = tuple(_names(source, server))
     if found.allow is None:
-        hints = tuple(_near(text, source, server))
+        hints = tuple(near_names.refused(text, tuple(_serving(source, server)), opens))
         return Lookup(text, server, Answer.REFUSED, redirects, names=asked, opens=opens, hints=hints)
     allow = Said(found.allow.origin, _entry(found.allow, name))
     hints = tuple(_unanswered(overview, source, server))
@@ -126,14 +129,13 @@ def _entry(allow: DNSAllow, name: Name) -> str:
     return f"rules.dns {selector_text(next(one for one in allow.names if one.matches(name)))}"
 
 
-def _unseen(answer: Answer, opens: Iterable[Said]) -> Iterator[str]:
+def _unseen(opens: Iterable[Said]) -> Iterator[str]:
     """Answers that nobody learns from."""
-    if answer is Answer.UNPROXIED:
-        for said in opens:
-            yield (
-                f"{said.origin} waits for this name in vain: answers of this server pass the resolver by; "
-                "a rule with rules.dns for it makes them seen"
-            )
+    for said in opens:
+        yield (
+            f"{said.origin} waits for this name in vain: answers of this server pass the resolver by; "
+            "a rule with rules.dns for it makes them seen"
+        )
 
 
 def _unanswered(overview: Overview, source: Local, server: Server) -> Iterator[str]:
@@ -151,25 +153,3 @@ def _unanswered(overview: Overview, source: Local, server: Server) -> Iterator[s
         if not verdict.ingress_verdict(receiver.policy, receiver.node, asking, arriving).allowed:
             here = f"{asking} (node {source.node.node})"
             yield f"the resolver asks from {here}, and ingress of {receiver.key} denies that"
-
-
-def _near(text: str, source: Local, server: Server) -> Iterator[str]:
-    """What was perhaps meant: the commonest mistakes with patterns, then the most similar text."""
-    selectors = {selector: one.origin for one in _serving(source, server) for selector in one.names or ()}
-    labels = list(_labels_apart(text, selectors))
-    yield from labels
-    if not labels:
-        texts = {selector.text.removesuffix("."): origin for selector, origin in selectors.items()}
-        for close in difflib.get_close_matches(text, texts, n=1, cutoff=0.8):
-            yield f"{texts[close]} has {close}: is that it?"
-
-
-def _labels_apart(text: str, selectors: Mapping[FQDNSelector, Origin]) -> Iterator[str]:
-    for selector, origin in selectors.items():
-        pattern = selector.text.removesuffix(".")
-        if pattern.startswith("*."):
-            base = pattern.removeprefix("*.")
-            if text == base:
-                yield f"{origin}: {pattern} is exactly one label more than {base}; add matchName {base}"
-            elif "*" not in base and text.endswith(f".{base}"):
-                yield f"{origin}: {pattern} is exactly one label more than {base}, and {text} has more"

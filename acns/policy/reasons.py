@@ -60,7 +60,7 @@ def _itself(_: Question, __: Verdict, ___: Overview) -> _Words:
 
 
 def _own_node(_: Question, __: Verdict, ___: Overview) -> _Words:
-    return "a node always reaches its own pods", (), ()
+    return "a node reaches its own pods, unless a rule denies it", (), ()
 
 
 def _allowed(question: Question, decided: Verdict, overview: Overview) -> _Words:

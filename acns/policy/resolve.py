@@ -15,6 +15,7 @@ from acns.errors import Problem
 from acns.policy import doubts
 from acns.policy.cluster import Cluster
 from acns.policy.directory import Directory, Resident
+from acns.policy.doubts.scene import NOTHING_KNOWN, Resolutions
 from acns.policy.meaning import Meaning, Meanings
 from acns.policy.model import EndpointPolicy, Enforcement, NodePolicy
 from acns.policy.specs import Specs
@@ -101,10 +102,14 @@ def resolve(cluster: Cluster, node_name: str, enforcement: Enforcement = Enforce
     return Resolver(node_name, enforcement).resolve(cluster)
 
 
-def problems(cluster: Cluster) -> list[Problem]:
-    """What is wrong or doubtful between the objects of a cluster, over all nodes, sorted. Looks at all of
-    it."""
-    return doubts.problems(cluster)
+def problems(
+    cluster: Cluster,
+    enforcement: Enforcement = Enforcement.DEFAULT,
+    resolutions: Resolutions = NOTHING_KNOWN,
+) -> list[Problem]:
+    """What is wrong or doubtful between the objects of a cluster, over all nodes, sorted. Looks at all of it.
+    `resolutions`: what names are known to resolve to."""
+    return doubts.problems(cluster, enforcement, resolutions)
 
 
 def _same(old: frozenset[IPv4Address] | None, new: frozenset[IPv4Address]) -> frozenset[IPv4Address]:

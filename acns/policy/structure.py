@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from acns.errors import Problem
 from acns.located import Document, Path, did_you_mean, field_names, model_at
+from acns.policy import salvage
 from acns.policy.codes import Code
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
@@ -88,19 +89,24 @@ def check(model: type[Model], document: Document, where: Path = ()) -> tuple[Mod
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is found wrong in (a part of) a document, as it is found."""
+    """What is found wrong in (a part of) a document, as it is found.
+
+    `moved`: of parts that were salvaged, where their entries are in the document; places are given as they
+    are in the models.
+    """
 
     document: Document
     problems: list[Problem] = field(default_factory=list)
+    moved: dict[Path, tuple[int, ...]] = field(default_factory=dict)
 
     def add(self, *problems: Problem) -> None:
         self.problems.extend(problems)
 
     def error(self, at: Path, message: str, hint: str = "") -> None:
-        self.add(self.document.problem(at, message, hint=hint))
+        self.add(self.document.problem(self.place(at), message, hint=hint))
 
     def warn(self, code: Code, at: Path, message: str, hint: str = "") -> None:
-        self.add(self.document.problem(at, message, hint=hint, warning=True, code=code))
+        self.add(self.document.problem(self.place(at), message, hint=hint, warning=True, code=code))
 
     @property
     def has_errors(self) -> bool:
@@ -109,16 +115,28 @@ class Report:
     def value(self, at: Path) -> Any:
         """The plain value at `at`."""
         value = self.document.value
-        for step in at:
+        for step in self.place(at):
             value = value[step]
         return value
 
-    def valid(self, model: type[Model], at: Path) -> Model | None:
-        """The part at `at`, if it is sound; what is wrong with it was reported when the whole was checked."""
-        try:
-            return model.model_validate(self.value(at))
-        except pydantic.ValidationError:
-            return None
+    def given(self, at: Path) -> Any:
+        """The plain value at `at`, if there is one: also where it is unsound, and a model lacks it."""
+        value = self.value(at[:-1])
+        return value.get(at[-1]) if isinstance(value, dict) else None
+
+    def is_whole(self, part: pydantic.BaseModel, at: Path) -> bool:
+        """Whether nothing was taken out of it: what it lacks may stand there under a wrong name."""
+        return len(self.value(at)) == len(part.model_fields_set)
+
+    def place(self, at: Path) -> Path:
+        """Where in the document that is."""
+        return salvage.original(at, self.moved)
+
+    def sound(self, model: type[Model], at: Path) -> Model | None:
+        """The part at `at`, without what is wrong with it: that was reported when the whole was checked."""
+        found, moved = salvage.salvaged(model, self.value(at))
+        self.moved.update({(*at, *inside): kept for inside, kept in moved.items()})
+        return found
 
 
 def field_text(where: Iterable[str | int]) -> str:

@@ -8,7 +8,7 @@ Who explains a connection to a ClusterIP asks the first with the ClusterIP, the 
 What this module keeps true:
 * A deny that matches beats every allow. Of several that match, the first in the policy's order is named.
 * World, CIDR and FQDN peers never mean an address of the cluster, however it was learned.
-* A pod always reaches itself, and a node its own pods: no rule is asked.
+* A pod always reaches itself: no rule is asked. A node reaches its own pods unless a rule denies it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Decision(StrEnum):
 
     UNENFORCED = "unenforced"  # no policy restricts this direction of the endpoint
     ITSELF = "itself"  # a pod's own address
-    OWN_NODE = "own-node"  # the node speaks to its own pod
+    OWN_NODE = "own-node"  # the node speaks to its own pod, and nothing denies it
     DENIED = "denied"  # by the match
     ALLOWED = "allowed"  # by the match
     UNMATCHED = "unmatched"  # enforced, and nothing allows it
@@ -86,9 +86,10 @@ def ingress_verdict(policy: EndpointPolicy, node: NodePolicy, source: IPv4Addres
     """May `source` open this connection to the endpoint? `packet` has the port of the endpoint."""
     if source == policy.endpoint.address:
         return Verdict(Decision.ITSELF)
-    if source in node.node_addresses:
+    decided = _verdict(policy.ingress, node, source, packet, {})
+    if source in node.node_addresses and decided.decision is not Decision.DENIED:
         return Verdict(Decision.OWN_NODE)
-    return _verdict(policy.ingress, node, source, packet, {})
+    return decided
 
 
 def redirects(

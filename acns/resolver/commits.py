@@ -166,7 +166,7 @@ class Commits:
     def _keep(self, mapping: Mapping, learned_at: float, why: Outcome) -> None:
         if why is Outcome.SLOW:
             self._metrics.update_timeout.add()
-            self._metrics.mapping_errors.add("timeout")
+            self._metrics.mapping_errors.add("mapping_sync_request")  # as Cilium counts DeadlineExceeded
         else:
             self._metrics.mapping_errors.add("mapping_sync_connection")
         before = self.unconfirmed.waiting.overflowed

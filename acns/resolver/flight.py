@@ -7,6 +7,33 @@ from typing import Final, Protocol
 from acns.resolver.intercept import Server
 
 ID_BYTES: Final = 2
+UNKNOWN_ID, DUPLICATE, LATE = "unknown_id", "duplicate", "late"
+"""What an answer is that nobody waits for: of metrics."""
+_REMEMBERED: Final = 256
+
+
+class Ended:
+    """How the last queries of one connection have ended, by their IDs: what comes under such an ID now is the
+    same answer again, or one that was given up. (`UDPUpstream`, with few sockets, has a table of all IDs.)"""
+
+    def __init__(self) -> None:
+        self._how: dict[int, str] = {}
+
+    def answered(self, ident: int) -> None:
+        self._note(ident, DUPLICATE)
+
+    def given_up(self, ident: int) -> None:
+        self._note(ident, LATE)
+
+    def kind(self, ident: int) -> str:
+        """Of an answer that nobody waits for."""
+        return self._how.get(ident, UNKNOWN_ID)
+
+    def _note(self, ident: int, how: str) -> None:
+        self._how.pop(ident, None)
+        self._how[ident] = how
+        if len(self._how) > _REMEMBERED:
+            del self._how[next(iter(self._how))]
 
 
 class Flight(Protocol):

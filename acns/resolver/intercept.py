@@ -2,7 +2,8 @@
 
 The kernel hands a pod's packet to 127.0.0.1:PORT by tproxy, its addresses unchanged. For UDP the server the
 pod asked comes as control data (IP_RECVORIGDSTADDR), for TCP it is the accepted socket's own address. An
-answer has to come from that server's address and port, so it leaves from a transparent socket bound to it.
+answer has to come from that server's address and port, so it leaves from a transparent socket bound to it
+(`node_replies` where the server is on this node, and has bound it itself).
 All of them carry SO_MARK, by which the ruleset tells answers of the resolver from other traffic.
 
 Needs CAP_NET_RAW (IP_TRANSPARENT, and SO_MARK from Linux 5.17) and, for port 53, CAP_NET_BIND_SERVICE; the
@@ -21,6 +22,7 @@ from typing import Final
 
 from acns.datapath.constants import MARK_FROM_PROXY, PROXY_ADDRESS
 from acns.errors import EnvironmentFault
+from acns.resolver.node_replies import NodeReplies, is_on_node
 
 # linux/in.h; not in Python's socket module.
 IP_TRANSPARENT: Final = 19
@@ -82,7 +84,8 @@ def server_of(place: bytes) -> Server:
 class ReplySockets:
     """Transparent UDP sockets bound to the servers' addresses, kept open, the least recently used closed.
 
-    Who sends much keeps a `sender`, as long as `generation` is the same: each closing begins another.
+    Who sends much keeps a `sender`, as long as `generation` is the same: each closing begins another. A
+    server on this node has none.
     """
 
     def __init__(self, limit: int, open_socket: Callable[[Server], socket.socket] | None = None) -> None:
@@ -90,24 +93,37 @@ class ReplySockets:
         self._limit = limit
         self._open = open_socket or _open_reply
         self._sockets: OrderedDict[Server, socket.socket] = OrderedDict()
+        self._on_node: dict[bytes, bool] = {}
+        self._as_node = NodeReplies()
 
-    def sender(self, server: Server) -> socket.socket:
-        """Sends from `server` to pods. Raises OSError."""
+    def sender(self, server: Server) -> socket.socket | None:
+        """Sends from `server` to pods; None where only `send` does. Raises OSError."""
         found = self._sockets.get(server)
-        if found is None:
-            found = self._add(server)
-        else:
+        if found is not None:
             self._sockets.move_to_end(server)
-        return found
+            return found
+        return None if self._is_on_node(server[0]) else self._add(server)
 
     def send(self, server: Server, packet: bytes, to: Address) -> None:
         """Raises OSError, also where it cannot leave at once."""
-        self.sender(server).sendto(packet, to)
+        sender = self.sender(server)
+        if sender is None:
+            self._as_node.send(server, packet, to)
+        else:
+            sender.sendto(packet, to)
 
     def close(self) -> None:
+        self._as_node.close()
         self.generation += 1
         while self._sockets:
             self._sockets.popitem()[1].close()
+
+    def _is_on_node(self, address: bytes) -> bool:
+        if address not in self._on_node:
+            if len(self._on_node) >= self._limit:
+                self._on_node.clear()
+            self._on_node[address] = is_on_node(address)
+        return self._on_node[address]
 
     def _add(self, server: Server) -> socket.socket:
         while len(self._sockets) >= self._limit:

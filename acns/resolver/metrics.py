@@ -92,17 +92,17 @@ class ResolverMetrics:
         self.commit_time = self.upstream_reply_s.labels("allow", "dns", "dataplaneTime")
         self.update_timeout = Tally(
             "cilium_proxy_datapath_update_timeout",
-            "Answers released because the shim's commit took too long.",
+            "Commits of the shim that took too long: the answer leaves, or takeover commits.",
             registry=registry,
         )
 
     def _about_the_agent(self, registry: CollectorRegistry) -> None:
         self.mapping_errors = BareTally(
             "standalone_dns_proxy_fqdn_mapping_sync_errors",
-            "Mappings that the agent did not confirm: its refusal, its time-out, or no connection.",
+            "Mappings that the agent refused or confirmed too late (request), or no connection.",
             ("error",),
             registry=registry,
-            known=(("mapping_sync_request",), ("mapping_sync_connection",), ("timeout",)),
+            known=(("mapping_sync_request",), ("mapping_sync_connection",)),
         )
         self.agent_errors = BareTally(
             "standalone_dns_proxy_cilium_agent_connection_errors",

@@ -24,6 +24,7 @@ from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
 from acns.resolver.judged import KNOWN, Answer, Case, Judgements
+from acns.resolver.memory import Memory
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.rates import Rates
 from acns.telemetry.journal import Event, Journal
@@ -49,6 +50,8 @@ class Context:
     new_names: Rates
     """How many names whose addresses have to be committed a pod may bring: one costs as much as dozens of
     others."""
+    asked: Memory[bytes, bool]
+    """Names that pods have asked for: their addresses, and the name in lower case."""
     let_through: Callable[[], None] = lambda: None
     """Lets datagrams go between, in the midst of much work that comes in one piece."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

@@ -76,8 +76,8 @@ class ResolverSettings:
 
     max_new_names_per_second_per_pod: int = 100
     """Names of one pod a second whose addresses have to be committed; a thousand at once are let through.
-    Past it what the pod has not asked before, octet by octet (so also in another case, or with another
-    cookie), is over its budget; what it has asked goes on."""
+    Past it a name that the pod has not asked for before is over its budget; one that it has, in whatever case
+    and with whatever options, goes on."""
 
     over_budget: Literal["servfail", "tc"] = "servfail"
     """What a query past a budget gets over UDP: SERVFAIL, or TC, with which the client comes by TCP."""

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from acns.resolver.flight import ID_BYTES, Flight
+from acns.resolver.flight import ID_BYTES, Ended, Flight
 from acns.resolver.framing import Frames
 from acns.resolver.intercept import Address, Server
 from acns.resolver.stream import Stream, errno_name
@@ -120,6 +120,7 @@ class TCPUpstream:
         self._connecting: socket.socket | None = None
         self._stream: Stream | None = None
         self._frames = Frames()
+        self._ended = Ended()
         self._served = False  # the server has answered on this connection
         self._unanswered = False  # and may yet say something that nobody waits for
         self._paused = False
@@ -157,6 +158,7 @@ class TCPUpstream:
             if late is None:  # the end of one before it was the end of them all
                 continue
             self._unanswered = True
+            self._ended.given_up(identifier)
             late.flight.failed("ETIMEDOUT") if self._connecting else late.flight.silent()
         if self._connecting and due and not self._waiting:
             self._stop_connecting()
@@ -241,7 +243,7 @@ class TCPUpstream:
         stream.flush()
 
     def _start(self, connection: socket.socket) -> Stream:
-        self._frames, self._unanswered = Frames(), False
+        self._frames, self._ended, self._unanswered = Frames(), Ended(), False
         self._stream = Stream(connection, self, self._loop)
         if not self._paused:
             self._stream.resume()
@@ -276,9 +278,10 @@ class TCPUpstream:
         identifier = packet[0] << 8 | packet[1]
         waiting = self._waiting.get(identifier)
         if waiting is None:
-            self._ignored.add("unknown_id")
+            self._ignored.add(self._ended.kind(identifier))
         elif waiting.flight.answered_by(packet[ID_BYTES:], now):
             self._waiting.pop(identifier, None)
+            self._ended.answered(identifier)
 
     def drained(self, stream: Stream) -> None:
         self._changed()

@@ -22,7 +22,7 @@ from typing import Final
 
 from acns.datapath.constants import MARK_AS_POD
 from acns.dns.message import with_id
-from acns.resolver.flight import ID_BYTES, Flight, restored
+from acns.resolver.flight import ID_BYTES, Ended, Flight, restored
 from acns.resolver.intercept import IP_TRANSPARENT, MAX_MESSAGE_BYTES, Address, Server
 from acns.resolver.metrics import ResolverMetrics
 from acns.telemetry import log as logs
@@ -86,10 +86,11 @@ def pod_socket(kind: int, pod: Address) -> socket.socket:
 
 @dataclass(slots=True)
 class _Asking:
-    """A socket, and what waits on it by ID, oldest first."""
+    """A socket, what waits on it by ID, oldest first, and how what waited has ended."""
 
     socket: socket.socket
     waiting: dict[int, tuple[Flight, float]] = field(default_factory=dict)
+    ended: Ended = field(default_factory=Ended)
 
 
 class TransparentUDP:
@@ -189,9 +190,10 @@ class TransparentUDP:
         identifier = int.from_bytes(packet[:ID_BYTES])
         found = asking.waiting.get(identifier)
         if found is None:
-            self._ignored.add("unknown_id")
+            self._ignored.add(asking.ended.kind(identifier))
         elif found[0].answered(restored(packet, found[0].packet)):
             asking.waiting.pop(identifier, None)
+            asking.ended.answered(identifier)
 
     def _fail(self, asking: _Asking, reason: str) -> None:
         """The server is not there, for none of them."""
@@ -215,6 +217,7 @@ class TransparentUDP:
                 if deadline > now:
                     break
                 del asking.waiting[identifier]
+                asking.ended.given_up(identifier)
                 flight.silent()
             self._close_idle(key)
         self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep) if self._asking else None

@@ -321,7 +321,7 @@ class UDPClients:
             self.transport.joined.count += 1
             self._asked[key] = self._again(same, now)
             return
-        if key[_CASE] not in self._cases and not self._proxy.may_be_new(key[_POD], now):
+        if key[_CASE] not in self._cases and not self._proxy.may_be_new(key[_POD], packet, now):
             self._over_new(key, server)
             return
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
@@ -391,10 +391,11 @@ class UDPClients:
             self._unsent(to, error)
 
     def _find_sender(self, asker: Asker) -> None:
-        """For the next answers; where there is none, they too take the longer way, and fail there."""
+        """For the next answers; where there is none, they too take the longer way, and may fail there."""
         with contextlib.suppress(OSError):
-            asker.sender = self._replies.sender(asker.server)
-            asker.sender_generation = self._replies.generation
+            if sender := self._replies.sender(asker.server):
+                asker.sender = sender
+                asker.sender_generation = self._replies.generation
 
     def _unsent(self, to: Address, error: OSError) -> None:
         """A full buffer, too."""

@@ -23,7 +23,7 @@ from array import array
 from typing import Final
 
 from acns.dns.message import with_id
-from acns.resolver.flight import ID_BYTES
+from acns.resolver.flight import DUPLICATE, ID_BYTES, LATE, UNKNOWN_ID
 from acns.resolver.intercept import RECEIVE_BUFFER_BYTES, Address
 from acns.resolver.judged import Case
 from acns.resolver.metrics import ResolverMetrics
@@ -43,7 +43,7 @@ _FEW: Final = 8_192  # drawn numbers; between two sweeps as many may be used
 NO_ID: Final = -1
 _ERRORS_AT_ONCE: Final = 64
 
-_ENDED: Final = {UNUSED: "unknown_id", ANSWERED: "duplicate", GIVEN_UP: "late"}
+_ENDED: Final = {UNUSED: UNKNOWN_ID, ANSWERED: DUPLICATE, GIVEN_UP: LATE}
 
 IP_RECVERR: Final = 11  # linux/in.h
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err

@@ -7,7 +7,7 @@ import sys
 from invoke.context import Context
 from invoke.tasks import task
 
-from lab.cli.words import ManyWords
+from lab.cli.words import ManyWords, PerhapsWords
 
 _ABOUT = {
     "topology": "not of a running lab: name of a shipped topology, or a file",
@@ -86,23 +86,40 @@ def matrix(
 
 
 @task(
-    klass=ManyWords,
+    klass=PerhapsWords,
     help={
         "words": "files, and folders of files",
+        "topology": "a topology's policies in place of files; what its names resolve to counts",
         "profile": "acns (default) or cilium",
+        "enforcement": "default, always or never",
         "strict": "warnings count as errors",
         "json": "print JSON",
     },
 )
 def validate(
-    context: Context, words: list[str], profile: str | None = None, strict: bool = False, json: bool = False
+    context: Context,
+    words: list[str],
+    topology: str | None = None,
+    profile: str | None = None,
+    enforcement: str | None = None,
+    strict: bool = False,
+    json: bool = False,
 ) -> None:
     """Everything wrong or doubtful in policy files; exit code 1 with errors. No lab, no root."""
     from lab.policy_tools import commands
     from lab.runtime.commands import explained_errors
 
     with explained_errors():
-        sys.exit(commands.validate(words, profile=profile, strict=strict, as_json=json))
+        sys.exit(
+            commands.validate(
+                words,
+                topology=topology,
+                profile=profile,
+                enforcement=enforcement,
+                strict=strict,
+                as_json=json,
+            )
+        )
 
 
 @task(help={"kind": "CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy or NetworkPolicy"})

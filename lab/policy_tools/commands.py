@@ -143,9 +143,25 @@ def run_cache(words: Sequence[str], name: str | None, *, as_json: bool) -> int:
     return 0 if all(one.agrees for one in nodes) else 1
 
 
-def validate(paths: list[str], *, profile: str | None, strict: bool, as_json: bool) -> int:
-    """Every problem of the files, and between them; 1 with errors (with `strict`: or warnings)."""
-    problems = validating.problems(inputs.files_of(paths), inputs.profile_of(profile))
+def validate(
+    paths: list[str],
+    *,
+    topology: str | None = None,
+    profile: str | None,
+    enforcement: str | None = None,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Every problem of the files, or of a topology's, and between them; 1 with errors (with `strict`: or
+    warnings)."""
+    if bool(topology) == bool(paths):
+        raise InputError("give files, or --topology, and one of them only")
+    if topology:
+        found = inputs.texts_of_topology(topology, profile, enforcement)
+        problems = validating.problems_of(found.texts, found.profile, found.enforcement, found.resolutions())
+    else:
+        mode = inputs.enforcement_of(enforcement)
+        problems = validating.problems(inputs.files_of(paths), inputs.profile_of(profile), mode)
     if as_json:
         print(
             json.dumps(

@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
 from acns import located
+from acns.dns.name import Name
+from acns.dns.name import from_text as parse_name
 from acns.errors import InputError, Problem
 from acns.located import did_you_mean
 from acns.policy import manifests
@@ -27,7 +30,7 @@ from acns.shim.sources import listing
 from lab.policy_tools import completing
 from lab.spec.load import find_topology, load_topology
 from lab.spec.plan import Addressing
-from lab.spec.topology import Topology
+from lab.spec.topology import InternetName, Topology
 from lab.world.manifests import manifest_files
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -54,16 +57,40 @@ class Given:
 
 def from_topology(name_or_path: str, profile: str | None, enforcement: str | None) -> Given:
     """A topology, shipped or a file. Its first node's settings count where none are given."""
+    found = texts_of_topology(name_or_path, profile, enforcement)
+    names = tuple(found.topology.internet.names)
+    return _given(f"topology {found.topology.name}", found.texts, found.profile, found.enforcement, names)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A topology's manifests, by path, and the settings of its first node's shim."""
+
+    topology: Topology
+    texts: Mapping[str, str]
+    profile: Profile
+    enforcement: Enforcement
+
+    def resolutions(self) -> dict[Name, set[IPv4Address]]:
+        """What its DNS servers say of its names, aliases followed. Names that only aliases are for have their
+        addresses by no choice of anybody else's, and are left out."""
+        records: dict[str, list[InternetName]] = {}
+        for name, each in self.topology.internet.all_names():
+            records.setdefault(name, []).append(each)
+        behind = {each.cname for found in records.values() for each in found}
+        return {parse_name(name): set(_addresses(name, records)) for name in records if name not in behind}
+
+
+def texts_of_topology(name_or_path: str, profile: str | None, enforcement: str | None) -> Written:
+    """What is written in a topology, shipped or a file."""
     topology = load_topology(find_topology(name_or_path))
     shim = topology.nodes[0].shim
     files = manifest_files(topology, Addressing.of(topology))
-    texts = {_written_at(name, topology): text for name, text in files.items()}
-    return _given(
-        f"topology {topology.name}",
-        texts,
+    return Written(
+        topology,
+        {_written_at(name, topology): text for name, text in files.items()},
         profile_of(profile or shim.get("profile")),
         enforcement_of(enforcement or shim.get("enforcement")),
-        tuple(topology.internet.names),
     )
 
 
@@ -102,6 +129,14 @@ def enforcement_of(text: str | None) -> Enforcement:
 def cluster_of(texts: Mapping[str, str], profile: Profile) -> Cluster:
     """What these texts say; of two objects with one name the first counts."""
     return _read(texts, profile)[0]
+
+
+def _addresses(name: str, records: Mapping[str, list[InternetName]]) -> Iterator[IPv4Address]:
+    """At the end of its aliases; the topology's check has let no loop through."""
+    for each in records.get(name, ()):
+        yield from map(IPv4Address, each.a)
+        if each.cname:
+            yield from _addresses(each.cname, records)
 
 
 def _given(

@@ -55,6 +55,14 @@ class NodeCache:
     def agrees(self) -> bool:
         return not self.missing and not self.foreign
 
+    def shared(self) -> dict[IPv4Address, list[str]]:
+        """The addresses of more than one name, with these: by whichever name it opens, it is open."""
+        found: dict[IPv4Address, list[str]] = {}
+        for one in self.entries:
+            if one.name:
+                found.setdefault(one.address, []).append(one.name)
+        return {address: sorted(set(each)) for address, each in found.items() if len(set(each)) > 1}
+
 
 def look(lab: Lab, pod: str | None) -> list[NodeCache]:
     """By node; with `pod`, only what its own policy opens. Raises InputError for a pod that is not there."""

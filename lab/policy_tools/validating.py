@@ -7,7 +7,7 @@ because there are none is not doubted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from acns.errors import Problem
 from acns.policy import manifests, resolve
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
+from acns.policy.doubts.scene import NOTHING_KNOWN, Resolutions
+from acns.policy.model import Enforcement
 from acns.policy.objects import CIDRGroup, Object, Pod, Ref, Service
 from acns.policy.profiles import Profile
 from lab.policy_tools import completing, inputs
@@ -27,12 +29,24 @@ _NEEDS = (
 """Warnings that something is not there say nothing where nothing of its kind is."""
 
 
-def problems(files: Iterable[Path], profile: Profile) -> list[Problem]:
+def problems(
+    files: Iterable[Path], profile: Profile, enforcement: Enforcement = Enforcement.DEFAULT
+) -> list[Problem]:
     """Everything wrong or doubtful, by place. Raises InputError for a file that cannot be read."""
+    return problems_of({str(path): inputs.text_of(path) for path in files}, profile, enforcement)
+
+
+def problems_of(
+    texts: Mapping[str, str],
+    profile: Profile,
+    enforcement: Enforcement,
+    resolutions: Resolutions = NOTHING_KNOWN,
+) -> list[Problem]:
+    """The same of texts, by path; `resolutions`: what names are known to resolve to."""
     found: set[Problem] = set()
     objects: dict[Ref, Object] = {}
-    for path in files:
-        parsed = manifests.parse(inputs.text_of(path), str(path), profile)
+    for path, text in texts.items():
+        parsed = manifests.parse(text, path, profile)
         found.update(parsed.problems)
         for each in parsed.objects:
             first = objects.setdefault(each.ref, each)
@@ -40,7 +54,8 @@ def problems(files: Iterable[Path], profile: Profile) -> list[Problem]:
                 found.add(_twice(each, first))
     cluster = Cluster.of(completing.completed(objects.values()))
     unknown = {code for kind, code in _NEEDS if not any(isinstance(each, kind) for each in objects.values())}
-    found.update(problem for problem in resolve.problems(cluster) if problem.code not in unknown)
+    between = resolve.problems(cluster, enforcement, resolutions)
+    found.update(problem for problem in between if problem.code not in unknown)
     return sorted(found)
 
 

@@ -31,6 +31,10 @@ def print_cache(nodes: Sequence[NodeCache], out: TextIO | None = None) -> None:
         if not node.answered:
             text = f"the shim of {node.node} cannot be asked: this is what the kernel's sets hold"
             console.print(Text(text, style="yellow"), soft_wrap=True)
+        for address, shared in node.shared().items():
+            called = " and ".join(name.removesuffix(".") for name in shared)
+            text = f"{node.node}: {address} is {called}: who may reach one of them there reaches the others"
+            console.print(Text(text, style="yellow"), soft_wrap=True)
         for kind, texts in (("not in the kernel", node.missing), ("only in the kernel", node.foreign)):
             for each in texts:
                 console.print(Text(f"{node.node}: {kind}: {each}", style="bold red"), soft_wrap=True)
@@ -43,6 +47,7 @@ def cache_json(lab: str, nodes: Iterable[NodeCache]) -> str:
 
 
 def _node_value(node: NodeCache) -> dict[str, Any]:
+    shared = node.shared()
     return {
         "node": node.node,
         "answered": node.answered,
@@ -59,6 +64,7 @@ def _node_value(node: NodeCache) -> dict[str, Any]:
                 "stays_s": round(one.stays_s, 3),
                 "asked_by": one.asked_by,
                 "connections": list(one.connections),
+                "also": [name for name in shared.get(one.address, ()) if name != one.name],
             }
             for one in node.entries
         ],

@@ -16,6 +16,7 @@ ROOTS: Final = {
     "dns_redirect": "what it asks of DNS servers",
     "from_address": "what it sends",
     "to_address": "what comes to it",
+    "from_node": "what its own node opens to it",
 }
 """The maps that send a pod's packets to its chains, and what of them."""
 

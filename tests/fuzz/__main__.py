@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +24,7 @@ COMPARED_ONE_IN = 16
 MOST_MEMORY_MIB = 512
 GROWTH_MIB = 16
 WARM = 20_000
+SAID_EVERY = 250_000
 
 
 def check_message(packet: bytes) -> None:
@@ -34,31 +37,46 @@ def check_message(packet: bytes) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.fuzz", description="Search for a message that does harm.")
-    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--minutes", type=float, default=0.0, help="default: 1, or without end with --inputs")
+    parser.add_argument("--seconds", type=float, default=0.0, help="the same, and added to it")
     parser.add_argument("--inputs", type=int, default=0, help="end after so many (default: no such end)")
     parser.add_argument("--seed", type=int, default=0, help="default: a random one, printed")
     parser.add_argument("--plain", action="store_true", help="without atheris, though it is there")
+    parser.add_argument(
+        "--alone", action="store_true", help="our readers only, at random: more in the same time"
+    )
     parser.add_argument("--captures", action="store_true", help="capture files instead of messages")
     parser.add_argument("--keep", type=Path, help="folder for what atheris finds to take a new way")
     asked = parser.parse_args()
     seed = asked.seed or random.SystemRandom().randrange(1, 1 << 31)
-    guided = not (asked.plain or asked.captures) and importlib.util.find_spec("atheris") is not None
+    guided = (
+        not (asked.plain or asked.alone or asked.captures) and importlib.util.find_spec("atheris") is not None
+    )
     print(f"seed {seed}, {'guided by atheris' if guided else 'at random'}", flush=True)
     if guided:
         return _guided(asked, seed)
-    return _at_random(asked.minutes * 60, asked.inputs, seed, captures=asked.captures)
+    return _at_random(_seconds(asked), asked.inputs, seed, captures=asked.captures, alone=asked.alone)
 
 
-def _at_random(seconds: float, most: int, seed: int, *, captures: bool) -> int:
+def _seconds(asked: argparse.Namespace) -> int:
+    """How long to search; 0: until there have been so many inputs."""
+    given = math.ceil(asked.minutes * 60 + asked.seconds)
+    return given or (0 if asked.inputs else 60)
+
+
+def _at_random(seconds: int, most: int, seed: int, *, captures: bool, alone: bool) -> int:
     from . import captures as files
-    from . import messages
+    from . import messages, readers
     from .search import harm, smallest
 
     kind = files if captures else messages
-    check = files.check if captures else check_message
+    check = files.check if captures else readers.take_everything if alone else check_message
     made = kind.inputs(random.Random(seed), kind.corpus())
     begun, count, held_mib = time.monotonic(), 0, 0.0
-    while time.monotonic() - begun < seconds and (count < most or not most):
+    ended: list[bool] = []
+    # (An interrupt, as by Ctrl-C, ends the search like its time does.)
+    signal.signal(signal.SIGINT, lambda *_: ended.append(True))
+    while not ended and (not seconds or time.monotonic() - begun < seconds) and (count < most or not most):
         packet = next(made)
         count += 1
         if harm(check, packet):
@@ -66,6 +84,9 @@ def _at_random(seconds: float, most: int, seed: int, *, captures: bool) -> int:
             return 1
         if count == WARM:
             held_mib = _memory_mib()
+        if count % SAID_EVERY == 0:
+            rate = count / (time.monotonic() - begun)
+            print(f"{count} inputs, {rate:.0f} a second, {_memory_mib():.1f} MiB held", flush=True)
     rate = count / (time.monotonic() - begun)
     grown_mib = _memory_mib() - held_mib if count > WARM else 0.0
     print(f"{count} inputs, {rate:.0f} a second, no finding; memory +{grown_mib:.1f} MiB since input {WARM}")
@@ -106,7 +127,7 @@ def _guided(asked: argparse.Namespace, seed: int) -> int:
             (kept / f"known-{number}").write_bytes(packet)
         options = {
             "seed": seed,
-            "max_total_time": int(asked.minutes * 60),
+            "max_total_time": _seconds(asked),  # 0: without end
             "runs": asked.inputs or -1,
             "max_len": 4096,
             "timeout": 10,

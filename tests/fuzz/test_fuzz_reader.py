@@ -14,6 +14,7 @@ import struct
 import sys
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -110,6 +111,12 @@ def test_the_messages_compared_were_of_every_kind(compared: Counter[str] | Findi
 def test_the_differences_that_are_understood_are_these(why: Understood) -> None:
     packet = EXAMPLES[why]
     assert oracle.compare(packet, as_answer=True) is why
+
+
+def test_the_differences_that_are_understood_are_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "fuzzing.md").read_text()
+    table = text.partition("| kind | difference |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| `{why.name}` | {why.value} |" for why in Understood]
 
 
 def test_a_disagreement_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

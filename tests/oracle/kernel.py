@@ -138,7 +138,8 @@ class MiniNode:
 
     def _send(self, sender: str, packet: Packet, tag: int) -> None:
         # A raw socket is not asked where to by the packet's own header.
-        self._senders[sender].sendto(wire.packed(packet, tag), (packet.destination, 0))
+        with contextlib.suppress(PermissionError):  # what is dropped at output is said to who sends it
+            self._senders[sender].sendto(wire.packed(packet, tag), (packet.destination, 0))
 
     def _listen(self, heard: dict[int, set[str]], last: int) -> None:
         """Take in all that has come, until `last` is among it. What is sent first is heard first, so

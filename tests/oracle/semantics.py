@@ -40,8 +40,8 @@ class Oracle:
     def judge(self, packet: Packet) -> Verdict:
         """What this node does with a packet that passes it."""
         address, port = packet.target
-        if packet.source in self.peers.host:  # a node's own traffic to its pods is always allowed
-            return Verdict.ALLOW
+        if packet.source in self.peers.host:  # allow-localhost, an allow like others: a deny beats it
+            return self._from_own_node(packet, address, port)
         if packet.source in self.local:
             if address == packet.source:  # a pod always reaches itself, by hairpin too
                 return Verdict.ALLOW
@@ -84,25 +84,36 @@ class Oracle:
         specs = self._selecting(mine, direction)
         if not specs and self.cluster.enforcement != "always":
             return Verdict.ALLOW
-        remote = self.peers.remote(other)
-        # A named port is one of the containers that receive.
-        receivers = tuple(owners) if direction == "ingress" else remote.pods
-
-        def matching(section: str) -> Iterator[Block]:
-            for rule in self._rules(specs, section):
-                if self.peers.matches(rule, remote):
-                    yield from (
-                        block for block in rule.blocks if _block_matches(block, protocol, port, receivers)
-                    )
-
-        if any(True for _ in matching(f"{direction}Deny")):
+        if self._matching(f"{direction}Deny", direction, mine, other, protocol, port):
             return Verdict.DENY
-        allows = list(matching(direction))
+        allows = self._matching(direction, direction, mine, other, protocol, port)
         if any(block.dns is not None for block in allows):
             return Verdict.PROXY
         if allows or not self._denies_by_default(specs, direction):
             return Verdict.ALLOW
         return Verdict.DENY
+
+    def _from_own_node(self, packet: Packet, address: str, port: int) -> Verdict:
+        owners = self.local.get(address, [])
+        if len(owners) != 1 or self.cluster.enforcement == "never":
+            return Verdict.ALLOW
+        told = self._matching("ingressDeny", "ingress", address, packet.source, packet.protocol, port)
+        return Verdict.DENY if told else Verdict.ALLOW
+
+    def _matching(
+        self, section: str, direction: str, mine: str, other: str, protocol: str, port: int
+    ) -> list[Block]:
+        """What the section says of such a packet."""
+        remote = self.peers.remote(other)
+        # A named port is one of the containers that receive.
+        receivers = tuple(self.local[mine]) if direction == "ingress" else remote.pods
+        return [
+            block
+            for rule in self._rules(self._selecting(mine, direction), section)
+            if self.peers.matches(rule, remote)
+            for block in rule.blocks
+            if _block_matches(block, protocol, port, receivers)
+        ]
 
     def _selecting(self, mine: str, direction: str) -> list[Spec]:
         """The specs with a section in this direction that select the endpoint."""

@@ -14,20 +14,25 @@ from collections.abc import Iterator
 
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
-from acns.policy.doubts import absences, addresses, names, servers
-from acns.policy.doubts.scene import Doubt, Scene
+from acns.policy.doubts import absences, addresses, names, servers, sharing
+from acns.policy.doubts.scene import NOTHING_KNOWN, Doubt, Resolutions, Scene
 from acns.policy.ignores import Ignored, silences
+from acns.policy.model import Enforcement
 
 
-def problems(cluster: Cluster) -> list[Problem]:
-    """Over all nodes, sorted, each once."""
-    scene = Scene(cluster)
+def problems(
+    cluster: Cluster,
+    enforcement: Enforcement = Enforcement.DEFAULT,
+    resolutions: Resolutions = NOTHING_KNOWN,
+) -> list[Problem]:
+    """Over all nodes, sorted, each once. `resolutions`: what names are known to resolve to."""
+    scene = Scene(cluster, enforcement, resolutions)
     ignored = {(policy.kind, policy.key): policy.ignored for policy in cluster.policies}
     return sorted({doubt.problem for doubt in _all(scene) if not _is_silenced(doubt, ignored)})
 
 
 def _all(scene: Scene) -> Iterator[Doubt]:
-    for room in (addresses, servers, absences, names):
+    for room in (addresses, servers, absences, names, sharing):
         yield from room.doubts(scene)
 
 

@@ -1,11 +1,14 @@
-"""What doubts are looked for in: a cluster, resolved for all of its nodes."""
+"""What doubts are looked for in: a cluster, resolved for all of its nodes, in an enforcement mode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import IPv4Address
+from types import MappingProxyType
 
+from acns.dns.name import Name
 from acns.errors import Problem
 from acns.policy.changes import Change
 from acns.policy.cluster import Cluster
@@ -16,6 +19,10 @@ from acns.policy.model import Direction, Enforcement, Origin
 from acns.policy.objects import Policy, Rule, Spec
 from acns.policy.specs import Specs
 from acns.policy.view import View
+
+Resolutions = Mapping[Name, Collection[IPv4Address]]
+"""What names are known to resolve to."""
+NOTHING_KNOWN: Resolutions = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class Subject:
     who: str
     specs: tuple[Spec, ...]
     meaning: Meaning | None = None
+    enforcement: Enforcement = Enforcement.DEFAULT
 
     def allows_out(self) -> Iterator[Rule]:
         """The egress rules that allow something."""
@@ -42,14 +50,23 @@ class Subject:
     @property
     def denies_out(self) -> bool:
         """Whether egress is denied by default."""
+        if self.enforcement is not Enforcement.DEFAULT:
+            return self.enforcement is Enforcement.ALWAYS
         return any(Direction.EGRESS in spec.default_deny for spec in self.specs)
 
 
 class Scene:
     """A cluster with its indices."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        enforcement: Enforcement = Enforcement.DEFAULT,
+        resolutions: Resolutions = NOTHING_KNOWN,
+    ) -> None:
         self.cluster = cluster
+        self.enforcement = enforcement
+        self.resolutions = resolutions
         self.directory = Directory(cluster)
         self.specs = Specs()
         self.specs.update(Change(come=cluster.policies))
@@ -77,19 +94,21 @@ class Scene:
         return bool(self.directory.residents)
 
     def _on_node(self, node: str, residents: list[Resident]) -> Iterator[Subject]:
-        meanings = Meanings(View(self.directory, node), self.specs, Enforcement.DEFAULT)
+        meanings = Meanings(View(self.directory, node), self.specs, self.enforcement)
         seen: dict[int, Meaning] = {}
         for resident in residents:
             meaning = meanings.of([resident])
             if id(meaning) not in seen:
                 seen[id(meaning)] = meaning
-                yield Subject(f"pod {resident.key}", meanings.specs_for(resident), meaning)
+                who = f"pod {resident.key}"
+                yield Subject(who, meanings.specs_for(resident), meaning, self.enforcement)
 
     def _without_pods(self, subjects: list[Subject]) -> Iterator[Subject]:
         applying = {id(spec) for subject in subjects for spec in subject.specs}
         for policy in self.cluster.policies:
             if not any(id(spec) in applying for spec in policy.specs):
-                yield Subject(f"a pod with policy {policy.key} alone", policy.specs)
+                who = f"a pod with policy {policy.key} alone"
+                yield Subject(who, policy.specs, enforcement=self.enforcement)
 
 
 def at_rule(code: Code, origin: Origin, message: str, hint: str = "") -> Doubt:

@@ -63,13 +63,45 @@ def test_selected_pods_are_let_in_until_they_are_selected_no_more(world: Any, un
 
 def test_a_pod_that_nobody_may_reach_is_reached_by_its_node_and_by_itself(world: Any) -> None:
     server = world.listen(world.a, POD_A, 8080)
-    restrict(world, deny=(world.allow(model.Host()), world.allow(model.Everything())))
+    restrict(world)
     for opener in (world.b, world.internet):
         assert not world.is_connected(opener, POD_A, 8080)
     for opener, address, port in ((world.node, POD_A, 8080), (world.a, POD_A, 8080), (world.a, HAIRPIN, 80)):
         client = world.connect(opener, address, port)
         peer, _ = server.accept()
         world.talk(client, peer)
+
+
+@pytest.mark.parametrize("peer", [model.Host(), model.Everything()])
+def test_a_deny_that_means_the_node_stops_what_it_opens_and_nothing_else(world: Any, peer: Any) -> None:
+    server = world.listen(world.a, POD_A, 8080)
+    restrict(world, world.allow(model.Everything()), deny=(world.allow(peer, 8080),))
+    assert not world.is_connected(world.node, POD_A, 8080)
+    assert world.dropped("di")
+    assert world.is_connected(world.internet, POD_A, 8080) == (peer != model.Everything())
+    server.close()
+    world.listen(world.a, POD_A, 8081)
+    assert world.is_connected(world.node, POD_A, 8081)
+
+
+def test_a_deny_for_others_leaves_the_node_alone(world: Any) -> None:
+    world.listen(world.a, POD_A, 8080)
+    restrict(world, deny=(world.allow(model.World()), world.allow(world.pods("others", POD_B))))
+    assert world.is_connected(world.node, POD_A, 8080)
+
+
+def test_a_connection_of_the_node_is_cut_both_ways_by_a_deny(world: Any, until: Any) -> None:
+    server = world.listen(world.a, POD_A, 8080)
+    restrict(world)
+    client = world.connect(world.node, POD_A, 8080)
+    peer, _ = server.accept()
+    world.talk(client, peer)
+    restrict(world, deny=(world.allow(model.Host()),))
+    peer.sendall(b"from the pod")
+    until(lambda: world.dropped("di"), "cut as it comes back")
+    before = world.dropped("di")
+    client.sendall(b"from the node")
+    until(lambda: world.dropped("di") > before, "cut as it goes")
 
 
 def test_what_the_pod_opens_itself_is_answered(world: Any) -> None:

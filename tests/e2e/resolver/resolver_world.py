@@ -38,6 +38,7 @@ from acns.api import fqdndata_pb2_grpc as rpc
 from ...waiting import until as until
 
 POD, SERVER, OTHER_SERVER, GONE_SERVER = "10.244.0.5", "10.96.0.10", "10.96.0.11", "10.96.0.12"
+NODE_SERVER = "172.18.0.1"  # one of the node itself
 PORT = 10053
 ENDPOINT, POD_IDENTITY, DNS_IDENTITY = 7, 4321, 999
 WAIT_S = 5.0
@@ -230,7 +231,7 @@ class ScriptedAgent(rpc.FQDNDataServicer):
 
 
 def policy(*patterns: str, endpoint: int = ENDPOINT, request_id: str = "one") -> pb.PolicyState:
-    """The pod may ask SERVER and GONE_SERVER, under one identity, for these names."""
+    """The pod may ask SERVER, GONE_SERVER and NODE_SERVER, under one identity, for these names."""
     rule = pb.DNSPolicy(source_endpoint_id=endpoint, dns_pattern=patterns)
     for protocol in (6, 17):
         rule.dns_servers.add(dns_server_identity=DNS_IDENTITY, dns_server_port=53, dns_server_proto=protocol)
@@ -238,7 +239,8 @@ def policy(*patterns: str, endpoint: int = ENDPOINT, request_id: str = "one") ->
     pods = state.identity_to_endpoint_mapping.add(identity=POD_IDENTITY)
     pods.endpoint_info.add(id=ENDPOINT, ip=[socket.inet_aton(POD)])
     servers = state.identity_to_prefix_mapping.add(identity=DNS_IDENTITY)
-    servers.prefix.extend(socket.inet_aton(address) + b"\x20" for address in (SERVER, GONE_SERVER))
+    known = (SERVER, GONE_SERVER, NODE_SERVER)
+    servers.prefix.extend(socket.inet_aton(address) + b"\x20" for address in known)
     return state
 
 

@@ -201,6 +201,10 @@ def test_slow_agent_holds_an_answer_for_the_bound_and_hears_of_it_again(bench: B
     assert rcode(pod.recv(4096)) == 0
     assert 0.2 < time.monotonic() - started < 1
     assert bench.resolver.metric("cilium_proxy_datapath_update_timeout_total") == 1
+    assert (
+        bench.resolver.metric('standalone_dns_proxy_fqdn_mapping_sync_errors{error="mapping_sync_request"')
+        == 1
+    )
     gate.open()
     first, again = bench.agent.take_mapping(), bench.agent.take_mapping()
     assert again.record_ip == first.record_ip == [b"192.0.2.7"]

@@ -161,6 +161,7 @@ def test_past_its_new_names_a_pod_is_refused_those_and_nothing_else(budgeted: Ca
         numbers = itertools.count(100)
         until(lambda: asked(f"n{next(numbers)}.example.com.", 1) == SERVFAIL, "past its budget", 60)
         assert asked("first.example.com.", 20) == NOERROR
+        assert asked("FiRsT.eXample.com.", 24) == NOERROR  # the same name
         assert asked("www.example.org.", 21) == REFUSED
         assert answered(bench, 22)
         line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]

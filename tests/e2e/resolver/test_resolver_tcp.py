@@ -461,3 +461,30 @@ def quiet_listener(listener: socket.socket) -> bool:
 def reset(stream: socket.socket) -> None:
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     stream.close()
+
+
+IGNORED = 'acns_dns_answers_ignored_total{kind="%s"}'
+
+
+def test_answers_that_nobody_asked_for_or_that_come_twice_are_counted_by_kind(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("www.example.com.", ident=1))
+    server = accepted(bench, listener)
+    asked = receive_framed(server)
+    for packet in (answer(asked), answer(asked), bytes((asked[0] ^ 1,)) + answer(asked)[1:]):
+        send_framed(server, packet)
+    assert receive_framed(pod)[:2] == b"\0\1"
+    for kind in ("duplicate", "unknown_id"):
+        until(lambda kind=kind: bench.resolver.metric(IGNORED % kind) == 1, kind)
+
+
+def test_an_answer_that_comes_after_its_query_was_given_up_is_late(bench: Bench) -> None:
+    bench.serving("*.example.com", upstream_timeout_ms=200)
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("www.example.com."))
+    server = accepted(bench, listener)
+    asked = receive_framed(server)
+    until(lambda: bench.resolver.metric('acns_dns_answers_total{outcome="silent"') == 1, "given up")
+    send_framed(server, answer(asked))
+    until(lambda: bench.resolver.metric(IGNORED % "late") == 1, "counted")

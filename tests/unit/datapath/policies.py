@@ -78,7 +78,7 @@ def chain_of(table: Ruleset, way: str, address: IPv4Address = POD_A) -> ChainSpe
     """The pod's chain for a way: `eg`, `er`, `in`, `ir`; or `rd`."""
     targets = [
         rule.text.rpartition("goto ")[2]
-        for map_name in table.maps
+        for map_name in ("dns_redirect", "from_address", "to_address")
         for rule in link_of(table, map_name, address).rules
     ]
     (name,) = {target for target in targets if target.startswith(f"{way}_")}

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from acns.datapath import ruleset
-from acns.datapath.model import Content
+from acns.datapath.model import Content, Ruleset
 from acns.datapath.ruleset import Grants
 from acns.dns import pattern
 from acns.errors import Bug
@@ -73,6 +73,19 @@ def test_a_direction_that_is_not_enforced_is_accepted() -> None:
     table = compiled(pod_a(ingress=SHUT))
     assert texts(link_of(table, "from_address")).endswith("\naccept")
     assert texts(link_of(table, "to_address")).startswith("ct direction reply accept\n")
+
+
+def test_a_deny_that_may_mean_the_own_node_is_asked_of_what_it_opens() -> None:
+    def denying(peer: model.Peer) -> Ruleset:
+        return compiled(pod_a(ingress=model.DirectionPolicy(True, (), (match(peer),))))
+
+    table = denying(model.Host())
+    (chain,) = [chain for name, chain in table.chains.items() if name.startswith("nd_")]
+    assert texts(link_of(table, "from_node")) == f"goto {chain.name}"
+    assert re.match(r"fib saddr type local .* counter name di_\w+ goto x_", texts(chain))
+    assert denying(PODS).maps["from_node"].elements  # an API server may be on this node
+    for outside in (model.World(), model.FQDN(API)):
+        assert not denying(outside).maps["from_node"].elements
 
 
 def test_a_changed_policy_moves_no_element_of_a_dispatch_map() -> None:

@@ -259,3 +259,18 @@ def test_addresses_of_other_types_are_not_learned() -> None:
         "www.example.com. 60 IN HTTPS 1 . ipv4hint=192.0.2.1",
     )
     assert learned(packet) == (set(), 0)
+
+
+# --- a name known again ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [b"", b"\0", b"\0\0\1\0\1", b"\xc0\x0c", b"\x05ab"])
+def test_a_name_is_known_again_in_whatever_case_and_with_whatever_behind_it(end: bytes) -> None:
+    head = bytes(12)
+    assert message.folded_name(head + b"\3wWw\1X" + end)[:6] == b"\3www\1x"
+    assert message.folded_name(head + b"\3wWw\1X\0\0\x41\0\1") == b"\3www\1x"
+
+
+def test_names_with_an_octet_0_in_a_label_are_told_apart() -> None:
+    one, other = (bytes(12) + b"\2\0" + last + b"\0\0\1\0\1" for last in (b"a", b"b"))
+    assert message.folded_name(one) != message.folded_name(other)

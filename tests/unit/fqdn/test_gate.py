@@ -307,3 +307,17 @@ def test_special_addresses_are_delivered_but_never_learned(address: str) -> None
 def test_nothing_is_learned_from_a_name_error() -> None:
     asked = forwarded()
     assert delivered(asked, answer(asked, A, rcode=3)).learned is None
+
+
+def test_another_version_of_edns_is_the_servers_to_refuse_and_nothing_is_learned_from_that() -> None:
+    """RFC 6891 §6.1.3 has the responder say BADVERS; a proxy that does not know an option passes it on."""
+    asked = query(use_edns=1, payload=1232)
+    verdict = judged(asked)
+    assert isinstance(verdict, Forward)
+    response = dns.message.make_response(dns.message.from_wire(asked))
+    response.set_rcode(dns.rcode.BADVERS)
+    response.answer = [dns.rrset.from_text(response.question[0].name, 60, "IN", "A", "192.0.2.7")]
+    said = gate.judge_answer(verdict.query, response.to_wire(), SETTINGS)
+    assert isinstance(said, Deliver)
+    assert said.packet == response.to_wire()
+    assert not said.learned or not said.learned.addresses

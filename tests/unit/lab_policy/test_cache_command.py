@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import IPv4Address
 from types import SimpleNamespace
 
@@ -66,3 +67,16 @@ def test_a_kernel_that_has_something_else_is_shown_and_exit_code_1(
 def test_more_than_one_pod_is_an_error_of_the_command_line(shown: list[NodeCache]) -> None:
     with pytest.raises(InputError, match="a b"):
         commands.run_cache(["a", "b"], None, as_json=False)
+
+
+def test_an_address_of_two_names_is_said_to_be_both(
+    shown: list[NodeCache], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = entry(Stay.FRESH, ttl_left_s=12)
+    shown.append(NodeCache("node1", True, (one, replace(one, name="cdn.example.net."))))
+    assert commands.run_cache([], None, as_json=False) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "node1: 198.51.100.10 is api.example.com and cdn.example.net: who may reach one of them" in text
+    assert commands.run_cache([], None, as_json=True) == 0
+    first, second = json.loads(capsys.readouterr().out)["nodes"][0]["addresses"]
+    assert (first["also"], second["also"]) == (["cdn.example.net."], ["api.example.com."])

@@ -295,3 +295,23 @@ def test_a_command_takes_as_many_words_as_there_are(
     monkeypatch.setattr("sys.argv", ["invoke", *line])
     (found,) = Parser(contexts=tasks.namespace.to_contexts()).parse_argv(line)
     assert [found.args[name].value for name in found.args if name.startswith("word")] == words
+
+
+# --- what a topology knows ---------------------------------------------------------------------------------
+
+
+def validated(capsys: pytest.CaptureFixture[str], **about: str) -> list[str]:
+    assert commands.validate([], profile=None, strict=False, as_json=True, **about) == 0
+    return [one["code"] for one in json.loads(capsys.readouterr().out)["problems"]]
+
+
+def test_a_topology_tells_which_addresses_are_several_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert validated(capsys, topology="shared-address") == ["shared-address"] * 2
+    assert validated(capsys, topology="cname-cdn") == ["shared-address"]  # not for the name behind the alias
+    assert validated(capsys, topology="two-nodes") == []
+
+
+def test_files_and_a_topology_are_not_validated_at_once_nor_neither(tmp_path: Path) -> None:
+    for paths, topology in ((["p.yaml"], "quickstart"), ([], None)):
+        with pytest.raises(InputError, match="one of them only"):
+            commands.validate(paths, topology=topology, profile=None, strict=False, as_json=False)

@@ -7,8 +7,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from acns.dns import name as dns_names
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
+from acns.policy.model import Enforcement
 from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Node, Object, SliceEndpoint
 from acns.policy.resolve import problems
 
@@ -358,3 +360,47 @@ def test_two_pods_of_two_nodes_with_one_address_are_an_error() -> None:
 def test_a_pod_with_the_address_of_a_node_is_an_error() -> None:
     (problem,) = found(more=(pod("zz", N1), Node("n1", (N1,))))
     assert problem.message == "pod default/zz has the address 172.18.0.2 of node n1"
+
+
+# --- addresses of more than one name ---------------------------------------------------------------------
+
+ASKS_ALL = dns_rule("*")
+CDN, OWN = IPv4Address("198.51.100.30"), IPv4Address("198.51.100.31")
+
+
+def sharing(text: str, **known: IPv4Address) -> list[str]:
+    resolutions = {dns_names.from_text(f"{name}.io."): {address} for name, address in known.items()}
+    found = problems(cluster(text), resolutions=resolutions)
+    return [problem.message for problem in found if problem.code == "shared-address"]
+
+
+def test_an_address_that_is_another_names_too_is_said_to_open_more() -> None:
+    (message,) = sharing(manifest(FQDN + ASKS_ALL), a=CDN, b=CDN)
+    assert message == "'a.io' opens 198.51.100.30, which is also b.io's: pod default/frontend reaches both"
+
+
+def test_names_that_are_meant_anyway_or_elsewhere_are_none_beyond() -> None:
+    assert sharing(manifest(FQDN + ASKS_ALL), a=CDN, b=OWN) == []
+    assert sharing(manifest(FQDN + ASKS_ALL), b=CDN, c=CDN) == []
+    both = "- toFQDNs: [{matchPattern: '*.io'}]\n"
+    assert sharing(manifest(both + ASKS_ALL), a=CDN, b=CDN) == []
+
+
+def test_a_comment_silences_it() -> None:
+    text = manifest(FQDN + ASKS_ALL).replace("a.io}]", "a.io}] # acns:ignore shared-address")
+    assert sharing(text, a=CDN, b=CDN) == []
+
+
+# --- enforcement modes -----------------------------------------------------------------------------------
+
+
+def test_what_is_doubtful_depends_on_the_enforcement_mode() -> None:
+    def codes_in(mode: Enforcement, text: str) -> list[str]:
+        return [problem.code for problem in problems(cluster(text), mode)]
+
+    denying = manifest(FQDN)
+    assert codes_in(Enforcement.DEFAULT, denying) == codes_in(Enforcement.ALWAYS, denying) == ["dns-missing"]
+    assert codes_in(Enforcement.NEVER, denying) == []
+    open_by_default = denying.replace("egress:", "enableDefaultDeny: {egress: false}\n  egress:")
+    assert codes_in(Enforcement.DEFAULT, open_by_default) == []
+    assert codes_in(Enforcement.ALWAYS, open_by_default) == ["dns-missing"]

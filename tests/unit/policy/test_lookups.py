@@ -99,3 +99,43 @@ def test_a_server_that_does_not_let_the_resolver_in_is_pointed_out() -> None:
     assert found.hints == (
         "the resolver asks from 172.18.0.2 (node n1), and ingress of kube-system/dns denies that",
     )
+
+
+# --- what is missing ---------------------------------------------------------------------------------------
+
+
+def test_the_nearest_rule_is_named_where_no_name_is_alike() -> None:
+    found = look_up("evil.example.org", policy(dns("api.example.com") + dns("www.example.org")))
+    assert found.hints == (
+        "the nearest rule is default/p egress[1] (p0.yaml:13:7), with matchName www.example.org; "
+        "add matchName evil.example.org there",
+    )
+
+
+def test_a_rule_that_waits_for_the_name_is_named() -> None:
+    found = look_up("cdn.example.net", policy(dns("api.example.com") + fqdn("cdn.example.net")))
+    assert found.answer is Answer.REFUSED
+    assert found.hints[-1].startswith("default/p egress[1]")
+    assert "waits for this name in vain" in found.hints[-1]
+
+
+def test_a_rule_for_another_server_is_named() -> None:
+    overview = world(policy(dns("api.example.com")))
+    local = overview.local(overview.pod("client"))
+    asked = Knowledge(server=Server(IPv4Address("203.0.113.53")))
+    for name, says in (
+        ((b"api", b"example", b"com"), "lets it ask for this name, but at"),
+        ((b"x", b"io"), "has rules.dns (without this name), but at"),
+    ):
+        found = explain_query(overview, local, name, asked)
+        assert found.lookup is not None
+        (hint,) = found.lookup.hints
+        assert says in hint
+        assert hint.startswith("default/p egress[0] (p0.yaml:8:7)")
+        assert hint.endswith("203.0.113.53:53 is not among these")
+
+
+def test_no_rule_with_names_at_all_is_said() -> None:
+    (hint,) = look_up("api.example.com", policy(fqdn("api.example.com"))).hints
+    assert "no rule with rules.dns is for the server" in hint
+    assert hint.endswith("rules.dns with matchName api.example.com")

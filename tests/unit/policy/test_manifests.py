@@ -315,5 +315,5 @@ def test_warnings_do_not_reject_it_and_stay_with_it() -> None:
 def test_problems_are_sorted_by_their_places_and_none_comes_twice() -> None:
     one = ACCEPTED_BUT_MEANINGLESS.replace("toEntities: [world]", "toCIDR: [x, y, '::/0']")
     parsed = read(f"{one}---{one}")
-    assert len(parsed.problems) == 4
+    assert len(parsed.problems) == 6
     assert list(parsed.problems) == sorted(set(parsed.problems))

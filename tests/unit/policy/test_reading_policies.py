@@ -86,6 +86,9 @@ def test_what_only_describes_a_policy_decides_nothing() -> None:
     words = "description: words\nlabels: [{key: a, value: b, source: c}]\nlog: {value: x}\n"
     assert spec(words + "egress: [{}]").subject == spec("egress: [{}]").subject
     assert codes(words + "egress: [{}]") == []
+    unproven = "egress: [{authentication: {mode: disabled}, toEntities: [world]}]"
+    assert spec(unproven).rules[0].peers == spec("egress: [{toEntities: [world]}]").rules[0].peers
+    assert codes(unproven) == []
 
 
 # --- the subject ---------------------------------------------------------------------------------------

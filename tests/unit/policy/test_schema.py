@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from acns import located
+from acns.errors import InputError
+from acns.policy.manifests import parse
+from acns.policy.profiles import Profile
 from acns.policy.schema import KINDS, json_schema
 
 FOLDER = Path(__file__).parents[3] / "schemas"
@@ -47,9 +52,9 @@ def test_a_schema_says_what_it_is_of(kind: str) -> None:
 
 def test_refused_fields_are_known_not_allowed_and_say_why() -> None:
     for name, fields in {
-        "EgressRule": ("toNodes", "toRequires", "toGroups", "authentication"),
+        "EgressRule": ("toNodes", "toRequires", "toGroups"),
         "EgressDenyRule": ("toFQDNs", "toServices"),
-        "IngressRule": ("fromNodes", "fromRequires", "fromGroups", "authentication"),
+        "IngressRule": ("fromNodes", "fromRequires", "fromGroups"),
         "L7Rules": ("http", "kafka", "l7", "l7proto"),
         "PortRule": ("terminatingTLS", "originatingTLS", "serverNames", "listener"),
         "Spec": ("nodeSelector",),
@@ -99,6 +104,72 @@ def test_a_clusterwide_policy_has_no_namespace() -> None:
     metadata = rule_of("CiliumClusterwideNetworkPolicy", "PolicyMetadata")
     assert metadata["properties"]["namespace"]["not"] == {}
     assert "not" not in rule_of("CiliumNetworkPolicy", "PolicyMetadata")["properties"]["namespace"]
+
+
+# --- held against what is read ---------------------------------------------------------------------------
+
+WRONG = Path(__file__).parent / "wrong"
+TOPOLOGIES = Path(__file__).parents[3] / "topologies"
+
+BEYOND_A_SCHEMA = {
+    "acns_dns_match_all": "a profile's",
+    "acns_service_names": "a profile's",
+    "dns_for_servers_by_name": "fields of one rule together",
+    "dns_link_local_server": "what an address means",
+    "dns_link_local_server_in_a_set": "what an address means",
+    "dns_on_a_range": "fields together",
+    "dns_on_ingress": "allowed in Cilium's own schema",
+    "dns_on_port_zero_and_sctp": "fields together",
+    "dns_without_ports": "an absent field: null and absent are one to Kubernetes",
+    "egress_empty_alone": "sections together",
+    "icmp_beside_ports": "fields together",
+    "ingress_two_peers": "fields together",
+    "no_section": "sections together",
+    "no_spec": "spec and specs together",
+    "port_octal": "what a number means",
+    "reserved_labels": "what a label means",
+    "rules_empty": "an absent field",
+    "toports_without_ports": "an absent field",
+    "two_peers_in_one_rule": "fields together",
+}
+"""Wrong files that an editor takes, and what it would have to know."""
+
+
+def refusals(text: str) -> list[str] | None:
+    """What the schemas say of the policies in a text; None: there are none, or it is no YAML."""
+    try:
+        values = [document.value for document in located.load(text, "p.yaml")]
+    except InputError:
+        return None
+    mine = [value for value in values if isinstance(value, dict) and value.get("kind") in KINDS]
+    found = (
+        str(error.message)
+        for value in mine
+        for error in jsonschema.Draft7Validator(json_schema(value["kind"])).iter_errors(value)
+    )
+    return list(found) if mine else None
+
+
+@pytest.mark.parametrize("path", sorted(WRONG.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_schema_refuses_the_wrong_files_and_takes_the_doubtful_ones(path: Path) -> None:
+    found = refusals(path.read_text())
+    if found is None:
+        return
+    said = path.with_suffix(".expected").read_text().splitlines()
+    is_wrong = any(": warning: " not in line for line in said)
+    assert bool(found) == (is_wrong and path.stem not in BEYOND_A_SCHEMA), found
+
+
+def test_what_is_said_to_be_beyond_a_schema_is_there() -> None:
+    assert {path.stem for path in WRONG.glob("*.yaml")} >= BEYOND_A_SCHEMA.keys()
+
+
+@pytest.mark.parametrize("path", sorted(TOPOLOGIES.rglob("policies/**/*.yaml")), ids=lambda path: path.stem)
+def test_a_schema_takes_the_policies_of_the_ready_topologies(path: Path) -> None:
+    text = path.read_text()
+    read = [parse(text, path.name, profile) for profile in Profile]
+    if any(one.ok for one in read):
+        assert not refusals(text)
 
 
 if __name__ == "__main__":

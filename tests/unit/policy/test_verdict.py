@@ -93,6 +93,17 @@ def test_a_node_reaches_its_own_pods_and_another_node_only_by_a_rule() -> None:
     assert into("{fromEntities: [remote-node]}", N2) is Decision.ALLOWED
 
 
+@pytest.mark.parametrize("peers", ["all", "host", "cluster"])
+def test_a_deny_stops_the_own_node_too(peers: str) -> None:
+    policy, node = frontend(manifest("").replace("egress:", f"ingressDeny: [{{fromEntities: [{peers}]}}]"))
+    assert ingress_verdict(policy, node, N1, HTTPS).decision is Decision.DENIED
+
+
+def test_a_deny_for_others_does_not_stop_the_own_node() -> None:
+    policy, node = frontend(manifest("").replace("egress:", "ingressDeny: [{fromEntities: [world]}]"))
+    assert ingress_verdict(policy, node, N1, HTTPS).decision is Decision.OWN_NODE
+
+
 # --- peers ---------------------------------------------------------------------------------------------
 
 ALLOWED, UNMATCHED = Decision.ALLOWED, Decision.UNMATCHED

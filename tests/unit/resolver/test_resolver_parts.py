@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.inet import IP, UDP
 
 from acns.api.codec import Mapping
-from acns.resolver import intercept
+from acns.resolver import intercept, node_replies
 from acns.resolver.backlog import Backlog
 from acns.resolver.budget import Budget
+from acns.resolver.flight import Ended
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import ReplySockets
 
@@ -194,3 +196,34 @@ def test_pressure_is_highest_when_a_receive_buffer_is_full_and_gone_once_it_is_r
             while True:
                 listener.recv(1)
         assert intercept.pressure(listener) == 1
+
+
+# --- answers in the name of a server on this node ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x01", b"\xff" * 512, bytes(range(251)) * 16])
+def test_the_checksum_of_a_datagram_is_the_one_that_others_compute(payload: bytes) -> None:
+    made = node_replies.udp_datagram(b"\x0a\0\0\x01", 53, b"\x0a\xf4\0\x05", 40_001, payload)
+    other = IP(src="10.0.0.1", dst="10.244.0.5") / UDP(sport=53, dport=40_001) / payload
+    assert made == bytes(other)[20:]
+
+
+def test_an_address_of_this_machine_is_told_from_others() -> None:
+    assert node_replies.is_on_node(socket.inet_aton("127.0.0.1"))
+    assert not node_replies.is_on_node(socket.inet_aton("192.0.2.1"))
+
+
+# --- answers that nobody waits for -------------------------------------------------------------------------
+
+
+def test_how_a_query_has_ended_is_known_for_as_long_as_not_too_many_have_since() -> None:
+    ended = Ended()
+    assert ended.kind(7) == "unknown_id"
+    ended.answered(7)
+    ended.given_up(8)
+    assert (ended.kind(7), ended.kind(8)) == ("duplicate", "late")
+    ended.given_up(7)  # drawn again, for another
+    assert ended.kind(7) == "late"
+    for ident in range(100, 400):
+        ended.answered(ident)
+    assert (ended.kind(7), ended.kind(399)) == ("unknown_id", "duplicate")
