@@ -222,7 +222,12 @@ class _Kept:
         before = self._filled.get(spec.name)
         if before and (before[0] is members or before[0] == members):
             return before[1]
-        made = replace(spec, elements=frozenset(map(str, members)))
+        if before:
+            were, last = before
+            gone, come = map(str, were - members), map(str, members - were)
+            made = replace(spec, elements=last.elements.difference(gone).union(come))
+        else:
+            made = replace(spec, elements=frozenset(map(str, members)))
         self._filled[spec.name] = members, made
         return made
 

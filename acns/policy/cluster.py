@@ -6,7 +6,7 @@ changed" is `==`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from acns.policy.objects import CIDRGroup, EndpointSlice, Namespace, Node, Object, Pod, Policy, Ref, Service
@@ -38,6 +38,9 @@ class Cluster:
             cidr_groups=tuple(each for each in ordered if isinstance(each, CIDRGroup)),
             policies=tuple(each for each in ordered if isinstance(each, Policy)),
         )
+
+    def __iter__(self) -> Iterator[Object]:
+        return iter(self.objects())
 
     def objects(self) -> tuple[Object, ...]:
         return (

@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from acns.policy.anchors import Pair, anchors_of, pairs_of
+from acns.policy.anchors import pairs_of
 from acns.policy.changes import Change, Moves, between
 from acns.policy.cluster import Cluster
+from acns.policy.label_sets import LabelSet, LabelSets
 from acns.policy.model import Endpoint
 from acns.policy.objects import NamedPort, Namespace, Node, Pod
 from acns.policy.selectors import Labels, Selector, pod_labels
@@ -35,12 +36,19 @@ class Resident:
     endpoint: Endpoint
     node_name: str
     named_ports: tuple[NamedPort, ...]
-    labels: Labels = field(compare=False)  # the endpoint's, arranged for look-ups
-    identity: str = field(compare=False)
+    label_set: LabelSet = field(compare=False)  # the endpoint's labels, arranged for look-ups
 
     @property
     def key(self) -> str:
         return self.endpoint.key
+
+    @property
+    def labels(self) -> Labels:
+        return self.label_set.labels
+
+    @property
+    def identity(self) -> str:
+        return self.label_set.identity
 
 
 class Directory:
@@ -55,7 +63,7 @@ class Directory:
         self.services = Services()
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._gateways: frozenset[IPv4Address] = frozenset()
-        self._carriers: dict[Pair, set[IPv4Address]] = {}
+        self._label_sets = LabelSets()
         if cluster is not None:
             self.update(cluster)
 
@@ -64,8 +72,8 @@ class Directory:
         old, self.cluster = self.cluster, cluster
         pods = between(old.pods, cluster.pods)
         renamed = self._relabel(between(old.namespaces, cluster.namespaces))
-        come = [*pods.come, *(pod for pod in cluster.pods if pod.namespace in renamed)]
-        before = self._resettle(pods.gone, come)
+        moved = [pod for pod in cluster.pods if pod.namespace in renamed] if renamed else []
+        before = self._resettle(pods.gone, [*pods.come, *moved])
         nodes = self._settle_nodes(between(old.nodes, cluster.nodes), pods, before.keys())
         if nodes or any(bool(was) != (address in self.residents) for address, was in before.items()):
             self.cluster_addresses = self.node_addresses.union(self.residents)
@@ -74,6 +82,9 @@ class Directory:
         return Moves(
             addresses=frozenset(before),
             port_names=frozenset(port.name for each in seen for port in each.named_ports),
+            labels=frozenset(
+                pair for one in {each.label_set for each in seen} for pair in pairs_of(one.labels)
+            ),
             backends=self.services.update(services, slices),
             nodes=nodes,
             services=bool(services or slices),
@@ -87,10 +98,7 @@ class Directory:
 
     def candidates(self, selector: Selector) -> Collection[IPv4Address]:
         """The addresses of all pods that `selector` may match."""
-        anchors = anchors_of(selector)
-        if anchors is None:
-            return self.residents.keys()
-        return set[IPv4Address]().union(*(self._carriers.get(pair, ()) for pair in anchors))
+        return set[IPv4Address]().union(*(one.addresses for one in self._label_sets.matching(selector)))
 
     def addresses_of(self, node_name: str) -> frozenset[IPv4Address]:
         """A node's own addresses."""
@@ -135,18 +143,15 @@ class Directory:
             self._settle(address, before.pop(address))
         for address, was in before.items():
             self._carry(address, was, self.residents.get(address, ()))
+        self._label_sets.settle()
         return before
 
     def _carry(self, address: IPv4Address, old: Iterable[Resident], new: Iterable[Resident]) -> None:
         """Keep the index of labels."""
-        were = frozenset(pair for each in old for pair in pairs_of(each.labels))
-        are = frozenset(pair for each in new for pair in pairs_of(each.labels))
-        for pair in were - are:
-            self._carriers[pair].discard(address)
-            if not self._carriers[pair]:
-                del self._carriers[pair]
-        for pair in are - were:
-            self._carriers.setdefault(pair, set()).add(address)
+        for each in old:
+            self._label_sets.leave(each.label_set, address)
+        for each in new:
+            self._label_sets.enter(each.label_set, address)
 
     def _others(self, address: IPv4Address, pod: Pod) -> list[Resident]:
         return [each for each in self.residents.get(address, ()) if each.key != pod.key]
@@ -161,9 +166,10 @@ class Directory:
         # The API server gives this label to every namespace.
         inherited = {"kubernetes.io/metadata.name": pod.namespace, **self._namespaces.get(pod.namespace, {})}
         labels = pod_labels(pod.labels, pod.namespace, pod.service_account, inherited)
-        endpoint = Endpoint(pod.namespace, pod.name, address, labels.texts)
+        label_set = self._label_sets.of(labels)
+        endpoint = Endpoint(pod.namespace, pod.name, address, label_set.labels.texts)
         ports = tuple(port for port in pod.named_ports if port.protocol in PROTOCOL_NUMBERS)
-        return Resident(endpoint, pod.node_name, ports, labels, endpoint.identity)
+        return Resident(endpoint, pod.node_name, ports, label_set)
 
     # --- nodes -----------------------------------------------------------------------------------------
 
@@ -176,7 +182,8 @@ class Directory:
         self._gateways = frozenset().union(*gateways.values())
         found = _node_addresses(self.cluster)
         for name, addresses in gateways.items():
-            found[name] |= addresses - self.residents.keys()
+            # Not `-`, which would look at all residents for each node.
+            found[name] |= {one for one in addresses if one not in self.residents}
         old, self.nodes = self.nodes, {name: frozenset(addresses) for name, addresses in found.items()}
         self.node_addresses = frozenset().union(*self.nodes.values())
         return self.nodes != old

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from acns.policy.anchors import Pair, anchors_of
 from acns.policy.directory import Directory, Resident
 from acns.policy.model import Protocol
 from acns.policy.selectors import Selector
@@ -62,6 +63,16 @@ Group = Pods | EveryPod | WithPort | Cluster | RemoteNodes | APIServers
 def is_of_pods(group: Group) -> bool:
     """Whether pods alone make up the group, each judged by itself."""
     return isinstance(group, Pods | EveryPod | WithPort)
+
+
+def anchors(group: Group) -> tuple[Pair, ...] | None:
+    """Labels of which everybody in the group has one; None: it asks for none."""
+    match group:
+        case Pods(selector):
+            return anchors_of(selector)
+        case WithPort(base):
+            return anchors(base)
+    return None
 
 
 def has_pods(group: Group) -> bool:

@@ -2,6 +2,9 @@
 
 At the end of a line it is about that line, on lines of its own about the next line with content, and before
 the first content of a document about the whole document. YAML knows no comments, so the text is searched.
+
+An API server keeps no comments: there the annotation `acns-lab/ignore: CODE[, CODE] [free text]` says it,
+about the whole object; in files, too.
 """
 
 from __future__ import annotations
@@ -9,20 +12,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from acns.errors import Problem
-from acns.located import did_you_mean
+from acns.located import Document, Path, did_you_mean
 from acns.policy.codes import Code
 
 WHOLE_DOCUMENT = 0
 Ignored = Mapping[int, frozenset[str]]
 """The codes silenced, by line; `WHOLE_DOCUMENT`: everywhere."""
 
-_MARK = "acns:ignore"
+ANNOTATION = "acns-lab/ignore"
+MARK = "acns:ignore"
 _CODES = frozenset(map(str, Code))
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as YAML has them
 _SEPARATOR = re.compile(r"(---|\.\.\.)(\s|$)")
-_COMMENT = re.compile(rf"(?:^|\s)#\s*{_MARK}\b\s*(?P<codes>[\w-]+(?:\s*,\s*[\w-]+)*)?")
+_LIST = r"[\w-]+(?:\s*,\s*[\w-]+)*"
+_COMMENT = re.compile(rf"(?:^|\s)#\s*{MARK}\b\s*(?P<codes>{_LIST})?")
 
 
 def silences(ignored: Ignored, problem: Problem) -> bool:
@@ -30,6 +36,35 @@ def silences(ignored: Ignored, problem: Problem) -> bool:
     return problem.warning and any(
         problem.code in ignored.get(line, ()) for line in (WHOLE_DOCUMENT, problem.line)
     )
+
+
+def annotated(document: Document, where: Path, value: Mapping[str, Any]) -> tuple[Ignored, list[Problem]]:
+    """What an object's annotation silences, and what is wrong with it."""
+    metadata = value.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    text = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
+    if not isinstance(text, str):
+        return {}, []
+    listed = re.match(rf"\s*({_LIST})?", text)
+    codes = re.findall(r"[\w-]+", listed[0]) if listed else []
+    at = (*where, "metadata", "annotations", ANNOTATION)
+    problems = [
+        document.problem(
+            at,
+            f"no warning has the code '{code}'",
+            hint=did_you_mean(code, _CODES),
+            warning=True,
+            code=Code.UNKNOWN_CODE,
+        )
+        for code in codes
+        if code not in _CODES
+    ]
+    return {WHOLE_DOCUMENT: frozenset(codes) & _CODES}, problems
+
+
+def together(one: Ignored, other: Ignored) -> Ignored:
+    """What either silences."""
+    return {line: one.get(line, frozenset()) | other.get(line, frozenset()) for line in {*one, *other}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +90,7 @@ class Comments:
 
 def read(text: str, path: str) -> Comments:
     """Of a text without such comments, which is nearly every one, nothing."""
-    if _MARK not in text:
+    if MARK not in text:
         return Comments((), ())
     scan = _Scan(path)
     for number, line in enumerate(_LINE_BREAK.split(text), 1):
@@ -101,7 +136,7 @@ class _Scan:
         for comment in _COMMENT.finditer(line):
             if comment["codes"] is None:
                 self._doubt(
-                    number, comment.start(), f"{_MARK} names no code", "the code stands in [] after a warning"
+                    number, comment.start(), f"{MARK} names no code", "the code stands in [] after a warning"
                 )
                 continue
             for word in re.finditer(r"[\w-]+", comment["codes"]):

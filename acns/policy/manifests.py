@@ -125,7 +125,11 @@ class _Reader:
 
     def _object(self, document: Document, where: Path, value: Any, kind: str) -> None:
         found, problems = self._read_kind(document, where, kind)
-        self.problems += problems
+        meant, doubts = ignores.annotated(document, where, value)
+        self.problems += [*doubts, *(each for each in problems if not ignores.silences(meant, each))]
+        if isinstance(found, Policy) and meant:
+            kept = tuple(each for each in found.problems if not ignores.silences(meant, each))
+            found = replace(found, problems=kept, ignored=ignores.together(found.ignored, meant))
         if found is None:
             self._refuse(kind, value)
         elif found.ref in self.objects:

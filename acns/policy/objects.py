@@ -289,7 +289,7 @@ class Policy:
     specs: tuple[Spec, ...]
     problems: tuple[Problem, ...] = field(default=(), compare=False)
     place: Place = field(default=Place(), compare=False)
-    ignored: Mapping[int, frozenset[str]] = field(default_factory=dict, compare=False)
+    ignored: Mapping[int, frozenset[str]] = field(default_factory=dict, hash=False)
 
     @property
     def ref(self) -> Ref:

@@ -61,6 +61,9 @@ class View:
         for key in list(self._members):
             group = self._definitions[key]
             if groups.is_of_pods(group):
+                asked = groups.anchors(group)
+                if asked is not None and moves.labels.isdisjoint(asked):
+                    continue  # nobody who moved has, or had, what it asks for
                 self._move(key, group, claims)
             elif moves.addresses or moves.nodes or moves.services:
                 self._recount(key, group, moves.addresses)

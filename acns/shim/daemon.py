@@ -31,6 +31,7 @@ from acns.shim import heap, node_facts, preflight, readiness, views
 from acns.shim.enforcer import Enforcer
 from acns.shim.findings import Findings, Shared
 from acns.shim.flowlog import FlowLog
+from acns.shim.judging import Judging
 from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
 from acns.shim.ledger import Ledger
@@ -71,6 +72,7 @@ class Daemon:
         counted = ShimMetrics()
         adopting = self.kernel.nft.inventory().exists
         self.source = choosing.source_of(settings, counted.registry, adopting=adopting)
+        self.judging = Judging(self.source, settings.node, self._look_at_node)
         service = FQDNDataService(self.parts.publisher, self.parts.mappings, counted)
         self.server = Server(service, Path(settings.fqdndata_socket), settings.tcp_listen)
         readiness.register(counted.registry, self.learned, self.reconciler, service)
@@ -116,6 +118,7 @@ class Daemon:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         work = (
             self._observe(),
+            self.judging.run(),
             self.reconciler.run(),
             self.reconciler.watch_kernel(),
             SetWatch(self.kernel, self.learned, self.parts.enforcer).run(),
@@ -134,8 +137,8 @@ class Daemon:
     async def _observe(self) -> None:
         judged = self.settings.source == "files"
         async for observed in self.source.watch():
-            if not judged and (facts := await self.source.cluster_facts(self.settings.node)):
-                self._look_at_node(facts)
+            if not judged:
+                await self.judging.first()
                 judged = True
             self.reconciler.observe(observed)
 

@@ -65,8 +65,10 @@ class Findings:
 
     def look_at(self, cluster: Cluster) -> None:
         """This is the newest cluster."""
-        # Objects that have not changed are the same ones, so the comparison is quick.
-        self._cluster = self._judged if cluster == self._judged else cluster
+        # Objects that have not changed are the same ones, so the comparison is quick. A cluster that is over
+        # is let go: its pods may all be others by now.
+        if cluster != self._cluster:
+            self._cluster, self._judged = cluster, None
         if self.pending:
             self._wake.set()
 
@@ -88,7 +90,8 @@ class Findings:
             between = tuple(await asyncio.to_thread(self._judge, cluster, known))
             self._took_s = time.monotonic() - started_s
             self._report(between, self._between)
-            self._between, self._judged, self._known = between, cluster, known
+            self._between, self._known = between, known
+            self._judged = cluster if cluster is self._cluster else None
 
     async def _quiet(self) -> None:
         """Something has come, and nothing more since for a while."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal
 
 from acns.errors import EnvironmentFault
@@ -55,10 +55,12 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """What the API server knows: `gitVersion` of /version, and the node's `spec.podCIDRs`."""
+    """What the API server knows: `gitVersion` of /version, the node's `spec.podCIDRs`, and addresses of pods
+    there: a CNI that hands them out itself leaves nodes without ranges."""
 
     version: str = ""
     pod_cidrs: tuple[IPv4Network | IPv6Network, ...] = ()
+    pod_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def judge(node: NodeFacts, cluster: ClusterFacts | None, profile: Profile) -> li
     cidrs = cluster.pod_cidrs if cluster else ()
     found = [*_engines(node), *_kindnet(node), *_bridged(node, cidrs), *_node_local_dns(node)]
     if cluster:
-        found += [*_version(cluster.version, profile), *_families(cidrs, profile)]
+        found += [*_version(cluster.version, profile), *_families(cluster, profile)]
     return sorted(found, key=lambda one: one.warning)
 
 
@@ -159,8 +161,8 @@ def _version(version: str, profile: Profile) -> Iterator[Unsuitable]:
         )
 
 
-def _families(cidrs: tuple[IPv4Network | IPv6Network, ...], profile: Profile) -> Iterator[Unsuitable]:
-    second = [cidr for cidr in cidrs if isinstance(cidr, IPv6Network)]
+def _families(cluster: ClusterFacts, profile: Profile) -> Iterator[Unsuitable]:
+    second = [one for one in (*cluster.pod_cidrs, *cluster.pod_addresses) if one.version == 6]
     if second:
         yield Unsuitable(
             f"the cluster has IPv6 pod addresses ({second[0]}): FQDN policy is about IPv4 only",

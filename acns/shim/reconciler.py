@@ -124,8 +124,7 @@ class Reconciler:
         first = self.outcome is None
         if first:
             await self.parts.enforcer.adopt_grants()
-        objects = observed.cluster or observed.objects
-        plan = await asyncio.to_thread(self.parts.planner.plan, objects, links, watch)
+        plan = await asyncio.to_thread(self.parts.planner.plan, observed.objects, links, watch)
         changed = await self.parts.enforcer.enforce(plan, watch)
         took_ms = watch.took_ms
         await self._hand_over(plan, links)

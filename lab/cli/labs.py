@@ -19,7 +19,7 @@ from lab.cli.words import ManyWords, PerhapsWords
         "plan": "only say what would change",
         "backend": "netns (namespaces of this machine), or kind (a Kubernetes cluster in Docker)",
         "nodes": "of a cluster: as many as the topology has, or more",
-        "k8s-version": "of a cluster, such as 1.33.1; without it, kind's own",
+        "k8s-version": "of a cluster, such as 1.33.1, or a node image; without it, kind's own",
     }
 )
 def up(

@@ -34,6 +34,7 @@ from lab.runtime.commands import remark
 from lab.runtime.lab import Lab
 
 if TYPE_CHECKING:
+    from lab.backends.kind.kind_lab import KindLab
     from lab.policy_tools.live_matrix import LiveMatrix
 
 QUICKSTART = "quickstart"
@@ -68,6 +69,15 @@ class About:
             return None
         return Lab.attach(self.name)
 
+    def kind_lab(self) -> KindLab | None:
+        """The lab on kind that is meant, if one is."""
+        from lab.backends.kind import commands as on_kind
+
+        if self.topology or self.manifests:
+            return None
+        found = on_kind.lab(self.name)
+        return found.lab if found else None
+
     def given(self) -> Given:
         """The files that are meant."""
         if self.manifests:
@@ -99,8 +109,14 @@ def run_explain(
             hint="policy.explain POD DEST[:PORT[/PROTO]], or policy.explain POD --dns NAME",
         )
     pod, to = words[0], words[1] if dns is None else None
-    lab = about.lab()
-    found, what = _live(lab, pod, to, dns, server) if lab else _offline(about.given(), pod, to, dns, server)
+    if kind := about.kind_lab():
+        found, what = _on_kind(kind, pod, to, dns, server), f"lab {kind.name}, which runs on kind"
+        lab = None
+    else:
+        lab = about.lab()
+        found, what = (
+            _live(lab, pod, to, dns, server) if lab else _offline(about.given(), pod, to, dns, server)
+        )
     if as_json:
         print(explanations.explanation_json(found, what, is_live=lab is not None))
     else:
@@ -200,6 +216,15 @@ def _offline(
             "there is no Service kube-system/kube-dns: whom does the pod ask?", hint="--server IP"
         )
     return Answered(explain_query(overview, source, _name(dns), knowledge)), given.what
+
+
+def _on_kind(kind: KindLab, pod: str, to: str | None, dns: str | None, server: str | None) -> Answered:
+    from lab.backends.kind import explaining
+
+    asked = _server(server) if server else None
+    if dns is None:
+        return explaining.connection(kind, pod, to or "", asked)
+    return explaining.query(kind, pod, _name(dns), asked)
 
 
 def _live(lab: Lab, pod: str, to: str | None, dns: str | None, server: str | None) -> tuple[Answered, str]:

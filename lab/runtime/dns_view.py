@@ -1,7 +1,7 @@
 """What a node's resolver cannot know of a query: which pod asked, and which rule would have let it.
 
-Both are read from the manifests that the node's agents go by, as they are now; read again when they have
-changed. What is missing can be said only as long as the policy still refuses the name.
+In a lab of namespaces both are read from the manifests that the node's agents go by, as they are now; read
+again when they have changed. What is missing can be said only as long as the policy still refuses the name.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _PROTOCOLS = {L4Protocol.TCP: 6, L4Protocol.UDP: 17}
 Version = tuple[tuple[str, int], ...]
 
 
-class DNSView:
-    """One node's. `shim_settings`: what its shim was started with."""
+class View:
+    """One node's, as `scene` has it."""
 
-    def __init__(self, node: NodeHandle, shim_settings: ShimSettings) -> None:
-        self._node = node
-        self._settings = shim_settings
-        self._version: Version | None = None
-        self._scene = Scene(Cluster(), NodePolicy(node.name, (), frozenset(), frozenset(), frozenset()))
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def refresh(self) -> None:
+        """Go by what is there now, where that can be seen."""
 
     def who(self, address: str) -> Peer:
         """Who is at an address."""
@@ -69,6 +69,35 @@ class DNSView:
         protocol, port = _PROTOCOLS[flow.l4.protocol], flow.l4.destination_port
         found = verdict.name_verdict(asker, self._scene.policy, server, protocol, port, name)
         return policy_refs([found.allow.origin]) if found.allow else ()
+
+    def _missing(self, flow: Flow, dns: DNSMessage) -> tuple[tuple[PolicyRef, ...], str]:
+        """Whose rules refuse the name, and in what they lack."""
+        try:
+            asker = self._scene.local(IPv4Address(flow.source.address))
+            server, name = IPv4Address(flow.destination.address), names.from_text(dns.query)
+        except ValueError:
+            return (), "the name cannot be read"
+        if asker is None or flow.l4 is None:
+            return (), "no pod of this node has that address now"
+        protocol, port = _PROTOCOLS[flow.l4.protocol], flow.l4.destination_port
+        found = verdict.name_verdict(asker, self._scene.policy, server, protocol, port, name)
+        if found.allow is not None:
+            return policy_refs([found.allow.origin]), "the policy has changed since: it allows the name now"
+        if not found.redirects:
+            return (), "the policy has changed since: it does not look at this server's names now"
+        return policy_refs(
+            one.origin for one in found.redirects
+        ), "no name or pattern of its rules.dns matches"
+
+
+class DNSView(View):
+    """Of a lab of namespaces. `shim_settings`: what the node's shim was started with."""
+
+    def __init__(self, node: NodeHandle, shim_settings: ShimSettings) -> None:
+        super().__init__(Scene(Cluster(), NodePolicy(node.name, (), frozenset(), frozenset(), frozenset())))
+        self._node = node
+        self._settings = shim_settings
+        self._version: Version | None = None
 
     def refresh(self) -> None:
         """Go by the manifests as they are now; where lab or node are gone, as they were."""
@@ -103,25 +132,6 @@ class DNSView:
             for one in policy.endpoints
             if one.endpoint.key in said
         }
-
-    def _missing(self, flow: Flow, dns: DNSMessage) -> tuple[tuple[PolicyRef, ...], str]:
-        """Whose rules refuse the name, and in what they lack."""
-        try:
-            asker = self._scene.local(IPv4Address(flow.source.address))
-            server, name = IPv4Address(flow.destination.address), names.from_text(dns.query)
-        except ValueError:
-            return (), "the name cannot be read"
-        if asker is None or flow.l4 is None:
-            return (), "no pod of this node has that address now"
-        protocol, port = _PROTOCOLS[flow.l4.protocol], flow.l4.destination_port
-        found = verdict.name_verdict(asker, self._scene.policy, server, protocol, port, name)
-        if found.allow is not None:
-            return policy_refs([found.allow.origin]), "the policy has changed since: it allows the name now"
-        if not found.redirects:
-            return (), "the policy has changed since: it does not look at this server's names now"
-        return policy_refs(
-            one.origin for one in found.redirects
-        ), "no name or pattern of its rules.dns matches"
 
 
 def _version(folder: Path) -> Version:

@@ -12,10 +12,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from acns import settings as settings_files
 from acns.resolver.settings import ResolverSettings
@@ -25,7 +25,7 @@ from acns.telemetry.flows import Record
 from lab.errors import InputError
 from lab.report import flows as report
 from lab.runtime.commands import remark
-from lab.runtime.dns_view import DNSView
+from lab.runtime.dns_view import DNSView, View
 from lab.runtime.flow_filter import FlowFilter
 from lab.runtime.growing import GrowingFile
 from lab.runtime.lab import Lab
@@ -49,12 +49,18 @@ class Typed:
     json: bool = False
 
 
+class Growing(Protocol):
+    """A file that grows, wherever it is."""
+
+    def new_lines(self) -> Iterator[bytes]: ...
+
+
 class FlowFile:
     """The flow log of a node's shim. `unreadable` counts lines that are no flows."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: Growing) -> None:
         self.unreadable = 0
-        self._file = GrowingFile(path)
+        self._file = file
 
     def new(self) -> Iterator[Record]:
         for line in self._file.new_lines():
@@ -67,9 +73,9 @@ class FlowFile:
 class JournalFile:
     """What of a resolver's journal is about names."""
 
-    def __init__(self, path: Path, node: str, view: DNSView) -> None:
+    def __init__(self, file: Growing, node: str, view: View) -> None:
         self.unreadable = 0
-        self._file = GrowingFile(path)
+        self._file = file
         self._node = node
         self.view = view
 
@@ -92,20 +98,37 @@ Source = FlowFile | JournalFile
 
 def run(name: str | None, typed: Typed) -> int:
     """What `invoke lab.observe` does. Raises InputError for what cannot be meant."""
+    from lab.backends.kind import commands as on_kind
+
+    if kind := on_kind.lab(name):
+        return kind.observe(typed)
     lab = Lab.attach(name)
     pod = None if typed.pod is None else lab.pod(typed.pod).plan.key
+    sources = sources_of(lab)
+    return show(sources, typed, pod, nodes=len(lab.nodes), alive=lab.record.alive)
+
+
+def show(
+    sources: Sequence[Source],
+    typed: Typed,
+    pod: str | None,
+    *,
+    nodes: int,
+    alive: Callable[[], bool],
+    poll_s: float = POLL_S,
+) -> int:
+    """Print what these have; with `follow`, go on as long as the lab is `alive`."""
     wanted = FlowFilter.of(pod=pod, verdict=typed.verdict, fqdn=typed.fqdn)
     last = _count(typed)
-    sources = sources_of(lab)
-    line = _printer(typed.json, nodes=len(lab.nodes) > 1)
+    line = _printer(typed.json, nodes=nodes > 1)
     flows = Merged(sources, wanted.wants)
     flows.take_in()
     if last is not None:
         flows.keep_last(last)
     with contextlib.suppress(KeyboardInterrupt):
-        while typed.follow and lab.record.alive():
+        while typed.follow and alive():
             _show(flows.until(time.time_ns() - HELD_NS), line)
-            time.sleep(POLL_S)
+            time.sleep(poll_s)
             flows.take_in()
     _show(flows.until(None), line)
     if unreadable := sum(source.unreadable for source in sources):
@@ -121,9 +144,10 @@ def sources_of(lab: Lab) -> list[Source]:
         shim = _settings(ShimSettings, lab.folder.node(node.name) / "shim.toml")
         resolver = _settings(ResolverSettings, lab.folder.node(node.name) / "resolver.toml")
         if shim is not None and shim.flow_log_file:
-            found.append(FlowFile(Path(shim.flow_log_file)))
+            found.append(FlowFile(GrowingFile(Path(shim.flow_log_file))))
             if resolver is not None and resolver.journal_file:
-                found.append(JournalFile(Path(resolver.journal_file), node.name, DNSView(node, shim)))
+                journal = GrowingFile(Path(resolver.journal_file))
+                found.append(JournalFile(journal, node.name, DNSView(node, shim)))
         else:
             silent.append(node.name)
     if not found:

@@ -85,8 +85,7 @@ class _Judge:
     def _selects(self, selector: Selector) -> bool:
         """Whether some pod matches; where there is no pod at all, nothing is known."""
         if selector not in self._selecting:
-            pods = self._scene.label_sets
-            self._selecting[selector] = not pods or any(selector.matches(each.labels) for each in pods)
+            self._selecting[selector] = not self._pods or bool(self._scene.directory.candidates(selector))
         return self._selecting[selector]
 
     # --- named ports -----------------------------------------------------------------------------------
@@ -115,10 +114,11 @@ class _Judge:
         return any(reach_of(rule, PortBlock((port,)), peers, (), self._view))
 
     def _pods_of(self, subject: Selector) -> list[Resident]:
-        """Of each label set one; policies share few subjects."""
+        """Policies share few subjects."""
         if subject not in self._subjects:
-            pods = self._scene.label_sets
-            self._subjects[subject] = [each for each in pods if subject.matches(each.labels)]
+            found = (self._pods[address] for address in self._scene.directory.candidates(subject))
+            claimants = (each for at_address in found for each in at_address)
+            self._subjects[subject] = [each for each in claimants if subject.matches(each.labels)]
         return self._subjects[subject]
 
 

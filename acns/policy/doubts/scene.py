@@ -72,14 +72,6 @@ class Scene:
         self.specs.update(Change(come=cluster.policies))
 
     @cached_property
-    def label_sets(self) -> list[Resident]:
-        """One pod for each label set with its ports, the first by name."""
-        found: dict[object, Resident] = {}
-        for each in sorted(self.directory.everybody(), key=lambda one: one.key):
-            found.setdefault((each.endpoint.labels, each.named_ports), each)
-        return list(found.values())
-
-    @cached_property
     def subjects(self) -> list[Subject]:
         """All that policies speak of, on each node."""
         on_nodes: dict[str, list[Resident]] = {}

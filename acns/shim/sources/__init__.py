@@ -26,12 +26,11 @@ class Observed:
     could open what is shut.
     """
 
-    objects: tuple[Object, ...]
+    objects: tuple[Object, ...] | Cluster
+    """Those of a source that keeps them in order are a cluster already."""
     problems: tuple[Problem, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
-    cluster: Cluster | None = None
-    """The objects as a cluster, from a source that keeps them in order."""
 
 
 class Source(Protocol):

@@ -21,6 +21,7 @@ from lab.runtime.explaining import FORMAT_VERSION, remark
 
 if TYPE_CHECKING:
     from lab.backends.kind.kind_lab import KindLab
+    from lab.runtime.observe import Typed
     from lab.spec.expect import Row
 
 Backend = Literal["netns", "kind"]
@@ -73,6 +74,12 @@ class KindCommands:
                 "lab.logs --json is not there for a lab on kind", hint="the agents' lines are JSON"
             )
         return subprocess.run(self.lab.logs_argv(process, follow=follow), check=False).returncode
+
+    def observe(self, typed: Typed) -> int:
+        """Flows of packets and of names, on all nodes."""
+        from lab.backends.kind import observing
+
+        return observing.run(self.lab, typed)
 
     def bundle(self, output: str | None, *, as_json: bool) -> int:
         path = Path(output or f"{self.lab.name}-bundle.zip").absolute()

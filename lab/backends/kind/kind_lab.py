@@ -110,6 +110,8 @@ class KindLab:
             self.tools.kind("delete", "cluster", "--name", self.name)
             found = []
         if found and self._is_whole(progress):
+            for node in self.tools.get("nodes") if version else ():
+                machine.refuse_other_version(version, node["status"]["nodeInfo"]["kubeletVersion"])
             return
         progress(f"making cluster {self.name}: {count} node{'s' if count > 1 else ''}")
         config = self.store.path / "kind.yaml"
@@ -220,12 +222,19 @@ class KindLab:
 
     def _objects(self, placed: Mapping[str, str], progress: Progress) -> None:
         progress("applying DNS, pods, Services and policies")
+        if not self.tools.kubectl(
+            *("-n", "kube-system", "get", "deploy", "coredns", "--ignore-not-found", "-o", "name")
+        ).out.strip():
+            raise EnvironmentFault(
+                "the cluster has no CoreDNS (deploy/coredns in kube-system), which a lab's pods ask",
+                hint="use a node image that brings it, as kind's own do; invoke lab.down, and up again",
+            )
         self._apply(objects.coredns_text(self.topology.internet.dns))
         self.tools.kubectl("-n", "kube-system", "rollout", "restart", "deploy/coredns")
         made = certs.files(self.store.path)
-        text = objects.manifests_text(self.topology, placed, made.ca.read_text(), made.server.read_text())
+        pods = objects.manifests_text(self.topology, placed, made.ca.read_text(), made.server.read_text())
         self._prune()
-        self._apply_pods(text)
+        self._apply_pods(pods)
         self.tools.kubectl(
             *("-n", "kube-system", "rollout", "status", "deploy/coredns", f"--timeout={ROLLOUT_S}s"),
             timeout_s=ROLLOUT_S + 30,
@@ -237,7 +246,8 @@ class KindLab:
                 *("-n", namespace, "wait", "--for=condition=Ready", "pod", *which), timeout_s=150
             )
         for file, policy in manifests.policy_files(self.topology).items():
-            done = tools.run(self.tools.kubectl_argv("apply", "-f", "-"), text=policy)
+            text = objects.served_policy(policy, file)
+            done = tools.run(self.tools.kubectl_argv("apply", "-f", "-"), text=text)
             if not done.ok and not self._is_expected(file):
                 raise InputError(f"{file}: the cluster refuses it: {_last_line(done)}")
         progress("waiting for the policies to be in force")
@@ -335,7 +345,7 @@ class KindLab:
             return ["docker", "exec", *interactive, *tty, self.internet, *argv]
         if where in placed or where in cluster.node_names(self.name, self.store.nodes()):
             return ["docker", "exec", *interactive, *tty, placed.get(where, where), *argv]
-        namespace, name = self._pod(where)
+        namespace, name = self.pod(where)
         return self.tools.kubectl_argv("-n", namespace, "exec", *flags, name, "--", *argv)
 
     def logs_argv(self, process: str, *, follow: bool) -> list[str]:
@@ -351,7 +361,7 @@ class KindLab:
             if pod is None:
                 raise LabNotFound(f"there is no {agent} on {node}", hint="invoke lab.status shows them")
             return self.tools.kubectl_argv("-n", AGENTS, "logs", *flags, pod["metadata"]["name"])
-        namespace, name = self._pod(process)
+        namespace, name = self.pod(process)
         return self.tools.kubectl_argv("-n", namespace, "logs", *flags, name)
 
     def kill(self, agent: str, node: str | None) -> list[str]:
@@ -373,7 +383,7 @@ class KindLab:
 
     def link(self, pod: str, state: str) -> None:
         """Take a pod's cable out (`down`), or put it in again (`ok`)."""
-        namespace, name = self._pod(pod)
+        namespace, name = self.pod(pod)
         (item,) = [one for one in self.tools.get("pods", "-n", namespace) if one["metadata"]["name"] == name]
         # By the pod's own route: that of a link which is down goes, so it is found by the neighbour then.
         address, node = item["status"]["podIP"], item["spec"]["nodeName"]
@@ -426,7 +436,8 @@ class KindLab:
             found[f"logs/{agent}.txt"] = self.tools.kubectl_argv("-n", AGENTS, "logs", *which)
         return found
 
-    def _pod(self, where: str) -> tuple[str, str]:
+    def pod(self, where: str) -> tuple[str, str]:
+        """Namespace and name of a pod of the lab's. Raises LabNotFound."""
         pods = [
             (pod.namespace, pod.name)
             for pod in objects.pods(self.topology)

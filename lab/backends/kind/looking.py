@@ -25,7 +25,8 @@ from lab.world import manifests, probe
 if TYPE_CHECKING:
     from lab.backends.kind.kind_lab import KindLab
 
-_PROBE: Final = ("python3", "-m", "acns.telemetry.probe", "/run/acns/shim-http.sock", "/readyz")
+Item = Mapping[str, Any]
+_PROBE: Final = ("python3", "-m", "acns.telemetry.probe", "/run/acns/shim-http.sock")
 _PATIENCE_S: Final = 60.0
 CILIUM: Final = ("ciliumnetworkpolicies.cilium.io", "ciliumclusterwidenetworkpolicies.cilium.io")
 
@@ -103,7 +104,9 @@ def _addresses(lab: KindLab) -> dict[str, str]:
 def _policy_row(lab: KindLab, wanted: PolicyExpectation) -> Row:
     """What the cluster says of the policies in that file: when they are applied, and in their status."""
     text = manifests.policy_files(lab.topology).get(wanted.file, "")
-    applied = tools.run(lab.tools.kubectl_argv("apply", "-f", "-"), text=text)
+    applied = tools.run(
+        lab.tools.kubectl_argv("apply", "-f", "-"), text=objects.served_policy(text, wanted.file)
+    )
     names = {one["metadata"]["name"] for one in yaml.safe_load_all(text) if one}
     said = [applied.err, *(message for message in _refusals(lab, names))]
     refused = [message for message in said if wanted.text in message]
@@ -123,15 +126,20 @@ def _refusals(lab: KindLab, names: set[str]) -> list[str]:
 
 
 def _said_by_shim(lab: KindLab, agents: Sequence[Mapping[str, Any]], node: str) -> Mapping[str, Any]:
-    pod = agent_pod(agents, "shim", node)
-    if pod is None:
-        return {}
-    # Not ready is an exit code of 1, and says why.
-    done = tools.run(lab.tools.kubectl_argv("-n", AGENTS, "exec", pod["metadata"]["name"], "--", *_PROBE))
     try:
-        return dict(json.loads(done.out))
+        return dict(json.loads(shim_says(lab, agents, node, "/readyz")))
     except ValueError:
         return {}
+
+
+def shim_says(lab: KindLab, agents: Sequence[Item], node: str, page: str) -> str:
+    """A page of the shim's on that node; "" where it does not answer."""
+    pod = agent_pod(agents, "shim", node)
+    if pod is None:
+        return ""
+    # Not ready is an exit code of 1, and says why.
+    argv = ("-n", AGENTS, "exec", pod["metadata"]["name"], "--", *_PROBE, page)
+    return tools.run(lab.tools.kubectl_argv(*argv)).out.strip()
 
 
 def _agents_on(agents: Sequence[Mapping[str, Any]], node: str) -> tuple[AgentStatus, ...]:

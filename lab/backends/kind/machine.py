@@ -10,7 +10,7 @@ from typing import Final
 
 from acns.shim.preflight import OLDEST
 from lab.backends.kind import tools
-from lab.errors import EnvironmentFault
+from lab.errors import EnvironmentFault, InputError
 
 NODE_BYTES: Final = 1 << 30
 """Of memory, for each node; a control plane alone takes most of it."""
@@ -49,15 +49,37 @@ def _disk(root: Path) -> None:
 
 
 def image(version: str) -> str:
-    """kind's node image of that Kubernetes. Raises EnvironmentFault for one that is too old or is none."""
-    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    if not found:
+    """kind's node image of that Kubernetes; what names an image itself is that one. Raises EnvironmentFault
+    for a version that is too old or is none."""
+    own = "/" in version
+    numbers = _numbers(version.partition("@")[0].rpartition(":")[2] if own else version)
+    if numbers is None:
+        what = f"the image {version} has no tag that says its Kubernetes version" if own else None
         raise EnvironmentFault(
-            f"'{version}' is not a Kubernetes version", hint="all three numbers: --k8s-version 1.33.1"
+            what or f"'{version}' is not a Kubernetes version",
+            hint="all three numbers: --k8s-version 1.33.1; or an image with a tag: kindest/node:v1.33.1",
         )
-    if (int(found[1]), int(found[2])) < OLDEST:
+    if numbers[:2] < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise EnvironmentFault(
             f"Kubernetes {version} is older than {oldest}, which ACNS wants", hint=f"{oldest}.0 or newer"
         )
-    return f"kindest/node:v{'.'.join(found.groups())}"
+    return version if own else "kindest/node:v" + ".".join(map(str, numbers))
+
+
+def refuse_other_version(wanted: str, running: str) -> None:
+    """`running`: of a cluster that is there, as its nodes say it. Raises InputError where `wanted`, a version
+    or an image, is another."""
+    if not wanted:
+        return
+    tag = image(wanted).partition("@")[0].rpartition(":")[2]
+    if _numbers(tag) != _numbers(running):
+        raise InputError(
+            f"the cluster that is there runs Kubernetes {running}, and not {tag}",
+            hint="invoke lab.down first, or leave --k8s-version out",
+        )
+
+
+def _numbers(text: str) -> tuple[int, int, int] | None:
+    found = re.fullmatch(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import yaml
 
+from acns import located
+from acns.policy import ignores
 from lab.errors import InputError
 from lab.spec.expect import Expectation, PolicyExpectation, Statement
 from lab.spec.plan import Addressing
@@ -37,6 +39,13 @@ AGENTS: Final = "acns-system"
 FILES: Final = "/etc/acns-lab"
 CONFIG: Final = "acns-lab-files"
 LABEL: Final = "acns-lab/lab"
+FLOWS: Final = "/var/lib/acns/flows.jsonl"
+JOURNAL: Final = "/run/acns/resolver-journal.jsonl"
+_SEEN: Final[Mapping[str, dict[str, Any]]] = {
+    "shim": {"flow_log_file": FLOWS, "flow_log": "all"},
+    "resolver": {"journal_file": JOURNAL},
+}
+"""What `lab.observe` reads: files on the nodes, where the agents may write."""
 MOST_PODS: Final = 100
 _OWN: Final = ("default", "kube-system")
 
@@ -77,7 +86,7 @@ def refuse_unsupported(topology: Topology) -> None:
 
 def overrides(topology: Topology, agent: str) -> list[str]:
     """Settings of that agent as arguments; all nodes have the same."""
-    values: Mapping[str, Any] = getattr(topology.nodes[0], agent)
+    values: Mapping[str, Any] = _SEEN[agent] | getattr(topology.nodes[0], agent)
     return [part for name, value in values.items() for part in ("--set", f"{name}={_plain(value)}")]
 
 
@@ -258,6 +267,26 @@ def internet_script(topology: Topology, addressing: Addressing) -> str:
 def _dns_server(records: str, address: IPv4Address, name: str) -> str:
     arguments = ["--records", records, "--listen", str(address), "--query-log", f"/tmp/{name}-queries.jsonl"]
     return shlex.join(["python3", "-m", "lab.world.dns", *arguments])
+
+
+def served_policy(text: str, file: str) -> str:
+    """A file of policies for an API server, which keeps no comments: those that silence warnings become
+    annotations of their object. Any other text stays as it is, whatever is wrong with it."""
+    comments = ignores.read(text, file)
+    if not comments.documents:
+        return text
+    made = []
+    for document in located.load(text, file):
+        codes = {code for found in comments.at(document.position().line).values() for code in found}
+        if codes and isinstance(document.value, dict):
+            metadata = document.value.setdefault("metadata", {})
+            annotations = {
+                **(metadata.get("annotations") or {}),
+                ignores.ANNOTATION: ", ".join(sorted(codes)),
+            }
+            metadata["annotations"] = annotations
+        made.append(document.value)
+    return yaml.safe_dump_all(made, sort_keys=False)
 
 
 # --- statements ---------------------------------------------------------------------------------------------

@@ -97,6 +97,6 @@ def refuse_here(name: str | None) -> None:
     if name in names or (name is None and names and not state.all_folders()):
         raise InputError(
             f"{name or names[0]} is a lab on kind, which has no such command",
-            hint="up, down, status, check, exec, shell, logs, bundle, fault, list are there; for the others "
-            "bring the same topology up without --backend kind",
+            hint="up, down, status, check, exec, shell, logs, observe, bundle, fault, list, policy.explain "
+            "are there; for the others bring the same topology up without --backend kind",
         )

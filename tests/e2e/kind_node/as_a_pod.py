@@ -21,6 +21,8 @@ from .kind_node import START_S
 # Everything mounted is the new mount namespace's own; the last mount makes the root read-only.
 _SCRIPT = """
 mount -t tmpfs none /run && mkdir /run/acns /run/acns-own && mount --bind "$HOST_PATH" /run/acns || exit 9
+mount -t tmpfs none /var/lib && mkdir /var/lib/acns && mount --bind "$HOST_STATE" /var/lib/acns || exit 9
+mount -o "remount,bind,$STATE_MODE" /var/lib/acns || exit 9
 mount -o remount,bind,ro / || exit 9
 exec setpriv --bounding-set="$CAPABILITIES" --inh-caps=-all "$@"
 """
@@ -42,8 +44,13 @@ class Pod:
         added = container["securityContext"]["capabilities"]["add"]
         program, *arguments = (text.replace("$(NODE_NAME)", "demo-worker") for text in container["command"])
         arguments = [str(settings) if text.startswith("/etc/acns/") else text for text in arguments]
+        host_state = host_path.with_name("var-lib-acns")
+        host_state.mkdir(exist_ok=True)
+        (state,) = [one for one in container["volumeMounts"] if one["mountPath"] == "/var/lib/acns"]
         environment = {
             "HOST_PATH": str(host_path),
+            "HOST_STATE": str(host_state),
+            "STATE_MODE": "ro" if state.get("readOnly") else "rw",
             "CAPABILITIES": ",".join(["-all", *(f"+{one.lower()}" for one in added)]),
             "PYTHONDONTWRITEBYTECODE": "1",
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from .kustomize import DEPLOY, Manifest
 
 FOLDERS = ("base", "overlays/kind", "overlays/profile-cilium")
 VERSIONS = ("1.29", "1.33", "1.36")
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 CASES = [*((FOLDERS[0], version) for version in VERSIONS), *((folder, "1.36") for folder in FOLDERS[1:])]
 
 
@@ -81,9 +84,19 @@ def test_an_agent_has_its_capabilities_a_read_only_root_and_nothing_else(name: s
     assert pod["priorityClassName"] == "system-node-critical"
     assert pod["hostNetwork"] is True
     assert not pod.get("hostPID")
-    assert [one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one] == ["/run/acns"]
+    paths = [one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one]
+    assert paths == ["/run/acns", "/var/lib/acns"]
     writable = {one["mountPath"] for one in container(name)["volumeMounts"] if not one.get("readOnly")}
-    assert writable <= {"/run/acns", "/run/acns-own", "/tmp"}
+    own = {"acns-shim": "/var/lib/acns", "acns-resolver": "/run/acns-own"}[name]
+    assert writable == {"/run/acns", own, "/tmp"}
+
+
+def test_what_the_shim_remembers_outlives_a_reboot_and_the_resolver_reads_it_there() -> None:
+    shim, resolver = (
+        tomllib.loads((DEPLOY / "base" / f"{name}.toml").read_text()) for name in ("shim", "resolver")
+    )
+    assert shim["state_dir"].startswith("/var/lib/"), "/run is lost at a reboot"
+    assert resolver["shim_ledger"] == f"{shim['state_dir']}/ledger.log"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -96,7 +109,7 @@ def test_the_settings_delivered_are_the_agents_own(agent: str, folder: str) -> N
     loaded: Any = settings.load(kind, DEPLOY / "base" / f"{agent}.toml", given)
     mounted = {one["mountPath"] for one in container(f"acns-{agent}", folder)["volumeMounts"]}
     for name, value in tomllib.loads((DEPLOY / "base" / f"{agent}.toml").read_text()).items():
-        if isinstance(value, str) and "/run" in value:
+        if isinstance(value, str) and ("/run" in value or "/var" in value):
             assert str(Path(value.removeprefix("unix:"))).startswith(tuple(mounted)), name
     if agent == "shim":
         assert loaded.source == "kubernetes"
@@ -161,21 +174,57 @@ def test_no_right_is_for_everything_or_for_secrets() -> None:
 
 
 def test_the_image_is_pinned_labelled_and_without_rights_unless_told() -> None:
-    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    lines = DOCKERFILE.splitlines()
     (base,) = [line for line in lines if line.startswith("ARG BASE=")]
     assert re.fullmatch(r"ARG BASE=debian:bookworm-\d{8}-slim", base)
-    last = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM ")) :]
-    assert last[0].endswith(" AS agents"), "what is built where no target is named"
-    assert "USER 65532:65532" in last
+    stages = [number for number, line in enumerate(lines) if line.startswith("FROM ")]
+    assert lines[stages[-1] :] == ["FROM agents"], "what is built where no target is named"
+    agents = lines[lines.index("FROM debian AS agents") :]
+    agents = agents[: next(number for number, line in enumerate(agents[1:], 1) if line.startswith("FROM "))]
+    assert "USER 65532:65532" in agents
     for label in ("title", "description", "licenses", "version", "revision"):
-        assert any(f"org.opencontainers.image.{label}=" in line for line in last), label
+        assert any(f"org.opencontainers.image.{label}=" in line for line in agents), label
     assert not [line for line in lines if "pip install" in line and "--no-cache-dir" not in line]
+
+
+def test_any_builder_builds_the_image_and_the_agents_without_the_labs_stages() -> None:
+    """The builder that Docker had before BuildKit knows no flag of RUN's, no heredoc, no other syntax; and it
+    makes every stage above the target."""
+    assert not re.findall(r"^(?:RUN --|ADD --|COPY --(?!from)|# *syntax|.*<<)", DOCKERFILE, re.M)
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.M)
+    assert stages == ["debian", "agents-wheels", "agents", "lab-wheels", "lab"]
+
+
+def test_the_agents_image_has_what_they_import_and_no_more() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    agents = project["optional-dependencies"]["agents"]
+    assert set(agents) <= set(project["dependencies"]), "one pin for both"
+    wanted = {PACKAGES.get(name, name) for name in imported(DEPLOY.parent / "acns")} - {"grpc_tools"}
+    assert {re.split(r"[=<>]", one)[0] for one in agents} == wanted
+
+
+PACKAGES = {
+    "google": "protobuf", "grpc": "grpcio", "nftables": "pip-nftables", "prometheus_client":
+    "prometheus-client", "yaml": "PyYAML", "pydantic_core": "pydantic",
+}  # fmt: skip
+
+
+def imported(folder: Path) -> set[str]:
+    """The packages of others that the modules there import, wherever in them."""
+    found = set[str]()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"acns"}
 
 
 def test_what_the_image_is_made_of_is_not_ignored() -> None:
     kept = [
         line[1:] for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if line[:1] == "!"
     ]
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.M)
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.M)
     assert {name for names in copied for name in names.split()} <= set(kept)
     assert all((DEPLOY.parent / name).exists() for name in kept)

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lab.backends.kind import store
+from lab.backends.kind.kind_lab import KindLab
 from lab.runtime import state
+from lab.spec.load import find_topology, load_topology
+from lab.spec.plan import Addressing
+from lab.world.manifests import manifest_files
 
 STANDIN = Path(__file__).with_name("standin_cli.py")
 NODES = (STANDIN.parents[2] / "data" / "kind-cli" / "nodes.json").read_text()
@@ -100,6 +105,7 @@ def make_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     made.say("kubectl wait node", "kubectl-wait-nodes-ok")
     made.say("kubectl get", stdout='{"items": []}')
     made.say("kubectl get nodes", stdout=NODES)
+    made.say("kubectl get deploy coredns", stdout="deployment.apps/coredns\n")
     made.say("kubectl get pods", stdout=json.dumps({"items": PODS}))
     made.say("kubectl get pods acns-lab/lab", stdout='{"items": []}')
     made.say("kubectl exec acns.telemetry.probe", stdout=json.dumps(SHIM_SAYS))
@@ -112,4 +118,48 @@ def make_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     made.say("docker", stdout="")
     made.say("docker info", stdout=INFO)
     made.say("docker inspect", stdout=INTERNET)
+    return made
+
+
+KINDS = {
+    "Namespace": "namespaces",
+    "Node": "nodes",
+    "Pod": "pods",
+    "Service": "services",
+    "EndpointSlice": "endpointslices",
+    "CiliumNetworkPolicy": "ciliumnetworkpolicies.cilium.io",
+}
+CACHE = {
+    "version": 1,
+    "now": 1.0,
+    "addresses": [
+        {
+            "name": "api.example.com.",
+            "address": "198.51.100.77",
+            "opens": ["name:api.example.com."],
+            "learned_at": 1.0,
+            "expires_at": 9e9,
+            "asked_by": "default/frontend",
+            "stay": "ttl",
+            "stays_until": 9e9,
+        }
+    ],
+}
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """With a lab that is up, and a cluster of the quickstart's objects."""
+    made = make_desk(tmp_path, monkeypatch)
+    lab = KindLab(store.of("demo"), load_topology(find_topology("quickstart")))
+    lab.store.save(lab.topology, 1)
+    items: dict[str, list[object]] = {}
+    for text in manifest_files(lab.topology, Addressing.of(lab.topology)).values():
+        for one in yaml.safe_load_all(text):
+            items.setdefault(KINDS[one["kind"]], []).append(one)
+    for plural, listed in items.items():
+        made.say(f"kubectl get {plural}", stdout=json.dumps({"items": listed}))
+    agents = [pod("acns-system", "acns-shim-aaaaa", "node1", "172.18.0.3")]
+    made.say("kubectl get pods -n acns-system", stdout=json.dumps({"items": agents}))
+    made.say("kubectl exec acns-shim-aaaaa /cache", stdout=json.dumps(CACHE))
     return made

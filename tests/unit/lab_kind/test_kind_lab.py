@@ -14,6 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from acns.policy import manifests
+from acns.policy.profiles import Profile
 from lab.backends.kind import commands, looking, machine, store
 from lab.backends.kind.kind_lab import KindLab
 from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
@@ -145,6 +147,15 @@ def test_all_that_is_applied_is_what_kubernetes_takes(first_up: Desk) -> None:
             kubernetes_validate.validate(one, "1.36", strict=True)
 
 
+def test_comments_that_silence_warnings_reach_the_cluster_as_annotations(first_up: Desk) -> None:
+    """An API server keeps no comments, and the shim would warn of what is meant."""
+    policies = {one["metadata"]["name"]: one for one in applied(first_up) if one["kind"].endswith("Policy")}
+    found = {name: one["metadata"].get("annotations") for name, one in policies.items()}
+    assert found["batch"] == {"acns-lab/ignore": "trailing-wildcard-labels"}
+    assert found["frontend"] is None
+    assert manifests.parse_served(policies["batch"], Profile.ACNS).problems == ()
+
+
 def test_pods_are_on_their_node_with_their_program_and_without_rights(first_up: Desk) -> None:
     pods = {one["metadata"]["name"]: one for one in applied(first_up) if one["kind"] == "Pod"}
     assert sorted(pods) == ["batch", "frontend", "legacy", "web"]  # and not kube-dns
@@ -215,6 +226,23 @@ def test_a_cluster_with_other_nodes_is_made_anew(desk: Desk, up: KindLab) -> Non
     desk.say("kind get nodes", "kind-get-nodes")
     up.up()
     assert [call["argv"][1] for call in desk.calls("kind")][:3] == ["get", "delete", "create"]
+
+
+def test_another_version_than_that_of_the_cluster_that_is_there_is_refused(desk: Desk, up: KindLab) -> None:
+    with pytest.raises(InputError, match=r"runs Kubernetes v1\.36\.2, and not v1\.33\.1") as raised:
+        up.up(version="1.33.1")
+    assert "lab.down" in raised.value.hint
+    assert not desk.calls("kubectl", "apply")
+    machine.refuse_other_version("1.36.2", "v1.36.2")
+    machine.refuse_other_version("", "v1.36.2")
+
+
+def test_a_cluster_without_coredns_is_told_in_one_line(desk: Desk, up: KindLab) -> None:
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kubectl get deploy coredns", stdout="")
+    with pytest.raises(EnvironmentFault, match="the cluster has no CoreDNS") as raised:
+        up.up()
+    assert raised.value.exit_code == 3
 
 
 def test_a_cluster_that_no_lab_has_made_is_left_alone(desk: Desk) -> None:
@@ -303,7 +331,15 @@ def test_too_little_memory_or_disk_is_one_line(desk: Desk, monkeypatch: pytest.M
         machine.check(1)
 
 
-@pytest.mark.parametrize("version", ["1.28.0", "v1.19.16", "1.33", "latest"])
+def test_a_node_image_of_ones_own_is_used_as_it_is_named() -> None:
+    own = "registry.example/kindest/node:v1.33.1@sha256:" + "0" * 64
+    assert machine.image(own) == own
+    assert machine.image("v1.33.1") == "kindest/node:v1.33.1"
+
+
+@pytest.mark.parametrize(
+    "version", ["1.28.0", "v1.19.16", "1.33", "latest", "kindest/node:v1.28.0", "registry.example/node"]
+)
 def test_a_version_that_is_too_old_or_is_none_is_refused_before_anything_else(
     desk: Desk, version: str
 ) -> None:

@@ -14,6 +14,7 @@ from acns.telemetry import flow_json
 from acns.telemetry.flows import Flow, Lost, Peer, Record, Verdict
 from lab.runtime import observe
 from lab.runtime.flow_filter import FlowFilter
+from lab.runtime.growing import GrowingFile
 from lab.runtime.merging import Merged
 from lab.runtime.observe import FlowFile, JournalFile, Typed
 
@@ -76,7 +77,7 @@ def test_two_flows_at_the_same_time_stay_in_the_order_they_were_written_in() -> 
 def test_lines_that_are_no_flows_are_counted_and_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "flows.jsonl"
     path.write_bytes(b"{\n" + flow_json.line(flow(1)).encode() + b"\xff\n{}\n")
-    file = FlowFile(path)
+    file = FlowFile(GrowingFile(path))
     assert list(file.new()) == [flow(1)]
     assert file.unreadable == 3
 
@@ -110,7 +111,7 @@ def test_of_a_journal_only_what_is_about_names_is_read(tmp_path: Path) -> None:
         '"dns.',
     ]
     path.write_text("\n".join(lines) + "\n")
-    file = JournalFile(path, "node1", View())  # type: ignore[arg-type]
+    file = JournalFile(GrowingFile(path), "node1", View())  # type: ignore[arg-type]
     assert [record.time_ns for record in file.new()] == [1_500_000_000]
     assert file.unreadable == 2
 

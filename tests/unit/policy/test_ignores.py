@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from acns.errors import Problem
 from acns.policy import ignores
-from acns.policy.manifests import Parsed, parse
+from acns.policy.manifests import Parsed, parse, parse_served
 from acns.policy.objects import Policy
 from acns.policy.profiles import Profile
 
@@ -153,3 +154,42 @@ def test_lines_are_counted_as_yaml_counts_them(line_break: str) -> None:
 
 def test_a_text_without_such_comments_is_not_searched() -> None:
     assert ignores.read("kind: x # acns: ignore\n", "p.yaml") == ignores.Comments((), ())
+
+
+# --- the annotation -----------------------------------------------------------------------------------------
+
+ANNOTATED = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {{name: p, annotations: {{acns-lab/ignore: "{text}"}}}}
+spec: {{endpointSelector: {{}}, egress: [{{toEndpoints: []}}]}}
+"""
+
+
+def annotated(text: str) -> Parsed:
+    """As an API server has it: no line, no comment."""
+    return parse_served(yaml.safe_load(ANNOTATED.format(text=text)), Profile.CILIUM)
+
+
+def test_of_what_an_api_server_has_an_annotation_silences_all_of_that_code() -> None:
+    assert [one.code for one in annotated("dns-missing").problems] == ["empty-peers"]
+    parsed = annotated("dns-missing, empty-peers: both are meant")
+    (policy,) = parsed.objects
+    assert isinstance(policy, Policy)
+    assert (parsed.problems, policy.problems) == ((), ())
+    assert policy.ignored == {ignores.WHOLE_DOCUMENT: {"dns-missing", "empty-peers"}}
+
+
+def test_an_annotation_counts_in_a_file_too_beside_its_comments() -> None:
+    parsed = read("# acns:ignore dns-missing\n" + ANNOTATED.format(text="empty-peers"))
+    (policy,) = parsed.objects
+    assert isinstance(policy, Policy)
+    assert policy.problems == ()
+    assert policy.ignored[ignores.WHOLE_DOCUMENT] == {"dns-missing", "empty-peers"}
+
+
+def test_a_code_that_is_none_in_an_annotation_is_told_with_its_place() -> None:
+    (problem, _) = annotated("empty-peer").problems
+    assert problem.code == "unknown-code"
+    assert "metadata.annotations" in problem.path
+    assert "empty-peers" in problem.hint

@@ -12,7 +12,7 @@ from acns.policy.profiles import Profile
 from acns.shim import preflight
 from acns.shim.preflight import NodeFacts
 from tests.e2e.kubernetes.standin_apiserver import StandInAPIServer
-from tests.unit.shim_sources.observing import observing
+from tests.unit.shim_sources.observing import observing, pod
 
 
 def node(name: str, *cidrs: str) -> dict[str, Any]:
@@ -38,6 +38,32 @@ async def test_the_version_and_the_nodes_own_ranges_are_asked_for(
     assert facts.pod_cidrs == (IPv4Network("10.244.1.0/24"), IPv6Network("fd00:10:244:1::/64"))
     (found,) = preflight.judge(NodeFacts(), facts, Profile.ACNS)
     assert "IPv6 pod addresses" in found.message
+
+
+async def test_where_nodes_have_no_ranges_pods_there_show_the_families(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    """A CNI that hands addresses out itself leaves `spec.podCIDRs` empty."""
+    bare = node("worker", "10.244.1.0/24")
+    bare["spec"] = {}
+    server.put(bare)
+    elsewhere = pod("elsewhere", "10.0.0.8")
+    elsewhere["spec"]["nodeName"] = "other"
+    elsewhere["status"]["podIPs"].append({"ip": "fd00::8"})
+    server.put(elsewhere)
+    async with observing(server, tmp_path) as seen:
+        await seen.begun()
+        facts = await seen.source.cluster_facts("worker")
+        assert facts is not None
+        assert preflight.judge(NodeFacts(), facts, Profile.ACNS) == []
+        here = pod("here", "10.0.0.9")
+        here["status"]["podIPs"].append({"ip": "fd00::9"})
+        server.put(here)
+        facts = await seen.source.cluster_facts("worker")
+    assert facts is not None
+    (found,) = preflight.judge(NodeFacts(), facts, Profile.ACNS)
+    assert "IPv6 pod addresses (fd00::9)" in found.message
+    assert not found.warning
 
 
 async def test_a_server_that_does_not_say_is_asked_again_later(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,34 @@ def writes(server: StandInAPIServer) -> list[Request]:
     return server.asked(lambda one: one.method in ("PATCH", "POST"))
 
 
-async def looks(seen: Observing, count: int = 8) -> None:
-    """So many more looks of the reporter's."""
-    for _ in range(count):
-        await asyncio.sleep(reporter.LOOK_S)
+class Rounds:
+    """How many there were."""
+
+    count = 0
+
+
+@pytest.fixture(autouse=True)
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Rounds:
+    """Those that the reporter has made to their end, whoever speaks."""
+    made = Rounds()
+    look = reporter.Reporter.look
+
+    async def counted(self: reporter.Reporter) -> None:
+        await look(self)
+        made.count += 1
+
+    monkeypatch.setattr(reporter.Reporter, "look", counted)
+    return made
+
+
+async def looks(seen: Observing, server: StandInAPIServer, rounds: Rounds) -> None:
+    """The reporter has looked, from beginning to end, at all that is there now."""
+    for plural, kind in (("pods", "Pod"), ("ciliumnetworkpolicies", CNP)):
+        there = [int(one["metadata"]["resourceVersion"]) for one in server.all_of(kind)]
+        newest, feed = max(there, default=0), seen.feed(plural)
+        await seen.until(lambda feed=feed, newest=newest: int(feed.version or 0) >= newest)  # type: ignore[misc]
+    before = rounds.count
+    await seen.until(lambda: rounds.count >= before + 2)
 
 
 async def test_an_accepted_and_a_refused_policy_get_cilium_s_condition(
@@ -67,15 +90,17 @@ async def test_an_accepted_and_a_refused_policy_get_cilium_s_condition(
         assert event["note"] == bad["message"]
 
 
-async def test_our_own_patch_is_no_reason_for_another(server: StandInAPIServer, tmp_path: Path) -> None:
+async def test_our_own_patch_is_no_reason_for_another(
+    server: StandInAPIServer, tmp_path: Path, rounds: Rounds
+) -> None:
     server.put(agent("acns-shim-a"))
     server.put(policy())
     async with observing(server, tmp_path, report_as=ME) as seen:
         await seen.until(lambda: bool(conditions(server)))
-        await looks(seen)
+        await looks(seen, server, rounds)
         assert len(writes(server)) == 1
         server.put({**server.get(CNP, "shop", "web"), "status": {}})  # a server that drops what we wrote
-        await looks(seen)
+        await looks(seen, server, rounds)
         assert len(writes(server)) == 1
 
 
@@ -89,7 +114,7 @@ async def test_conditions_of_others_stay(server: StandInAPIServer, tmp_path: Pat
 
 
 async def test_a_network_policy_has_no_status_and_gets_an_event(
-    server: StandInAPIServer, tmp_path: Path
+    server: StandInAPIServer, tmp_path: Path, rounds: Rounds
 ) -> None:
     server.put(agent("acns-shim-a"))
     server.put(
@@ -102,26 +127,28 @@ async def test_a_network_policy_has_no_status_and_gets_an_event(
     )
     async with observing(server, tmp_path, report_as=ME) as seen:
         await seen.until(lambda: bool(server.all_of("Event")))
-        await looks(seen)
+        await looks(seen, server, rounds)
         [event] = server.all_of("Event")
         assert (event["reason"], event["metadata"]["namespace"]) == ("PolicyAccepted", "shop")
         assert [one.method for one in writes(server)] == ["POST"]
     async with observing(server, tmp_path, report_as=ME) as seen:  # a restart tells nothing anew
         await seen.begun()
-        await looks(seen)
+        await looks(seen, server, rounds)
         assert len(server.all_of("Event")) == 1
 
 
-async def test_only_the_first_ready_agent_writes(server: StandInAPIServer, tmp_path: Path) -> None:
+async def test_only_the_first_ready_agent_writes(
+    server: StandInAPIServer, tmp_path: Path, rounds: Rounds
+) -> None:
     server.put(agent("acns-shim-a", ready=False))
     server.put(agent("acns-shim-0"))
     server.put(policy())
     async with observing(server, tmp_path, report_as=ME) as seen:
         await seen.begun()
-        await looks(seen)
+        await looks(seen, server, rounds)
         assert writes(server) == []
         server.put(agent("acns-shim-a"))
-        await looks(seen)
+        await looks(seen, server, rounds)
         assert writes(server) == []
         server.remove("Pod", "acns-system", "acns-shim-0")
         await seen.until(lambda: bool(conditions(server)))
@@ -137,6 +164,37 @@ async def test_a_missing_right_to_write_does_no_harm(server: StandInAPIServer, t
         assert seen.names(CNP) == {"web"}
         server.change(forbidden=set())
         await seen.until(lambda: bool(conditions(server)))
+
+
+async def test_a_right_that_is_missing_for_one_kind_holds_nothing_else_up(
+    server: StandInAPIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter, "DENIED_S", 1e6)
+    server.change(forbidden={("patch", "ciliumnetworkpolicies")})
+    server.put(agent("acns-shim-a"))
+    server.put(policy("first"))
+    server.put(refused_policy("second"))
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(server.all_of("Event")))
+        assert [one["regarding"]["name"] for one in server.all_of("Event")] == ["second"]
+        assert len([one for one in writes(server) if one.method == "PATCH"]) == 1
+
+
+async def test_a_condition_says_which_generation_it_is_about(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    def told() -> tuple[int, int]:
+        (condition,) = conditions(server)
+        return condition["observedGeneration"], server.get(CNP, "shop", "web")["metadata"]["generation"]
+
+    server.put(agent("acns-shim-a"))
+    server.put(policy(host="one.example.com"))
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(conditions(server)))
+        assert told() == (1, 1)
+        said = server.get(CNP, "shop", "web")["status"]
+        server.put({**policy(host="two.example.com"), "status": said})
+        await seen.until(lambda: told() == (2, 2))
 
 
 def test_the_speaker_is_the_first_of_those_that_are_ready() -> None:

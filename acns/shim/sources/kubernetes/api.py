@@ -11,7 +11,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import httpx2 as httpx
@@ -23,12 +23,13 @@ from acns.errors import InputError
 from acns.shim.preflight import ClusterFacts
 from acns.shim.sources.kubernetes import failures, wire
 from acns.shim.sources.kubernetes.failures import Asked, Failed, Trouble
-from acns.shim.sources.kubernetes.resources import NODES, Resource
+from acns.shim.sources.kubernetes.resources import NODES, PODS, Resource
 
 PAGE_ITEMS: Final = 500
 """As kubectl asks for; a page of pods is some megabytes."""
 
 _ANSWER_S, _CONNECT_S = 60.0, 10.0
+_SOME: Final = 20
 _SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 USER_AGENT: Final = "acns-shim"
 
@@ -117,14 +118,23 @@ class API:
         return any(each.get("name") == resource.plural for each in found.get("resources") or [])
 
     async def cluster_facts(self, node: str) -> ClusterFacts:
-        """The server's version, and the ranges of that node's pods."""
+        """The server's version, the ranges of that node's pods, and addresses of some of them."""
         asked = Asked("list", NODES)
         with _well_formed(asked):
             version = wire.read_object(await self._answer(asked, "GET", "/version", {}))
             query = {"fieldSelector": f"metadata.name={node}"}
             nodes = wire.read_object(await self._answer(asked, "GET", NODES.path, query))
+            query = {"fieldSelector": f"spec.nodeName={node}", "limit": str(_SOME)}
+            pods = wire.read_object(await self._answer(Asked("list", PODS), "GET", PODS.path, query))
         cidrs = [text for one in nodes.get("items") or [] for text in one["spec"].get("podCIDRs") or []]
-        return ClusterFacts(str(version.get("gitVersion", "")), tuple(map(ip_network, cidrs)))
+        shown = [
+            each for one in pods.get("items") or [] for each in (one.get("status") or {}).get("podIPs") or []
+        ]
+        return ClusterFacts(
+            str(version.get("gitVersion", "")),
+            tuple(map(ip_network, cidrs)),
+            tuple(ip_address(each["ip"]) for each in shown),
+        )
 
     async def patch_status(self, resource: Resource, key: wire.Key, patch: Mapping[str, Any]) -> None:
         """Merge `patch` into an object's status subresource."""

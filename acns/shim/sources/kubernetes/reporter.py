@@ -7,6 +7,7 @@ conflict means that the object has changed, whose new state is looked at the nex
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
@@ -28,6 +29,7 @@ WRITE_S: Final = 0.2
 """Between writes: five a second, whatever happens to the policies."""
 
 DENIED_S: Final = 300.0
+"""How long that is left alone for which a right is missing: one kind of write, in one namespace."""
 
 
 class Fleet:
@@ -74,13 +76,19 @@ class Reporter:
         self._wrote = wrote
         self._told: dict[tuple[str, str], tuple[str, int, str]] = {}
         """(what, uid) → what was last said of it."""
+        self._denied: dict[tuple[str, str, str], float] = {}
+        """(what, resource, namespace) → when to try that again."""
 
     async def run(self) -> NoReturn:
         """Look and write, for ever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if reporting.speaks(self._fleet.name, self._fleet.agents(self._is_present)):
-                await self._round()
+            await self.look()
+
+    async def look(self) -> None:
+        """One look at all policies, and what is to be written of them, where it is for us to write."""
+        if reporting.speaks(self._fleet.name, self._fleet.agents(self._is_present)):
+            await self._round()
 
     def _is_present(self, name: str) -> bool:
         return (self._fleet.namespace, name) in self._pods.entries
@@ -101,6 +109,8 @@ class Reporter:
                 yield reporting.verdict(shelf.resource, key, entry)
 
     def _is_news(self, what: str, one: Verdict) -> bool:
+        if time.monotonic() < self._denied.get(_scope(what, one), 0.0):
+            return False
         return self._told.get((what, one.record.uid)) != one.identity
 
     async def _write(self, what: str, one: Verdict) -> None:
@@ -119,7 +129,15 @@ class Reporter:
                     self._told[what, one.record.uid] = one.identity
                 return
             log.failure(f"{what} about a policy not written", failure, policy="/".join(one.key))
-            await asyncio.sleep(DENIED_S if failure.trouble is Trouble.FORBIDDEN else LOOK_S)
+            if failure.trouble is Trouble.FORBIDDEN:
+                self._denied[_scope(what, one)] = time.monotonic() + DENIED_S
+            else:
+                await asyncio.sleep(LOOK_S)
             return
         self._told[what, one.record.uid] = one.identity
         self._wrote(what)
+
+
+def _scope(what: str, one: Verdict) -> tuple[str, str, str]:
+    """Rights are given for that much."""
+    return what, one.resource.plural, one.key[0]

@@ -67,6 +67,8 @@ class Verdict:
             said.get("status") == self._status
             and said.get("message") == self.message
             and said.get("reason") == self.reason
+            # Cilium's own definition has no such field, and its API server drops it.
+            and said.get("observedGeneration", self.record.generation) == self.record.generation
         )
 
     @property
@@ -84,6 +86,7 @@ class Verdict:
             "status": self._status,
             "reason": self.reason,
             "message": self.message,
+            "observedGeneration": self.record.generation,
             "lastTransitionTime": since or now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         others = [dict(each) for each in self.record.conditions if each.get("type") != CONDITION]

@@ -7,16 +7,18 @@ that comes again and means the same stays the same value (`is`): most changes of
 
 from __future__ import annotations
 
-import sys
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from acns.errors import Problem
 from acns.policy import manifests, served
-from acns.policy.objects import Object
+from acns.policy.changes import Edition
+from acns.policy.objects import Object, Pod
 from acns.policy.profiles import Profile
-from acns.shim.sources.kubernetes import wire
+from acns.shim.sources.kubernetes import kept_once, wire
+from acns.shim.sources.kubernetes.arranged import Arranged
 from acns.shim.sources.kubernetes.resources import POLICIES, Resource
 from acns.shim.sources.kubernetes.wire import Key
 from acns.shim.sources.memory import Memory
@@ -63,9 +65,10 @@ class Shelf:
     ) -> None:
         """`see` is shown every object as it comes."""
         self._see = see
-        self._arranged: tuple[Object, ...] | None = None
         self.resource = resource
         self.entries: dict[Key, Entry] = {}
+        self._wrong: dict[Key, tuple[Problem, ...]] = {}
+        self._arranged = Arranged()
         self._profile = profile
         self._memory = memory if resource in POLICIES else None
 
@@ -78,46 +81,49 @@ class Shelf:
 
     def replace(self, entries: dict[Key, Entry]) -> bool:
         """This is all there is now; whether that is news."""
-        news = entries.keys() != self.entries.keys() or any(
-            _differ(entries[key], entry) for key, entry in self.entries.items()
-        )
-        self.entries = entries
-        return self._noted(news)
+        gone = [self._set(key, None) for key in self.entries.keys() - entries.keys()]
+        come = [self._set(key, entry) for key, entry in entries.items()]
+        return any(gone) or any(come)
 
     def put(self, item: bytes) -> bool:
         """An object has come or changed; whether that is news."""
-        key, entry = self._entry(item)
-        before = self.entries.get(key)
-        self.entries[key] = entry
-        return self._noted(before is None or _differ(entry, before))
+        return self._set(*self._entry(item))
 
     def drop(self, item: bytes) -> bool:
         """An object is gone."""
         key, _ = wire.name_of(item)
-        return self._noted(self.entries.pop(key, None) is not None)
+        return self._set(key, None)
 
     def clear(self) -> bool:
         """The resource is not there."""
         return self.replace({})
 
-    def values(self) -> tuple[Object, ...]:
+    def values(self) -> Edition[Object]:
         """Those that count, by namespace and name; the same tuple until there is news."""
-        if self._arranged is None:
-            ordered = (self.entries[key].value for key in sorted(self.entries))
-            self._arranged = tuple(value for value in ordered if value is not None)
-        return self._arranged
+        return self._arranged.edition()
 
     def problems(self) -> Iterator[Problem]:
-        return (problem for entry in self.entries.values() for problem in entry.problems)
+        return itertools.chain.from_iterable(self._wrong.values())
+
+    def _set(self, key: Key, entry: Entry | None) -> bool:
+        """That is there now; whether it is news."""
+        before = self.entries.get(key)
+        if entry is None:
+            self.entries.pop(key, None)
+        else:
+            self.entries[key] = entry
+        if entry and entry.problems:
+            self._wrong[key] = entry.problems
+        else:
+            self._wrong.pop(key, None)
+        self._arranged.put(key, before.value if before else None, entry.value if entry else None)
+        if before is None or entry is None:
+            return before is not entry
+        return _differ(entry, before)
 
     def title(self, key: Key) -> str:
         """How `Memory` and people name an object."""
         return served.title(self.resource.kind, *key)
-
-    def _noted(self, news: bool) -> bool:
-        if news:
-            self._arranged = None
-        return news
 
     def _entry(self, item: bytes) -> tuple[Key, Entry]:
         text = wire.read_object(item)
@@ -125,7 +131,7 @@ class Shelf:
         metadata = value.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
             raise wire.Malformed(f"a {self.resource.kind} without a name")
-        key = (metadata.get("namespace") or "", metadata["name"])
+        key = (kept_once.text(metadata.get("namespace") or ""), kept_once.text(metadata["name"]))
         self._see(value)
         parsed = manifests.parse_served(_lean(value), self._profile)
         before = self.entries.get(key)
@@ -166,24 +172,15 @@ def _differ(entry: Entry, before: Entry) -> bool:
 
 def _settled(value: Object, before: Entry | None) -> Object:
     """The value of before where it means the same."""
-    return before.value if before is not None and before.value == value else value
+    if before is not None and before.value == value:
+        return before.value
+    return kept_once.pod(value) if isinstance(value, Pod) else value
 
 
 def _lean(value: dict[str, Any]) -> dict[str, Any]:
-    """Without what decides nothing and is long, and with label texts that exist once in this process: a
-    cluster has few different ones, on many objects."""
+    """Without what decides nothing and is long."""
     metadata = {name: each for name, each in value["metadata"].items() if name != "managedFields"}
-    labels = metadata.get("labels")
-    if isinstance(labels, dict):
-        metadata["labels"] = {_once(name): _once(text) for name, text in labels.items()}
-    for name in ("name", "namespace"):
-        if name in metadata:
-            metadata[name] = _once(metadata[name])
     return {**value, "metadata": metadata}
-
-
-def _once(text: Any) -> Any:
-    return sys.intern(text) if type(text) is str else text
 
 
 def _record(value: Mapping[str, Any]) -> Record:

@@ -152,13 +152,7 @@ class KubernetesSource:
         cluster = _arranged({each.shelf.resource: each.shelf.values() for each in self.watched})
         problems = (problem for each in self.watched for problem in each.shelf.problems())
         versions = {each.feed.resource.plural: each.feed.version for each in self.watched}
-        return Observed(
-            cluster.objects(),
-            (*self._unsaved, *problems),
-            versions,
-            complete=not self._unsure,
-            cluster=cluster,
-        )
+        return Observed(cluster, (*self._unsaved, *problems), versions, complete=not self._unsure)
 
     async def _save(self) -> None:
         """Remember the policies that could be read. While there may be one that an earlier run knew better,

@@ -1,0 +1,83 @@
+"""`lab.observe` for a lab on kind: flow logs and journals, read on the nodes that agents write them on."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from acns.policy.resolve import resolve
+from acns.shim.flow_scene import Scene
+from acns.telemetry.bounded_file import older
+from lab.backends.kind import explaining, objects, tools
+from lab.backends.kind.kind_lab import KindLab
+from lab.runtime import observe
+from lab.runtime.dns_view import View
+from lab.runtime.observe import FlowFile, JournalFile, Source, Typed
+
+POLL_S: Final = 1.0
+_ABSENT: Final = 44
+_SCRIPT: Final = f'exec 3<"$1" || exit {_ABSENT}; stat -Lc %i /dev/fd/3 && exec tail -c "+$2" <&3'
+"""What `$1` is and has from byte `$2` on: one file, whoever rotates it meanwhile."""
+
+
+class NodeFile:
+    """A file on a node that grows, and becomes `NAME.1` when it is full. `inside` runs a command there."""
+
+    def __init__(self, inside: Callable[[list[str]], tuple[int, bytes]], path: str) -> None:
+        self._inside = inside
+        self._path = path
+        self._inode = b""
+        self._read = 0
+
+    def new_lines(self) -> Iterator[bytes]:
+        """The whole lines since the last call."""
+        inode, text = self._from(self._path, self._read)
+        if inode and inode != self._inode:
+            before, rest = self._from(str(older(Path(self._path))), self._read)
+            if not self._inode or before == self._inode:
+                yield from rest.split(b"\n")[:-1]
+            self._inode, self._read = inode, 0
+            inode, text = self._from(self._path, 0)
+        if inode == self._inode:  # else it was rotated just now: next time
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read += len(whole)
+            yield from whole.split(b"\n")[:-1]
+
+    def _from(self, path: str, read: int) -> tuple[bytes, bytes]:
+        """Which file it is, and what it has from there on; nothing where it is not there."""
+        code, out = self._inside(["sh", "-c", _SCRIPT, "sh", path, str(read + 1)])
+        if code:
+            return b"", b""
+        inode, _, text = out.partition(b"\n")
+        return inode, text
+
+
+def run(lab: KindLab, typed: Typed) -> int:
+    """What `invoke lab.observe` does."""
+    pod = "/".join(lab.pod(typed.pod)) if typed.pod else None
+    found = list(sources(lab))
+    return observe.show(found, typed, pod, nodes=len(found) // 2, alive=lab.store.exists, poll_s=POLL_S)
+
+
+def sources(lab: KindLab) -> Iterator[Source]:
+    """Of each node the shim's and the resolver's."""
+    cluster = explaining.given(lab).overview.cluster
+    for node in cluster.nodes:
+        policy = resolve(cluster, node.name)
+        yield FlowFile(NodeFile(_inside(node.name), objects.FLOWS))
+        view = View(Scene(cluster, policy))
+        yield JournalFile(NodeFile(_inside(node.name), objects.JOURNAL), node.name, view)
+
+
+def _inside(node: str) -> Callable[[list[str]], tuple[int, bytes]]:
+    def run(command: list[str]) -> tuple[int, bytes]:
+        argv = ["docker", "exec", node, *command]
+        done = subprocess.run(argv, capture_output=True, timeout=tools.PATIENCE_S, check=False)
+        if done.returncode not in (0, _ABSENT):
+            said = tools.Done(done.returncode, "", done.stderr.decode(errors="replace"))
+            raise tools.failure(argv, said)
+        return done.returncode, done.stdout
+
+    return run

@@ -1,0 +1,93 @@
+"""`lab.observe` about a lab on kind: files on nodes, read there by a real shell; docker is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from acns.telemetry import flow_json
+from acns.telemetry.flows import Flow, Peer, Verdict
+from lab.backends.kind import commands, objects, observing
+from lab.backends.kind.objects import FLOWS, JOURNAL
+from lab.backends.kind.observing import NodeFile
+from lab.errors import EnvironmentFault
+from lab.runtime.observe import Typed
+from lab.spec.load import find_topology, load_topology
+from lab.spec.plan import Addressing
+
+from .conftest import Desk
+
+
+def inside(command: list[str]) -> tuple[int, bytes]:
+    """As `docker exec` would, here."""
+    done = subprocess.run(["/bin/" + command[0], *command[1:]], capture_output=True, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "flows.jsonl"
+
+
+def new(file: NodeFile) -> list[bytes]:
+    return list(file.new_lines())
+
+
+def test_whole_lines_come_once_also_where_a_line_is_still_being_written(path: Path) -> None:
+    file = NodeFile(inside, str(path))
+    assert new(file) == []
+    path.write_bytes(b"one\ntw")
+    assert new(file) == [b"one"]
+    assert new(file) == []
+    path.write_bytes(b"one\ntwo\n\xc3\xa4\n")
+    assert new(file) == [b"two", "ä".encode()]
+
+
+def test_what_is_left_of_a_file_that_is_rotated_comes_first(path: Path) -> None:
+    older = path.with_name("flows.jsonl.1")
+    older.write_bytes(b"zero\n")
+    path.write_bytes(b"one\n")
+    file = NodeFile(inside, str(path))
+    assert new(file) == [b"zero", b"one"]
+    path.write_bytes(b"one\ntwo\n")
+    path.rename(older)
+    path.write_bytes(b"three\n")
+    assert new(file) == [b"two", b"three"]
+
+
+def test_flows_of_packets_and_of_names_are_shown_by_time_with_the_pods_names(
+    running: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dropped = Flow(
+        2_000_000_000, "node1", Verdict.DROPPED, Peer("10.244.0.10", pod="frontend"), Peer("192.0.2.9")
+    )
+    topology = load_topology(find_topology("quickstart"))
+    (frontend,) = [one for one in Addressing.of(topology).pods if one.key == "default/frontend"]
+    asked = {"ts": 1.0, "event": "dns.query", "source": str(frontend.address), "server": "10.96.0.10:53"}
+    asked |= {"transport": "udp", "name": "api.example.com.", "type": 1, "verdict": "forward"}
+    for place, text in ((FLOWS, flow_json.line(dropped)), (JOURNAL, json.dumps(asked) + "\n")):
+        running.say(f"docker exec {place}", stdout=f"4711\n{text}")
+        running.say(f"docker exec {place}.1", exit_code=44, stdout="")
+    found = commands.lab("demo")
+    assert found is not None
+    assert found.observe(Typed(json=True)) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["time"] for one in shown] == ["1970-01-01T00:00:01Z", "1970-01-01T00:00:02Z"], shown
+    assert [one["flow"]["source"]["pod_name"] for one in shown] == ["frontend", "frontend"]
+
+
+def test_a_node_that_cannot_be_asked_is_told(running: Desk) -> None:
+    running.say("docker exec", "docker-version-not-running")
+    found = commands.lab("demo")
+    assert found is not None
+    with pytest.raises(EnvironmentFault, match="the Docker daemon does not run"):
+        list(next(observing.sources(found.lab)).new())
+
+
+def test_the_agents_write_what_is_read() -> None:
+    topology = load_topology(find_topology("quickstart"))
+    assert f"flow_log_file={FLOWS}" in objects.overrides(topology, "shim")
+    assert f"journal_file={JOURNAL}" in objects.overrides(topology, "resolver")
