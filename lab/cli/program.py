@@ -12,11 +12,12 @@ from importlib import metadata
 from invoke.collection import Collection
 from invoke.program import Program
 
-from lab.cli import bench, labs, policy, repro, seeing
+from lab.cli import bench, labs, policy, repro, seeing, unreadable
 
 
 def commands() -> Collection:
     """`lab.…`, `policy.…`, `bench.…` and `repro.…`."""
+    unreadable.install()
     found = Collection()
     found.add_collection(_lab(), name="lab")
     found.add_collection(_bench(), name="bench")

@@ -12,6 +12,7 @@ from invoke.tasks import task
 _HOW = {
     "pure": "under a virtual clock: no root, no lab, always the same",
     "lab": "in a real lab (default, unless a saved scenario says else)",
+    "wire": "in a real lab, recorded packets octet by octet (default where no other step says them)",
     "timing": "recorded (default), causal, or a factor of the recorded times such as 0.5",
     "shim": "a Python module in the shim's place",
     "resolver": "a Python module in the resolver's place",
@@ -31,6 +32,7 @@ def run(
     scenario: str,
     pure: bool = False,
     lab: bool = False,
+    wire: bool = False,
     timing: str = "",
     runs: int = 1,
     shim: str = "",
@@ -43,7 +45,7 @@ def run(
     except ImportError as error:  # as between two commits that `git bisect` tries
         print(f"error: could not run: {error}", file=sys.stderr)
         sys.exit(125)
-    typed = commands.Typed(_level(pure, lab), timing, runs, shim, resolver, json)
+    typed = commands.Typed(_level(pure, lab, wire), timing, runs, shim, resolver, json)
     sys.exit(commands.run(scenario, typed))
 
 
@@ -64,6 +66,7 @@ def shrink(
     step: int = 0,
     pure: bool = False,
     lab: bool = False,
+    wire: bool = False,
     timing: str = "",
     shim: str = "",
     resolver: str = "",
@@ -73,7 +76,7 @@ def shrink(
     from lab.runtime.explaining import explained_errors
 
     with explained_errors():
-        typed = commands.Typed(_level(pure, lab), timing, 1, shim, resolver)
+        typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver)
         sys.exit(commands.shrink(scenario, typed, step=step, output=output))
 
 
@@ -94,6 +97,7 @@ def save(
     folder: str = "",
     pure: bool = False,
     lab: bool = False,
+    wire: bool = False,
     timing: str = "",
     shim: str = "",
     resolver: str = "",
@@ -103,7 +107,7 @@ def save(
     from lab.runtime.explaining import explained_errors
 
     with explained_errors():
-        typed = commands.Typed(_level(pure, lab), timing, 1, shim, resolver)
+        typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver)
         sys.exit(commands.save(name, scenario, typed, as_recorded=recorded, folder=folder))
 
 
@@ -165,8 +169,9 @@ def show(context: Context, capture: str, output: str = "", json: bool = False) -
         sys.exit(commands.show(capture, output=output, as_json=json))
 
 
-def _level(pure: bool, lab: bool) -> str:
-    return "pure" if pure else "lab" if lab else ""
+def _level(pure: bool, lab: bool, wire: bool) -> str:
+    """Several at once are refused where they are looked at."""
+    return " ".join(name for name, typed in (("pure", pure), ("lab", lab), ("wire", wire)) if typed)
 
 
 repro = Collection("repro", import_, show, run, shrink, save)

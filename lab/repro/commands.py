@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from lab.errors import InputError
 from lab.repro import saved, table
 from lab.repro.running import order, pure
 from lab.repro.running.order import Found, Timing
-from lab.repro.saved import Expected, Level
+from lab.repro.saved import LEVELS, Expected, Level
 from lab.repro.scenario import load
 from lab.repro.scenario.model import Scenario
 from lab.runtime.explaining import explained_errors, remark
@@ -49,7 +50,7 @@ def run(path: str, typed: Typed) -> int:
             raise InputError(f"{typed.runs} runs", hint=f"--runs 1 to {MAX_RUNS}")
         scenario, expected = saved.read(Path(path))
         timing = order.timing(typed.timing or (expected.timing if expected else "recorded"))
-        with running(scenario, level_of(typed.level, expected), typed.agents) as once:
+        with running(scenario, level_of(typed.level, expected, scenario), typed.agents) as once:
             found = []
             for number in range(typed.runs):
                 found.append(saved.judged(once(timing), expected))
@@ -62,7 +63,7 @@ def run(path: str, typed: Typed) -> int:
 def save(name: str, path: str, typed: Typed, *, as_recorded: bool, folder: str = "") -> int:
     """`tests/regressions/NAME/`: what must come of it is what comes of it now, or what was recorded."""
     scenario, _ = saved.read(Path(path))
-    timing, level = typed.timing or "recorded", level_of(typed.level, None)
+    timing, level = typed.timing or "recorded", level_of(typed.level, None, scenario)
     place = saved.folder_of(name, Path(folder)) if folder else saved.folder_of(name)
     if as_recorded:
         found = [Found(n, step.outcome, step.outcome) for n, step in enumerate(scenario.steps, 1)]
@@ -136,9 +137,10 @@ def shrink(path: str, typed: Typed, *, step: int = 0, output: str = "") -> int:
     number = step or shrinking.symptom(scenario, timing)
     if not 1 <= number <= len(scenario.steps):
         raise InputError(f"there is no step {number}", hint=f"--step 1 to {len(scenario.steps)}")
-    level = typed.level or ("pure" if shrinking.is_pure(scenario, number, timing) else "lab")
+    is_pure = shrinking.is_pure(scenario, number, timing)
+    level: Level = "pure" if is_pure and not typed.level else level_of(typed.level, None, scenario)
     remark(f"step {number} is what matters, run {'under a virtual clock' if level == 'pure' else 'in labs'}")
-    with contextlib.closing(Stages(typed.agents)) as stages:
+    with contextlib.closing(Stages(typed.agents, by_wire=level == "wire")) as stages:
 
         def once(made: Scenario) -> list[Found]:
             return stages.run(made, timing)
@@ -165,16 +167,17 @@ def running(scenario: Scenario, level: Level, agents: Agents) -> Iterator[Run]:
     from lab.repro.running.in_lab import Stage
 
     with Stage.up(scenario, agents) as stage:
-        yield stage.run
+        yield functools.partial(stage.run, by_wire=level == "wire")
 
 
-def level_of(typed: str, expected: Expected | None) -> Level:
-    """A lab, where nothing is said."""
+def level_of(typed: str, expected: Expected | None, scenario: Scenario) -> Level:
+    """Where nothing is said a lab; by wire, where nothing else plays all of it."""
     if not typed:
-        return expected.level if expected else "lab"
-    if typed not in ("pure", "lab"):
-        raise InputError(f"there is no way to run called '{typed}'", hint="--pure or --lab")
-    return "pure" if typed == "pure" else "lab"
+        return expected.level if expected else "wire" if scenario.needs_wire else "lab"
+    found = next((one for one in LEVELS if one == typed), None)
+    if found is None:
+        raise InputError(f"'{typed}' is no one way to run", hint="one of --pure, --lab, --wire")
+    return found
 
 
 @contextlib.contextmanager

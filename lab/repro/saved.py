@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import yaml
 from pydantic import Field
@@ -26,7 +26,8 @@ SCENARIO: Final = "scenario.yaml"
 EXPECTED: Final = "expected.yaml"
 REGRESSIONS: Final = Path("tests") / "regressions"
 
-Level = Literal["pure", "lab"]
+Level = Literal["pure", "lab", "wire"]
+LEVELS: Final[tuple[Level, ...]] = get_args(Level)
 
 
 class Expected(Section):

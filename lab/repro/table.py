@@ -74,4 +74,7 @@ def words(step: Step) -> str:
             return f"policy {step.apply} comes"
         case "remove":
             return f"policy {step.remove} goes"
+        case "wire":
+            octets = sum(map(len, step.wire)) // 2
+            return f"{who}sends {len(step.wire)} recorded packet{'s' * (len(step.wire) > 1)}, {octets} octets"
     return step.fault or ""

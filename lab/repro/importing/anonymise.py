@@ -22,8 +22,9 @@ from acns.errors import Bug
 from lab.errors import InputError
 from lab.repro.importing.words import Addresses, Words, beside_stars, words_of
 from lab.repro.running import pure
-from lab.repro.scenario import load, messages, records
+from lab.repro.scenario import load, messages, packets, records
 from lab.repro.scenario.model import Answer, Pod, Policy, Scenario, Server, Step
+from lab.repro.scenario.topology import DNS_PORT
 from lab.spec.plan import PODS, SERVICES
 
 _ADDRESS: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
@@ -52,6 +53,15 @@ _LABELS: Final = frozenset(["matchLabels", "labels"])
 _NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
 _PRINTABLE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _ID: Final = 2
+_LOOKS_LIKE_ONE: Final = 3
+"""Octets of a label in data that has no form here; shorter ones are numbers as likely."""
+_NAMES_IN: Final = {
+    records.TYPES[kind]: offsets
+    for kind, offsets in {
+        "NS": (0,), "CNAME": (0,), "PTR": (0,), "DNAME": (0,), "MX": (2,), "SOA": (0, -1), "SRV": (6,),
+        "SVCB": (2,), "HTTPS": (2,),
+    }.items()
+}  # fmt: skip
 _A, _AAAA, _TXT, _OPT = (records.TYPES[name] for name in ("A", "AAAA", "TXT", "OPT"))
 
 
@@ -192,6 +202,8 @@ class _Anonymous:
             changes["ask"] = f"{self._name(labels)} {records.type_text(qtype)}"
         if step.query is not None:
             changes["query"] = self._message(bytes.fromhex(step.query)).hex()
+        if step.wire:
+            changes["wire"] = tuple(map(self._wire, step.wire))
         if step.connect is not None:
             changes["connect"] = self.outcome(step.connect)
         for field in ("apply", "remove"):
@@ -219,8 +231,7 @@ class _Anonymous:
         if not isinstance(data, bytes):
             data = self._labels_of(data)
         else:
-            other = self._octets(data, map(IPv4Address, records.hints([record])))
-            data = self._rdata(record.type, data, other)
+            data = self._rdata(record.type, data, map(IPv4Address, records.hints([record])))
         owner = self._labels_of(record.owner)
         return records.text(records.Record(owner, record.type, record.rclass, record.ttl_s, data))
 
@@ -250,26 +261,54 @@ class _Anonymous:
         """A message behind its ID, in place. Of what cannot be read only the length is left: it may hide
         anything."""
         packet = bytes(_ID) + data
-        made, end = bytearray(bytes(_ID) + self._octets(data)), min(wire.HEADER_OCTETS, len(packet))
+        made, end = bytearray(len(packet)), min(wire.HEADER_OCTETS, len(packet))
+        made[:end] = packet[:end]
         with contextlib.suppress(MalformedDNS):
             header = wire.read_header(packet)
             if header.questions:
-                end = wire.read_question(packet, header).end
+                begin, end = end, wire.read_question(packet, header).end
+                made[begin:end] = self._named(packet[begin:end], (0,))
             count = header.answers + header.authorities + header.additionals
             for record in wire.read_records(packet, end, count):
-                place = slice(record.start, record.end)
-                made[place] = self._rdata(record.type, packet[place], bytes(made[place]))
+                made[end : record.start] = self._named(packet[end : record.start], (0,))
+                made[record.start : record.end] = self._rdata(record.type, packet[record.start : record.end])
                 end = record.end
-        made[end:] = bytes(len(made) - end)
         return bytes(made[_ID:])
 
-    def _rdata(self, kind: int, given: bytes, made: bytes) -> bytes:
-        """`made`: with other labels already."""
+    def _wire(self, text: str) -> str:
+        """A recorded packet: of what it carries, only DNS is left."""
+        octets = packets.parse(text)
+        ends = (octets[12:16], octets[16:20])
+        places = {one: self._addresses.address(IPv4Address(one)).packed for one in ends}
+        begin = packets.payload_at(octets)
+        payload, found = octets[begin:], packets.unit(octets)
+        emptied = bytes(len(payload))
+        is_dns = found is not None and DNS_PORT in (found.source_port, found.destination_port)
+        if is_dns and len(payload) > _ID:
+            emptied = payload[:_ID] + self._message(payload[_ID:])
+        return packets.moved(packets.refilled(octets, begin, emptied), places).hex()
+
+    def _rdata(self, kind: int, given: bytes, hints: Iterable[IPv4Address] = ()) -> bytes:
+        """Names where a type has them, and whatever looks like one in others."""
         if kind == _A and len(given) == 4:
             return self._addresses.address(IPv4Address(given)).packed
         if kind == _AAAA and len(given) == 16:
             return self._addresses.v6(IPv6Address(given)).packed
-        return _blank(given, kind) if kind in (_TXT, _OPT) else made
+        if kind in (_TXT, _OPT):
+            return _blank(given, kind)
+        offsets = _NAMES_IN.get(kind)
+        made = self._octets(given, hints)
+        return made if offsets is None else self._named(made, offsets, given)
+
+    def _named(self, made: bytes, names_at: Iterable[int], given: bytes | None = None) -> bytes:
+        """With the names that begin there replaced (-1: right behind the one before). Pointers stay."""
+        given, changed, end = made if given is None else given, bytearray(made), 0
+        for at in names_at:
+            places, end = _labels_at(given, end if at < 0 else at)
+            labels = self._labels_of(tuple(given[begin:stop] for begin, stop in places))
+            for (begin, stop), label in zip(places, labels, strict=True):
+                changed[begin:stop] = label if len(label) == stop - begin else b"0" * (stop - begin)
+        return bytes(changed)
 
     def _octets(self, data: bytes, hints: Iterable[IPv4Address] = ()) -> bytes:
         """Whatever looks like a label in them, and each address that occurs elsewhere or is a hint."""
@@ -278,7 +317,7 @@ class _Anonymous:
         while place < len(made):
             length = made[place]
             label = bytes(made[place + 1 : place + 1 + length])
-            if 0 < length <= 63 and len(label) == length and _PRINTABLE.issuperset(label):
+            if _LOOKS_LIKE_ONE <= length <= 63 and len(label) == length and _PRINTABLE.issuperset(label):
                 made[place + 1 : place + 1 + length] = self._words.label(label)
                 place += length
             place += 1
@@ -352,6 +391,15 @@ def _addresses(scenario: Scenario) -> set[IPv4Address]:
             except ValueError:
                 continue  # as in a name
     return found
+
+
+def _labels_at(data: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
+    """Where a name's labels are, as far as they are there and no pointer; and what is behind it."""
+    places = []
+    while at < len(data) and 0 < data[at] <= 63 and at + 1 + data[at] <= len(data):
+        places.append((at + 1, at + 1 + data[at]))
+        at = places[-1][1]
+    return places, at + (2 if at < len(data) and data[at] >= 0xC0 else 1)
 
 
 def _blank(data: bytes, kind: int) -> bytes:

@@ -1,7 +1,7 @@
 """A bundle of a lab as a scenario, with nothing to infer: pods, labels, policies, settings, faults are in it.
 
-Only the files that are needed are read, each under a bound, by their names; none is unpacked to a place that
-the bundle chooses.
+Only the files that are needed are read, each and all together under a bound, by their names; none is unpacked
+to a place that the bundle chooses.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from lab.runtime.faults import model as faults
 from lab.spec.topology import Topology
 
 _MAX_SMALL_BYTES: Final = 16 << 20
+_MAX_TOGETHER_BYTES: Final = 32 << 20
 _MAX_ENTRIES: Final = 10_000
 _UNREADABLE: Final = (*zipped.BROKEN, KeyError, TypeError, AttributeError)
 _GENERATED: Final = frozenset(
@@ -36,38 +37,50 @@ _GENERATED: Final = frozenset(
 )
 
 
+@dataclass(slots=True)
+class _Files:
+    """The small files of a bundle."""
+
+    archive: zipfile.ZipFile
+    _left: int = _MAX_TOGETHER_BYTES
+
+    def read(self, name: str, *, optional: bool = False) -> bytes:
+        """At most so many octets, whatever the zip's directory says of the size. Raises InputError."""
+        limit = min(self._left, _MAX_SMALL_BYTES)
+        try:
+            with self.archive.open(name) as file:
+                data = file.read(limit + 1)
+        except KeyError:
+            if optional:
+                return b""
+            raise InputError(f"the bundle has no {name}", hint="its missing.txt says why") from None
+        self._left -= len(data)
+        if self._left < 0:
+            raise InputError(f"the bundle's files are larger than {_MAX_TOGETHER_BYTES >> 20} MiB together")
+        if len(data) > limit:
+            raise InputError(f"{name} in the bundle is larger than {_MAX_SMALL_BYTES >> 20} MiB")
+        return data
+
+
 def imported(path: Path, given: Given, name: str) -> Scenario:
     """What is given beside it comes first. Raises InputError for what is no bundle of a lab."""
     try:
         with zipfile.ZipFile(path) as archive:
-            _check(archive, path)
-            order = Order.from_json(json.loads(_read(archive, "topology.json", _MAX_SMALL_BYTES)))
-            events = _read(archive, "events.jsonl", _MAX_SMALL_BYTES, optional=True)
+            files = _Files(archive)
+            _check(files, path)
+            order = Order.from_json(json.loads(files.read("topology.json")))
+            events = files.read("events.jsonl", optional=True)
             evidence = zipped.captured(archive, Limits())
-            policies = tuple(_policies(archive, order.topology.nodes[0].name))
+            policies = tuple(_policies(files, order.topology.nodes[0].name))
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a bundle that can be read: {error}") from error
     return importer.from_evidence(evidence, _with(given, order, policies, events, evidence), name)
 
 
-def _check(archive: zipfile.ZipFile, path: Path) -> None:
-    about = json.loads(_read(archive, "bundle.json", _MAX_SMALL_BYTES))
+def _check(files: _Files, path: Path) -> None:
+    about = json.loads(files.read("bundle.json"))
     if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
         raise InputError(f"{path}: no {FORMAT} of version {VERSION}", hint="made by another lab.bundle?")
-
-
-def _read(archive: zipfile.ZipFile, name: str, limit: int, *, optional: bool = False) -> bytes:
-    """At most so many octets, whatever the zip's directory says of the size."""
-    try:
-        with archive.open(name) as file:
-            data = file.read(limit + 1)
-    except KeyError:
-        if optional:
-            return b""
-        raise InputError(f"the bundle has no {name}", hint="its missing.txt says why") from None
-    if len(data) > limit:
-        raise InputError(f"{name} in the bundle is larger than {limit >> 20} MiB")
-    return data
 
 
 def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, evidence: Evidence) -> Given:
@@ -101,13 +114,13 @@ def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, 
     )
 
 
-def _policies(archive: zipfile.ZipFile, node: str) -> Iterator[Policy]:
+def _policies(files: _Files, node: str) -> Iterator[Policy]:
     """The files in force that are not the lab's own; the model refuses a name that is no plain file's."""
     folder = f"nodes/{node}/manifests/"
-    for path in sorted(archive.namelist())[:_MAX_ENTRIES]:
+    for path in sorted(files.archive.namelist())[:_MAX_ENTRIES]:
         name = path.removeprefix(folder)
         if path.startswith(folder) and name and name not in _GENERATED:
-            yield Policy(name=name, text=_read(archive, path, _MAX_SMALL_BYTES).decode())
+            yield Policy(name=name, text=files.read(path).decode())
 
 
 def _dns_services(topology: Topology) -> set[IPv4Address]:

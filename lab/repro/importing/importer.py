@@ -82,6 +82,7 @@ def _between(evidence: Evidence, begin_s: float, end_s: float) -> Evidence:
         evidence,
         messages=tuple(one for one in evidence.messages if is_in(one.at_ns)),
         flows=tuple(_until(one, end_ns) for one in evidence.flows if is_in(one.first_ns)),
+        odd=tuple(one for one in evidence.odd if is_in(one.at_ns)),
     )
 
 

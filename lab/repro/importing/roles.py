@@ -16,7 +16,8 @@ from typing import Final
 
 from acns.errors import InputError
 from lab.repro.importing.given import Given, labelled
-from lab.repro.reading.evidence import Evidence, Flow, Message, Outcome
+from lab.repro.reading import oddities
+from lab.repro.reading.evidence import Evidence, Message, Outcome
 from lab.repro.scenario import messages
 from lab.repro.scenario.model import Pod, Server
 from lab.spec.plan import PODS, SERVICES
@@ -87,7 +88,7 @@ def infer(evidence: Evidence, talk: Dialogue, given: Given) -> Roles:
         text = "asks what pods have asked just before: it is the resolver, and its queries show the server"
         roles.assumptions.append(f"{address} {text}")
     asking = [one for one in askers if one not in forwarders and one not in roles.resolvers]
-    clients = _clients(evidence.flows, asking, given) - set(servers) - roles.resolvers
+    clients = _clients(evidence, asking, given) - set(servers) - roles.resolvers
     pods = [*given.pods, *(one for one in asking if one not in given.pods)]
     pods += sorted(one for one in clients if one not in pods)
     if not pods:
@@ -155,14 +156,16 @@ def _resolvers(
             yield address
 
 
-def _clients(flows: Iterable[Flow], asking: list[IPv4Address], given: Given) -> set[IPv4Address]:
-    """Who connects: those known to be pods; without any, whoever has a private address."""
+def _clients(evidence: Evidence, asking: list[IPv4Address], given: Given) -> set[IPv4Address]:
+    """Who connects, or tries to with packets that are odd: those known to be pods; without any, whoever has a
+    private address."""
     known = {*asking, *given.pods}
     found = {
         flow.client.address
-        for flow in flows
+        for flow in evidence.flows
         if isinstance(flow.client.address, IPv4Address) and flow.outcome is not Outcome.MIDWAY
     }
+    found |= {odd.source for odd in evidence.odd if odd.why not in oddities.OF_ANYBODY}
     return found & known if known else set(filter(_is_local, found))
 
 

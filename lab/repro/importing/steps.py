@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from itertools import islice
 from typing import Final
 
+from lab.repro.importing.odd import OddPackets
 from lab.repro.importing.roles import Dialogue, Roles, ipv4, is_ipv4
 from lab.repro.reading.evidence import End, Evidence, Flow, Message, Outcome
 from lab.repro.scenario import messages
@@ -75,7 +76,10 @@ def steps(
     sees_upstream = any(query.upstream for query in queries)
     if sees_upstream and _lend_answers(queries):
         assumed.append("what was lost before it came to the server is answered as it was another time")
-    timed = [_timed_ask(query, roles, evidence.first_ns, sees_upstream) for query in queries[:at_most]]
+    odd = OddPackets.of(evidence, roles)
+    timed = [_timed_ask(query, roles, evidence.first_ns, sees_upstream, odd) for query in queries[:at_most]]
+    timed += [_Timed(step.at_ms, step) for step in odd.alone()]
+    assumed += odd.assumptions()
     for number, flow in enumerate(evidence.flows[:at_most]):
         for step in _connect(flow, roles, evidence.first_ns, assumed):
             timed.append(_Timed(step.at_ms, step, flow=number))
@@ -196,8 +200,10 @@ def _share_sockets(queries: Sequence[_Query]) -> None:
         earlier.append(query)
 
 
-def _timed_ask(query: _Query, roles: Roles, first_ns: int, sees_upstream: bool) -> _Timed:
+def _timed_ask(query: _Query, roles: Roles, first_ns: int, sees_upstream: bool, odd: OddPackets) -> _Timed:
     step = _ask(query, roles, first_ns, sees_upstream)
+    if packets := odd.of_query(query.message):
+        step = step.model_copy(update={"wire": packets})
     if not query.answers:
         return _Timed(step.at_ms, step)
     answer = query.answers[0]

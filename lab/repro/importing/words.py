@@ -21,8 +21,10 @@ _CLUSTERS: Final = ("svc", "cluster", "local", "default", "kube", "system", "int
 _PROTOCOLS: Final = ("tcp", "udp", "http", "https")
 KEPT: Final = frozenset((*_REGISTRIES, *_CLUSTERS, *_PROTOCOLS))
 """What names of every cluster and of every registry have."""
-SHORTEST: Final = 3
-_WORD: Final = re.compile(r"[a-z]+|[0-9]+|[^a-z0-9]+")
+KEPT_LABELS: Final = frozenset({"in-addr", "ip6"})
+_SHORTEST_SPOKEN: Final = 5
+_MOST_PROPOSALS: Final = 1_000
+_WORD: Final = re.compile(r"[a-z0-9]+|[^a-z0-9]+")
 _SPECIAL: Final = (
     *(
         IPv4Network(text)
@@ -38,6 +40,7 @@ _SPECIAL: Final = (
 _FIXED: Final = tuple(
     IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "192.0.0.0/24", "224.0.0.0/3")
 )
+_LETTERS, _DIGITS = "abcdefghijklmnopqrstuvwxyz", "0123456789"
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvz", "aeiou"
 _V6: Final = int(IPv6Address("2001:db8::"))
 
@@ -56,6 +59,8 @@ class Words:
 
     def text(self, text: str) -> str:
         """Each word of it; capitals stay where they are."""
+        if text.lower() in KEPT_LABELS:
+            return text
         made = "".join(self._word(word) for word in self._parts(text.lower()))
         pairs = zip(made, text, strict=True)
         return "".join(new.upper() if old.isupper() else new for new, old in pairs)
@@ -66,36 +71,62 @@ class Words:
 
     def _parts(self, text: str) -> Iterator[str]:
         for word in _WORD.findall(text):
-            start = next((one for one in self.starts if word.startswith(one) and word != one), "")
-            rest = word[len(start) :]
-            end = next((one for one in self.ends if rest.endswith(one) and rest != one), "")
-            yield from filter(None, (start, rest[: len(rest) - len(end)], end))
+            yield from self._split(word)
+
+    def _split(self, word: str) -> Iterator[str]:
+        """What patterns speak of in it; one pattern's word may begin another's, so that is split too."""
+        start = next((one for one in self.starts if word.startswith(one) and word != one), "")
+        rest = word[len(start) :]
+        end = next((one for one in self.ends if rest.endswith(one) and rest != one), "")
+        if not (start or end):
+            yield word
+            return
+        middle = rest[: len(rest) - len(end)]
+        if start:
+            yield from self._split(start)
+        yield from self._split(middle) if middle in self.ends else (middle,)
+        if end:
+            yield from self._split(end)
 
     def _word(self, word: str) -> str:
-        if len(word) < SHORTEST or word in KEPT or not word.isalnum():
+        if word in KEPT or not word.isalnum():
             return word
         if word not in self._known:
-            self._known[word] = next(
-                made
-                for made in self._proposals(word)
-                if made not in self._given and made not in self.avoided and made not in KEPT
-            )
-            self._given.add(self._known[word])
+            made = self._permuted(word)
+            if word.isalpha() and len(word) >= _SHORTEST_SPOKEN:
+                made = next(filter(self._is_free, self._proposals(word)), made)
+            self._known[word] = made
+            self._given.add(made)
         return self._known[word]
 
-    def _proposals(self, word: str) -> Iterator[str]:
-        number = 0
+    def _is_free(self, made: str) -> bool:
+        return made not in self._given and made not in self.avoided and made not in KEPT
+
+    def _permuted(self, word: str) -> str:
+        """Of short words and numbers there are few, so they change places among themselves: each becomes one
+        other, however many there are. Digits stay digits."""
+        made = word
         while True:
-            digest = hashlib.blake2b(f"{number}:{word}".encode(), key=self.key, digest_size=64).digest()
+            made = "".join(self._letter(made[:place], letter) for place, letter in enumerate(made))
+            if made not in KEPT:  # and those that are kept are nobody's other
+                return made
+
+    def _letter(self, before: str, letter: str) -> str:
+        letters = _DIGITS if letter.isdecimal() else _LETTERS
+        order = sorted(letters, key=lambda one: self._digest(f"{before}:{one}", 8))
+        return order[letters.index(letter)]
+
+    def _proposals(self, word: str) -> Iterator[str]:
+        for number in range(_MOST_PROPOSALS):
+            digest = self._digest(f"{number}:{word}", 64)
             octets = [digest[place % 64] for place in range(len(word))]
-            if word.isdecimal():
-                yield "".join(str(octet % 9 + 1) for octet in octets)
-            else:
-                letters = (_CONSONANTS, _VOWELS)
-                yield "".join(
-                    letters[place % 2][octet % len(letters[place % 2])] for place, octet in enumerate(octets)
-                )
-            number += 1
+            spoken = (_CONSONANTS, _VOWELS)
+            yield "".join(
+                spoken[place % 2][octet % len(spoken[place % 2])] for place, octet in enumerate(octets)
+            )
+
+    def _digest(self, text: str, size: int) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self.key, digest_size=size).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +169,8 @@ class Addresses:
 
 
 def words_of(texts: Iterable[str]) -> frozenset[str]:
-    """All words in them that are long enough to be somebody's."""
-    return frozenset(
-        word
-        for text in texts
-        for word in _WORD.findall(text.lower())
-        if word.isalnum() and len(word) >= SHORTEST
-    )
+    """All words in them, short ones too: a label of two letters may be somebody's."""
+    return frozenset(word for text in texts for word in _WORD.findall(text.lower()) if word.isalnum())
 
 
 def beside_stars(pattern: str) -> tuple[set[str], set[str]]:

@@ -7,24 +7,27 @@ same packet at several taps, then DNS messages and connections.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lab.repro.reading import framing, ip, links, units
+from lab.repro.reading import framing, ip, links, oddities, units
 from lab.repro.reading.evidence import Counts, Decision, Evidence, Kind, Limits, Message
 from lab.repro.reading.flows import Flows
 from lab.repro.reading.following import Following, Side, endpoint
 from lab.repro.reading.framing import Frame
 from lab.repro.reading.ip import TCP, UDP, Packet
 from lab.repro.reading.notes import Flaw, Notes
+from lab.repro.reading.oddities import Oddities
 from lab.repro.reading.sightings import Heard, Sight, Sightings
 from lab.repro.reading.streams import Budget, Found, Stream
 from lab.repro.reading.units import SYN, About, Fragments, Unit
 
 _JSON_PDU: Final = b"\0\x0c\0\x04json"
 _QR: Final = 0x80
+_IPV4_OCTETS: Final = 4
+_PLAIN_HEADER: Final = 0x45
 
 
 def read(path: Path, limits: Limits | None = None) -> Evidence:
@@ -67,6 +70,7 @@ class _Reading:
         self._messages: list[_Draft] = []
         self._bytes_left = notes.limits.message_bytes
         self._asked: dict[About, _Draft] = {}
+        self._odd = Oddities(notes)
         self._decisions: list[Decision] = []
         self._counts = {4: 0, 6: 0, 0: 0}
         self._frames = 0
@@ -100,6 +104,7 @@ class _Reading:
             first_ns=self._first_ns,
             last_ns=self._last_ns,
             comment=notes.comment,
+            odd=tuple(self._odd.finished()),
         )
 
     # --- frames ---------------------------------------------------------------------------------------------
@@ -115,7 +120,12 @@ class _Reading:
         version = {links.IPV4: 4, links.IPV6: 6}.get(inner.kind, 0)
         self._counts[version] += 1
         if version:
-            self._packet(ip.read(frame, inner))
+            try:
+                self._packet(ip.read(frame, inner), inner.at)
+            except Flaw as flaw:
+                if version == 4:
+                    self._odd.flawed(frame, inner.at, flaw)
+                raise
 
     def _decide(self, frame: Frame) -> None:
         record = b""
@@ -129,29 +139,56 @@ class _Reading:
         for text in frame.comments:
             self._decisions.append(Decision(frame.at_ns, tap, text, frame.number, record))
 
-    def _packet(self, packet: Packet) -> None:
+    def _packet(self, packet: Packet, at: int) -> None:
         if not packet.is_fragment:
-            self._unit(packet, ())
+            self._unit(packet, at, ())
             return
         piece = Unit(packet, 0, 0, packet.body, packet.size)
-        if not self._sightings.take(piece)[1]:
+        heard, is_new = self._sightings.take(piece)
+        if not is_new:
             return
+        if len(packet.source) == _IPV4_OCTETS:
+            self._odd.piece(packet, at, heard)
         if whole := self._fragments.take(packet):
-            self._unit(*whole)
+            self._unit(whole[0], at, whole[1])
 
-    def _unit(self, packet: Packet, pieces: Iterable[int]) -> None:
+    def _unit(self, packet: Packet, at: int, pieces: Sequence[int]) -> None:
         unit = units.read(packet)
         if unit is None:
+            if len(packet.source) == _IPV4_OCTETS:
+                self._odd.take(packet, at, f"IP protocol {packet.protocol}")
             return
         heard, is_new = self._sightings.take(unit)
+        is_reply = self._odd.reply(unit)
         if not is_new:
+            self._odd.sees_routing |= heard.sights[-1].ttl != heard.sights[0].ttl
             self._flows.again(heard)
         elif (about := units.about(unit)) is not None:
             self._error(unit, about)
+        elif not pieces and not is_reply and (why := self._why_odd(unit, at)):
+            self._odd.take(packet, at, why, heard)
+            if packet.protocol == UDP:
+                self._datagram(unit, heard, ())
         elif packet.protocol == TCP:
             self._segment(unit, heard)
         elif packet.protocol == UDP:
             self._datagram(unit, heard, tuple(pieces))
+
+    def _why_odd(self, unit: Unit, at: int) -> str:
+        """What of a packet no step of a scenario says; empty for nothing."""
+        packet = unit.packet
+        if len(packet.source) != _IPV4_OCTETS:
+            return ""
+        if packet.protocol == TCP:
+            return "TCP flags that contradict each other" if oddities.has_odd_flags(unit.flags) else ""
+        if packet.protocol != UDP:
+            return oddities.PING
+        if packet.frame.data[at] != _PLAIN_HEADER:
+            return "IP options"
+        is_question = unit.destination_port in self._limits.dns_ports and not (
+            len(unit.payload) > 2 and unit.payload[2] & _QR
+        )
+        return "DNS that is none" if is_question and not oddities.is_query(unit.payload[2:]) else ""
 
     # --- what they carry ------------------------------------------------------------------------------------
 

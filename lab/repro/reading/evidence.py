@@ -55,6 +55,9 @@ class Limits:
     names: int = 100_000
     comments: int = 200_000
     comment_bytes: int = 64 << 20
+    odd: int = 1_000
+    odd_bytes: int = 4 << 20
+    """Packets that are kept as they are, and all their octets together."""
     dns_ports: frozenset[int] = frozenset({DNS_PORT})
 
 
@@ -166,6 +169,24 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class Odd:
+    """A packet (of a datagram in fragments, all of them) whose very octets matter: from the IPv4 header on.
+
+    `why`: what is odd. `replies`: what came back on it (`rst`, `icmp-3/13`, …), each once. `was_routed`:
+    whether it was heard behind a router too; None where the capture shows nothing of that kind.
+    """
+
+    at_ns: int
+    source: IPv4Address
+    destination: IPv4Address
+    packets: tuple[bytes, ...]
+    frames: tuple[int, ...]
+    why: str
+    replies: tuple[str, ...]
+    was_routed: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
     """An interface of the file. `dropped`: packets that it lost, None where the file does not say."""
 
@@ -220,3 +241,4 @@ class Evidence:
     first_ns: int
     last_ns: int
     comment: str = ""
+    odd: tuple[Odd, ...] = ()

@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any
 
+from lab.repro.reading.ip import TCP, UDP
+from lab.repro.reading.units import Unit
+from lab.repro.scenario import packets
 from lab.repro.scenario.model import Scenario, endpoint
-from lab.repro.scenario.topology import is_inside
+from lab.repro.scenario.topology import DNS_PORT, is_inside
 from lab.runtime.handles import Inside
 from lab.runtime.lab import Lab
 
 _REFUSING = ("reset", "unreachable")
+_LET_IN = frozenset({"syn-ack", "answered"})
 _RECEIVE_BYTES = 65_535
 
 
@@ -34,7 +38,7 @@ class FarEnds:
         made = cls()
         try:
             for address, port, transport in sorted(wanted(scenario)):
-                place = _place(lab, address)
+                place = place_at(lab, address)
                 if place is not None:
                     made._listen(place, str(address), port, transport)
             yield made
@@ -79,13 +83,24 @@ def wanted(scenario: Scenario) -> set[tuple[IPv4Address, int, str]]:
         if step.connect is not None:
             peer = (*endpoint(step.connect), step.transport)
             (refusing if step.outcome in _REFUSING else found).add(peer)
+        for text in step.wire if _LET_IN & set(step.outcome.split()) else ():
+            found |= _let_in(packets.unit(packets.parse(text)))
     return found - refusing
 
 
-def _place(lab: Lab, address: IPv4Address) -> Inside | None:
+def place_at(lab: Lab, address: IPv4Address) -> Inside | None:
+    """Who has that address: the Internet, or a pod."""
     if not is_inside(address):
         return lab.internet
     return next((pod for pod in lab.pods if pod.address == address), None)
+
+
+def _let_in(unit: Unit | None) -> set[tuple[IPv4Address, int, str]]:
+    """Whom a recorded packet was answered by."""
+    protocol = {TCP: "tcp", UDP: "udp"}.get(unit.packet.protocol) if unit is not None else None
+    if unit is None or protocol is None or unit.destination_port == DNS_PORT:
+        return set()
+    return {(IPv4Address(unit.packet.destination), unit.destination_port, protocol)}
 
 
 async def _echo(accepted: socket.socket) -> None:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Final
 from lab.backends.order import Agents
 from lab.errors import EnvironmentFault, InputError
 from lab.repro.running import clients, journals, order, pure
+from lab.repro.running.cables import Cables
 from lab.repro.running.clients import Connecting, Resolving
 from lab.repro.running.far_ends import FarEnds
 from lab.repro.running.order import Found, Timing
@@ -28,7 +31,7 @@ from lab.repro.scenario.rules import NODE
 from lab.runtime import enter
 from lab.runtime.faults import inflict
 from lab.runtime.faults import model as faults
-from lab.runtime.handles import PodHandle
+from lab.runtime.handles import NodeHandle, PodHandle
 from lab.runtime.lab import Lab
 from lab.runtime.progress import Progress, silent
 
@@ -39,6 +42,12 @@ _READY_S: Final = 60.0
 _ENDS_S: Final = 10.0
 _JOINED_S: Final = 20.0
 _WRITTEN_S: Final = 1.0
+_NETLINK_NETFILTER: Final = 12
+_CT_DELETE: Final = 0x0102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, of all without a tuple
+_REQUEST_ACK: Final = 5
+_NLMSG_OCTETS: Final = 16
+_ALL_IPV4: Final = bytes((socket.AF_INET, 0, 0, 0))
+_REPLY_OCTETS: Final = 8_192
 _WITHOUT_WORDS: Final = ("", messages.SILENT, "passes", "cut")
 
 
@@ -81,17 +90,24 @@ class Stage:
         same = all(getattr(ours, part) == getattr(theirs, part) for part in _MADE_FROM)
         return same and topology.outside(theirs) <= topology.outside(ours)
 
-    def run(self, timing: Timing = Timing(), other: Scenario | None = None) -> list[Found]:  # noqa: B008 - frozen
-        """A row per step. `other`: one that this `serves`."""
+    def run(
+        self,
+        timing: Timing = Timing(),  # noqa: B008 - frozen
+        other: Scenario | None = None,
+        *,
+        by_wire: bool = False,
+    ) -> list[Found]:
+        """A row per step. `other`: one that this `serves`. `by_wire`: recorded packets are sent."""
         if not self.fresh:
             self._as_new()
         self.fresh = False
-        return asyncio.run(_Run(self.lab, other or self.scenario, timing).run())
+        return asyncio.run(_Run(self.lab, other or self.scenario, timing, by_wire=by_wire).run())
 
     def _as_new(self) -> None:
         node = self.lab.node(NODE)
         for agent in (node.resolver, node.shim):
             agent.hold()
+        _forget_connections(node)
         done = node.run(_TABLE)
         if done.returncode:
             raise EnvironmentFault(f"the agents' table could not be removed: {done.stderr}")
@@ -116,8 +132,9 @@ class Stage:
 class Stages:
     """A stage for whatever scenario comes next; the one that is up is used as long as it serves. Close it."""
 
-    def __init__(self, agents: Agents | None, progress: Progress = silent) -> None:
+    def __init__(self, agents: Agents | None, progress: Progress = silent, *, by_wire: bool = False) -> None:
         self._agents = agents
+        self._by_wire = by_wire
         self._progress = progress
         self._stack = contextlib.ExitStack()
         self._stage: Stage | None = None
@@ -127,7 +144,7 @@ class Stages:
         if self._stage is None or not self._stage.serves(scenario):
             self.close()
             self._stage = self._stack.enter_context(Stage.up(scenario, self._agents, progress=self._progress))
-        return self._stage.run(timing, scenario)
+        return self._stage.run(timing, scenario, by_wire=self._by_wire)
 
     def close(self) -> None:
         self._stack.close()
@@ -137,8 +154,9 @@ class Stages:
 class _Run:
     """One run."""
 
-    def __init__(self, lab: Lab, scenario: Scenario, timing: Timing) -> None:
+    def __init__(self, lab: Lab, scenario: Scenario, timing: Timing, *, by_wire: bool) -> None:
         self._lab = lab
+        self._by_wire = by_wire
         self._scenario = scenario
         self._timing = timing
         self._waits_for = order.waits_for(scenario, timing.pace)
@@ -149,6 +167,7 @@ class _Run:
         self._connections: dict[int, Connecting] = {}
         self._loose: list[Resolving] = []
         self._upstream: Upstream
+        self._cables: Cables
         self._start_s = 0.0
 
     async def run(self) -> list[Found]:
@@ -156,6 +175,7 @@ class _Run:
         with (
             Upstream.listening(self._lab, self._scenario, self._timing) as self._upstream,
             FarEnds.listening(self._lab, self._scenario),
+            Cables.open(self._lab, self._scenario, self._by_wire) as self._cables,
         ):
             try:
                 self._start_s = asyncio.get_running_loop().time()
@@ -179,7 +199,8 @@ class _Run:
             await asyncio.sleep(early_s)
         self._began_s[index] = time.time()
         outcome = await getattr(self, f"_{step.kind}")(index, step)
-        self._found[index] = Found(index + 1, step.outcome, outcome)
+        recorded = "" if outcome == order.NOT_PLAYED else step.outcome
+        self._found[index] = Found(index + 1, recorded, outcome)
         self._done[index].set()
 
     def _pod(self, step: Step) -> PodHandle:
@@ -190,8 +211,17 @@ class _Run:
         query = messages.query(step, _FIRST_ID + index & 0xFFFF)
         self._upstream.expect(step, query)
         slowest_s = max((self._timing.delay_ms(one.after_ms) for one in step.answers), default=0.0) / 1000
+        if step.wire and self._by_wire:
+            _, replies = await self._cables.send(self._pod(step), step, slowest_s)
+            return messages.outcome(query, next(iter(replies), None))
         reply = await self._asking(step).ask(query, clients.patience_s(step.outcome, slowest_s))
         return messages.outcome(query, reply)
+
+    async def _wire(self, index: int, step: Step) -> str:
+        if not self._by_wire:
+            return order.NOT_PLAYED
+        outcome, _ = await self._cables.send(self._pod(step), step)
+        return outcome
 
     def _asking(self, step: Step) -> Resolving:
         server = str(self._scenario.server_of(step).address)
@@ -236,6 +266,17 @@ class _Run:
     async def _fault(self, index: int, step: Step) -> str:
         await asyncio.to_thread(_inflict, self._lab, step.fault or "")
         return ""
+
+
+def _forget_connections(node: NodeHandle) -> None:
+    """Recorded packets have the same ports each time: what conntrack knows would judge them."""
+    with node.open_socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asking:
+        header = struct.pack("=IHHII", len(_ALL_IPV4) + _NLMSG_OCTETS, _CT_DELETE, _REQUEST_ACK, 1, 0)
+        asking.settimeout(_ENDS_S)
+        asking.send(header + _ALL_IPV4)
+        (error,) = struct.unpack_from("=i", asking.recv(_REPLY_OCTETS), _NLMSG_OCTETS)
+    if error:
+        raise EnvironmentFault(f"the node's connections could not be forgotten: {os.strerror(-error)}")
 
 
 def _inflict(lab: Lab, text: str) -> None:
@@ -303,5 +344,5 @@ def _with_reasons(scenario: Scenario, timing: Timing, rows: list[Found]) -> list
 
 
 def _both(row: Found, said: Found) -> str:
-    differs = "" if row.outcome == said.outcome else f"the model says '{said.outcome}': "
+    differs = "" if said.outcome in (row.outcome, order.NOT_PLAYED) else f"the model says '{said.outcome}': "
     return "; ".join(filter(None, (f"{differs}{said.why}" if said.why else "", row.why)))

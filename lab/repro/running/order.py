@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from lab.errors import InputError
 from lab.repro.scenario.model import Scenario, Step
+
+NOT_PLAYED: Final = "not played"
+"""Of recorded packets, where only what they mean is run: it says nothing of what was recorded."""
 
 
 class Pace(StrEnum):
@@ -40,6 +44,9 @@ class Found:
     recorded: str
     outcome: str
     why: str = ""
+    causes: tuple[str, ...] = ()
+    """What decides it, as far as the model knows: a rule's text and its policy, the name that opened an
+    address. The same where the scenario is smaller, or its times and lines are others."""
 
     @property
     def agrees(self) -> bool:

@@ -24,7 +24,8 @@ from lab.errors import InputError
 from lab.repro.running import agents, order, why
 from lab.repro.running.agents import PROTOCOLS, Agents, Clock
 from lab.repro.running.order import Found, Timing
-from lab.repro.scenario import messages, topology
+from lab.repro.running.why import Why
+from lab.repro.scenario import messages, packets, topology
 from lab.repro.scenario.model import Answer, Scenario, Step, endpoint
 from lab.spec.plan import Addressing
 
@@ -32,6 +33,7 @@ CLIENT_PATIENCE_MS: Final = 5_000.0
 """So long a client waits for an answer: a C library's first time-out."""
 MAX_COLLECTIONS: Final = 100_000
 _IDS: Final = 0x1000
+_OVER: Final = {number: name for name, number in PROTOCOLS.items()}
 
 
 class Run:
@@ -82,11 +84,12 @@ class Run:
             begin_ms = self._timing.ms(self._scenario.steps[index].at_ms)
             self._at(begin_ms, lambda: self._begin(index))
 
-    def _conclude(self, index: int, outcome: str, reason: str) -> None:
+    def _conclude(self, index: int, outcome: str, reason: Why) -> None:
         if index in self.found:
             return
         step = self._scenario.steps[index]
-        self.found[index] = Found(index + 1, step.outcome, outcome, reason)
+        recorded = "" if outcome == order.NOT_PLAYED else step.outcome
+        self.found[index] = Found(index + 1, recorded, outcome, reason.text, reason.causes)
         for other in self._waiting.get(index, ()):
             self._when_free(other)
 
@@ -116,7 +119,9 @@ class Run:
             case "send":
                 self._send(index, step)
             case "fault":
-                self._conclude(index, "", "nothing of it shows without a lab")
+                self._conclude(index, "", Why("nothing of it shows without a lab"))
+            case "wire":
+                self._conclude(index, order.NOT_PLAYED, self._why_wire(step))
             case _:
                 self._change(index, step)
 
@@ -126,7 +131,7 @@ class Run:
         elif step.remove is not None:
             self._texts.pop(step.remove, None)
         self._agents.use(topology.cluster(self._scenario, self._texts))
-        self._conclude(index, "", "")
+        self._conclude(index, "", why.NOTHING)
 
     def _source(self, step: Step) -> Local:
         pod = self._scenario.pod_of(step)
@@ -170,7 +175,7 @@ class Run:
                 ),
             )
 
-    def _answered(self, index: int, step: Step, case: Case, packet: bytes, said: Answer, reason: str) -> None:
+    def _answered(self, index: int, step: Step, case: Case, packet: bytes, said: Answer, reason: Why) -> None:
         """By somebody: only what comes from the server under the right ID gets as far as the judgement."""
         if index in self.found or not _is_true(said):
             return
@@ -178,17 +183,17 @@ class Run:
         if judged.ignored is not None:
             return
         if not self._agents.commit(case, judged):
-            self._conclude(index, "SERVFAIL", "the shim did not take its addresses")
+            self._conclude(index, "SERVFAIL", Why("the shim did not take its addresses"))
             return
         self._conclude(index, messages.outcome(packet, packet[:2] + judged.rest), reason)
 
     def _give_up(self, index: int, step: Step) -> None:
-        self._conclude(index, messages.SILENT, "the server said nothing that counts")
+        self._conclude(index, messages.SILENT, Why("the server said nothing that counts"))
 
-    def _why_asked(self, source: Local, server: IPv4Address, case: Case) -> str:
+    def _why_asked(self, source: Local, server: IPv4Address, case: Case) -> Why:
         if case.question.query is None:
             assert case.refusal is not None
-            return f"not forwarded: {case.refusal.reason}"
+            return Why(f"not forwarded: {case.refusal.reason}", (str(case.refusal.reason),))
         known = self._agents.learnings()
         return why.of_query(self._agents.overview, source, server, case.question.query.name, known)
 
@@ -208,10 +213,21 @@ class Run:
             self._conclude(index, "unreachable" if rejects else "silent", reason)
             return
         if step.outcome in ("reset", "unreachable"):
-            self._conclude(index, step.outcome, f"{reason}; nobody is there")
+            self._conclude(index, step.outcome, reason._replace(text=f"{reason.text}; nobody is there"))
             return
         self._open(index, source, address, port, step)
         self._conclude(index, "established", reason)
+
+    def _why_wire(self, step: Step) -> Why:
+        """What policy says of the connection that a recorded packet would be of."""
+        found = packets.unit(packets.parse(step.wire[0]))
+        over = _OVER.get(found.packet.protocol) if found is not None else None
+        if found is None or over is None or not found.destination_port:
+            return why.NOTHING
+        ways = self._ways(
+            self._source(step), IPv4Address(found.packet.destination), over, found.destination_port
+        )
+        return why.of_connection(ways, self._agents.learnings(), self._clock.now)
 
     def _open(self, index: int, source: Local, address: IPv4Address, port: int, step: Step) -> None:
         """For as long as it is open its address is in use."""
@@ -238,7 +254,7 @@ class Run:
         assert step.send is not None
         opened = self._opened.get(step.send - 1)
         if opened is None:
-            self._conclude(index, "cut", "there is no connection")
+            self._conclude(index, "cut", Why("there is no connection"))
             return
         before, address, port, granting = opened
         source = self._agents.local(before.address)
@@ -248,7 +264,7 @@ class Run:
         if _passes(ways):
             self._conclude(index, "passes", reason)
         elif kept := _kept(source, granting):
-            self._conclude(index, "passes", f"the connection is older; {kept.origin} still lets it be")
+            self._conclude(index, "passes", why.of_grant(kept.origin))
         else:
             self._conclude(index, "cut", reason)
 

@@ -1,37 +1,85 @@
-"""The reasons of a step's outcome in one line: policy, rule at file:line, mapping."""
+"""The reasons of a step's outcome in one line: policy, rule at file:line, mapping.
+
+And what of them decides it, by names that stay where a scenario is made smaller.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
+from typing import Final, NamedTuple
 
 from acns.dns import name as names
 from acns.dns.name import Name
 from acns.policy.connections import Part
 from acns.policy.learnings import Learning, Learnings
 from acns.policy.lookups import Answer, Server, lookup
+from acns.policy.model import Origin
 from acns.policy.overview import Local, Overview
 from acns.policy.reasons import Said
 
+_PLACES: Final = re.compile(r"\[\d+\]| \([^()]*:\d+:\d+\)")
+"""Of a rule: its number and its line, which others' going changes."""
 
-def of_query(overview: Overview, source: Local, server: IPv4Address, name: Name, known: Learnings) -> str:
+
+class Why(NamedTuple):
+    """`text` for people. `causes`: what decides."""
+
+    text: str
+    causes: tuple[str, ...] = ()
+
+
+NOTHING: Final = Why("")
+
+
+def of_query(overview: Overview, source: Local, server: IPv4Address, name: Name, known: Learnings) -> Why:
     """Why a query is forwarded, refused, dropped, or not looked at."""
     found = lookup(overview, source, name, Server(server), known)
     match found.answer:
         case Answer.REFUSED:
             by = ", ".join(dict.fromkeys(str(one.origin) for one in (*found.names, *found.redirects)))
-            return f"refused: no name of {by} is {found.name}"
+            return Why(f"refused: no name of {by} is {found.name}", ("refused",))
         case Answer.ASKED:
             assert found.allow is not None
-            return f"allowed by {found.allow.origin}: {found.allow.text}"
+            text = f"allowed by {found.allow.origin}: {found.allow.text}"
+            return Why(text, (_plain_rule(text),))
         case Answer.UNPROXIED:
-            return "not redirected: its names are not looked at"
-    return "dropped: no rule lets it reach the server"
+            return Why("not redirected: its names are not looked at", ("not redirected",))
+    return Why("dropped: no rule lets it reach the server", ("dropped",))
 
 
-def of_connection(parts: Iterable[Part], known: Learnings, now: float) -> str:
+def of_connection(parts: Sequence[Part], known: Learnings, now: float) -> Why:
     """Why a connection comes to something, or to nothing."""
-    return "; ".join(dict.fromkeys(text for part in parts for text in _part(part, known, now)))
+    text = "; ".join(dict.fromkeys(text for part in parts for text in _part(part, known, now)))
+    return Why(text, tuple(dict.fromkeys(cause for part in parts for cause in _causes(part, known))))
+
+
+def of_grant(origin: Origin) -> Why:
+    """Why a connection lives on whose name is forgotten."""
+    text = f"the connection is older; {origin} still lets it be"
+    return Why(text, (_plain_rule(text),))
+
+
+def _causes(part: Part, known: Learnings) -> Iterator[str]:
+    """The rule that decides, or what the nearest one lacks; whose answer opened the address."""
+    deciding = next((side for side in part.sides if not side.allowed), None)
+    if deciding is not None:
+        yield f"{deciding.direction}: {deciding.decision}"
+        said = [f"{one.origin}: {one.text}" for one in deciding.rules[:1]] or deciding.missing[:1]
+        yield from map(_plain_rule, said)
+        yield from (f"{_plain(one)} has it" for one in known.at(part.route.reached)[:1])
+        return
+    for side in part.sides:
+        for said_of in side.rules[:1]:
+            learned = "".join(f", {_plain(one)}" for one in said_of.learned[:1])
+            yield _plain_rule(f"{said_of.origin}: {said_of.text}{learned}")
+        if not side.rules:
+            yield side.summary
+
+
+def _plain_rule(text: str) -> str:
+    return _PLACES.sub("", text)
 
 
 def _part(part: Part, known: Learnings, now: float) -> Iterator[str]:

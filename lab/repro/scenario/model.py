@@ -26,6 +26,9 @@ RcodeName = Annotated[str, Field(pattern=r"^[A-Z]{2,12}[0-9]{0,2}$")]
 
 CONNECTED = ("established", "late", "reset", "unreachable", "silent")
 SENT = ("passes", "cut")
+FORWARDED, HELD = "forwarded", "held"
+MAX_WIRE = 64
+"""Packets of one step."""
 
 
 class Pod(Section):
@@ -88,7 +91,8 @@ class Answer(Section):
 
 
 class Step(Section):
-    """One thing that happens: one of `ask`, `query`, `connect`, `send`, `apply`, `remove`, `fault`."""
+    """One thing that happens: one of `ask`, `query`, `connect`, `send`, `apply`, `remove`, `fault`, or `wire`
+    alone."""
 
     at_ms: Milliseconds = 0
     """When, from the beginning of the recording."""
@@ -108,6 +112,9 @@ class Step(Section):
     """Queries with the same word share a socket (over TCP a connection)."""
     answers: Annotated[tuple[Answer, ...], Field(max_length=64)] = ()
     """What the server said when the query came to it; nothing: it kept silent, or was not asked."""
+    wire: Annotated[tuple[Hex, ...], Field(max_length=MAX_WIRE)] = ()
+    """The very packets that the pod's link carried, from the IPv4 header on: of a query, or of what no other
+    step says. `--wire` sends them."""
     connect: str | None = Field(default=None, pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$")
     """ADDRESS:PORT."""
     open_ms: Milliseconds | None = None
@@ -134,10 +141,11 @@ class Step(Section):
 
     @property
     def kind(self) -> str:
-        """`ask`, `connect`, `send`, `apply`, `remove` or `fault`."""
+        """`ask`, `connect`, `send`, `apply`, `remove`, `fault` or `wire`."""
         if self.ask is not None or self.query is not None:
             return "ask"
-        return next((kind for kind in KINDS if getattr(self, kind) is not None), "")
+        found = next((kind for kind in KINDS if getattr(self, kind) is not None), "")
+        return found or ("wire" if self.wire else "")
 
 
 KINDS = ("ask", "query", "connect", "send", "apply", "remove", "fault")
@@ -170,6 +178,11 @@ class Scenario(Section):
     def pod_of(self, step: Step) -> Pod:
         return next(pod for pod in self.pods if step.pod in (None, pod.name))
 
+    @property
+    def needs_wire(self) -> bool:
+        """Whether only recorded packets show all of it."""
+        return any(step.kind == "wire" for step in self.steps)
+
     def server_of(self, step: Step) -> Server:
         return next(server for server in self.servers if step.server in (None, server.name))
 
@@ -185,7 +198,10 @@ def endpoint(text: str) -> tuple[IPv4Address, int]:
 
 __all__ = [
     "CONNECTED",
+    "FORWARDED",
+    "HELD",
     "KINDS",
+    "MAX_WIRE",
     "SENT",
     "Answer",
     "Pod",

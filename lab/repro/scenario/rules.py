@@ -14,7 +14,7 @@ from acns.located import Path as Where
 from acns.resolver.settings import ResolverSettings
 from acns.shim.settings import ShimSettings
 from lab.errors import InputError
-from lab.repro.scenario import messages, records
+from lab.repro.scenario import messages, packets, records
 from lab.repro.scenario.model import CONNECTED, KINDS, SENT, Answer, Scenario, Step, endpoint
 from lab.runtime.faults import model as faults
 from lab.spec.findings import twice, unknown, written
@@ -106,14 +106,16 @@ def _settings(given: dict[str, Any], document: Document, agent: str) -> Iterator
 
 def _kind(step: Step, document: Document, where: Where) -> Iterator[Problem]:
     kinds = KINDS
-    given = [kind for kind in kinds if getattr(step, kind) is not None]
+    given = [kind for kind in kinds if getattr(step, kind) is not None] or ["wire"] * bool(step.wire)
     if len(given) != 1:
         what = " and ".join(f"'{one}'" for one in given) or "nothing"
-        yield document.problem(where, f"a step is one of {', '.join(kinds)}; this has {what}")
+        yield document.problem(where, f"a step is one of {', '.join((*kinds, 'wire'))}; this has {what}")
     elif step.kind != "ask":
         for name in _OF_ASKING:
             if getattr(step, name):
                 yield document.problem((*where, name), f"'{name}' is for queries, not for '{given[0]}'")
+    if step.wire and step.kind not in ("ask", "wire"):
+        yield document.problem((*where, "wire"), f"'wire' is for queries, or alone, not for '{given[0]}'")
     if step.open_ms is not None and step.connect is None:
         yield document.problem((*where, "open_ms"), "'open_ms' is for connections")
     if (step.text is not None) != (step.apply is not None):
@@ -124,6 +126,8 @@ def _step(
     scenario: Scenario, step: Step, document: Document, where: Where, files: Set[str]
 ) -> Iterator[Problem]:
     yield from _who(scenario, step, document, where)
+    for index, text in enumerate(step.wire):
+        yield from _tried(document, (*where, "wire", index), packets.parse, text)
     match step.kind:
         case "ask":
             if step.ask is not None:
@@ -154,7 +158,7 @@ def _fault(step: Step, document: Document, where: Where) -> Iterator[Problem]:
 
 def _who(scenario: Scenario, step: Step, document: Document, where: Where) -> Iterator[Problem]:
     for key, section, needed in (
-        ("pod", "pods", step.kind in ("ask", "connect")),
+        ("pod", "pods", step.kind in ("ask", "connect", "wire")),
         ("server", "servers", step.kind == "ask"),
     ):
         name, known = getattr(step, key), written(document, section)

@@ -15,6 +15,7 @@ from acns.policy import manifests
 from acns.policy.cluster import Cluster
 from acns.policy.objects import Object
 from acns.policy.profiles import Profile
+from lab.repro.scenario import packets
 from lab.repro.scenario.model import Scenario, Server, endpoint
 from lab.repro.scenario.rules import NODE
 from lab.spec.plan import PODS, SERVICES, Addressing
@@ -83,6 +84,16 @@ def _outside(scenario: Scenario) -> Iterator[IPv4Address]:
     for step in scenario.steps:
         if step.connect is not None and not is_inside(address := endpoint(step.connect)[0]):
             yield address
+        for text in step.wire:
+            address = IPv4Address(packets.destination(packets.parse(text)))
+            if is_outside(address):
+                yield address
+
+
+def is_outside(address: IPv4Address) -> bool:
+    """Whether the Internet can own it."""
+    special = address.is_loopback or address.is_multicast or address.is_link_local or address.is_reserved
+    return not (special or address.is_unspecified or is_inside(address))
 
 
 def is_inside(address: IPv4Address) -> bool:

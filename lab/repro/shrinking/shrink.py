@@ -1,8 +1,10 @@
 """A scenario made smaller as long as it still shows the same (delta debugging: Zeller and Hildebrandt 2002).
 
 What it shows is one step's outcome, the symptom. A smaller scenario counts only where that step still comes
-to what was recorded *and* the model still says of it what it said before: without the second, a connection
-that was lost by a fault would shrink to one that nothing had ever allowed.
+to what was recorded *and* the model still says of it what it said before, for the same reason: which rules
+decide, and whose name's answer opened the address. Without that, a connection that was lost by a fault would
+shrink to one that nothing had ever allowed, and one that a rule refused to one that no rule is about. What
+the symptom waits for keeps its reason too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from lab.repro.scenario.model import Scenario
 from lab.repro.shrinking import smaller
 from lab.runtime.progress import Progress, silent
 
+Reason = tuple[str, str, tuple[str, ...]]
+"""What a step is, what comes of it, and what decides that: by names that shrinking leaves alone."""
 Shows = Callable[[Scenario], Sequence[Found]]
 """A run."""
 
@@ -35,12 +39,12 @@ class Shrinking:
     timing: Timing
     progress: Progress = silent
     runs: int = 0
-    _right: str = ""
+    _right: tuple[Reason, ...] = ()
     _tried: set[str] = field(default_factory=set)
 
     def shrunk(self) -> Scenario:
         """The smallest that was found. Raises InputError where the scenario itself shows nothing."""
-        self._right = pure.run(self.scenario, self.timing)[self.symptom - 1].outcome
+        self._right = reasons(self.scenario, self.symptom, pure.run(self.scenario, self.timing))
         if not self._shows(self.scenario, self.symptom):
             wanted = self.scenario.steps[self.symptom - 1].outcome
             raise InputError(
@@ -98,11 +102,23 @@ class Shrinking:
 
     def _shows(self, made: Scenario, symptom: int) -> bool:
         model = pure.run(made, self.timing)
-        if model[symptom - 1].outcome != self._right:
+        if reasons(made, symptom, model) != self._right:
             return False
         self.runs += 1
         found = self.run(made) if self.run else model
         return found[symptom - 1].outcome == self.scenario.steps[self.symptom - 1].outcome
+
+
+def reasons(scenario: Scenario, symptom: int, model: Sequence[Found]) -> tuple[Reason, ...]:
+    """Of the symptom, of the connection that it is about, and of what told them the address, as far as they
+    are there: what the model says comes of each, and what decides that."""
+    found, number = [], symptom
+    while number:
+        step, row = scenario.steps[number - 1], model[number - 1]
+        outcome = row.outcome if number == symptom or step.kind != "ask" else row.outcome.partition(" ")[0]
+        found.append((step.kind, outcome, row.causes))
+        number = step.send or (step.after or 0 if step.kind == "connect" else 0)
+    return tuple(found)
 
 
 def symptom(scenario: Scenario, timing: Timing) -> int:

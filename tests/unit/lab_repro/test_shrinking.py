@@ -42,6 +42,28 @@ def faulty(made: Scenario) -> Sequence[Found]:
     ]
 
 
+def test_a_scenario_shrinks_to_nothing_that_another_rule_decides() -> None:
+    """Recording and model agree, and would still if no policy selected the pod."""
+    steps = [ask("api.example.com", "198.51.100.7", outcome="NOERROR 198.51.100.7"),
+             ask("other.example.com", "198.51.100.8", at_ms=10),
+             {"at_ms": 20, "connect": "198.51.100.7:443", "after": 1, "outcome": "established"}]  # fmt: skip
+    made = Shrinking(scenario(*steps), 3, None, Timing())
+    made.shrunk()
+    kinds = [step.kind for step in made.scenario.steps]
+    assert kinds == ["ask", "connect"]
+    assert "*.example.com" in pure.run(made.scenario)[-1].why
+
+
+def test_what_silence_is_for_stays_its_reason() -> None:
+    """A name that was learned for another port, not a pod that no rule lets out at all."""
+    steps = [ask("api.example.com", "198.51.100.7", outcome="NOERROR 198.51.100.7"),
+             {"at_ms": 20, "connect": "198.51.100.7:80", "after": 1, "outcome": "silent"}]  # fmt: skip
+    scene = scenario(*steps)
+    made = Shrinking(scene, 2, None, Timing())
+    made.shrunk()
+    assert pure.run(made.scenario)[-1].causes == pure.run(scene)[-1].causes
+
+
 def shrunk(scene: Scenario) -> Shrinking:
     made = Shrinking(scene, shrink.symptom(scene, Timing()), faulty, Timing())
     made.shrunk()

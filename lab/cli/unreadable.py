@@ -1,0 +1,49 @@
+"""What ends a command whose line invoke cannot read: 2, as all bad usage; 125 where `git bisect run` asks.
+
+invoke's parser ends with 1, which everywhere here says that a check failed, and to `git bisect` that a commit
+is bad. An error that is an exit too carries its own code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from invoke.exceptions import Exit, ParseError
+from invoke.parser import argument, parser
+
+USAGE: Final = 2
+COULD_NOT_RUN: Final = 125
+_OF_BISECT: Final = "repro.run"
+
+
+class Unreadable(ParseError, Exit):
+    """In the place of invoke's own, which says what is wrong."""
+
+    def __init__(self, message: str, context: Any = None) -> None:
+        super().__init__(message, context)
+        self.message = None  # invoke prints it once as a ParseError, and would once more as an Exit
+        self._code = code_of(sys.argv)
+        self._text = message
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def code_of(line: Sequence[str]) -> int:
+    return COULD_NOT_RUN if _OF_BISECT in line[1:] else USAGE
+
+
+def install() -> None:
+    """From now on in this process."""
+    vars(parser)["ParseError"] = Unreadable
+    convert = argument.Argument.set_value
+
+    def set_value(self: argument.Argument, value: Any, cast: bool = True) -> None:
+        try:
+            convert(self, value, cast)
+        except ValueError:
+            raise Unreadable(f"--{self.name} is no number: '{value}'") from None
+
+    argument.Argument.set_value = set_value  # type: ignore[method-assign]

@@ -1,0 +1,184 @@
+"""Packets that a scenario's steps cannot say: headers that are none, flags that mean nothing, fragments.
+
+Most of a capture is said by what it means: a question, a connection. Of these the very octets matter, so they
+are kept, with what came back on them and whether a router passed them on. Bounded; nothing is inferred here
+of who sent them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from ipaddress import IPv4Address
+from typing import Final
+
+from acns.dns import wire
+from acns.dns.name import MalformedDNS
+from lab.repro.reading import units
+from lab.repro.reading.evidence import Kind, Odd
+from lab.repro.reading.framing import Frame
+from lab.repro.reading.ip import TCP, UDP, Packet
+from lab.repro.reading.notes import Flaw, Notes
+from lab.repro.reading.sightings import WINDOW_NS, Heard
+from lab.repro.reading.units import ACK, FIN, RST, SYN, About, Unit
+
+FRAGMENTS, PING = "fragments", "ICMP"
+OF_ANYBODY: Final = (FRAGMENTS, PING)
+"""What any host sends or answers, without being a client."""
+PATIENCE_NS: Final = 10_000_000_000
+_HEADER_OCTETS: Final = 20
+_WITH_PORTS: Final = (TCP, UDP)
+_BY_FLAG: Final = ((RST, "rst"), (SYN | ACK, "syn-ack"), (SYN, "syn"), (FIN, "fin"), (ACK, "ack"))
+
+
+class _Draft:
+    """One of them, as long as something may yet be heard of it."""
+
+    __slots__ = ("first", "frames", "heard", "packets", "replies", "was_routed", "why")
+
+    def __init__(self, first: Frame, why: str) -> None:
+        self.first = first
+        self.why = why
+        self.packets: list[bytes] = []
+        self.frames: list[int] = []
+        self.heard: list[Heard] = []
+        self.replies: set[str] = set()
+        self.was_routed = False
+
+
+class Oddities:
+    """`sees_routing`: the capture shows packets on both sides of a router."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+        self._bytes_left = notes.limits.odd_bytes
+        self._all: list[_Draft] = []
+        self._by_ends: dict[About, _Draft] = {}
+        self._by_datagram: dict[tuple[bytes, bytes, int, int], _Draft] = {}
+        self._by_octets: dict[bytes, _Draft] = {}
+        self.sees_routing = False
+
+    def take(self, packet: Packet, at: int, why: str, heard: Heard | None = None) -> None:
+        """A packet that begins at `at` of its frame."""
+        frame = packet.frame
+        draft = self._add(frame, at, why)
+        if draft is None:
+            return
+        if heard is not None:
+            draft.heard.append(heard)
+        self._by_ends[ends_of(packet)] = draft
+
+    def piece(self, packet: Packet, at: int, heard: Heard) -> None:
+        """A fragment; all of a datagram are one oddity."""
+        key = packet.source, packet.destination, packet.protocol, packet.ident
+        draft = self._by_datagram.get(key)
+        if draft is not None and packet.frame.at_ns - draft.first.at_ns > PATIENCE_NS:
+            draft = None
+        draft = self._add(packet.frame, at, FRAGMENTS, draft)
+        if draft is not None:
+            draft.heard.append(heard)
+            self._by_datagram[key] = draft
+            self._by_ends[ends_of(packet)] = draft
+
+    def flawed(self, frame: Frame, at: int, flaw: Flaw) -> None:
+        """A packet that cannot be read, of which all octets are there."""
+        octets = frame.data[at:]
+        if flaw.kind not in (Kind.MALFORMED, Kind.TRUNCATED) or len(octets) < _HEADER_OCTETS:
+            return
+        if self._all and frame.number in self._all[-1].frames:
+            return
+        key = octets[:8] + octets[9:10] + octets[12:]  # a router changes the others: TTL, checksum
+        known = self._by_octets.get(key)
+        if known is not None and abs(frame.at_ns - known.first.at_ns) <= WINDOW_NS:
+            known.was_routed = known.was_routed or octets[8] < known.packets[0][8]
+            return
+        draft = self._add(frame, at, flaw.detail)
+        if draft is not None:
+            self._by_octets[key] = draft
+            self._by_ends[About(octets[9], octets[12:16], 0, octets[16:20], 0)] = draft
+
+    def reply(self, unit: Unit) -> bool:
+        """Whether a packet came back on one of them."""
+        if not self._by_ends:
+            return False
+        for key in keys_of_reply(unit):
+            draft = self._by_ends.get(key)
+            if draft is not None and 0 <= unit.packet.frame.at_ns - draft.first.at_ns <= PATIENCE_NS:
+                draft.replies.add(word(unit))
+                return True
+        return False
+
+    def finished(self) -> Iterator[Odd]:
+        for draft in self._all:
+            octets = draft.packets[0]
+            lower = any(one.ttl < heard.sights[0].ttl for heard in draft.heard for one in heard.sights)
+            yield Odd(
+                at_ns=draft.first.at_ns,
+                source=IPv4Address(octets[12:16]),
+                destination=IPv4Address(octets[16:20]),
+                packets=tuple(draft.packets),
+                frames=tuple(draft.frames),
+                why=draft.why,
+                replies=tuple(sorted(draft.replies)),
+                was_routed=(lower or draft.was_routed) if self.sees_routing else None,
+            )
+
+    def _add(self, frame: Frame, at: int, why: str, draft: _Draft | None = None) -> _Draft | None:
+        octets = frame.data[at:]
+        if len(frame.data) < frame.wire_bytes:
+            return None  # what is cut off cannot be sent again
+        self._bytes_left -= len(octets)
+        if self._bytes_left < 0 or len(self._all) >= self._notes.limits.odd:
+            self._notes.trouble(frame.number, Kind.TOO_MUCH, "more odd packets than are taken in")
+            return None
+        if draft is None:
+            draft = _Draft(frame, why)
+            self._all.append(draft)
+        draft.packets.append(octets)
+        draft.frames.append(frame.number)
+        return draft
+
+
+def has_odd_flags(flags: int) -> bool:
+    """None of SYN, ACK and RST (null, FIN, Christmas tree); SYN or RST beside what contradicts it."""
+    return not flags & (SYN | ACK | RST) or (flags & (SYN | FIN | RST)).bit_count() > 1
+
+
+@lru_cache(maxsize=4_096)
+def is_query(payload: bytes) -> bool:
+    """Whether that, without its ID, has a question that can be read."""
+    packet = b"\0\0" + payload
+    try:
+        wire.read_question(packet, wire.read_header(packet))
+    except MalformedDNS:
+        return False
+    return True
+
+
+def word(unit: Unit) -> str:
+    """What a packet that came back is, in a scenario's outcome."""
+    if unit.packet.protocol == TCP:
+        return next((text for flags, text in _BY_FLAG if unit.flags & flags == flags), "no-flags")
+    if unit.packet.protocol == UDP:
+        return "answered"
+    return f"icmp-{unit.source_port}/{unit.destination_port}"
+
+
+def keys_of_reply(unit: Unit) -> Iterator[About]:
+    """Whose reply a packet may be: with ports, and without."""
+    packet = unit.packet
+    found = units.about(unit) or About(
+        packet.protocol, packet.destination, unit.destination_port, packet.source, unit.source_port
+    )
+    if found.protocol in _WITH_PORTS:
+        yield found
+    yield found._replace(source_port=0, destination_port=0)
+
+
+def ends_of(packet: Packet) -> About:
+    """Ports where there are any: not in a later fragment."""
+    ports = packet.body[:4] if packet.protocol in _WITH_PORTS and not packet.offset else b""
+    mine, theirs = (ports[:2], ports[2:]) if len(ports) == 4 else (b"\0\0", b"\0\0")
+    return About(
+        packet.protocol, packet.source, int.from_bytes(mine), packet.destination, int.from_bytes(theirs)
+    )

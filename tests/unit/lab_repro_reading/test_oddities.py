@@ -1,0 +1,129 @@
+"""Packets that no step says are kept with what came of them; what any step says is not."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from lab.repro.importing import importer
+from lab.repro.importing.given import Given
+from lab.repro.importing.odd import MAX_ODD
+from lab.repro.reading.evidence import Evidence, Limits, Odd
+from lab.repro.scenario import load
+
+from . import made
+from .made import ACK, FIN, MS, POD, RST, SYN, T0, WEB, asked, ethernet, ipv4, paced, tcp
+
+LOOP = made.QUERY[:12] + b"\3api\xc0\x0c\0\1\0\1"
+
+
+def read(tmp_path: Path, frames: list[bytes], *, step_ns: int = MS, limits: Limits | None = None) -> Evidence:
+    path = tmp_path / "x.pcap"
+    path.write_bytes(made.pcap(paced(frames, step_ns)))
+    return made.capture.read(path, limits or Limits())
+
+
+def odd(tmp_path: Path, *frames: bytes) -> list[Odd]:
+    return list(read(tmp_path, list(frames)).odd)
+
+
+def segment(flags: int, *, ttl: int = 64, ident: int = 3) -> bytes:
+    return ethernet(ipv4(POD, WEB, 6, tcp(50_000, 443, flags, 1_000), ttl=ttl, ident=ident))
+
+
+def back(flags: int) -> bytes:
+    return ethernet(ipv4(WEB, POD, 6, tcp(443, 50_000, flags, 0, 1_001), ident=4))
+
+
+@pytest.mark.parametrize("flags", [0, FIN, FIN | 0x28, SYN | FIN, SYN | RST, RST | FIN])
+def test_flags_that_contradict_each_other_are_kept_octet_by_octet(tmp_path: Path, flags: int) -> None:
+    [found] = odd(tmp_path, segment(flags))
+    assert found.packets == (segment(flags)[14:],)
+    assert (str(found.source), str(found.destination)) == (POD, WEB)
+
+
+@pytest.mark.parametrize("flags", [SYN, SYN | ACK, ACK, FIN | ACK, RST, RST | ACK, SYN | 0xC0])
+def test_flags_that_every_tcp_sends_are_not(tmp_path: Path, flags: int) -> None:
+    assert odd(tmp_path, segment(flags)) == []
+
+
+def test_what_came_back_is_told(tmp_path: Path) -> None:
+    [found] = odd(tmp_path, segment(SYN | FIN), back(RST | ACK))
+    assert found.replies == ("rst",)
+
+
+def test_an_icmp_error_that_came_back_is_told(tmp_path: Path) -> None:
+    error = struct.pack("!BBHI", 3, 13, 0, 0) + segment(SYN | FIN)[14:42]
+    [found] = odd(tmp_path, segment(SYN | FIN), ethernet(ipv4("10.244.0.1", POD, 1, error)))
+    assert found.replies == ("icmp-3/13",)
+
+
+def test_what_was_heard_behind_a_router_was_let_through_and_other_packets_were_held(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    frames = [segment(SYN | FIN), segment(SYN | FIN, ttl=63), segment(FIN, ident=5)]
+    cooked = [bytes(14) + b"\x08\0" + frame[14:] for frame in frames]
+    path.write_bytes(made.pcap(paced(cooked), link=113))
+    passed, held = made.capture.read(path).odd
+    assert (passed.was_routed, held.was_routed) == (True, False)
+
+
+def test_a_capture_of_one_side_says_nothing_of_what_was_let_through(tmp_path: Path) -> None:
+    [found] = odd(tmp_path, segment(SYN | FIN))
+    assert found.was_routed is None
+
+
+def test_a_query_whose_name_is_a_loop_is_kept_and_a_plain_one_is_not(tmp_path: Path) -> None:
+    [found] = odd(tmp_path, asked(), asked(LOOP, ident=9))
+    assert found.packets == (asked(LOOP, ident=9)[14:],)
+
+
+def test_a_datagram_in_fragments_is_one_with_all_its_pieces(tmp_path: Path) -> None:
+    whole = made.udp(40_000, 53, made.QUERY)
+    pieces = [
+        ethernet(ipv4(POD, made.SERVER, 17, whole[:16], ident=5, fragment=0x2000)),
+        ethernet(ipv4(POD, made.SERVER, 17, whole[16:], ident=5, fragment=2)),
+    ]
+    [found] = odd(tmp_path, *pieces)
+    assert found.packets == tuple(piece[14:] for piece in pieces)
+
+
+@pytest.mark.parametrize("spoilt", [b"\x44", b"\x4f"])
+def test_a_packet_whose_header_cannot_be_is_kept_once(tmp_path: Path, spoilt: bytes) -> None:
+    packet = spoilt + segment(SYN)[15:]
+    again = packet[:8] + b"\x3f" + packet[9:]
+    [found] = odd(tmp_path, ethernet(packet)[:14] + packet, ethernet(packet)[:14] + again)
+    assert found.packets == (packet,)
+
+
+def test_what_the_snap_length_cut_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    path.write_bytes(made.pcap([(T0, segment(SYN | FIN))], snap=50))
+    assert made.capture.read(path).odd == ()
+
+
+def test_no_more_are_taken_in_than_the_limits_let(tmp_path: Path) -> None:
+    frames = [segment(FIN, ident=number + 10) for number in range(20)]
+    found = read(tmp_path, frames, limits=Limits(odd=5))
+    assert len(found.odd) == 5
+    assert any("odd packets" in one.detail for one in found.troubles)
+
+
+def test_a_scenario_has_those_of_its_pods_under_the_lab_s_addresses_and_reads_as_the_same(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.pcap"
+    frames = [asked(), asked(LOOP, ident=9), segment(SYN | FIN), back(RST)]
+    frames += [segment(FIN, ident=number + 10) for number in range(MAX_ODD + 3)]
+    path.write_bytes(made.pcap(paced(frames)))
+    scenario = importer.imported(path, Given())
+    place = scenario.pods[0].address
+    assert place is not None
+    wired = [step for step in scenario.steps if step.wire]
+    assert [step.kind for step in wired[:2]] == ["ask", "wire"]
+    assert all(bytes.fromhex(step.wire[0])[12:16] == place.packed for step in wired)
+    assert wired[1].outcome == "rst"
+    assert len(wired) == MAX_ODD
+    assert any("left out: more than" in one for one in scenario.assumptions)
+    assert load.loads(load.dumps(scenario), "x") == scenario
