@@ -37,4 +37,6 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; 
 fi
 echo "Installing the Python packages …"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+# An editable installation is not compiled, and with PYTHONDONTWRITEBYTECODE set each start would do it again.
+.venv/bin/python -m compileall -q acns lab
 echo "Ready. Try: .venv/bin/invoke --list"

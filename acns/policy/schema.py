@@ -6,7 +6,11 @@ why. An editor sees the structure only: `policy.validate` knows what values mean
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pydantic
@@ -53,7 +57,18 @@ def json_schema(kind: str) -> dict[str, Any]:
 
 
 class Generator(GenerateJsonSchema):
-    """Without what only clutters an editor: null (it means absent), defaults, titles made of field names."""
+    """With the texts under fields, which pydantic would look for at every start of everything; without what
+    only clutters an editor: null (it means absent), defaults, titles made of field names."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        found = super().model_schema(schema)
+        model: type[pydantic.BaseModel] = schema["cls"]
+        texts = field_texts(model)
+        for name, field in model.model_fields.items():
+            shown = found["properties"].get(field.alias or name)
+            if shown is not None and name in texts:
+                shown.setdefault("description", texts[name])
+        return found
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -63,3 +78,21 @@ class Generator(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: CoreSchema | Any) -> bool:
         return False
+
+
+def field_texts(model: type[pydantic.BaseModel]) -> dict[str, str]:
+    """The text under each field that has one, those that it inherits too."""
+    texts: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if issubclass(cls, pydantic.BaseModel) and cls is not pydantic.BaseModel:
+            texts.update(_own_texts(cls))
+    return texts
+
+
+def _own_texts(cls: type[pydantic.BaseModel]) -> Iterator[tuple[str, str]]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    for one, under in itertools.pairwise(definition.body):
+        match one, under:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, inspect.cleandoc(text)

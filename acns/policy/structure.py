@@ -26,9 +26,12 @@ Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
 class _Model(pydantic.BaseModel):
-    """The text under a field says what it is for: editors show it (`schema`)."""
+    """The text under a field says what it is for: editors show it (`schema`).
 
-    model_config = pydantic.ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
+    Only the models that something is read with are ever built, and not at import: those within them are not.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, defer_build=True)
 
 
 class Lenient(_Model):

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _serve(settings: ResolverSettings, *, takeover: bool) -> None:
     with importing.at_leisure():
         from acns.resolver import privileged, retired
-        from acns.resolver.service import Service  # grpc and aiohttp: not for --help
+        from acns.resolver.service import Service  # grpc and more: not for --help
 
     service = Service(settings, privileged.then_give_up(settings), succeeds=takeover)
     loop = asyncio.get_running_loop()

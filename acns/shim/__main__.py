@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(settings: ShimSettings) -> None:
     with importing.at_leisure():
-        from acns.shim.daemon import Daemon  # grpc and aiohttp: not for --help
+        from acns.shim.daemon import Daemon  # grpc and more: not for --help
 
     await Daemon(settings).run()
 

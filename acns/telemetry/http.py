@@ -2,18 +2,37 @@
 
 Health means the event loop turns (the answer itself proves it); readiness is the agent's own judgement, with
 the reasons where it is not ready, as JSON; 503 then. Asked rarely, it may compute its answer when asked.
+
+One request a connection, of which only the first line matters: so much of HTTP that a library for it would be
+the larger half of what an agent loads at its start. A client that is slow, or many, takes nobody's place: an
+exchange has an end, and where there are too many the oldest gives way.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from acns.errors import EnvironmentFault, InputError
+from acns.telemetry import log as logs
 from acns.telemetry import metrics, sockets
+
+log = logs.named(__name__)
+
+MAX_HEAD_BYTES: Final = 16 << 10
+MAX_CONNECTIONS: Final = 32
+EXCHANGE_S: Final = 10.0
+"""From the connection to the last octet taken."""
+_LAST_EXCHANGES_S: Final = 1.0
+_JSON: Final = "application/json; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,20 @@ class Readiness:
         return not self.reasons
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    body: bytes
+    content_type: str = _JSON
+    status: HTTPStatus = HTTPStatus.OK
+
+    def octets(self, *, with_body: bool) -> bytes:
+        head = (
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nContent-Type: {self.content_type}\r\n"
+            f"Content-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode() + (self.body if with_body else b"")
+
+
 class HealthServer:
     """Serves one agent's state at `address`: a path (or `unix:PATH`), `host:port`, or empty for off."""
 
@@ -39,79 +72,113 @@ class HealthServer:
         views: Mapping[str, Callable[[], object]] | None = None,
     ) -> None:
         """`views`: more to look at, as JSON: path → what is computed when it is asked for."""
-        self._views = dict(views or {})
         self._address = address
-        self._registry = registry
         self._readiness = readiness
-        self._runner: web.AppRunner | None = None
+        self._pages: dict[str, Callable[[], _Answer]] = {
+            "/healthz": lambda: _json({"healthy": True}),
+            "/readyz": self._readyz,
+            "/metrics": lambda: _Answer(metrics.exposition(registry), metrics.CONTENT_TYPE),
+        }
+        for path, view in (views or {}).items():
+            self._pages[path] = functools.partial(_shown, view)
+        self._server: asyncio.Server | None = None
         self._generation: sockets.Generation | None = None
+        self._exchanges: dict[asyncio.Task[None], None] = {}
 
     async def start(self) -> None:
         """Raises InputError for an address that is none, EnvironmentFault where it cannot be had."""
         if not self._address:
             return
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        try:
-            await self._site(self._runner).start()
-        except BaseException:
-            await self.stop()
-            raise
+        self._server = await (self._at_path() if is_path(self._address) else self._at_port())
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._server:
+            self._server.close()
+            self._server = None
+        if self._exchanges:
+            _, late = await asyncio.wait(self._exchanges, timeout=_LAST_EXCHANGES_S)
+            for exchange in late:
+                exchange.cancel()
         if self._generation:
             self._generation.remove()
             self._generation = None
 
-    def _application(self) -> web.Application:
-        application = web.Application()
-        application.router.add_get("/healthz", self._healthz)
-        application.router.add_get("/readyz", self._readyz)
-        application.router.add_get("/metrics", self._metrics)
-        for path in self._views:
-            application.router.add_get(path, self._view)
-        return application
+    async def _at_path(self) -> asyncio.Server:
+        self._generation = sockets.Generation(self._address.removeprefix("unix:"))
+        self._generation.clear()
+        listener = sockets.listen(self._generation.own)
+        self._generation.switch()
+        return await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_HEAD_BYTES)
 
-    def _site(self, runner: web.AppRunner) -> web.BaseSite:
-        if is_path(self._address):
-            self._generation = sockets.Generation(_path(self._address))
-            self._generation.clear()
-            listener = sockets.listen(self._generation.own)
-            self._generation.switch()
-            return web.SockSite(runner, listener)
+    async def _at_port(self) -> asyncio.Server:
         host, port = split_host_port(self._address)
-        return _Port(runner, host, port)
-
-    async def _healthz(self, request: web.Request) -> web.Response:
-        return web.json_response({"healthy": True})
-
-    async def _readyz(self, request: web.Request) -> web.Response:
-        state = self._readiness()
-        body = {"ready": state.ready, "reasons": list(state.reasons), **state.details}
-        return web.json_response(body, status=200 if state.ready else 503)
-
-    async def _view(self, request: web.Request) -> web.Response:
-        return web.json_response(self._views[request.path]())
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(
-            body=metrics.exposition(self._registry), headers={"Content-Type": metrics.CONTENT_TYPE}
-        )
-
-
-class _Port(web.TCPSite):
-    """A TCP site whose failure to bind says so in our words."""
-
-    async def start(self) -> None:
         try:
-            await super().start()
+            return await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
         except OSError as error:
             raise EnvironmentFault(
-                f"cannot listen on {self.name}: {error.strerror}", hint="see http_socket"
+                f"cannot listen on {self._address}: {error.strerror}", hint="see http_socket"
             ) from error
+
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._exchanges) >= MAX_CONNECTIONS:
+            oldest = next(iter(self._exchanges))
+            del self._exchanges[oldest]
+            oldest.cancel()
+        exchange = asyncio.get_running_loop().create_task(self._exchange(reader, writer))
+        self._exchanges[exchange] = None
+        # Not in the exchange itself: one that is cancelled before its first step never gets there.
+        exchange.add_done_callback(lambda done: self._ended(done, writer))
+
+    def _ended(self, exchange: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        self._exchanges.pop(exchange, None)
+        writer.transport.abort()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, EOFError):  # a TimeoutError is an OSError
+            async with asyncio.timeout(EXCHANGE_S):
+                writer.write(await self._answered(reader))
+                writer.close()
+                await writer.wait_closed()
+
+    async def _answered(self, reader: asyncio.StreamReader) -> bytes:
+        """Raises EOFError where no whole request comes."""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.LimitOverrunError:
+            return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).octets(with_body=True)
+        match head.partition(b"\r\n")[0].decode("latin-1").split(" "):
+            case [("GET" | "HEAD") as method, target, version] if version.startswith("HTTP/1."):
+                return self._page(target.partition("?")[0]).octets(with_body=method == "GET")
+            case [_, _, version] if version.startswith("HTTP/1."):
+                return _refusal(HTTPStatus.METHOD_NOT_ALLOWED).octets(with_body=True)
+        return _refusal(HTTPStatus.BAD_REQUEST).octets(with_body=True)
+
+    def _page(self, path: str) -> _Answer:
+        page = self._pages.get(path)
+        if page is None:
+            return _refusal(HTTPStatus.NOT_FOUND)
+        try:
+            return page()
+        except Exception as error:  # noqa: BLE001 - a bug in what is shown must not end what shows it
+            log.failure("a page failed", error, page=path)
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _readyz(self) -> _Answer:
+        state = self._readiness()
+        body = {"ready": state.ready, "reasons": list(state.reasons), **state.details}
+        return _json(body, HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _shown(view: Callable[[], object]) -> _Answer:
+    return _json(view())
+
+
+def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> _Answer:
+    return _Answer(json.dumps(value).encode(), status=status)
+
+
+def _refusal(status: HTTPStatus) -> _Answer:
+    return _Answer(f"{status.value}: {status.phrase}\n".encode(), "text/plain", status)
 
 
 def is_path(address: str) -> bool:
@@ -125,7 +192,3 @@ def split_host_port(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InputError(f"'{address}' is neither a path nor host:port", hint="for example 127.0.0.1:9091")
     return host.strip("[]"), int(port)
-
-
-def _path(address: str) -> str:
-    return address.removeprefix("unix:")

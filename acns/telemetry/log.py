@@ -81,7 +81,7 @@ class Seldom:
 
 
 class JSONLines(logging.Formatter):
-    """Records, foreign ones (asyncio, aiohttp, grpc) included, as JSON lines."""
+    """Records, foreign ones (asyncio, grpc) included, as JSON lines."""
 
     def __init__(self, agent: str) -> None:
         super().__init__()

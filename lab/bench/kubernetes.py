@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 
 from lab.bench import isolation, machine, report
 from lab.bench.kube_cluster import KubeScale
 from lab.bench.measure import Measure
+from lab.errors import EnvironmentFault
 
 _MODULE = "lab.bench.kube_part"
 QUICK = KubeScale(pods=2_000, nodes=20, policies=200, local=20, seconds=10)
@@ -19,6 +21,8 @@ QUICK = KubeScale(pods=2_000, nodes=20, policies=200, local=20, seconds=10)
 
 def run(*, as_json: bool, quick: bool = False, pods: int = 0) -> int:
     """Measure and print; `pods` other than 0: so many, and nodes in proportion."""
+    if not find_spec("aiohttp"):
+        raise EnvironmentFault("the synthetic API server needs aiohttp", hint="./setup.sh test installs it")
     scale = QUICK if quick else KubeScale()
     if pods:
         scale = KubeScale(pods=pods, nodes=max(1, pods // 100))

@@ -17,8 +17,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,6 +83,20 @@ class Tape:
             self._ring.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A part of the capture that somebody has started."""
+
+    place: str
+    interface: str
+    program: bytes
+    size_bytes: int
+
+    def tape(self, namespace: int) -> Tape:
+        """Raises EnvironmentFault where it cannot be listened to."""
+        return Tape(self.place, namespace, self.program, self.interface, self.size_bytes)
+
+
 class Recorder:
     """`places_file`: a file (`lab.capture.places`) that names network namespaces."""
 
@@ -93,6 +107,8 @@ class Recorder:
         self._program = bpf.beginnings()
         self._always: list[Tape] = []
         self._started: list[Tape] = []
+        self._wanted: tuple[_Wanted, ...] = ()
+        """What the started capture listens to, also where it is made anew."""
         self._about: dict[str, Any] = {}
         self._listen()
 
@@ -146,6 +162,7 @@ class Recorder:
             for name, descriptor in list(wanted.items()):
                 self._always.append(Tape(name, descriptor, self._program, "", RING_BYTES))
                 self._places[name] = wanted.pop(name)
+                self._follow([one for one in self._wanted if one.place == name])
         finally:  # what could not be recorded is no place of ours: asked again, it is tried again
             for descriptor in wanted.values():
                 os.close(descriptor)
@@ -159,14 +176,24 @@ class Recorder:
             raise InputError(f"not recorded here: {', '.join(sorted(gone))}", hint="invoke lab.status")
         size = request["size_bytes"] // max(1, len(links))
         program = bytes.fromhex(request["program"])
+        wanted = tuple(_Wanted(place, interface, program, size) for place, interface in links)
         try:
-            for place, interface in links:
-                self._started.append(Tape(place, self._places[place], program, interface, size))
+            for one in wanted:
+                self._started.append(one.tape(self._places[one.place]))
         except BaseException:
             self._close_started()
             raise
+        self._wanted = wanted
         self._about = {"filter": request["filter"], "started_at_s": time.time()}
         return self._about
+
+    def _follow(self, wanted: Iterable[_Wanted]) -> None:
+        """Listen there again. A link that does not come back is no reason to record nothing of the place."""
+        for one in wanted:
+            try:
+                self._started.append(one.tape(self._places[one.place]))
+            except AcnsError as error:
+                print(f"the capture goes on without: {error}", file=sys.stderr, flush=True)
 
     def _stop(self) -> Reply:
         if not self._started:
@@ -178,7 +205,7 @@ class Recorder:
     def _close_started(self) -> None:
         for tape in self._started:
             tape.close()
-        self._started, self._about = [], {}
+        self._started, self._wanted, self._about = [], (), {}
 
     def _read(self, which: str) -> Reply:
         tapes = self._started if which == "started" else self._always

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final
 
 from acns.telemetry.flows import Direction, Flow, Lost, Record, Verdict
 from lab.report import flows as flow_report
@@ -25,7 +26,11 @@ _REMEMBERED: Final = 50_000
 _SAME_ATTEMPT_NS: Final = 120_000_000_000
 """As long as TCP goes on trying from one port."""
 
-T = TypeVar("T")
+_TOLD_LATE_NS: Final = 1_000_000_000
+"""By so much the node that a packet leaves may be later with its word than the one it comes to."""
+_ATTEMPTS: Final = 16
+"""Of one connection, that are remembered."""
+
 _Connection = tuple[str, int, str, int, str]
 EdgeKey = tuple[str, Kind, str]
 
@@ -56,12 +61,13 @@ class Tally:
     def _settle(self, flow: Flow, key: EdgeKey) -> None:
         """What passed counts where it left its pod; what its target's policy drops then did not pass."""
         counted = _counted(flow)
-        if counted == "forwarded" and flow.direction is Direction.INGRESS:
-            return
-        self._counts[key][counted] += 1
-        passed = self._fates.passed(flow, key) if flow.dns is None else None
-        if passed is not None:
-            self._counts[passed]["forwarded"] -= 1
+        connection = None if flow.dns is not None else _connection(flow)
+        is_told_by_one = connection is None and flow.direction is not Direction.INGRESS
+        if counted != "forwarded" or is_told_by_one:
+            self._counts[key][counted] += 1
+        if connection is not None:
+            for edge, more in self._fates.told(connection, flow, key).items():
+                self._counts[edge]["forwarded"] += more
 
     def _edge(self, key: EdgeKey) -> Edge:
         counts, why = self._counts[key], self._why[key]
@@ -77,40 +83,58 @@ class Tally:
 
 
 class _Fates:
-    """Connections between pods, which two nodes may tell of: one says that it left, the other that it was
-    dropped. They come in any order; remembered are the newest."""
+    """Connections between pods, which two nodes may tell of: one says that it left, the other that it came or
+    was dropped. Remembered are the newest."""
 
     def __init__(self) -> None:
-        self._left: dict[_Connection, tuple[int, EdgeKey | None]] = {}
-        """When and where it was counted; no longer (None) once it is known not to have passed."""
-        self._dropped: dict[_Connection, int] = {}
+        self._attempts: dict[_Connection, _Attempts] = {}
 
-    def passed(self, flow: Flow, key: EdgeKey) -> EdgeKey | None:
-        """The edge on which this connection was counted as one that passed, and did not."""
-        connection = _connection(flow)
-        if connection is None:
-            return None
-        if flow.verdict is not Verdict.DROPPED:
-            if self._is_near(self._dropped.pop(connection, None), flow):
-                return key
-            _remember(self._left, connection, (flow.time_ns, key))
-        elif flow.direction is Direction.INGRESS:
-            time_ns, counted = self._left.get(connection, (None, None))
-            if self._is_near(time_ns, flow):
-                self._left[connection] = flow.time_ns, None
-                return counted
-            _remember(self._dropped, connection, flow.time_ns)
-        return None
-
-    @staticmethod
-    def _is_near(time_ns: int | None, flow: Flow) -> bool:
-        return time_ns is not None and abs(time_ns - flow.time_ns) < _SAME_ATTEMPT_NS
+    def told(self, connection: _Connection, flow: Flow, key: EdgeKey) -> Counter[EdgeKey]:
+        """By how much what passed on which edge is more, or less, than was known before."""
+        attempts = self._attempts.setdefault(connection, _Attempts())
+        if len(self._attempts) > _REMEMBERED:
+            del self._attempts[next(iter(self._attempts))]
+        attempts.forget()
+        before = attempts.passed()
+        attempts.add(flow, key)
+        after = attempts.passed()
+        after.subtract(before)
+        return after
 
 
-def _remember(memory: dict[_Connection, T], connection: _Connection, value: T) -> None:
-    memory[connection] = value
-    if len(memory) > _REMEMBERED:
-        del memory[next(iter(memory))]
+@dataclass(slots=True)
+class _Attempts:
+    """All from one port to another. TCP tries again and again, and each time both nodes may tell of it."""
+
+    left: list[tuple[int, EdgeKey]] = field(default_factory=list)
+    came: list[int] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
+
+    def add(self, flow: Flow, key: EdgeKey) -> None:
+        if flow.direction is not Direction.INGRESS:
+            if flow.verdict is not Verdict.DROPPED:
+                self.left.append((flow.time_ns, key))
+        elif flow.verdict is Verdict.DROPPED:
+            self.dropped.append(flow.time_ns)
+        else:
+            self.came.append(flow.time_ns)
+
+    def passed(self) -> Counter[EdgeKey]:
+        """Of those that left, those that came; and those of which nobody says that they were dropped."""
+        arrived = {self._latest_before(time_ns) for time_ns in self.came}
+        return Counter(key for time_ns, key in self.left if time_ns in arrived or not self._is_lost(time_ns))
+
+    def forget(self) -> None:
+        """The oldest, where there are many; what was found of them stands."""
+        for times in (self.left, self.came, self.dropped):
+            del times[:-_ATTEMPTS]
+
+    def _latest_before(self, came_ns: int) -> int | None:
+        before = [time_ns for time_ns, _ in self.left if time_ns <= came_ns + _TOLD_LATE_NS]
+        return max(before, default=None)
+
+    def _is_lost(self, time_ns: int) -> bool:
+        return any(abs(dropped_ns - time_ns) < _SAME_ATTEMPT_NS for dropped_ns in self.dropped)
 
 
 def _connection(flow: Flow) -> _Connection | None:

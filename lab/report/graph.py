@@ -21,9 +21,17 @@ GROUPS: Final[dict[Kind, str]] = {
 }
 
 _LEFT, _RIGHT, _BOX, _MARGIN = 300, 760, 330, 24
-_POD, _SLOT, _GAP, _HEAD = 58, 22, 12, 34
+_POD, _SLOT, _GAP, _HEAD, _NODE_HEAD = 58, 22, 12, 34, 48
 _WIDTH: Final = _RIGHT + _BOX + _MARGIN
 _MAX_CHARS: Final = 40
+_MAX_BOLD: Final = 34
+_GOOD, _BAD, _FAILED, _WHOSE = 8, 68, 128, 184
+"""Where in a target's box an edge's counts stand, and its pod."""
+_LEGEND: Final = (
+    ("good", "✓ passed"),
+    ("no", "✗ dropped or refused"),
+    ("failed", "? no answer, or an error for one"),
+)
 
 _STYLE: Final = """
   text { font: 13px 'DejaVu Sans', Verdana, sans-serif; fill: #1d2733 }
@@ -32,8 +40,8 @@ _STYLE: Final = """
   .enforced { stroke: #1f5fa8; stroke-width: 2 } .bad { fill: #b3261e }
   .edge { fill: none; stroke-width: 1.6; opacity: .75 }
   .allowed { stroke: #2e7d32; fill: none } .denied { stroke: #b3261e; stroke-dasharray: 5 3; fill: none }
-  .mixed { stroke: #b26a00; fill: none }
-  text.good { fill: #2e7d32 } text.no { fill: #b3261e }
+  .mixed { stroke: #b26a00; fill: none } .unanswered { stroke: #7b8794; stroke-dasharray: 2 4; fill: none }
+  text.good { fill: #2e7d32 } text.no { fill: #b3261e } text.failed { fill: #5a6775 }
   .dim { opacity: .08 }
 """
 _SCRIPT: Final = """
@@ -130,9 +138,9 @@ class _Drawing:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._targets = _by_target(graph.edges)
-        self._top = 76
+        self._top = 92
         self._nodes, self._pods = _stacked_nodes(graph.nodes, self._top)
+        self._targets = _by_target(graph.edges, self._pods)
         self._boxes, below = _stacked_targets(self._targets, self._top)
         left = max([0, *self._nodes.values(), *(y + _POD for y in self._pods.values())])
         self.height = max(left, below) + 3 * _MARGIN
@@ -149,16 +157,18 @@ class _Drawing:
         yield _text(_MARGIN, 30, f"lab {graph.lab}", "head")
         about = f"{graph.written}: flows and queries as its nodes' logs have them{more}{lost}"
         yield _text(_MARGIN, 50, about, "small", limit=140)
+        for number, (kind, text) in enumerate(_LEGEND):
+            yield _text(_MARGIN + (0, 80, 250)[number], 72, text, kind)
 
     def _draw_nodes(self) -> Iterator[str]:
         for node in self._graph.nodes:
             first = self._nodes[node.name]
-            height = _HEAD + len(node.pods) * (_POD + _GAP)
-            yield _box(_MARGIN, first - _HEAD, _LEFT, height, "node")
+            height = _NODE_HEAD + len(node.pods) * (_POD + _GAP)
+            yield _box(_MARGIN, first - _NODE_HEAD, _LEFT, height, "node")
             health = ", ".join(f"{agent} {health}" for agent, health in node.agents) or "no agents"
             well = all(health == "ready" for _, health in node.agents)
-            yield _text(_MARGIN + 10, first - 13, node.name, "head")
-            yield _text(_MARGIN + 100, first - 13, health, "small" if well else "small bad")
+            yield _text(_MARGIN + 10, first - 30, node.name, "head", limit=_MAX_BOLD)
+            yield _text(_MARGIN + 10, first - 13, health, "small" if well else "small bad", limit=45)
             for pod in node.pods:
                 yield from self._draw_pod(pod)
 
@@ -169,7 +179,7 @@ class _Drawing:
         kind = "pod enforced" if pod.policies else "pod"
         yield f'<g data-pod="{_clean(pod.key)}">{_title_of(policies)}'
         yield _box(_MARGIN + 10, y, _LEFT - 20, _POD, kind)
-        yield _text(_MARGIN + 20, y + 18, pod.key, "head")
+        yield _text(_MARGIN + 20, y + 18, pod.key, "head", limit=_MAX_BOLD - 2)
         yield _text(_MARGIN + 20, y + 34, f"{pod.address}{identity}", "small")
         yield _text(_MARGIN + 20, y + 49, policies, "small")
         yield "</g>"
@@ -182,7 +192,7 @@ class _Drawing:
                 group = kind
                 yield _text(_RIGHT, y - 10, GROUPS[kind], "small")
             yield _box(_RIGHT, y, _BOX, _target_height(edges), "target")
-            yield _text(_RIGHT + 8, y + 17, target, "head")
+            yield _text(_RIGHT + 8, y + 17, target, "head", limit=_MAX_BOLD)
             for slot, edge in enumerate(edges, start=1):
                 yield from self._draw_edge(edge, y + 12 + slot * _SLOT)
 
@@ -197,16 +207,22 @@ class _Drawing:
         yield f'<g data-of="{_clean(edge.pod)}">{_title_of(about)}'
         yield f'<path class="edge {_class(edge)}" d="{path}"/>'
         good, bad = edge.forwarded + edge.asked, edge.dropped + edge.refused
-        yield _text(_RIGHT + 8, y + 4, f"✓ {good}" if good else "", "good")
-        yield _text(_RIGHT + 80, y + 4, f"✗ {bad}" if bad else "", "no")
-        yield _text(_RIGHT + 152, y + 4, edge.pod, "small", limit=26)
+        for x, sign, count, kind in (
+            (_GOOD, "✓", good, "good"),
+            (_BAD, "✗", bad, "no"),
+            (_FAILED, "?", edge.failed, "failed"),
+        ):
+            if count:
+                yield _text(_RIGHT + x, y + 4, f"{sign} {_short(count)}", kind)
+        yield _text(_RIGHT + _WHOSE, y + 4, edge.pod, "small", limit=22)
         yield "</g>"
 
 
-def _by_target(edges: Iterable[Edge]) -> dict[tuple[Kind, str], list[Edge]]:
+def _by_target(edges: Iterable[Edge], pods: Mapping[str, int]) -> dict[tuple[Kind, str], list[Edge]]:
+    """Edges of one target in the order of their pods, so that they do not cross."""
     found: dict[tuple[Kind, str], list[Edge]] = {}
     order = list(GROUPS)
-    for edge in sorted(edges, key=lambda one: (order.index(one.kind), one.target, one.pod)):
+    for edge in sorted(edges, key=lambda one: (order.index(one.kind), one.target, pods.get(one.pod, 0))):
         found.setdefault((edge.kind, edge.target), []).append(edge)
     return found
 
@@ -215,7 +231,7 @@ def _stacked_nodes(nodes: Sequence[NodeBox], top: int) -> tuple[dict[str, int], 
     """The top of each node's pods, of which there may be none, and of each pod."""
     of_nodes, of_pods, y = {}, {}, top
     for node in nodes:
-        y += _HEAD
+        y += _NODE_HEAD
         of_nodes[node.name] = y
         for pod in node.pods:
             of_pods[pod.key] = y
@@ -246,7 +262,14 @@ def _target_height(edges: Sequence[Edge]) -> int:
 
 def _class(edge: Edge) -> str:
     good, bad = edge.forwarded + edge.asked, edge.dropped + edge.refused
-    return "mixed" if good and bad else "allowed" if good else "denied"
+    return "mixed" if good and bad else "allowed" if good else "denied" if bad else "unanswered"
+
+
+def _short(count: int) -> str:
+    """In five signs at most; the whole number shows under the mouse."""
+    if count < 10_000:
+        return str(count)
+    return f"{count // 1000}k" if count < 1_000_000 else f"{count / 1_000_000:.1f}M"
 
 
 def _counts(edge: Edge) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from lab.backends.kind import commands as on_kind
 from lab.errors import InputError
-from lab.report import doctor as doctor_report
 from lab.report import tables
 from lab.runtime import terminal, truth
 from lab.runtime.explaining import FORMAT_VERSION, explained_errors, program, remark
@@ -140,6 +139,7 @@ def bundle(name: str | None, output: str | None, *, as_json: bool) -> int:
 def doctor(*, as_json: bool) -> int:
     """What this machine can do; 3 when something is missing without which no lab works."""
     from lab.kernel import features
+    from lab.report import doctor as doctor_report
 
     found = features.probe()
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address
@@ -9,26 +10,32 @@ from itertools import chain
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from acns.policy.routes import Outcome
 from lab.spec.expect import Expectation, PolicyExpectation, Row
 from lab.world import probe
 
 if TYPE_CHECKING:
+    from acns.policy.routes import Outcome
     from lab.runtime.lab import Lab
 
 DNS_PORT: Final = 53
 _UDP: Final = 17
-_WORDS: Final = {Outcome.REDIRECTED: "uses resolver", Outcome.ALLOWED: "bypasses resolver"}
+_WORDS: Final = {"redirected": "uses resolver", "allowed": "bypasses resolver"}
+"""By outcome, by its value: what it is the value of takes as long to import as all the rest."""
 _WARNING: Final = ": warning: "
+
+
+def prepare() -> None:
+    """Import what `traced` needs, in a moment in which there is nothing else to do."""
+    importlib.import_module("lab.policy_tools.witness")
 
 
 def traced(lab: Lab, expectations: Sequence[Expectation]) -> list[Row]:
     """A query of each pod to its DNS server, followed through the rules of its node's kernel."""
+    if not expectations:
+        return []
     from acns.policy import traffic
     from lab.policy_tools.witness import Ask, Witness
 
-    if not expectations:
-        return []
     began = time.monotonic()
     pods = [lab.addressing.pod(wanted.pod).key for wanted in expectations]
     servers = [_dns_server(lab, pod) for pod in pods]

@@ -7,7 +7,7 @@ import http.client
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,9 @@ def check(lab: Lab) -> list[Row]:
     statements = [expect.parse_any(statement) for statement in lab.topology.expect]
     about_pods = [(number, one) for number, one in enumerate(statements) if isinstance(one, Expectation)]
     # What is traced from outside comes after: the kernel reports better when little happens.
-    found = _tried_inside(lab, [each for each in about_pods if not each[1].is_traced])
     from_outside = [each for each in about_pods if each[1].is_traced]
+    inside = [each for each in about_pods if not each[1].is_traced]
+    found = _tried_inside(lab, inside, meanwhile=outside.prepare if from_outside else lambda: None)
     rows = outside.traced(lab, [wanted for _, wanted in from_outside])
     found.update(zip((number for number, _ in from_outside), rows, strict=True))
     policies = [(n, one) for n, one in enumerate(statements) if isinstance(one, PolicyExpectation)]
@@ -55,8 +56,10 @@ def unexpected_errors(topology: Topology, found: Status) -> int:
     return found.errors - sum(outside.error_file(problem) in files for problem in found.problems)
 
 
-def _tried_inside(lab: Lab, expectations: Sequence[tuple[int, Expectation]]) -> dict[int, Row]:
-    """By number; all pods at once."""
+def _tried_inside(
+    lab: Lab, expectations: Sequence[tuple[int, Expectation]], *, meanwhile: Callable[[], None]
+) -> dict[int, Row]:
+    """By number; all pods at once. `meanwhile` is called while they are at it."""
     by_pod: dict[str, list[tuple[int, Expectation]]] = {}
     for number, expectation in expectations:
         by_pod.setdefault(expectation.pod, []).append((number, expectation))
@@ -69,6 +72,7 @@ def _tried_inside(lab: Lab, expectations: Sequence[tuple[int, Expectation]]) -> 
         now, waiting = waiting[:_PROBES_AT_ONCE], waiting[_PROBES_AT_ONCE:]
         with contextlib.ExitStack() as running:
             probes = [(_start_probe(lab, pod, asked, by_musl, running), asked) for pod, asked in now]
+            meanwhile()
             for process, asked in probes:
                 output, _ = process.communicate(timeout=_PROBE_TIMEOUT_S)
                 found.update(zip((number for number, _ in asked), probe.rows(output), strict=True))

@@ -43,7 +43,7 @@ AGENTS: tuple[Agent, ...] = ("shim", "resolver")
 class Section(BaseModel):
     """Base of all parts: unknown fields are errors, values do not change. Editors show a field's text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class ExternalProgram(Section):

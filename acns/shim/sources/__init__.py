@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from acns.errors import Problem
-from acns.policy.cluster import Cluster
-from acns.policy.objects import Object
-from acns.shim.preflight import ClusterFacts
+if TYPE_CHECKING:  # `listing` is imported by commands too, which have no use for all of policy
+    from acns.errors import Problem
+    from acns.policy.cluster import Cluster
+    from acns.policy.objects import Object
+    from acns.shim.preflight import ClusterFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,7 +341,9 @@ def test_only_the_last_flows_are_shown_where_so_many_are_asked_for(stage: Stage,
     assert [flow["l4"]["TCP"]["source_port"] for flow in shown] == sports[-3:]
 
 
-def test_a_reader_that_has_seen_enough_gets_no_traceback(stage: Stage) -> None:
+def test_a_reader_that_has_seen_enough_gets_no_traceback(stage: Stage, observed: Observed) -> None:
+    sport = send_syn(stage.batch, wire.fresh_address(stage.rng), 443)
+    the_flow(observed, stage.lab, from_port(sport))  # there is something to show
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -45,3 +46,37 @@ def test_another_connection_that_passes_counts(later: Flow) -> None:
 
 def test_two_connections_count_twice() -> None:
     assert counted(LEFT, OTHER) == [("service default/web", 2, 0)]
+
+
+def at(flow: Flow, seconds: float) -> Flow:
+    return replace(flow, time_ns=round(seconds * S))
+
+
+AGAIN, DROPPED_AGAIN = at(LEFT, 13), at(DROPPED, 13.001)
+
+
+@pytest.mark.parametrize("flows", list(itertools.permutations([LEFT, AGAIN, DROPPED, DROPPED_AGAIN])))
+def test_a_syn_that_is_tried_again_and_dropped_again_did_not_pass_whoever_tells_first(
+    flows: tuple[Flow, ...],
+) -> None:
+    assert counted(*flows) == [("default/web", 0, 2)]
+
+
+@pytest.mark.parametrize("flows", list(itertools.permutations([LEFT, AGAIN, DROPPED])))
+def test_of_drops_that_are_too_many_to_be_written_one_tells_of_all(flows: tuple[Flow, ...]) -> None:
+    assert counted(*flows) == [("default/web", 0, 1)]
+
+
+@pytest.mark.parametrize("flows", list(itertools.permutations([LEFT, DROPPED, AGAIN, at(CAME, 13.001)])))
+def test_a_try_that_comes_has_passed_whatever_became_of_the_one_before(flows: tuple[Flow, ...]) -> None:
+    assert sorted(counted(*flows)) == [("default/web", 0, 1), ("service default/web", 1, 0)]
+
+
+@pytest.mark.parametrize("flows", list(itertools.permutations([LEFT, DROPPED, at(CAME, 13)])))
+def test_a_syn_that_is_let_in_at_its_second_try_has_passed(flows: tuple[Flow, ...]) -> None:
+    assert sorted(counted(*flows)) == [("default/web", 0, 1), ("service default/web", 1, 0)]
+
+
+def test_what_was_found_of_many_tries_stands_when_they_are_forgotten() -> None:
+    tries = [at(LEFT, 1000 * number) for number in range(40)]
+    assert counted(*tries) == [("service default/web", 40, 0)]

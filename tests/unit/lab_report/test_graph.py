@@ -41,6 +41,33 @@ def test_what_only_passed_and_what_only_did_not_look_different() -> None:
     assert paths(graph.svg(replace(GRAPH, edges=edges))) == ["edge allowed", "edge denied"]
 
 
+def test_queries_that_nobody_answered_are_neither_allowed_nor_denied_and_have_their_number() -> None:
+    edge = Edge("default/frontend", "name", "slow.example.com", failed=7)
+    drawn = graph.svg(replace(GRAPH, edges=(edge,)))
+    assert paths(drawn) == ["edge unanswered"]
+    assert "? 7" in texts(drawn)
+
+
+def test_a_large_number_is_shortened_and_whole_under_the_mouse() -> None:
+    drawn = graph.svg(replace(GRAPH, edges=(replace(EDGE, forwarded=0, asked=120_004, refused=1_204_567),)))
+    assert {"✓ 120k", "✗ 1.2M"} <= set(texts(drawn))
+    assert "120004 queries, 1204567 queries refused" in drawn
+
+
+def test_a_nodes_name_and_its_agents_health_have_a_line_each() -> None:
+    long = NodeBox("a-node-with-a-very-long-name-indeed-for-a-node", (("shim", "not ready"),), ())
+    drawn = ElementTree.fromstring(graph.svg(replace(GRAPH, nodes=(long,), edges=())))
+    at = {(one.text or "")[:6]: one.attrib["y"] for one in drawn.iter(f"{SVG}text")}
+    assert at["a-node"] != at["shim n"]
+
+
+def test_lines_to_one_target_are_in_the_order_of_their_pods() -> None:
+    pods = tuple(replace(POD, key=f"default/p{number}") for number in (2, 10, 1))
+    edges = tuple(replace(EDGE, pod=f"default/p{number}") for number in (1, 2, 10))
+    shown = texts(graph.svg(replace(GRAPH, nodes=(replace(GRAPH.nodes[0], pods=pods),), edges=edges)))
+    assert shown[-9:][2::3] == ["default/p2", "default/p10", "default/p1"]
+
+
 def test_an_edge_of_a_pod_that_is_gone_is_left_out() -> None:
     assert paths(graph.svg(replace(GRAPH, edges=(replace(EDGE, pod="default/gone"),)))) == []
 

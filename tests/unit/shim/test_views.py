@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
-
-import aiohttp
 
 from acns.dns import name as names
 from acns.dns.pattern import match_name
@@ -16,6 +15,7 @@ from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
 from acns.telemetry import metrics
 from acns.telemetry.http import HealthServer, Readiness
+from tests import agent_pages
 
 API = match_name("api.example.com")
 WANTED = match_name("www.example.com")
@@ -88,11 +88,8 @@ async def test_a_view_is_served_as_json_where_readiness_is(tmp_path: Path) -> No
     server = HealthServer(str(path), metrics.new_registry(), Readiness, views.of(learned()))
     await server.start()
     try:
-        connector = aiohttp.UnixConnector(str(path))
-        async with aiohttp.ClientSession(connector=connector) as session:
-            async with session.get(f"http://shim{views.CACHE}") as response:
-                assert await response.json() == {"version": 1, "now": 1000.0, "addresses": []}
-            async with session.get("http://shim/readyz") as response:
-                assert response.status == 200
+        _, body = await agent_pages.get(path, views.CACHE)
+        assert json.loads(body) == {"version": 1, "now": 1000.0, "addresses": []}
+        assert (await agent_pages.get(path, "/readyz"))[0] == 200
     finally:
         await server.stop()

@@ -1,8 +1,7 @@
-"""Logs, journal, metrics, unix sockets and the health server."""
+"""Logs, journal, metrics and unix sockets."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -12,13 +11,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from acns.errors import EnvironmentFault, InputError
-from acns.telemetry import http, metrics, sockets
 from acns.telemetry import log as logs
-from acns.telemetry.http import HealthServer, Readiness
+from acns.telemetry import metrics, sockets
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Reading, Tally
 
@@ -247,61 +244,3 @@ def test_a_generations_link_takes_the_place_of_nothing_but_a_link(tmp_path: Path
     with pytest.raises(EnvironmentFault, match="not a socket"):
         sockets.Generation(tmp_path / "s").clear()
     assert (tmp_path / "s").read_text() == "precious"
-
-
-# --- health server -------------------------------------------------------------------------------------
-
-
-async def get(path: Path, page: str) -> tuple[int, str]:
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
-        session.get(f"http://agent{page}") as answer,
-    ):
-        return answer.status, await answer.text()
-
-
-async def test_pages_of_the_health_server(tmp_path: Path) -> None:
-    state = [Readiness(("no policy snapshot yet",), {"endpoints": 0})]
-    registry = metrics.new_registry()
-    server = HealthServer(str(tmp_path / "s"), registry, lambda: state[-1])
-    await server.start()
-    assert (await get(tmp_path / "s", "/healthz"))[0] == 200
-    status, body = await get(tmp_path / "s", "/readyz")
-    assert (status, json.loads(body)) == (
-        503,
-        {"ready": False, "reasons": ["no policy snapshot yet"], "endpoints": 0},
-    )
-    state.append(Readiness())
-    assert (await get(tmp_path / "s", "/readyz"))[0] == 200
-    assert "process_cpu_seconds_total" in (await get(tmp_path / "s", "/metrics"))[1]
-    await server.stop()
-    assert not (tmp_path / "s").exists()
-
-
-async def test_stopping_leaves_a_successors_socket_alone(tmp_path: Path) -> None:
-    server = HealthServer(str(tmp_path / "s"), metrics.new_registry(), Readiness)
-    await server.start()
-    (tmp_path / "s").rename(tmp_path / "old")
-    with sockets.listen(tmp_path / "s"):
-        await server.stop()
-        assert (tmp_path / "s").exists()
-
-
-async def test_a_taken_port_is_an_environment_fault() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = HealthServer(f"127.0.0.1:{taken.getsockname()[1]}", metrics.new_registry(), Readiness)
-        with pytest.raises(EnvironmentFault, match="cannot listen"):
-            await server.start()
-
-
-async def test_an_empty_address_turns_it_off() -> None:
-    server = HealthServer("", metrics.new_registry(), Readiness)
-    await server.start()
-    await server.stop()
-    await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("address", ["nonsense", "host:", ":80", "host:70000"])
-def test_an_address_that_is_none_is_an_input_error(address: str) -> None:
-    with pytest.raises(InputError):
-        http.split_host_port(address)
