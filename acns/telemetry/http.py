@@ -3,9 +3,9 @@
 Health means the event loop turns (the answer itself proves it); readiness is the agent's own judgement, with
 the reasons where it is not ready, as JSON; 503 then. Asked rarely, it may compute its answer when asked.
 
-One request a connection, of which only the first line matters: so much of HTTP that a library for it would be
-the larger half of what an agent loads at its start. A client that is slow, or many, takes nobody's place: an
-exchange has an end, and where there are too many the oldest gives way.
+One request a connection, read and answered by h11: a web framework would be the larger half of what an agent
+loads at its start. A client that is slow, or many, takes nobody's place: an exchange has an end, and where
+there are too many the oldest gives way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+import h11
 from prometheus_client import CollectorRegistry
 
 from acns.errors import EnvironmentFault, InputError
@@ -32,6 +33,7 @@ MAX_CONNECTIONS: Final = 32
 EXCHANGE_S: Final = 10.0
 """From the connection to the last octet taken."""
 _LAST_EXCHANGES_S: Final = 1.0
+_READ_BYTES: Final = 4 << 10
 _JSON: Final = "application/json; charset=utf-8"
 
 
@@ -53,12 +55,11 @@ class _Answer:
     content_type: str = _JSON
     status: HTTPStatus = HTTPStatus.OK
 
-    def octets(self, *, with_body: bool) -> bytes:
-        head = (
-            f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nContent-Type: {self.content_type}\r\n"
-            f"Content-Length: {len(self.body)}\r\nConnection: close\r\n\r\n"
-        )
-        return head.encode() + (self.body if with_body else b"")
+    def events(self, *, with_body: bool) -> list[h11.Event]:
+        headers = [("Content-Type", self.content_type), ("Content-Length", str(len(self.body)))]
+        headers.append(("Connection", "close"))
+        head = h11.Response(status_code=self.status, reason=self.status.phrase, headers=headers)
+        return [head, *([h11.Data(self.body)] if with_body else []), h11.EndOfMessage()]
 
 
 class HealthServer:
@@ -108,12 +109,12 @@ class HealthServer:
         self._generation.clear()
         listener = sockets.listen(self._generation.own)
         self._generation.switch()
-        return await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_HEAD_BYTES)
+        return await asyncio.start_unix_server(self._serve, sock=listener)
 
     async def _at_port(self) -> asyncio.Server:
         host, port = split_host_port(self._address)
         try:
-            return await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
+            return await asyncio.start_server(self._serve, host, port)
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot listen on {self._address}: {error.strerror}", hint="see http_socket"
@@ -134,24 +135,23 @@ class HealthServer:
         writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         with contextlib.suppress(OSError, EOFError):  # a TimeoutError is an OSError
             async with asyncio.timeout(EXCHANGE_S):
-                writer.write(await self._answered(reader))
+                try:
+                    request = await _request(connection, reader)
+                    answer, with_body = self._answer(request), request.method != b"HEAD"
+                except h11.RemoteProtocolError as error:
+                    answer, with_body = _refusal(HTTPStatus(error.error_status_hint)), True
+                for event in answer.events(with_body=with_body):
+                    writer.write(connection.send(event) or b"")
                 writer.close()
                 await writer.wait_closed()
 
-    async def _answered(self, reader: asyncio.StreamReader) -> bytes:
-        """Raises EOFError where no whole request comes."""
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            return _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE).octets(with_body=True)
-        match head.partition(b"\r\n")[0].decode("latin-1").split(" "):
-            case [("GET" | "HEAD") as method, target, version] if version.startswith("HTTP/1."):
-                return self._page(target.partition("?")[0]).octets(with_body=method == "GET")
-            case [_, _, version] if version.startswith("HTTP/1."):
-                return _refusal(HTTPStatus.METHOD_NOT_ALLOWED).octets(with_body=True)
-        return _refusal(HTTPStatus.BAD_REQUEST).octets(with_body=True)
+    def _answer(self, request: h11.Request) -> _Answer:
+        if request.method not in (b"GET", b"HEAD"):
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
+        return self._page(request.target.decode().partition("?")[0])
 
     def _page(self, path: str) -> _Answer:
         page = self._pages.get(path)
@@ -167,6 +167,15 @@ class HealthServer:
         state = self._readiness()
         body = {"ready": state.ready, "reasons": list(state.reasons), **state.details}
         return _json(body, HTTPStatus.OK if state.ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request:
+    """Raises h11.RemoteProtocolError for one that is none, EOFError where none comes."""
+    while not isinstance(event := connection.next_event(), h11.Request):
+        if event is not h11.NEED_DATA:
+            raise EOFError
+        connection.receive_data(await reader.read(_READ_BYTES))
+    return event
 
 
 def _shown(view: Callable[[], object]) -> _Answer:
