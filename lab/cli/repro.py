@@ -144,12 +144,14 @@ def import_(
 ) -> None:
     """Make a scenario of a capture: who asked what, what was answered, who connected, what came of it."""
     from lab.repro import commands
+    from lab.repro.reading import remembered
     from lab.runtime.explaining import explained_errors
 
     with explained_errors():
         given = (tuple(policy), tuple(pod), tuple(dns), flows, also, output, name, anonymise)
         typed = commands.Said(*given, begin_s=begin, end_s=end)
-        sys.exit(commands.import_(capture, typed))
+        with remembered.seldom_collecting():
+            sys.exit(commands.import_(capture, typed))
 
 
 @task(
@@ -164,9 +166,11 @@ def show(context: Context, capture: str, output: str = "", json: bool = False) -
     from lab.runtime.explaining import explained_errors
 
     with explained_errors():
+        from lab.repro.reading import remembered
         from lab.repro.showing import commands
 
-        sys.exit(commands.show(capture, output=output, as_json=json))
+        with remembered.seldom_collecting():
+            sys.exit(commands.show(capture, output=output, as_json=json))
 
 
 def _level(pure: bool, lab: bool, wire: bool) -> str:

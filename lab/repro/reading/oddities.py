@@ -8,13 +8,12 @@ of who sent them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import Final
 
 from acns.dns import wire
 from acns.dns.name import MalformedDNS
-from lab.repro.reading import units
+from lab.repro.reading import remembered, units
 from lab.repro.reading.evidence import Kind, Odd
 from lab.repro.reading.framing import Frame
 from lab.repro.reading.ip import TCP, UDP, Packet
@@ -144,7 +143,7 @@ def has_odd_flags(flags: int) -> bool:
     return not flags & (SYN | ACK | RST) or (flags & (SYN | FIN | RST)).bit_count() > 1
 
 
-@lru_cache(maxsize=4_096)
+@remembered.short
 def is_query(payload: bytes) -> bool:
     """Whether that, without its ID, has a question that can be read."""
     packet = b"\0\0" + payload

@@ -14,6 +14,7 @@ from typing import Final
 from acns.dns import name as names
 from acns.dns.name import MalformedDNS
 from acns.dns.wire import AA, AD, CD, CLASS_IN, HEADER_OCTETS, QR, RA, RD, TC
+from lab.repro.reading import remembered
 from lab.repro.scenario import records
 from lab.repro.scenario.model import Answer, Step
 from lab.repro.scenario.records import Record, Writer
@@ -23,6 +24,7 @@ SILENT: Final = "silent"
 NOT_DNS: Final = "not DNS"
 _FLAGS: Final = {"aa": AA, "tc": TC, "rd": RD, "ra": RA, "ad": AD, "cd": CD}
 _HEADER: Final = struct.Struct("!6H")
+_COUNTS_AT: Final = 4
 _TAIL: Final = struct.Struct("!HH")
 _SECTIONS: Final = ("records", "authority", "additional")
 
@@ -47,8 +49,15 @@ class Question:
 
 def question(packet: bytes) -> Question | None:
     """None where there is none that can be read."""
+    return _question(packet[_COUNTS_AT:])
+
+
+@remembered.short
+def _question(counted: bytes) -> Question | None:
+    """Of a message from its counts on: IDs and flags are others each time, the rest of most is not."""
+    packet = bytes(_COUNTS_AT) + counted
     try:
-        if len(packet) < HEADER_OCTETS or not struct.unpack_from("!H", packet, 4)[0]:
+        if len(packet) < HEADER_OCTETS or not struct.unpack_from("!H", packet, _COUNTS_AT)[0]:
             return None
         labels, end = names.read_labels(packet, HEADER_OCTETS)
         qtype, qclass = _TAIL.unpack_from(packet, end)

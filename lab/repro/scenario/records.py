@@ -17,6 +17,7 @@ from typing import Final
 
 from acns.dns import name as names
 from acns.dns.name import MalformedDNS
+from lab.repro.reading import remembered
 
 Labels = tuple[bytes, ...]
 
@@ -60,6 +61,7 @@ def type_number(text: str) -> int:
     return int(text[4:])
 
 
+@remembered.short
 def labels_of(text: str) -> Labels:
     """The labels of a name as written, case kept. Raises ValueError."""
     names.from_text(text)  # what is wrong with it is said there
@@ -81,6 +83,7 @@ def name_text(labels: Sequence[bytes]) -> str:
     return names.to_text(tuple(labels)).removesuffix(".") or "."
 
 
+@remembered.short
 def parse(line: str) -> Record:
     """Raises ValueError."""
     words = line.split(" ", 3)

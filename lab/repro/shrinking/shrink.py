@@ -82,7 +82,7 @@ class Shrinking:
     def _one_thing_less(self) -> bool:
         """Goes on with what is left behind each success, so that nothing is tried in vain twice."""
         changed = False
-        while any(self._takes(made, self.symptom) for made in smaller.of(self.scenario, self.symptom)):
+        while any(self._takes(made, self.symptom) for made in smaller.of(self.scenario)):
             changed = True
             self.progress(f"{len(load.dumps(self.scenario).splitlines())} lines ({self.runs} runs)")
         return changed

@@ -17,10 +17,10 @@ _ROUND_MS: Final = (100_000, 10_000, 1_000, 100, 10, 1)
 Candidates = Iterator[Scenario]
 
 
-def of(scenario: Scenario, symptom: int) -> Candidates:
-    """Each is smaller than the scenario by one thing; the step of that number stays."""
+def of(scenario: Scenario) -> Candidates:
+    """Each is smaller than the scenario by one thing; all its steps stay."""
     for make in (_unused, _policies, _rules, _settings, _labels, _answers, _plainer, _rounder):
-        yield from make(scenario, symptom)
+        yield from make(scenario)
 
 
 def without_steps(scenario: Scenario, numbers: Sequence[int]) -> tuple[Scenario, set[int]]:
@@ -30,7 +30,7 @@ def without_steps(scenario: Scenario, numbers: Sequence[int]) -> tuple[Scenario,
     return without(scenario, sorted(gone)), gone
 
 
-def _unused(scenario: Scenario, symptom: int) -> Candidates:
+def _unused(scenario: Scenario) -> Candidates:
     steps = scenario.steps
     pods = {scenario.pod_of(step).name for step in steps if step.kind in ("ask", "connect")}
     reached = {(step.connect or "").rpartition(":")[0] for step in steps}
@@ -43,12 +43,12 @@ def _unused(scenario: Scenario, symptom: int) -> Candidates:
         yield scenario.model_copy(update={"servers": used})
 
 
-def _policies(scenario: Scenario, symptom: int) -> Candidates:
+def _policies(scenario: Scenario) -> Candidates:
     for index in range(len(scenario.policies)):
         yield scenario.model_copy(update={"policies": _less(scenario.policies, index)})
 
 
-def _rules(scenario: Scenario, symptom: int) -> Candidates:
+def _rules(scenario: Scenario) -> Candidates:
     """Without an entry of any list in a policy, or a whole document."""
     for index, policy in enumerate(scenario.policies):
         documents = [one for one in yaml.safe_load_all(policy.text) if one is not None]
@@ -59,21 +59,21 @@ def _rules(scenario: Scenario, symptom: int) -> Candidates:
                 yield scenario.model_copy(update={"policies": _with(scenario.policies, index, made)})
 
 
-def _settings(scenario: Scenario, symptom: int) -> Candidates:
+def _settings(scenario: Scenario) -> Candidates:
     for agent in ("shim", "resolver"):
         given: dict[str, Any] = getattr(scenario, agent)
         for name in given:
             yield scenario.model_copy(update={agent: {k: v for k, v in given.items() if k != name}})
 
 
-def _labels(scenario: Scenario, symptom: int) -> Candidates:
+def _labels(scenario: Scenario) -> Candidates:
     for index, pod in enumerate(scenario.pods):
         for key in pod.labels:
             made = pod.model_copy(update={"labels": {k: v for k, v in pod.labels.items() if k != key}})
             yield scenario.model_copy(update={"pods": _with(scenario.pods, index, made)})
 
 
-def _answers(scenario: Scenario, symptom: int) -> Candidates:
+def _answers(scenario: Scenario) -> Candidates:
     for index, step in enumerate(scenario.steps):
         for number, answer in enumerate(step.answers):
             yield _stepped(scenario, index, answers=_less(step.answers, number))
@@ -84,14 +84,14 @@ def _answers(scenario: Scenario, symptom: int) -> Candidates:
                     yield _stepped(scenario, index, answers=_with(step.answers, number, smaller))
 
 
-def _plainer(scenario: Scenario, symptom: int) -> Candidates:
+def _plainer(scenario: Scenario) -> Candidates:
     for index, step in enumerate(scenario.steps):
         for field in ("edns", "socket", "open_ms"):
             if getattr(step, field) is not None:
                 yield _stepped(scenario, index, **{field: None})
 
 
-def _rounder(scenario: Scenario, symptom: int) -> Candidates:
+def _rounder(scenario: Scenario) -> Candidates:
     begin_ms = min((step.at_ms for step in scenario.steps), default=0.0)
     if begin_ms:
         yield scenario.model_copy(
