@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -38,7 +39,7 @@ from acns.telemetry.journal import Event, Journal
 
 log = logs.named(__name__)
 
-CALLS_AT_ONCE: Final = 32  # grpc.aio does not get faster beyond, only later
+CALLS_AT_ONCE: Final = 16  # grpc.aio hardly gets faster beyond, only later: too late for the bound of a call
 PATIENCE_S: Final = 2.0  # in line while the agent confirms others; pods ask again after 5 s (resolv.conf(5))
 REPLAY_TIMEOUT_S: Final = 5.0
 REPLAY_RETRY_S: Final = 0.25
@@ -90,6 +91,8 @@ class Commits:
         self._failures = 0
         """How often in a row the shim could not commit what is told again."""
         self.renewals = Renewals()
+        self.let_through: Callable[[], None] = lambda: None
+        """Lets datagrams go between, in the midst of much work that comes in one piece."""
         link.on_connected = self._connected
 
     @property
@@ -152,6 +155,7 @@ class Commits:
     async def _without_the_shim(self, mapping: Mapping, learned_at: float, why: Outcome) -> Outcome:
         """First onto the disk: what the kernel has without the shim's knowledge must not be forgotten."""
         self._keep(mapping, learned_at, why)
+        self.let_through()
         if self._takeover is None:
             return why
         told_at = time.monotonic()

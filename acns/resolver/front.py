@@ -34,7 +34,7 @@ class Front:
             transparency = Transparency(servers, metrics)
             loop = UDPLoop(proxy.journal)
             opened.callback(loop.close)
-            proxy.context.let_through = loop.let_through
+            proxy.context.commits.let_through = loop.let_through
             upstream = UDPUpstream(timeout_s, metrics)
             opened.callback(upstream.close)
             as_pods = TransparentUDP(timeout_s, metrics.ignored)

@@ -87,7 +87,7 @@ class Proxy:
 
     def let_through(self) -> None:
         """Datagrams that have come, between two pieces of other work."""
-        self.context.let_through()
+        self.context.commits.let_through()
 
     def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None:
         """A query came in, within a burst of the journal's. `forward` sends it on; `reply` is called once,

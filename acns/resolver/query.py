@@ -52,8 +52,6 @@ class Context:
     others."""
     asked: Memory[bytes, bool]
     """Names that pods have asked for: their addresses, and the name in lower case."""
-    let_through: Callable[[], None] = lambda: None
-    """Lets datagrams go between, in the midst of much work that comes in one piece."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, work: Coroutine[object, object, None]) -> None:
@@ -197,6 +195,7 @@ class Query(ABC):
         if not self.case.was_counted:
             context.new_names.take(self.case.asker.source, time.monotonic())
         self.case.was_counted = False
+        context.commits.let_through()
         try:
             outcome = await context.commits.commit(mapping, time.monotonic())
         except BaseException:
@@ -209,7 +208,7 @@ class Query(ABC):
         else:
             self._finish(answer, _OUTCOMES.get(outcome, "unprogrammed"))
         journal.nudge()
-        context.let_through()
+        context.commits.let_through()
 
     def _mapping(self, learned: Learned) -> Mapping:
         query, asker = self.case.question.query, self.case.asker

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from acns.api.codec import Mapping
 from acns.dns.name import Name
 
-AT_ONCE: Final = 16  # half of the turns are for answers that wait
+AT_ONCE: Final = 8  # half of the turns are for answers that wait
 ROOM: Final = 4_096
 
 _Key = tuple[Name, frozenset[bytes]]

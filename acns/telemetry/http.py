@@ -4,8 +4,8 @@ Health means the event loop turns (the answer itself proves it); readiness is th
 the reasons where it is not ready, as JSON; 503 then. Asked rarely, it may compute its answer when asked.
 
 One request a connection, read and answered by h11: a web framework would be the larger half of what an agent
-loads at its start (ADR 21). A client that is slow, or many, takes nobody's place: an exchange has an end, and where
-there are too many the oldest gives way.
+loads at its start (ADR 21). A client that is slow, or many, takes nobody's place: an exchange has an end, and
+where there are too many the oldest gives way.
 """
 
 from __future__ import annotations
