@@ -126,16 +126,6 @@ class NameCache:
         entry = self._names.get(name)
         return {address: lease.expires_at for address, lease in entry.leases.items()} if entry else {}
 
-    def shared(self) -> dict[Name, list[bytes]]:
-        """The addresses that are more than one name's, by their names; a pass over all."""
-        seen: set[bytes] = set()
-        many: set[bytes] = set()
-        for entry in self._names.values():
-            many.update(seen.intersection(entry.leases))
-            seen.update(entry.leases)
-        shared = ((name, many.intersection(entry.leases)) for name, entry in self._names.items())
-        return {name: sorted(addresses) for name, addresses in shared if addresses}
-
     def known(self, now: float) -> Iterator[Known]:
         """Everything, names first."""
         for entry in chain(self._names.values(), self._found.values()):

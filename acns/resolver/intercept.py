@@ -93,7 +93,7 @@ class ReplySockets:
         self._limit = limit
         self._open = open_socket or _open_reply
         self._sockets: OrderedDict[Server, socket.socket] = OrderedDict()
-        self._on_node: dict[bytes, bool] = {}
+        self._on_node: set[bytes] = set()
         self._as_node = NodeReplies()
 
     def sender(self, server: Server) -> socket.socket | None:
@@ -119,11 +119,11 @@ class ReplySockets:
             self._sockets.popitem()[1].close()
 
     def _is_on_node(self, address: bytes) -> bool:
-        if address not in self._on_node:
+        if address not in self._on_node and is_on_node(address):
             if len(self._on_node) >= self._limit:
                 self._on_node.clear()
-            self._on_node[address] = is_on_node(address)
-        return self._on_node[address]
+            self._on_node.add(address)
+        return address in self._on_node
 
     def _add(self, server: Server) -> socket.socket:
         while len(self._sockets) >= self._limit:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -20,16 +19,15 @@ from acns.datapath.compiler import Compiler
 from acns.dns import name as names
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
-from acns.errors import AcnsError, EnvironmentFault, Problem
+from acns.errors import AcnsError, EnvironmentFault
 from acns.fqdn.cache import End, NameCache
-from acns.policy.cluster import Cluster
 from acns.policy.model import Enforcement
 from acns.policy.profiles import Profile
 from acns.policy.resolve import Resolver
 from acns.policy.resolve import problems as cluster_problems
 from acns.shim import heap, node_facts, preflight, readiness, views
 from acns.shim.enforcer import Enforcer
-from acns.shim.findings import Findings, Shared
+from acns.shim.findings import Findings
 from acns.shim.flowlog import FlowLog
 from acns.shim.judging import Judging
 from acns.shim.kernel import Kernel
@@ -153,7 +151,6 @@ class Daemon:
                 log.failure("collection failed", error)
                 self.kernel.touched.set()  # what stays without a reason is seen at the next look
                 continue
-            self.parts.findings.look_again()
             heap.settle()
 
     def _on_routes(self) -> None:
@@ -179,18 +176,11 @@ def _learned(settings: ShimSettings, kernel: Kernel, journal: Journal) -> Learne
     return Learned(cache, kernel, margin_s=settings.fqdn_gc_interval_s + settings.agent_down_grace_s)
 
 
-def _judge(enforcement: Enforcement) -> Callable[[Cluster, Shared], list[Problem]]:
-    def problems(cluster: Cluster, shared: Shared) -> list[Problem]:
-        known = {name: [IPv4Address(one) for one in addresses] for name, addresses in shared.items()}
-        return cluster_problems(cluster, enforcement, known)
-
-    return problems
-
-
 def _parts(
     settings: ShimSettings, state_dir: Path, kernel: Kernel, learned: Learned, journal: Journal
 ) -> Parts:
     """What a round has to do with."""
+    enforcement = Enforcement(settings.enforcement)
     ledger = Ledger(state_dir / "ledger.log", Terms(settings.min_ttl_s, learned.margin_s))
     snapshots = Snapshots(ledger)
     flows = FlowLog(settings.flow_log_file, settings.flow_log, settings.node, ledger)
@@ -204,12 +194,12 @@ def _parts(
     )
     return Parts(
         kernel=kernel,
-        planner=Planner(Resolver(settings.node, Enforcement(settings.enforcement)), compiler),
+        planner=Planner(Resolver(settings.node, enforcement), compiler),
         enforcer=Enforcer(kernel, learned, ledger, snapshots, journal),
         mappings=Mappings(learned, flows, journal, settings.min_ttl_s),
         snapshots=snapshots,
         publisher=Publisher(),
-        findings=Findings(journal, _judge(Enforcement(settings.enforcement)), learned.cache.shared),
+        findings=Findings(journal, lambda cluster: cluster_problems(cluster, enforcement)),
         flows=flows,
         ledger=ledger,
         journal=journal,

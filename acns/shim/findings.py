@@ -3,8 +3,7 @@
 Each file's own problems come with the objects. What is wrong between objects takes a look at the whole
 cluster, tens of times longer than a change of policy may take; so it is looked for after the commit, in a
 thread, for the newest cluster only, and not again while the cluster is the same. Changes that come one after
-another are let pass: a look begins when nothing has changed for as long as the last look took. What has been
-learned counts too: an address may turn out to be another name's. That is looked at after collections.
+another are let pass: a look begins when nothing has changed for as long as the last look took.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
-from acns.dns.name import Name
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
 from acns.telemetry import log as logs
@@ -23,24 +21,12 @@ from acns.telemetry.journal import Event, Journal
 log = logs.named(__name__)
 
 
-Shared = Mapping[Name, list[bytes]]
-"""Addresses that are more than one name's, by their names."""
-
-
 class Findings:
-    """`judge` says what is wrong in a cluster, slowly; `shared` which addresses are several names'. `run`
-    does the looking."""
+    """`judge` says what is wrong in a cluster, slowly. `run` does the looking."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        judge: Callable[[Cluster, Shared], Iterable[Problem]],
-        shared: Callable[[], Shared] = dict,
-    ) -> None:
+    def __init__(self, journal: Journal, judge: Callable[[Cluster], Iterable[Problem]]) -> None:
         self._journal = journal
         self._judge = judge
-        self._shared = shared
-        self._known: Shared = {}
         self._cluster: Cluster | None = None
         self._judged: Cluster | None = None
         self._of_files: tuple[Problem, ...] = ()
@@ -72,12 +58,6 @@ class Findings:
         if self.pending:
             self._wake.set()
 
-    def look_again(self) -> None:
-        """Something may have been learned since."""
-        if self._shared() != self._known:
-            self._judged = None
-            self._wake.set()
-
     async def run(self) -> None:
         """Look at the newest cluster, for ever."""
         while True:
@@ -86,12 +66,10 @@ class Findings:
             if cluster is None:
                 continue
             started_s = time.monotonic()
-            known = self._shared()
-            between = tuple(await asyncio.to_thread(self._judge, cluster, known))
+            between = tuple(await asyncio.to_thread(self._judge, cluster))
             self._took_s = time.monotonic() - started_s
             self._report(between, self._between)
-            self._between, self._known = between, known
-            self._judged = cluster if cluster is self._cluster else None
+            self._between, self._judged = between, cluster if cluster is self._cluster else None
 
     async def _quiet(self) -> None:
         """Something has come, and nothing more since for a while."""

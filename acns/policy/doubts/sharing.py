@@ -19,7 +19,7 @@ from acns.policy.model import Origin
 from acns.policy.objects import SelectedFQDN
 
 MANY_NAMES = 5_000
-"""So many are looked at: nobody reads more, and each is matched with each pattern."""
+"""So many are looked at, in all: nobody reads more, and each is matched with each pattern."""
 
 _NamesAt = Mapping[IPv4Address, Collection[Name]]
 
@@ -47,8 +47,13 @@ def shared_names(resolutions: Resolutions) -> dict[IPv4Address, list[Name]]:
     for name in sorted(resolutions):
         for address in resolutions[name]:
             found.setdefault(address, []).append(name)
-    many = [(address, each) for address, each in sorted(found.items()) if len(each) > 1]
-    return dict(many[:MANY_NAMES])
+    many: dict[IPv4Address, list[Name]] = {}
+    room = MANY_NAMES
+    for address, each in sorted(found.items()):
+        if len(each) > 1 and room > 1:
+            many[address] = each[:room]
+            room -= len(each)
+    return many
 
 
 class _Judge:

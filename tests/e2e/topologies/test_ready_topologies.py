@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from acns.policy.codes import Code
 from lab.runtime import truth
 from lab.runtime.lab import Lab
 from lab.spec.load import find_topology, load_topology, shipped_topologies
@@ -76,9 +75,7 @@ def test_the_truth_table_agrees_and_goes_on_agreeing(lab: Lab | OnKind) -> None:
 def test_no_policy_is_wrong_or_doubtful_but_those_that_are_to_be(lab: Lab | OnKind) -> None:
     found = lab.status()
     assert truth.unexpected_errors(lab.topology, found) == 0
-    doubtful = [problem for problem in found.problems if ": warning: " in problem]
-    # What addresses turn out to be shared depends on what has been asked for so far.
-    assert [problem for problem in doubtful if not problem.endswith(f"[{Code.SHARED_ADDRESS}]")] == []
+    assert [problem for problem in found.problems if ": warning: " in problem] == []
 
 
 @pytest.mark.backends("netns", reason="the time of one look-up would be that of kubectl exec")

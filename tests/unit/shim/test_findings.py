@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from acns.dns import name as names
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
 from acns.policy.objects import Namespace
-from acns.shim.findings import Findings, Shared
+from acns.shim.findings import Findings
 from acns.telemetry.journal import Event, Journal
 
 
@@ -35,8 +34,8 @@ class Judge:
         self.let_go = threading.Event()
         self.let_go.set()
 
-    def __call__(self, judged: Cluster, shared: Shared) -> list[Problem]:
-        self.seen.append(" ".join([*(one.name for one in judged.namespaces), *map(names.to_text, shared)]))
+    def __call__(self, judged: Cluster) -> list[Problem]:
+        self.seen.append(" ".join(one.name for one in judged.namespaces))
         assert self.let_go.wait(10)
         return [problem(self.seen[-1])]
 
@@ -117,18 +116,3 @@ async def test_a_problem_that_stays_is_reported_once(tmp_path: Path, judge: Judg
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert {line["event"] for line in lines} == {Event.POLICY_REFUSED}
     assert [line["problems"] for line in lines] == [[str(stays)], [str(comes)]]
-
-
-async def test_what_was_learned_meanwhile_is_looked_at_and_nothing_new_is_not(judge: Judge) -> None:
-    shared: dict[names.Name, list[bytes]] = {}
-    findings = Findings(Journal("", "shim"), judge, lambda: dict(shared))
-    async with looking(findings):
-        findings.look_at(cluster("a"))
-        await until(lambda: not findings.pending)
-        findings.look_again()
-        assert not findings.pending
-        shared[names.from_text("cdn.io.")] = [b"\xc0\0\2\1"]
-        findings.look_again()
-        assert findings.pending
-        await until(lambda: not findings.pending)
-    assert judge.seen == ["a", "a cdn.io."]
