@@ -24,7 +24,7 @@ KEPT: Final = frozenset((*_REGISTRIES, *_CLUSTERS, *_PROTOCOLS))
 KEPT_LABELS: Final = frozenset({"in-addr", "ip6"})
 _SHORTEST_SPOKEN: Final = 5
 _MOST_PROPOSALS: Final = 1_000
-_WORD: Final = re.compile(r"[a-z0-9]+|[^a-z0-9]+")
+_WORD: Final = re.compile(r"[a-z0-9]+|[^\x00-\x7f]+|[^a-z0-9\x80-\U0010ffff]+")
 _SPECIAL: Final = (
     *(
         IPv4Network(text)
@@ -41,6 +41,9 @@ _FIXED: Final = tuple(
     IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "192.0.0.0/24", "224.0.0.0/3")
 )
 _LETTERS, _DIGITS = "abcdefghijklmnopqrstuvwxyz", "0123456789"
+_OTHERS: Final = "".join(map(chr, range(0x80, 0x100)))
+"""In a label, octets that are not ASCII."""
+_LOWER: Final = str.maketrans(_LETTERS.upper(), _LETTERS)
 _CONSONANTS, _VOWELS = "bcdfghjklmnprstvz", "aeiou"
 _V6: Final = int(IPv6Address("2001:db8::"))
 
@@ -61,9 +64,10 @@ class Words:
         """Each word of it; capitals stay where they are."""
         if text.lower() in KEPT_LABELS:
             return text
-        made = "".join(self._word(word) for word in self._parts(text.lower()))
-        pairs = zip(made, text, strict=True)
-        return "".join(new.upper() if old.isupper() else new for new, old in pairs)
+        lower = text.translate(_LOWER)  # as DNS does (RFC 4343): of no other letter
+        made = "".join(self._word(word) for word in self._parts(lower))
+        pairs = zip(made, text, lower, strict=True)
+        return "".join(new if old == low else new.upper() for new, old, low in pairs)
 
     def label(self, label: bytes) -> bytes:
         """A label of a name."""
@@ -89,11 +93,11 @@ class Words:
             yield from self._split(end)
 
     def _word(self, word: str) -> str:
-        if word in KEPT or not word.isalnum():
+        if word in KEPT or (word.isascii() and not word.isalnum()):
             return word
         if word not in self._known:
             made = self._permuted(word)
-            if word.isalpha() and len(word) >= _SHORTEST_SPOKEN:
+            if word.isascii() and word.isalpha() and len(word) >= _SHORTEST_SPOKEN:
                 made = next(filter(self._is_free, self._proposals(word)), made)
             self._known[word] = made
             self._given.add(made)
@@ -104,7 +108,7 @@ class Words:
 
     def _permuted(self, word: str) -> str:
         """Of short words and numbers there are few, so they change places among themselves: each becomes one
-        other, however many there are. Digits stay digits."""
+        other, however many there are. Digits stay digits, and what is not ASCII is not."""
         made = word
         while True:
             made = "".join(self._letter(made[:place], letter) for place, letter in enumerate(made))
@@ -112,7 +116,10 @@ class Words:
                 return made
 
     def _letter(self, before: str, letter: str) -> str:
-        letters = _DIGITS if letter.isdecimal() else _LETTERS
+        if not letter.isascii():
+            letters, letter = _OTHERS, _OTHERS[ord(letter) % len(_OTHERS)]
+        else:
+            letters = _DIGITS if letter.isdecimal() else _LETTERS
         order = sorted(letters, key=lambda one: self._digest(f"{before}:{one}", 8))
         return order[letters.index(letter)]
 

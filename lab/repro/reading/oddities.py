@@ -84,6 +84,8 @@ class Oddities:
         octets = frame.data[at:]
         if flaw.kind not in (Kind.MALFORMED, Kind.TRUNCATED) or len(octets) < _HEADER_OCTETS:
             return
+        if octets[0] >> 4 != 4:
+            return  # no router takes it for IPv4, nor can it be sent as such
         if self._all and frame.number in self._all[-1].frames:
             return
         key = octets[:8] + octets[9:10] + octets[12:]  # a router changes the others: TTL, checksum

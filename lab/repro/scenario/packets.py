@@ -25,7 +25,9 @@ MOST_OCTETS: Final = 1_500
 _SUM_AT: Final = {TCP: 16, UDP: 6}
 _FILLED_SUM_AT: Final = {**_SUM_AT, ICMP: 2}
 """Where a checksum covers what is carried; ICMP's covers no addresses."""
-_HEADERS: Final = {TCP: 20, UDP: 8, ICMP: 8}
+_HEADERS: Final = {TCP: 20, UDP: 8, ICMP: 4}
+_ECHO_OCTETS: Final = 8
+_ECHOES: Final = (0, 8)
 _DATA_OFFSET_AT: Final = 12
 _RAW_LINK: Final = 101
 _SOURCE, _DESTINATION = slice(12, 16), slice(16, 20)
@@ -99,9 +101,11 @@ def payload_at(octets: bytes) -> int:
         return HEADER_OCTETS
     if found.offset or found.protocol not in _HEADERS:
         return HEADER_OCTETS
-    header = _HEADERS[found.protocol]
-    if found.protocol == TCP and len(octets) > HEADER_OCTETS + _DATA_OFFSET_AT:
+    header, read = _HEADERS[found.protocol], unit(octets)
+    if read is not None and found.protocol == TCP:
         header = (octets[HEADER_OCTETS + _DATA_OFFSET_AT] >> 4) * 4
+    elif read is not None and found.protocol == ICMP and read.source_port in _ECHOES:
+        header = _ECHO_OCTETS  # of others, what follows may be an address
     return min(HEADER_OCTETS + header, len(octets))
 
 

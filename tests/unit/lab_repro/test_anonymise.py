@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.packet import Packet
 
 from acns.dns import pattern
 from lab.repro.importing import anonymise
@@ -258,6 +259,33 @@ def test_different_words_stay_different_however_short_and_however_many(words: li
     ]
 
 
+OCTETS = st.lists(st.sampled_from([b"a", b"K", b"7", b"-", b"\xc3", b"\xe3", b"\xa4", b"\xff"]), max_size=6)
+
+
+@given(st.lists(OCTETS.map(b"".join), max_size=20, unique_by=bytes.lower), KEYS)
+def test_labels_that_are_not_ascii_keep_their_length_and_stay_different(
+    labels: list[bytes], key: bytes
+) -> None:
+    moved = Words(key, frozenset())
+    made = [moved.label(label) for label in labels]
+    assert list(map(len, made)) == list(map(len, labels))
+    assert len({one.lower() for one in made}) == len(labels)
+
+
+@pytest.mark.parametrize("word", ["käse", "\xc3\xa4", "é-é", "straße", "İstanbul", "名前", "٣٤"])
+def test_a_word_that_is_not_ascii_does_not_stay(word: str) -> None:
+    made = [Words(bytes((number,)), frozenset()).text(word) for number in range(1, 9)]
+    assert {len(one) for one in made} == {len(word)}
+    assert any(all(old == "-" or old != new for old, new in zip(word, one, strict=True)) for one in made)
+
+
+def test_a_name_that_is_not_ascii_can_be_anonymised() -> None:
+    query = "01000001000000000000" + "05" + "käse".encode().hex() + "03636f6d0000010001"
+    made = anonymise.anonymised(scenario({"query": query}, {"ask": r"k\195\164se.com A"}), b"key")
+    assert "käse".encode().hex() not in load.dumps(made)
+    assert r"\195\164" not in load.dumps(made)
+
+
 def test_all_words_of_a_kind_may_occur_at_once() -> None:
     words = [f"{number:03}" for number in range(1_000)]
     moved = Words(b"key", frozenset(words))
@@ -293,3 +321,27 @@ def test_a_recorded_packet_says_nothing_of_whom_it_was_and_stays_as_right_as_it_
         del again.chksum
         del again[1].chksum
         assert bytes(again) == octets
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        TCP(sport=4_000, dport=443, dataofs=15) / b"acmecorp's own words",
+        TCP(sport=4_000, dport=443, dataofs=2) / b"acmecorp's own words",
+        ICMP(type=5, code=1, gw="52.18.44.7") / b"acmecorp",
+        ICMP(type=5, gw="52.18.44.7"),
+    ],
+)
+def test_a_header_that_is_none_and_a_redirect_hide_nothing(packet: Packet) -> None:
+    sent = bytes(IP(src="10.244.0.2", dst="52.18.44.9") / packet)
+    [step] = anonymise.anonymised(scenario({"wire": [sent.hex()]}), b"key").steps
+    [octets] = map(bytes.fromhex, step.wire)
+    assert len(octets) == len(sent)
+    assert b"acme" not in octets
+    assert IPv4Address("52.18.44.7").packed not in octets
+
+
+def test_an_echo_keeps_what_tells_it_from_others() -> None:
+    sent = bytes(IP(src="10.244.0.2", dst="52.18.44.9") / ICMP(type=8, id=0x1234, seq=5) / b"acmecorp")
+    [step] = anonymise.anonymised(scenario({"wire": [sent.hex()]}), b"key").steps
+    assert bytes.fromhex(step.wire[0])[24:] == b"\x12\x34\0\5" + bytes(8)

@@ -97,6 +97,14 @@ def test_a_packet_whose_header_cannot_be_is_kept_once(tmp_path: Path, spoilt: by
     assert found.packets == (packet,)
 
 
+@pytest.mark.parametrize("first", [b"\x55", b"\x65", b"\0"])
+def test_what_is_of_no_ip_version_is_not_kept(tmp_path: Path, first: bytes) -> None:
+    packet = first + segment(SYN)[15:]
+    (tmp_path / "x.pcap").write_bytes(made.pcap(paced([asked(), ethernet(packet)[:12] + b"\x08\0" + packet])))
+    assert importer.imported(tmp_path / "x.pcap", Given()).steps[1:] == ()
+    assert odd(tmp_path, ethernet(packet)[:12] + b"\x08\0" + packet) == []
+
+
 def test_what_the_snap_length_cut_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
     path.write_bytes(made.pcap([(T0, segment(SYN | FIN))], snap=50))
