@@ -54,6 +54,8 @@ def run(path: str, typed: Typed) -> int:
             found = []
             for number in range(typed.runs):
                 found.append(saved.judged(once(timing), expected))
+                if order.shows_nothing(found[-1]):
+                    raise InputError("no step that says anything was played", hint="--wire plays them")
                 if typed.runs > 1:
                     remark(f"run {number + 1} of {typed.runs}: {table.verdict(found[-1])}")
         return _told(scenario, found, "expected" if expected else "recorded", typed)

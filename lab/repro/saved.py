@@ -17,7 +17,7 @@ from pydantic import Field
 from acns import located
 from acns.errors import InputError, Problem
 from lab.report import output
-from lab.repro.running.order import Found
+from lab.repro.running.order import NOT_PLAYED, Found
 from lab.repro.scenario import load
 from lab.repro.scenario.model import Scenario
 from lab.spec.topology import Section
@@ -57,7 +57,8 @@ def write(folder: Path, scenario: Scenario, found: Sequence[Found], level: Level
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make {folder}: {error.strerror}") from error
-    value = {"version": 1, "level": level, "timing": timing, "outcomes": [one.outcome for one in found]}
+    outcomes = ["" if one.outcome == NOT_PLAYED else one.outcome for one in found]
+    value = {"version": 1, "level": level, "timing": timing, "outcomes": outcomes}
     load.save(scenario, folder / SCENARIO)
     with output.new_file(folder / EXPECTED) as file:
         file.write(yaml.safe_dump(value, sort_keys=False).encode())
@@ -66,10 +67,13 @@ def write(folder: Path, scenario: Scenario, found: Sequence[Found], level: Level
 
 
 def judged(found: Sequence[Found], expected: Expected | None) -> list[Found]:
-    """With what is expected in the place of what was recorded."""
+    """With what is expected in the place of what was recorded: nothing of what was not played."""
     if expected is None:
         return list(found)
-    return [replace(one, recorded=wanted) for one, wanted in zip(found, expected.outcomes, strict=True)]
+    return [
+        replace(one, recorded="" if one.outcome == NOT_PLAYED else wanted)
+        for one, wanted in zip(found, expected.outcomes, strict=True)
+    ]
 
 
 def folder_of(name: str, under: Path = REGRESSIONS) -> Path:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lab.report.tables import FORMAT_VERSION, console_for
-from lab.repro.running.order import Found, first_difference
+from lab.repro.running.order import NOT_PLAYED, Found, first_difference
 from lab.repro.scenario.model import Scenario, Step
 
 
@@ -35,7 +35,9 @@ def verdict(found: Sequence[Found], wanted: str = "recorded") -> str:
     """In one line."""
     different = first_difference(found)
     if different is None:
-        return f"the same as {wanted}, in all {len(found)} steps"
+        left_out = sum(one.outcome == NOT_PLAYED for one in found)
+        others = f"; {left_out} not played, --wire plays them" if left_out else ""
+        return f"the same as {wanted}, in all {len(found) - left_out} steps{others}"
     what = f"{wanted} was '{different.recorded}', found '{different.outcome}'"
     return f"diverged at step {different.number}: {what}"
 

@@ -36,10 +36,11 @@ class OddPackets:
         for odd in evidence.odd:
             if odd.source not in roles.pods:
                 continue
-            octets_left -= sum(map(len, odd.packets))
-            if reason := made._why_not(odd, octets_left):
+            left = octets_left - sum(map(len, odd.packets))
+            if reason := made._why_not(odd, left):
                 made._left_out[reason] += 1
                 continue
+            octets_left = left
             number = len(made._kept)
             made._kept.append((odd, tuple(map(made._text, odd.packets))))
             made._by_frame.update(dict.fromkeys(odd.frames, number))

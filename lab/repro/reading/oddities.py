@@ -28,6 +28,9 @@ PATIENCE_NS: Final = 10_000_000_000
 _HEADER_OCTETS: Final = 20
 _WITH_PORTS: Final = (TCP, UDP)
 _BY_FLAG: Final = ((RST, "rst"), (SYN | ACK, "syn-ack"), (SYN, "syn"), (FIN, "fin"), (ACK, "ack"))
+NO_FLAGS, ANSWERED = "no-flags", "answered"
+WORDS: Final = (*(text for _, text in _BY_FLAG), NO_FLAGS, ANSWERED)
+"""What may come back, and `icmp-TYPE/CODE`."""
 
 
 class _Draft:
@@ -159,9 +162,9 @@ def is_query(payload: bytes) -> bool:
 def word(unit: Unit) -> str:
     """What a packet that came back is, in a scenario's outcome."""
     if unit.packet.protocol == TCP:
-        return next((text for flags, text in _BY_FLAG if unit.flags & flags == flags), "no-flags")
+        return next((text for flags, text in _BY_FLAG if unit.flags & flags == flags), NO_FLAGS)
     if unit.packet.protocol == UDP:
-        return "answered"
+        return ANSWERED
     return f"icmp-{unit.source_port}/{unit.destination_port}"
 
 

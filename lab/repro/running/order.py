@@ -85,5 +85,10 @@ def _before(steps: Sequence[Step], index: int) -> int:
     return before
 
 
+def shows_nothing(found: Sequence[Found]) -> bool:
+    """Whether all that says something was not played."""
+    return any(one.outcome == NOT_PLAYED for one in found) and not any(one.recorded for one in found)
+
+
 def first_difference(found: Sequence[Found]) -> Found | None:
     return next((one for one in found if not one.agrees), None)

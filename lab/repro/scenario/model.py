@@ -181,7 +181,7 @@ class Scenario(Section):
     @property
     def needs_wire(self) -> bool:
         """Whether only recorded packets show all of it."""
-        return any(step.kind == "wire" for step in self.steps)
+        return any(step.wire for step in self.steps)  # a query too: in fragments say
 
     def server_of(self, step: Step) -> Server:
         return next(server for server in self.servers if step.server in (None, server.name))

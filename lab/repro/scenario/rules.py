@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Set
 from ipaddress import IPv4Address
 from typing import Any, Final
@@ -14,14 +15,27 @@ from acns.located import Path as Where
 from acns.resolver.settings import ResolverSettings
 from acns.shim.settings import ShimSettings
 from lab.errors import InputError
+from lab.repro.reading import oddities
 from lab.repro.scenario import messages, packets, records
-from lab.repro.scenario.model import CONNECTED, KINDS, SENT, Answer, Scenario, Step, endpoint
+from lab.repro.scenario.model import (
+    CONNECTED,
+    FORWARDED,
+    HELD,
+    KINDS,
+    SENT,
+    Answer,
+    Scenario,
+    Step,
+    endpoint,
+)
 from lab.runtime.faults import model as faults
 from lab.spec.findings import twice, unknown, written
 from lab.spec.plan import PODS, SERVICES
 
 NODE: Final = "node1"
 _POD_NETWORK: Final = next(PODS.subnets(new_prefix=24))
+_OF_WIRE: Final = (messages.SILENT, *oddities.WORDS, FORWARDED, HELD)
+_ICMP: Final = re.compile(r"icmp-[0-9]{1,3}/[0-9]{1,3}")
 _OF_ASKING: Final = ("server", "edns", "socket", "answers")
 _AGENTS: Final = {"shim": ShimSettings, "resolver": ResolverSettings}
 _PLACES: Final = ("_file", "_socket", "_dir", "_ledger", "_listen")
@@ -139,6 +153,8 @@ def _step(
             yield from _one_of(step, document, where, CONNECTED)
         case "send":
             yield from _one_of(step, document, where, SENT)
+        case "wire":
+            yield from _came_back(step, document, where)
         case "remove" if step.remove and step.remove not in files:
             yield unknown(document, (*where, "remove"), "policy", step.remove, files)
         case "fault":
@@ -183,6 +199,14 @@ def _one_of(step: Step, document: Document, where: Where, words: tuple[str, ...]
     if step.outcome and step.outcome not in words:
         hint = did_you_mean(step.outcome, words)
         yield document.problem((*where, "outcome"), f"'{step.outcome}' is no outcome of this", hint=hint)
+
+
+def _came_back(step: Step, document: Document, where: Where) -> Iterator[Problem]:
+    """Of recorded packets several words."""
+    for word in step.outcome.split():
+        if word not in _OF_WIRE and not _ICMP.fullmatch(word):
+            hint = did_you_mean(word, _OF_WIRE) or f"{', '.join(_OF_WIRE)}, icmp-TYPE/CODE"
+            yield document.problem((*where, "outcome"), f"'{word}' is no outcome of this", hint=hint)
 
 
 def _references(scenario: Scenario, index: int, document: Document, where: Where) -> Iterator[Problem]:

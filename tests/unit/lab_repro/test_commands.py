@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,37 @@ def test_a_saved_scenario_must_expect_something_of_each_step(tmp_path: Path) -> 
     with pytest.raises(SystemExit) as raised:
         commands.run(str(tmp_path / "mine"), Typed())
     assert raised.value.code == 125
+
+
+ODD = "4500001400070000403e000000000000" + "c6336401"
+
+
+def odd_file(folder: Path, *steps: dict[str, Any]) -> str:
+    load.save(scenario(*steps, {"wire": [ODD], "outcome": "silent held"}), folder / "odd.yaml")
+    return str(folder / "odd.yaml")
+
+
+def test_where_nothing_that_counts_is_played_it_could_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = odd_file(tmp_path, ask("api.example.com", API))
+    commands.save("odd", path, PURE, as_recorded=True, folder=str(tmp_path))
+    for one in (path, str(tmp_path / "odd")):
+        with pytest.raises(SystemExit) as raised:
+            commands.run(one, PURE)
+        assert raised.value.code == 125
+        assert "--wire" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_recorded", [True, False])
+def test_what_is_not_played_counts_for_nothing_in_a_saved_scenario(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_recorded: bool
+) -> None:
+    path = odd_file(tmp_path, ask("api.example.com", API, outcome=f"NOERROR {API}"))
+    commands.save("odd", path, PURE, as_recorded=as_recorded, folder=str(tmp_path))
+    assert commands.run(str(tmp_path / "odd"), PURE) == 0
+    assert "in all 1 steps; 1 not played" in capsys.readouterr().err
+    assert "not played" not in (tmp_path / "odd" / saved.EXPECTED).read_text()
 
 
 @pytest.mark.parametrize("name", ["../x", "X", "", "a/b", "a b"])

@@ -119,3 +119,33 @@ def test_a_file_is_written_whole_and_for_its_owner_alone(tmp_path: Path) -> None
     assert (tmp_path / "x.yaml").stat().st_mode & 0o777 == 0o600
     assert isinstance(load.load(tmp_path / "x.yaml"), Scenario)
     assert [one.name for one in tmp_path.iterdir()] == ["x.yaml"]
+
+
+ODD = "4500001400070000403e000000000000c6336401"
+
+
+@pytest.mark.parametrize(
+    "outcome", ["", "silent held", "rst forwarded", "icmp-3/13", "fin syn-ack", "answered"]
+)
+def test_what_may_come_of_recorded_packets(outcome: str) -> None:
+    made = scenario({"wire": [ODD], "outcome": outcome})
+    assert load.loads(written(made), "x") == made
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ("silent forwarde", "'forwarde' is no outcome of this (did you mean 'forwarded'?)"),
+        ("icmp-3", "'icmp-3' is no outcome of this"),
+        ("established", "'established' is no outcome of this"),
+    ],
+)
+def test_what_cannot_come_of_recorded_packets_is_said(outcome: str, said: str) -> None:
+    [problem] = problems(written(scenario({"wire": [ODD], "outcome": outcome})))
+    assert said in problem
+
+
+def test_a_query_with_recorded_packets_needs_the_wire_and_a_plain_one_does_not() -> None:
+    plain = ask("api.example.com", "198.51.100.1")
+    assert scenario({**plain, "wire": [ODD]}).needs_wire
+    assert not scenario(plain).needs_wire

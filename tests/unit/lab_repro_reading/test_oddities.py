@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.repro.importing import importer
+from lab.repro.importing import odd as odd_packets
 from lab.repro.importing.given import Given
 from lab.repro.importing.odd import MAX_ODD
 from lab.repro.reading.evidence import Evidence, Limits, Odd
@@ -95,6 +96,19 @@ def test_a_packet_whose_header_cannot_be_is_kept_once(tmp_path: Path, spoilt: by
     again = packet[:8] + b"\x3f" + packet[9:]
     [found] = odd(tmp_path, ethernet(packet)[:14] + packet, ethernet(packet)[:14] + again)
     assert found.packets == (packet,)
+
+
+def test_what_is_left_out_takes_no_room_from_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd_packets, "MAX_OCTETS", 100)
+    nowhere = [
+        ethernet(ipv4(POD, "224.0.0.9", 6, tcp(50_000, 443, FIN, 1), ident=number)) for number in range(20)
+    ]
+    (tmp_path / "x.pcap").write_bytes(made.pcap(paced([asked(), *nowhere, segment(FIN)])))
+    scenario = importer.imported(tmp_path / "x.pcap", Given())
+    assert [step.kind for step in scenario.steps if step.wire] == ["wire"]
+    assert any("20 odd packets are left out" in one for one in scenario.assumptions)
 
 
 @pytest.mark.parametrize("first", [b"\x55", b"\x65", b"\0"])
