@@ -16,6 +16,9 @@ from invoke.parser import argument, parser
 USAGE: Final = 2
 COULD_NOT_RUN: Final = 125
 _OF_BISECT: Final = "repro.run"
+_WITH_VALUES: Final = frozenset(
+    ("-c", "--collection", "-f", "--config", "-r", "--search-root", "-T", "--command-timeout")
+)
 
 
 class Unreadable(ParseError, Exit):
@@ -32,11 +35,20 @@ class Unreadable(ParseError, Exit):
 
 
 def code_of(line: Sequence[str]) -> int:
-    return COULD_NOT_RUN if _OF_BISECT in line[1:] else USAGE
+    """Its task is the first word that is no option, nor the value of one of invoke's own."""
+    words = iter(line[1:])
+    for word in words:
+        if word in _WITH_VALUES:
+            next(words, None)
+        elif not word.startswith("-"):
+            return COULD_NOT_RUN if word == _OF_BISECT else USAGE
+    return USAGE
 
 
 def install() -> None:
-    """From now on in this process."""
+    """From now on in this process; once is enough."""
+    if vars(parser)["ParseError"] is Unreadable:
+        return
     vars(parser)["ParseError"] = Unreadable
     convert = argument.Argument.set_value
 
