@@ -43,6 +43,8 @@ class _Sent:
     """A step's packets on their way."""
 
     octets: tuple[bytes, ...]
+    seen_before: int
+    """How many packets had arrived anywhere: none of them is one of these."""
     replies: set[str] = field(default_factory=set)
     dns: list[bytes] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -65,6 +67,7 @@ class Cables:
         self._by_ends: dict[About, _Sent] = {}
         self._ears: set[str] = set()
         self._seen: list[bytes] = []
+        self._arrivals = 0
 
     @classmethod
     @contextlib.contextmanager
@@ -84,7 +87,7 @@ class Cables:
     async def send(self, pod: PodHandle, step: Step, slowest_s: float = 0.0) -> tuple[str, list[bytes]]:
         """What came of a step's packets, and the DNS messages that came back."""
         octets = tuple(map(packets.parse, step.wire))
-        sent = _Sent(octets)
+        sent = _Sent(octets, self._arrivals)
         card, link = self._cards[pod.name + "/" + pod.namespace]
         for one in octets:
             self._by_ends[_ends(one)] = sent
@@ -119,7 +122,9 @@ class Cables:
         return " ".join(words)
 
     def _was_forwarded(self, sent: _Sent) -> bool:
-        return any(_is_same(seen, one) for seen in self._seen for one in sent.octets)
+        gone = self._arrivals - len(self._seen)
+        behind = self._seen[max(sent.seen_before - gone, 0) :]
+        return any(is_same(seen, one) for seen in behind for one in sent.octets)
 
     # --- sockets --------------------------------------------------------------------------------------------
 
@@ -184,6 +189,7 @@ class Cables:
 
     def _arrived(self, octets: bytes) -> None:
         self._seen.append(octets)
+        self._arrivals += 1
         del self._seen[:-_SEEN_KEPT]
         for sent in self._by_ends.values():
             sent.changed.set()
@@ -197,13 +203,17 @@ def _ends(octets: bytes) -> About:
     return oddities.ends_of(packet)
 
 
-def _is_same(seen: bytes, sent: bytes) -> bool:
-    """Whether it is that packet, routed, and perhaps translated: by what no translation touches."""
+def is_same(seen: bytes, sent: bytes) -> bool:
+    """Whether it is that packet, routed, and perhaps translated: by what no translation touches, and the one
+    end that it leaves as it was."""
     one, other = packets.packet(seen), packets.packet(sent)
     if one is None or other is None or (one.protocol, one.ident) != (other.protocol, other.ident):
         return False
-    if one.is_fragment or other.is_fragment:
-        return bool(one.ident)
+    if one.is_fragment or other.is_fragment:  # later ones have no ports
+        return bool(one.ident) and (one.source == other.source or one.destination == other.destination)
+    mine, theirs = oddities.ends_of(one), oddities.ends_of(other)
+    if mine[1:3] != theirs[1:3] and mine[3:] != theirs[3:]:
+        return False
     kept = slice(4, 14) if one.protocol == TCP else slice(8, None)
     return one.body[kept] == other.body[kept]
 
