@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -18,8 +17,9 @@ from lab.runtime.observe import FlowFile, JournalFile, Source, Typed
 
 POLL_S: Final = 1.0
 _ABSENT: Final = 44
-_SCRIPT: Final = f'exec 3<"$1" || exit {_ABSENT}; stat -Lc %i /dev/fd/3 && exec tail -c "+$2" <&3'
-"""What `$1` is and has from byte `$2` on: one file, whoever rotates it meanwhile."""
+_SCRIPT: Final = f'command exec 3<"$1" || exit {_ABSENT}; stat -Lc %i /dev/fd/3 && exec tail -c "+$2" <&3'
+"""What `$1` is and has from byte `$2` on: one file, whoever rotates it meanwhile. A shell ends where a
+special builtin such as `exec` cannot redirect (POSIX XCU 2.8.1); after `command` it goes on."""
 
 
 class NodeFile:
@@ -74,10 +74,9 @@ def sources(lab: KindLab) -> Iterator[Source]:
 def _inside(node: str) -> Callable[[list[str]], tuple[int, bytes]]:
     def run(command: list[str]) -> tuple[int, bytes]:
         argv = ["docker", "exec", node, *command]
-        done = subprocess.run(argv, capture_output=True, timeout=tools.PATIENCE_S, check=False)
-        if done.returncode not in (0, _ABSENT):
-            said = tools.Done(done.returncode, "", done.stderr.decode(errors="replace"))
-            raise tools.failure(argv, said)
-        return done.returncode, done.stdout
+        done, out = tools.run_for_bytes(argv, timeout_s=tools.PATIENCE_S)
+        if done.code not in (0, _ABSENT):
+            raise tools.failure(argv, done)
+        return done.code, out
 
     return run

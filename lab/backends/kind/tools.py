@@ -6,10 +6,11 @@ that people meet (no daemon, no image, no cluster) the reason is said in our wor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -86,15 +87,29 @@ def missing() -> list[str]:
 
 def run(argv: Sequence[str], *, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:
     """Run it to its end. Raises EnvironmentFault where it is not there or takes too long."""
-    try:
+    with _told(argv):
         done = subprocess.run(
             argv, input=text, capture_output=True, text=True, timeout=timeout_s, errors="replace", check=False
         )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def run_for_bytes(argv: Sequence[str], *, timeout_s: float = PATIENCE_S) -> tuple[Done, bytes]:
+    """The same for what is no text, or is counted in bytes: its output is beside how it ended."""
+    with _told(argv):
+        done = subprocess.run(argv, capture_output=True, timeout=timeout_s, check=False)
+    return Done(done.returncode, "", done.stderr.decode(errors="replace")), done.stdout
+
+
+@contextlib.contextmanager
+def _told(argv: Sequence[str]) -> Iterator[None]:
+    """That it is not there, or has no end, in our words."""
+    try:
+        yield
     except FileNotFoundError:
         raise EnvironmentFault(f"{argv[0]} is not on PATH", hint=PROGRAMS[argv[0]]) from None
-    except subprocess.TimeoutExpired:
-        raise EnvironmentFault(f"no end within {timeout_s:g} s: {shown(argv)}") from None
-    return Done(done.returncode, done.stdout, done.stderr)
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentFault(f"no end within {error.timeout:g} s: {shown(argv)}") from None
 
 
 def checked(argv: Sequence[str], *, text: str | None = None, timeout_s: float = PATIENCE_S) -> Done:

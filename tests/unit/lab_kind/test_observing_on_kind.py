@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from acns.telemetry import flow_json
 from acns.telemetry.flows import Flow, Peer, Verdict
-from lab.backends.kind import commands, objects, observing
+from lab.backends.kind import commands, objects, observing, tools
 from lab.backends.kind.objects import FLOWS, JOURNAL
 from lab.backends.kind.observing import NodeFile
 from lab.errors import EnvironmentFault
@@ -77,6 +78,38 @@ def test_flows_of_packets_and_of_names_are_shown_by_time_with_the_pods_names(
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["time"] for one in shown] == ["1970-01-01T00:00:01Z", "1970-01-01T00:00:02Z"], shown
     assert [one["flow"]["source"]["pod_name"] for one in shown] == ["frontend", "frontend"]
+
+
+@pytest.fixture
+def passing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for docker, on PATH: what is to run on a node runs here."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    docker = programs / "docker"
+    docker.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return docker
+
+
+def test_on_a_node_a_file_is_awaited_that_is_not_there_yet(passing: Path, path: Path) -> None:
+    file = NodeFile(observing._inside("node1"), str(path))
+    assert new(file) == []
+    path.write_bytes(b"one\n")
+    assert new(file) == [b"one"]
+
+
+def test_a_docker_without_an_end_is_told(passing: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passing.write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(tools, "PATIENCE_S", 0.2)
+    with pytest.raises(EnvironmentFault, match=r"no end within 0.2 s: docker exec node1"):
+        new(NodeFile(observing._inside("node1"), str(path)))
+
+
+def test_a_docker_that_is_not_there_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(path))
+    with pytest.raises(EnvironmentFault, match="docker is not on PATH"):
+        new(NodeFile(observing._inside("node1"), str(path)))
 
 
 def test_a_node_that_cannot_be_asked_is_told(running: Desk) -> None:
