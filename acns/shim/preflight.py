@@ -56,7 +56,8 @@ class NodeFacts:
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """What the API server knows: `gitVersion` of /version, the node's `spec.podCIDRs`, and addresses of pods
-    there: a CNI that hands them out itself leaves nodes without ranges."""
+    there, not of those in the node's own network: a CNI that hands addresses out itself leaves nodes without
+    ranges."""
 
     version: str = ""
     pod_cidrs: tuple[IPv4Network | IPv6Network, ...] = ()

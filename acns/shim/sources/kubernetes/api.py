@@ -11,7 +11,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 import httpx2 as httpx
@@ -119,22 +119,26 @@ class API:
 
     async def cluster_facts(self, node: str) -> ClusterFacts:
         """The server's version, the ranges of that node's pods, and addresses of some of them."""
+        pod_addresses = await self._pod_addresses(node)
         asked = Asked("list", NODES)
         with _well_formed(asked):
             version = wire.read_object(await self._answer(asked, "GET", "/version", {}))
             query = {"fieldSelector": f"metadata.name={node}"}
             nodes = wire.read_object(await self._answer(asked, "GET", NODES.path, query))
-            query = {"fieldSelector": f"spec.nodeName={node}", "limit": str(_SOME)}
-            pods = wire.read_object(await self._answer(Asked("list", PODS), "GET", PODS.path, query))
-        cidrs = [text for one in nodes.get("items") or [] for text in one["spec"].get("podCIDRs") or []]
-        shown = [
-            each for one in pods.get("items") or [] for each in (one.get("status") or {}).get("podIPs") or []
-        ]
-        return ClusterFacts(
-            str(version.get("gitVersion", "")),
-            tuple(map(ip_network, cidrs)),
-            tuple(ip_address(each["ip"]) for each in shown),
-        )
+            cidrs = tuple(cidr for one in nodes.get("items") or [] for cidr in _pod_cidrs(one))
+        return ClusterFacts(str(version.get("gitVersion", "")), cidrs, pod_addresses)
+
+    async def _pod_addresses(self, node: str) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Of the first of that node's pods, page by page, of which any has an address of its own."""
+        asked, query = Asked("list", PODS), {"fieldSelector": f"spec.nodeName={node}", "limit": str(_SOME)}
+        while True:
+            body = await self._answer(asked, "GET", PODS.path, query)
+            with _well_formed(asked):
+                page = wire.read_page(body)
+                found = tuple(one for item in page.items for one in _own_addresses(wire.read_object(item)))
+            if found or not page.rest:
+                return found
+            query["continue"] = page.rest
 
     async def patch_status(self, resource: Resource, key: wire.Key, patch: Mapping[str, Any]) -> None:
         """Merge `patch` into an object's status subresource."""
@@ -164,6 +168,25 @@ class API:
         if not 200 <= answer.status_code < 300:
             raise _refused(asked, answer, answer.content)
         return answer.content
+
+
+def _pod_cidrs(node: Mapping[str, Any]) -> Iterator[IPv4Network | IPv6Network]:
+    """A node's ranges. Raises Malformed."""
+    for text in (node.get("spec") or {}).get("podCIDRs") or []:
+        try:
+            yield ip_network(text)
+        except ValueError as error:
+            raise wire.Malformed(f"podCIDRs of a node: {error}") from error
+
+
+def _own_addresses(pod: Mapping[str, Any]) -> Iterator[IPv4Address | IPv6Address]:
+    """A pod's, where they are not its node's. Many may write a pod's status: what cannot be read says
+    nothing."""
+    if (pod.get("spec") or {}).get("hostNetwork"):
+        return
+    for each in (pod.get("status") or {}).get("podIPs") or []:
+        with contextlib.suppress(ValueError):
+            yield ip_address(str(each.get("ip")))
 
 
 def _refused(asked: Asked, answer: httpx.Response, body: bytes) -> Failed:
