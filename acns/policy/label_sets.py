@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 
 from acns.policy.anchors import Pair, anchors_of, pairs_of
 from acns.policy.model import identity_key
-from acns.policy.selectors import Labels, Selector
+from acns.policy.selectors import Labels, Selector, Triples
 
 
 @dataclass(slots=True, eq=False)
@@ -29,15 +29,16 @@ class LabelSets:
     """All that pods have, by what selectors require of them."""
 
     def __init__(self) -> None:
-        self._by_texts: dict[frozenset[str], LabelSet] = {}
+        self._by_labels: dict[Triples, LabelSet] = {}
         self._carriers: dict[Pair, set[LabelSet]] = {}
         self._empty: set[LabelSet] = set()
 
     def of(self, labels: Labels) -> LabelSet:
         """The one with these labels, kept until `settle` at least."""
-        found = self._by_texts.get(labels.texts)
+        triples = labels.triples
+        found = self._by_labels.get(triples)
         if found is None:
-            found = self._by_texts[labels.texts] = LabelSet(labels, identity_key(labels.texts))
+            found = self._by_labels[triples] = LabelSet(labels, identity_key(labels.texts))
             for pair in pairs_of(labels):
                 self._carriers.setdefault(pair, set()).add(found)
             self._empty.add(found)
@@ -57,7 +58,7 @@ class LabelSets:
     def settle(self) -> None:
         """Forget those that no pod has."""
         for one in self._empty:
-            del self._by_texts[one.labels.texts]
+            del self._by_labels[one.labels.triples]
             for pair in pairs_of(one.labels):
                 self._carriers[pair].discard(one)
                 if not self._carriers[pair]:
@@ -68,7 +69,7 @@ class LabelSets:
         """Those that `selector` matches."""
         anchors = anchors_of(selector)
         if anchors is None:
-            found: Iterable[LabelSet] = self._by_texts.values()
+            found: Iterable[LabelSet] = self._by_labels.values()
         else:
             found = set[LabelSet]().union(*(self._carriers.get(pair, ()) for pair in anchors))
         return (one for one in found if selector.matches(one.labels))

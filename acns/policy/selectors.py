@@ -22,6 +22,9 @@ CLUSTER_NAME = "default"
 ANY, K8S, RESERVED = "any", "k8s", "reserved"
 SOURCES = (ANY, K8S, RESERVED)
 
+Triples = frozenset[tuple[str, str, str]]
+"""Labels as (source, key, value)."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
@@ -144,6 +147,14 @@ class Labels:
             f"{source}:{name}={value}" for name, values in by_name.items() for source, value in values.items()
         )
         return cls(texts, by_name)
+
+    @property
+    def triples(self) -> Triples:
+        """Which labels these are. `texts` do not say it of keys that no API server takes: `a=b` with value
+        `c` reads like `a` with value `b=c`."""
+        return frozenset(
+            (source, name, value) for name, values in self.by_name.items() for source, value in values.items()
+        )
 
     def values(self, key: Key) -> tuple[str, ...]:
         found = self.by_name.get(key.name, {})
