@@ -21,7 +21,8 @@ Step = Mapping[Ref, tuple[T | None, T | None]]
 """What was at a ref before, and what is there after."""
 
 _STEPS: Final = 64
-"""So many editions may be passed over; who missed more compares everything."""
+"""So many editions may be passed over, as long as they say less than the list itself does; who missed more
+compares everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,12 @@ class Edition(tuple[T, ...]):
 
     def next(self, objects: Iterable[T], step: Step[T]) -> Edition[T]:
         """The one after this; `step`: all that is not as it was."""
-        return self._of(objects, self.line, self.number + 1, (*self.steps[1 - _STEPS :], step))
+        made = self._of(objects, self.line, self.number + 1, (*self.steps[1 - _STEPS :], step))
+        size = sum(map(len, made.steps))
+        while size > len(made) and made.steps:
+            size -= len(made.steps[0])
+            made.steps = made.steps[1:]
+        return made
 
     def since(self, old: tuple[T, ...]) -> Change[T] | None:
         """What has changed; None where that is not known."""
