@@ -86,7 +86,8 @@ def _knowledge(lab: KindLab, found: Given, server: Server | None) -> Knowledge:
 
 def _learned(lab: KindLab, agents: list[looking.Item], node: str) -> Learnings:
     text = looking.shim_says(lab, agents, node, "/cache")
-    if not text:
+    try:
+        return Learnings(tuple(map(learning, json.loads(text)["addresses"])))
+    except (ValueError, KeyError, TypeError, AttributeError):  # nothing, or whatever stands there instead
         remark(f"the shim of {node} does not answer: what names have opened there is not known")
         return Learnings()
-    return Learnings(tuple(map(learning, json.loads(text)["addresses"])))

@@ -275,18 +275,25 @@ def served_policy(text: str, file: str) -> str:
     comments = ignores.read(text, file)
     if not comments.documents:
         return text
-    made = []
-    for document in located.load(text, file):
+    try:
+        documents = located.load(text, file)
+    except InputError:
+        return text
+    for document in documents:
         codes = {code for found in comments.at(document.position().line).values() for code in found}
-        if codes and isinstance(document.value, dict):
-            metadata = document.value.setdefault("metadata", {})
-            annotations = {
-                **(metadata.get("annotations") or {}),
-                ignores.ANNOTATION: ", ".join(sorted(codes)),
-            }
-            metadata["annotations"] = annotations
-        made.append(document.value)
-    return yaml.safe_dump_all(made, sort_keys=False)
+        if codes and not _annotate(document.value, ", ".join(sorted(codes))):
+            return text
+    return yaml.safe_dump_all([document.value for document in documents], sort_keys=False)
+
+
+def _annotate(value: object, codes: str) -> bool:
+    """Whether it could be done: what has no place for annotations is no object."""
+    metadata = value.setdefault("metadata", {}) if isinstance(value, dict) else None
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else []
+    if not isinstance(metadata, dict) or not isinstance(annotations, dict | None):
+        return False
+    metadata["annotations"] = {**(annotations or {}), ignores.ANNOTATION: codes}
+    return True
 
 
 # --- statements ---------------------------------------------------------------------------------------------

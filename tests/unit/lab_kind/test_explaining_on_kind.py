@@ -26,10 +26,14 @@ def test_what_a_name_has_opened_is_the_shims_word_and_the_rest_the_clusters(
     assert explained("frontend", dns="evil.example.net", expect="denied") == 0
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["", "not found", "[]", "{}", '{"addresses": 1}', '{"addresses": [1]}', '{"addresses": [{"name": 1}]}'],
+)
 def test_a_shim_that_does_not_answer_is_told_and_nothing_is_known_then(
-    running: Desk, capsys: pytest.CaptureFixture[str]
+    running: Desk, capsys: pytest.CaptureFixture[str], said: str
 ) -> None:
-    running.say("kubectl exec acns-shim-aaaaa /cache", stdout="", exit_code=1)
+    running.say("kubectl exec acns-shim-aaaaa /cache", stdout=said, exit_code=1)
     assert explained("frontend", "198.51.100.77:443", expect="denied") == 0
     assert "the shim of node1 does not answer" in capsys.readouterr().err
 

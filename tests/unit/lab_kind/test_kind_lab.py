@@ -18,6 +18,7 @@ from acns.policy import manifests
 from acns.policy.profiles import Profile
 from lab.backends.kind import commands, looking, machine, store
 from lab.backends.kind.kind_lab import KindLab
+from lab.backends.kind.objects import served_policy
 from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
 from lab.spec.load import find_topology, load_topology
 from lab.spec.topology import Topology
@@ -154,6 +155,22 @@ def test_comments_that_silence_warnings_reach_the_cluster_as_annotations(first_u
     assert found["batch"] == {"acns-lab/ignore": "trailing-wildcard-labels"}
     assert found["frontend"] is None
     assert manifests.parse_served(policies["batch"], Profile.ACNS).problems == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metadata:\nspec: {}\n",
+        "metadata: [name]\n",
+        "metadata: {name: web, annotations: [one]}\n",
+        "- a list\n",
+        "metadata: {name: web\n",
+        "spec: {}\nspec: {}\n",
+    ],
+)
+def test_a_wrong_policy_with_such_a_comment_reaches_the_cluster_as_it_is(text: str) -> None:
+    whole = f"# acns:ignore trailing-wildcard-labels\n{text}"
+    assert served_policy(whole, "web.yaml") == whole
 
 
 def test_pods_are_on_their_node_with_their_program_and_without_rights(first_up: Desk) -> None:
