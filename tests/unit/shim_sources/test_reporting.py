@@ -166,6 +166,19 @@ async def test_a_missing_right_to_write_does_no_harm(server: StandInAPIServer, t
         await seen.until(lambda: bool(conditions(server)))
 
 
+async def test_a_missing_right_is_forgotten_where_nothing_is_to_be_written_any_more(
+    server: StandInAPIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter, "DENIED_S", 0.5)
+    server.change(forbidden={("patch", "ciliumnetworkpolicies")})
+    server.put(agent("acns-shim-a"))
+    server.put(policy())
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(seen.source._reporter._denied))
+        server.remove(CNP, "shop", "web")
+        await seen.until(lambda: not seen.source._reporter._denied)
+
+
 async def test_a_right_that_is_missing_for_one_kind_holds_nothing_else_up(
     server: StandInAPIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,8 @@ class Reporter:
         verdicts = [one for one in self._verdicts() if one]
         known = {one.record.uid for one in verdicts}
         self._told = {key: said for key, said in self._told.items() if key[1] in known}
+        now_s = time.monotonic()
+        self._denied = {scope: until_s for scope, until_s in self._denied.items() if now_s < until_s}
         for one in verdicts:
             if one.has_condition and not one.is_said and self._is_news("condition", one):
                 await self._write("condition", one)
