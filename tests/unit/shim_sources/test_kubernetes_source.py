@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from acns.shim.sources import memory
 from acns.shim.sources.kubernetes import api
+from acns.shim.sources.kubernetes.resources import CILIUM_POLICIES
 from tests.e2e.kubernetes.standin_apiserver import RECORDED, StandInAPIServer
 from tests.unit.shim_sources.observing import lists, observing, pod, policy, refused_policy, watches
 
@@ -182,6 +184,28 @@ async def test_a_policy_that_was_deleted_is_not_remembered(server: StandInAPISer
     async with observing(server, tmp_path, adopting=True) as seen:
         await seen.begun()
         assert seen.names("CiliumNetworkPolicy") == set()
+
+
+async def test_a_policy_of_a_list_that_is_still_being_read_is_remembered(
+    server: StandInAPIServer, tmp_path: Path
+) -> None:
+    """Other resources change meanwhile, and what is known is saved."""
+    title = "CiliumNetworkPolicy shop/late"
+    server.put(policy())
+    async with observing(server, tmp_path) as seen:
+        await seen.begun()
+        shelf = next(each.shelf for each in seen.source.watched if each.shelf.resource is CILIUM_POLICIES)
+        listed = shelf.read(json.dumps(one).encode() for one in (policy(), policy("late")))
+        server.put(pod("web"))
+        await seen.until(lambda: seen.names("Pod") == {"web"})
+        shelf.replace(listed)
+        server.put(pod("other"))
+        await seen.until(lambda: seen.names("Pod") == {"web", "other"})
+        assert memory.Memory(tmp_path / "kubernetes.log").get(title)
+        shelf.replace(shelf.read([json.dumps(policy()).encode()]))
+        server.put(pod("third"))
+        await seen.until(lambda: "third" in seen.names("Pod"))
+        assert memory.Memory(tmp_path / "kubernetes.log").get(title) is None
 
 
 # --- the connection -----------------------------------------------------------------------------------------

@@ -71,6 +71,8 @@ class Shelf:
         self._arranged = Arranged()
         self._profile = profile
         self._memory = memory if resource in POLICIES else None
+        self._coming: set[Key] = set()
+        """Remembered, and not among the entries yet: a list is being read."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -83,6 +85,7 @@ class Shelf:
         """This is all there is now; whether that is news."""
         gone = [self._set(key, None) for key in self.entries.keys() - entries.keys()]
         come = [self._set(key, entry) for key, entry in entries.items()]
+        self._coming.clear()  # also what a list that came to no end has left
         return any(gone) or any(come)
 
     def put(self, item: bytes) -> bool:
@@ -105,8 +108,14 @@ class Shelf:
     def problems(self) -> Iterator[Problem]:
         return itertools.chain.from_iterable(self._wrong.values())
 
+    def remembered(self) -> set[str]:
+        """The titles of those whose last good text counts: also of a list that is being read, in another
+        thread, hence the copy."""
+        return {self.title(key) for key in (*self.entries, *self._coming.copy())}
+
     def _set(self, key: Key, entry: Entry | None) -> bool:
         """That is there now; whether it is news."""
+        self._coming.discard(key)
         before = self.entries.get(key)
         if entry is None:
             self.entries.pop(key, None)
@@ -153,6 +162,7 @@ class Shelf:
 
     def _remember(self, key: Key, value: Mapping[str, Any]) -> None:
         if self._memory is not None:
+            self._coming.add(key)  # first: whoever saves meanwhile must not take it for gone
             kept = {name: value[name] for name in ("kind", "apiVersion", "spec", "specs") if name in value}
             names = {"name": key[1]} | ({"namespace": key[0]} if key[0] else {})
             self._memory.set(self.title(key), wire.write({**kept, "metadata": names}).decode())

@@ -163,7 +163,7 @@ class KubernetesSource:
         )
         if self._unsure:
             return
-        self._memory.keep_only({shelf.title(key) for shelf in policies for key in shelf.entries})
+        self._memory.keep_only(set[str]().union(*(shelf.remembered() for shelf in policies)))
         try:
             await asyncio.to_thread(self._memory.save)
             self._unsaved = ()
