@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,13 @@ ROOT = os.geteuid() == 0
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 MARKER = "ACNS_TEST_SESSION"
+
+
+def pytest_configure() -> None:
+    """Tests that run in the background of a shell ignore SIGINT, and so would all that they start and
+    interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
