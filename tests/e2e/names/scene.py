@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acns.fqdn import untold
 from lab.capture.tap import Tap
 from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
@@ -158,6 +159,11 @@ class Scene:
         """Those of these addresses that are in the kernel's sets."""
         held = self.timeouts(node)
         return {one: held[one] for one in candidates if one in held}
+
+    @staticmethod
+    def kept_s(ttl_s: int) -> int:
+        """What `learned` says of an answer with this TTL: the shim keeps it for longer (ADR 10)."""
+        return round(ttl_s + untold.kept_s(ttl_s))
 
     def names(self, address: str) -> set[str]:
         """The names under which the shim knows an address."""

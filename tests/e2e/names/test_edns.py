@@ -189,5 +189,5 @@ def test_a_client_that_is_given_tc_asks_over_tcp_and_has_every_address_open(
     lines = scene.asker.pod.run([*CLIENTS[client], name]).stdout.splitlines()
     assert sorted({line.split()[0] for line in lines}) == many
     assert {one.transport for one in scene.server.asked} == {"udp", "tcp"}
-    assert scene.learned(*many) == dict.fromkeys(many, 60)
+    assert scene.learned(*many) == dict.fromkeys(many, scene.kept_s(60))
     scene.assert_open(many[-1])

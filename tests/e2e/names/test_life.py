@@ -57,7 +57,7 @@ def test_the_kernel_is_told_the_time_of_the_answers_chain_when_the_answer_arrive
     name, (address,) = scene.name(), scene.addresses(1)
     scene.says(name, *(one.format(name=name, address=address) for one in records))
     scene.ask(name, transport)
-    assert scene.learned(address) == {address: ttl_s}
+    assert scene.learned(address) == {address: scene.kept_s(ttl_s)}
 
 
 def test_the_kernel_keeps_an_address_for_the_longest_of_its_names(scene: Scene) -> None:
@@ -66,7 +66,7 @@ def test_the_kernel_keeps_an_address_for_the_longest_of_its_names(scene: Scene) 
         scene.server.answers_with(name, f"{ttl_s} A {address}")
         scene.ask(name)
     assert scene.names(address) == {f"{name}." for name in names}
-    assert scene.learned(address) == {address: 600}
+    assert scene.learned(address) == {address: scene.kept_s(600)}
 
 
 @pytest.mark.parametrize("later", [("5 A {address}",), ()])
@@ -78,7 +78,7 @@ def test_neither_a_shorter_ttl_nor_no_address_later_takes_anything_back(
     scene.ask(name)
     scene.server.answers_with(name, *(one.format(address=address) for one in later))
     scene.ask(name)
-    assert scene.learned(address, beside) == {address: 600, beside: 600}
+    assert scene.learned(address, beside) == dict.fromkeys((address, beside), scene.kept_s(600))
 
 
 def test_an_address_stays_until_the_last_of_its_names_has_run_out_and_the_journal_names_each(
@@ -140,7 +140,7 @@ def test_a_ttl_below_the_lowest_is_raised_to_it(scene: Scene) -> None:
         scene.server.answers_with(name, f"{ttl_s} A {address}")
         assert scene.lab.pod("patient").run(["dig", "+short", name]).stdout.split() == [address]
     assert scene.learned(*addresses, node="node2") == dict(
-        zip(addresses, (MIN_TTL_S, MIN_TTL_S + 1), strict=True)
+        zip(addresses, map(scene.kept_s, (MIN_TTL_S, MIN_TTL_S + 1)), strict=True)
     )
 
 
