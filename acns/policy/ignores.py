@@ -25,6 +25,7 @@ Ignored = Mapping[int, frozenset[str]]
 ANNOTATION = "acns-lab/ignore"
 MARK = "acns:ignore"
 _CODES = frozenset(map(str, Code))
+_WHERE_CODES_STAND = "the code stands in [] after a warning"
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as YAML has them
 _SEPARATOR = re.compile(r"(---|\.\.\.)(\s|$)")
 _LIST = r"[\w-]+(?:\s*,\s*[\w-]+)*"
@@ -45,21 +46,21 @@ def annotated(document: Document, where: Path, value: Mapping[str, Any]) -> tupl
     text = annotations.get(ANNOTATION) if isinstance(annotations, dict) else None
     if not isinstance(text, str):
         return {}, []
-    listed = re.match(rf"\s*({_LIST})?", text)
-    codes = re.findall(r"[\w-]+", listed[0]) if listed else []
+    listed = re.match(rf"\s*({_LIST})", text)
+    codes = re.findall(r"[\w-]+", listed[1]) if listed else []
+    doubts = [(_unknown(code), did_you_mean(code, _CODES)) for code in codes if code not in _CODES]
+    if not codes:
+        doubts = [(f"{ANNOTATION} names no code", _WHERE_CODES_STAND)]
     at = (*where, "metadata", "annotations", ANNOTATION)
     problems = [
-        document.problem(
-            at,
-            f"no warning has the code '{code}'",
-            hint=did_you_mean(code, _CODES),
-            warning=True,
-            code=Code.UNKNOWN_CODE,
-        )
-        for code in codes
-        if code not in _CODES
+        document.problem(at, message, hint=hint, warning=True, code=Code.UNKNOWN_CODE)
+        for message, hint in doubts
     ]
     return {WHOLE_DOCUMENT: frozenset(codes) & _CODES}, problems
+
+
+def _unknown(code: str) -> str:
+    return f"no warning has the code '{code}'"
 
 
 def together(one: Ignored, other: Ignored) -> Ignored:
@@ -135,9 +136,7 @@ class _Scan:
     def _codes(self, number: int, line: str) -> Iterator[str]:
         for comment in _COMMENT.finditer(line):
             if comment["codes"] is None:
-                self._doubt(
-                    number, comment.start(), f"{MARK} names no code", "the code stands in [] after a warning"
-                )
+                self._doubt(number, comment.start(), f"{MARK} names no code", _WHERE_CODES_STAND)
                 continue
             for word in re.finditer(r"[\w-]+", comment["codes"]):
                 code = word.group()
@@ -145,7 +144,7 @@ class _Scan:
                     yield code
                 else:
                     at = comment.start("codes") + word.start()
-                    self._doubt(number, at, f"no warning has the code '{code}'", did_you_mean(code, _CODES))
+                    self._doubt(number, at, _unknown(code), did_you_mean(code, _CODES))
 
     def _doubt(self, number: int, column: int, message: str, hint: str) -> None:
         problem = Problem(self.path, number, column + 1, message, hint, warning=True, code=Code.UNKNOWN_CODE)

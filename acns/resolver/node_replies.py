@@ -48,7 +48,8 @@ class NodeReplies:
 
 
 def is_on_node(address: bytes) -> bool:
-    """Whether somebody may serve there: the address is this namespace's."""
+    """Whether somebody may serve there: the address is this namespace's. Where anything may be bound
+    (`ip_nonlocal_bind`) the answer is yes to all, and answers leave the slower way."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((socket.inet_ntoa(address), 0))

@@ -77,7 +77,7 @@ class ResolverSettings:
     max_new_names_per_second_per_pod: int = 100
     """Names of one pod a second whose addresses have to be committed; a thousand at once are let through.
     Past it a name that the pod has not asked for before is over its budget; one that it has, in whatever case
-    and with whatever options, goes on."""
+    and with whatever options, goes on, as long as it is among the last ten thousand or so of all pods."""
 
     over_budget: Literal["servfail", "tc"] = "servfail"
     """What a query past a budget gets over UDP: SERVFAIL, or TC, with which the client comes by TCP."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -19,9 +20,22 @@ def lab(quickstart: Lab) -> Lab:
     return quickstart
 
 
-@pytest.fixture
-def alone() -> Iterator[netns.Namespace]:
+@contextlib.contextmanager
+def _with_its_loopback() -> Iterator[netns.Namespace]:
     with netns.keeping(netns.make()) as namespace:
         with Links(namespace) as links:
             links.up(1)
+        yield namespace
+
+
+@pytest.fixture
+def alone() -> Iterator[netns.Namespace]:
+    with _with_its_loopback() as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def anew() -> Iterator[netns.Namespace]:
+    """The same node, made again."""
+    with _with_its_loopback() as namespace:
         yield namespace

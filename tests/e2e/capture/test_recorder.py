@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,6 @@ pytestmark = pytest.mark.root
 
 PLACE = "node/node1"
 SIZE_BYTES = 4 << 20
-
-
-@pytest.fixture
-def anew() -> Iterator[netns.Namespace]:
-    """The same node, made again."""
-    with netns.keeping(netns.make()) as namespace:
-        with Links(namespace) as links:
-            links.up(1)
-        yield namespace
 
 
 @pytest.fixture

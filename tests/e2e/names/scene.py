@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,8 @@ class Scene:
     server: ScriptedDNS
     internet: Tap
     journal: Path
+    drawn: set[str] = field(default_factory=set)
+    """Addresses that some test has had."""
 
     @property
     def node(self) -> NodeHandle:
@@ -123,7 +125,8 @@ class Scene:
         """Addresses of which nobody has heard."""
         found: set[str] = set()
         while len(found) < count:
-            found.add(wire.fresh_address(self.rng))
+            found |= {wire.fresh_address(self.rng)} - self.drawn
+        self.drawn.update(found)
         return sorted(found)
 
     def ask(self, name: str, transport: str = "udp", *, qtype: int | str = "A") -> bytes:

@@ -9,23 +9,13 @@ from scapy.packet import Packet, Raw
 
 from lab.repro.scenario.model import Scenario
 
+from ...unit.lab_repro.scenes import POLICY
+
 CLIENT, FREE, DNS, OPEN = "10.244.0.2", "10.244.0.3", "10.96.0.10", "198.51.100.10"
 LOOP = bytes.fromhex("0100000100000000 0000 03617069 c00c 00010001".replace(" ", ""))
 """A query without its ID whose name leads to its own beginning (RFC 1035 section 4.1.4)."""
 PLAIN = bytes.fromhex("010000010000000000000361706907657861 6d706c6503636f6d0000010001".replace(" ", ""))
 """The question for api.example.com A, without its ID."""
-POLICY = """\
-apiVersion: cilium.io/v2
-kind: CiliumNetworkPolicy
-metadata: {name: client, namespace: default}
-spec:
-  endpointSelector: {matchLabels: {app: client}}
-  egress:
-  - toEndpoints: [{matchLabels: {"k8s:io.kubernetes.pod.namespace": kube-system, k8s-app: kube-dns}}]
-    toPorts: [{ports: [{port: "53", protocol: ANY}], rules: {dns: [{matchPattern: "*.example.com"}]}}]
-  - toFQDNs: [{matchPattern: "*.example.com"}]
-    toPorts: [{ports: [{port: "443", protocol: TCP}]}]
-"""
 
 
 def datagram(payload: bytes, *, port: int, ident: int) -> Packet:

@@ -188,6 +188,13 @@ def test_an_annotation_counts_in_a_file_too_beside_its_comments() -> None:
     assert policy.ignored[ignores.WHOLE_DOCUMENT] == {"dns-missing", "empty-peers"}
 
 
+@pytest.mark.parametrize("text", ["", " ", ", empty-peers", "!"])
+def test_an_annotation_that_names_no_code_silences_nothing_and_is_told(text: str) -> None:
+    problems = annotated(text).problems
+    assert [one.code for one in problems] == ["unknown-code", "empty-peers"]
+    assert "names no code" in problems[0].message
+
+
 def test_a_code_that_is_none_in_an_annotation_is_told_with_its_place() -> None:
     (problem, _) = annotated("empty-peer").problems
     assert problem.code == "unknown-code"
