@@ -51,17 +51,17 @@ _DROPPED: Final = frozenset(["annotations", "description", "creationTimestamp", 
 _CIDRS: Final = frozenset(["toCIDR", "fromCIDR", "cidr", "except", "externalCIDRs"])
 _LABELS: Final = frozenset(["matchLabels", "labels"])
 _NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
-_PRINTABLE: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _ID: Final = 2
-_LOOKS_LIKE_ONE: Final = 3
-"""Octets of a label in data that has no form here; shorter ones are numbers as likely."""
+_PUT_TOGETHER: Final = "queries that came in fragments are whole here: their packets are left out"
 _NAMES_IN: Final = {
     records.TYPES[kind]: offsets
     for kind, offsets in {
         "NS": (0,), "CNAME": (0,), "PTR": (0,), "DNAME": (0,), "MX": (2,), "SOA": (0, -1), "SRV": (6,),
-        "SVCB": (2,), "HTTPS": (2,),
     }.items()
 }  # fmt: skip
+_SERVICES: Final = (records.TYPES["SVCB"], records.TYPES["HTTPS"])
+_IPV4_HINT: Final = 4
+_PORT_KEY: Final = 3
 _A, _AAAA, _TXT, _OPT = (records.TYPES[name] for name in ("A", "AAAA", "TXT", "OPT"))
 
 
@@ -98,7 +98,6 @@ class _Anonymous:
         inside = [server for server in scenario.servers if server.labels]
         own |= {server.address: SERVICES[10 + number] for number, server in enumerate(inside)}
         self._addresses = Addresses(key, own)
-        self._packed = {one.packed: self._addresses.address(one).packed for one in _addresses(scenario)}
         self._pods = {pod.name: f"pod{number}" for number, pod in enumerate(scenario.pods, 1)}
         self._servers = {one.name: f"dns{number}" for number, one in enumerate(scenario.servers, 1)}
         files = dict.fromkeys(
@@ -114,6 +113,7 @@ class _Anonymous:
             assumptions=(
                 "names and addresses are not those of the recording; their relations are",
                 *filter(self._names_nobody, given.assumptions),
+                *([_PUT_TOGETHER] if any(map(_is_in_fragments, given.steps)) else []),
             ),
             shim=given.shim,
             resolver={name: self._setting(value) for name, value in given.resolver.items()},
@@ -203,7 +203,7 @@ class _Anonymous:
         if step.query is not None:
             changes["query"] = self._message(bytes.fromhex(step.query)).hex()
         if step.wire:
-            changes["wire"] = tuple(map(self._wire, step.wire))
+            changes["wire"] = () if _is_in_fragments(step) else tuple(map(self._wire, step.wire))
         if step.connect is not None:
             changes["connect"] = self.outcome(step.connect)
         for field in ("apply", "remove"):
@@ -227,12 +227,8 @@ class _Anonymous:
 
     def _record(self, line: str) -> str:
         record = records.parse(line)
-        data = record.data
-        if not isinstance(data, bytes):
-            data = self._labels_of(data)
-        else:
-            data = self._rdata(record.type, data, map(IPv4Address, records.hints([record])))
-        owner = self._labels_of(record.owner)
+        data, owner = record.data, self._labels_of(record.owner)
+        data = self._rdata(record.type, data) if isinstance(data, bytes) else self._labels_of(data)
         return records.text(records.Record(owner, record.type, record.rclass, record.ttl_s, data))
 
     def _name(self, labels: tuple[bytes, ...]) -> str:
@@ -288,45 +284,42 @@ class _Anonymous:
             emptied = payload[:_ID] + self._message(payload[_ID:])
         return packets.moved(packets.refilled(octets, begin, emptied), places).hex()
 
-    def _rdata(self, kind: int, given: bytes, hints: Iterable[IPv4Address] = ()) -> bytes:
-        """Names where a type has them, and whatever looks like one in others."""
+    def _rdata(self, kind: int, given: bytes) -> bytes:
+        """Addresses, and names where a type has them. Of types with a form that is not known here only the
+        length is left: it may hide anything."""
         if kind == _A and len(given) == 4:
             return self._addresses.address(IPv4Address(given)).packed
         if kind == _AAAA and len(given) == 16:
             return self._addresses.v6(IPv6Address(given)).packed
         if kind in (_TXT, _OPT):
             return _blank(given, kind)
-        offsets = _NAMES_IN.get(kind)
-        made = self._octets(given, hints)
-        return made if offsets is None else self._named(made, offsets, given)
+        if kind in _SERVICES:
+            return self._service(given)
+        return self._named(given, _NAMES_IN[kind]) if kind in _NAMES_IN else bytes(len(given))
 
-    def _named(self, made: bytes, names_at: Iterable[int], given: bytes | None = None) -> bytes:
+    def _service(self, given: bytes) -> bytes:
+        """SVCB's parameters (RFC 9460 section 2.2): the addresses of hints, and ports."""
+        made, at = bytearray(self._named(given, (2,))), _labels_at(given, 2)[1]
+        while at + 4 <= len(made):
+            key, begin = int.from_bytes(made[at : at + 2]), at + 4
+            at = begin + int.from_bytes(made[at + 2 : begin])
+            value = bytes(made[begin:at])
+            if key == _IPV4_HINT and len(value) % 4 == 0:
+                value = b"".join(self._rdata(_A, value[one : one + 4]) for one in range(0, len(value), 4))
+            elif key != _PORT_KEY or len(value) != 2:
+                value = bytes(len(value))
+            made[begin:at] = value
+        return bytes(made[:at]).ljust(len(made), b"\0")
+
+    def _named(self, given: bytes, names_at: Iterable[int]) -> bytes:
         """With the names that begin there replaced (-1: right behind the one before). Pointers stay."""
-        given, changed, end = made if given is None else given, bytearray(made), 0
+        changed, end = bytearray(given), 0
         for at in names_at:
             places, end = _labels_at(given, end if at < 0 else at)
             labels = self._labels_of(tuple(given[begin:stop] for begin, stop in places))
             for (begin, stop), label in zip(places, labels, strict=True):
                 changed[begin:stop] = label if len(label) == stop - begin else b"0" * (stop - begin)
         return bytes(changed)
-
-    def _octets(self, data: bytes, hints: Iterable[IPv4Address] = ()) -> bytes:
-        """Whatever looks like a label in them, and each address that occurs elsewhere or is a hint."""
-        made = bytearray(data)
-        place = 0
-        while place < len(made):
-            length = made[place]
-            label = bytes(made[place + 1 : place + 1 + length])
-            if _LOOKS_LIKE_ONE <= length <= 63 and len(label) == length and _PRINTABLE.issuperset(label):
-                made[place + 1 : place + 1 + length] = self._words.label(label)
-                place += length
-            place += 1
-        moved = self._packed | {one.packed: self._addresses.address(one).packed for one in hints}
-        if not moved:
-            return bytes(made)
-        # At once: an address may be moved to where another one was.
-        known = re.compile(b"|".join(map(re.escape, moved)), re.DOTALL)
-        return known.sub(lambda found: moved[found[0]], bytes(made))
 
     def _moved(self, text: str) -> str:
         try:
@@ -337,6 +330,12 @@ class _Anonymous:
     def _names_nobody(self, text: str) -> bool:
         own = words_of([*_called(self._scenario), *_names(self._scenario)]) - words_of(["kube dns pod"])
         return not _ADDRESS.search(text) and not (words_of([text]) & own) and "in the capture" not in text
+
+
+def _is_in_fragments(step: Step) -> bool:
+    """Whether it is a query of which no packet can be read by itself."""
+    read = (packets.packet(packets.parse(text)) for text in step.wire)
+    return step.ask is not None and any(one is not None and one.is_fragment for one in read)
 
 
 # --- what is in a scenario ----------------------------------------------------------------------------------
@@ -377,20 +376,6 @@ def _called(scenario: Scenario) -> Iterator[str]:
     for server in scenario.servers:
         yield from (server.name, server.namespace, *server.labels.values())
     yield from (policy.name.removesuffix(".yaml") for policy in scenario.policies)
-
-
-def _addresses(scenario: Scenario) -> set[IPv4Address]:
-    """Outside, of A records and connections."""
-    texts = [step.connect or "" for step in scenario.steps] + [step.outcome for step in scenario.steps]
-    texts += [line for step in scenario.steps for one in step.answers for line in one.records]
-    found = set()
-    for text in texts:
-        for each in _ADDRESS.findall(text):
-            try:
-                found.add(IPv4Address(each))
-            except ValueError:
-                continue  # as in a name
-    return found
 
 
 def _labels_at(data: bytes, at: int) -> tuple[list[tuple[int, int]], int]:

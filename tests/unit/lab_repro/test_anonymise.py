@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.packet import Packet
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.packet import Packet, Raw
 
 from acns.dns import pattern
 from lab.repro.importing import anonymise
@@ -234,14 +234,41 @@ def test_octets_hide_nothing(original: Scenario) -> None:
     assert unreadable == head + bytes(17)
 
 
-def test_a_hint_stays_the_address_that_it_was(original: Scenario) -> None:
+def test_of_a_service_only_addresses_and_ports_stay(original: Scenario) -> None:
+    def parameter(key: int, value: bytes) -> bytes:
+        return key.to_bytes(2) + len(value).to_bytes(2) + value
+
     addresses = [IPv4Address("198.51.100.0") + number for number in range(1, 31)]
     answers = [{"records": [f"x.acmecorp.com 60 A {one}" for one in addresses]}]
     many = scenario({"ask": "x.acmecorp.com A", "answers": answers, "outcome": "silent"})
     by = anonymise._Anonymous(many, b"b" * 32)
-    assert [by._octets(one.packed) for one in addresses] == [
-        by._addresses.address(one).packed for one in addresses
-    ]
+    hints = b"".join(one.packed for one in addresses)
+    moved = b"".join(by._addresses.address(one).packed for one in addresses)
+    secrets = [parameter(key, b"/acme-corp/q") for key in (1, 3, 5, 6, 7, 65_280)]
+    emptied = [parameter(key, bytes(12)) for key in (1, 3, 5, 6, 7, 65_280)]
+    port = parameter(3, b"\x01\xbb")
+    given = b"".join([b"\0\1", b"\x08acmecorp\0", *secrets, port, parameter(4, hints), b"cut"])
+    made = by._rdata(records.TYPES["HTTPS"], given)
+    assert b"acmecorp" not in made
+    assert made[12:] == b"".join([*emptied, port, parameter(4, moved), bytes(3)])
+
+
+@pytest.mark.parametrize("kind", [35, 46, 47, 256, 257, 65_400], ids=str)
+def test_of_a_type_without_a_form_here_the_length_is_left(original: Scenario, kind: int) -> None:
+    given = b"\0\x05issueca.acme-corp.com"
+    assert anonymise._Anonymous(original, b"b" * 32)._rdata(kind, given) == bytes(len(given))
+
+
+def test_a_query_in_fragments_is_a_plain_one_and_an_assumption_says_so() -> None:
+    whole = (
+        IP(src="10.244.0.2", dst="10.96.0.10", id=7)
+        / UDP(sport=4_000, dport=53)
+        / Raw(bytes(12) + b"acmecorp")
+    )
+    cut = [bytes(one).hex() for one in fragment(whole, 16)]
+    made = anonymise.anonymised(scenario({"ask": "x.acmecorp.com A", "wire": cut, "outcome": "silent"}))
+    assert [step.wire for step in made.steps] == [()]
+    assert any("fragments" in text for text in made.assumptions)
 
 
 # --- short words, numbers, packets --------------------------------------------------------------------------
