@@ -104,23 +104,23 @@ def run(name: str | None, typed: Typed) -> int:
         return kind.observe(typed)
     lab = Lab.attach(name)
     pod = None if typed.pod is None else lab.pod(typed.pod).plan.key
-    sources = sources_of(lab)
-    return show(sources, typed, pod, nodes=len(lab.nodes), alive=lab.record.alive)
+    return show(lambda: sources_of(lab), typed, pod, alive=lab.record.alive)
 
 
 def show(
-    sources: Sequence[Source],
+    find: Callable[[], Sequence[Source]],
     typed: Typed,
     pod: str | None,
     *,
-    nodes: int,
     alive: Callable[[], bool],
     poll_s: float = POLL_S,
 ) -> int:
-    """Print what these have; with `follow`, go on as long as the lab is `alive`."""
+    """Print what these sources have, which are looked for when it is clear what is meant; with `follow`, go
+    on as long as the lab is `alive`."""
     wanted = FlowFilter.of(pod=pod, verdict=typed.verdict, fqdn=typed.fqdn)
     last = _count(typed)
-    line = _printer(typed.json, nodes=nodes > 1)
+    sources = find()
+    line = _printer(typed.json, nodes=sum(isinstance(one, FlowFile) for one in sources) > 1)
     flows = Merged(sources, wanted.wants)
     flows.take_in()
     if last is not None:

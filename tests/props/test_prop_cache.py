@@ -28,10 +28,12 @@ Kernel = dict[FQDNSelector, dict[bytes, float]]
 
 @dataclass
 class Known:
-    """One (name, address), or one (selector, address) that the kernel had."""
+    """One (name, address), or one (selector, address) that the kernel had. `told_until`: by what was said;
+    what the kernel had may have been let lag behind."""
 
     expires_at: float
     learned_at: float
+    told_until: float
 
 
 @dataclass
@@ -64,7 +66,7 @@ class Model:
 
     def expiry(self, selector: FQDNSelector, address: bytes) -> float:
         return max(
-            lease.expires_at
+            lease.told_until
             for (owner, one), lease in self.known.items()
             if one == address
             and (owner == selector or (isinstance(owner, tuple) and selector.matches(owner)))
@@ -105,7 +107,7 @@ class CacheMachine(RuleBasedStateMachine):
         for address in addresses:
             had = self.model.known.get((name, address))
             expires_at = max(self.now + ttl_s, had.expires_at if had else 0)
-            self.model.known[name, address] = Known(expires_at, self.now)
+            self.model.known[name, address] = Known(expires_at, self.now, expires_at)
 
     @rule(selector=st.sampled_from(SELECTORS), address=st.sampled_from(ADDRESSES), left_s=st.integers(0, 9))
     def adopt(self, selector: FQDNSelector, address: bytes, left_s: int) -> None:
@@ -116,7 +118,8 @@ class CacheMachine(RuleBasedStateMachine):
             return
         self.kernel.setdefault(selector, {})[address] = self.now + left_s
         self.cache.adopt(selector, address, self.now + left_s)
-        self.model.known[selector, address] = Known(self.now + left_s, float("-inf"))
+        until = self.now + left_s
+        self.model.known[selector, address] = Known(until + SLACK_S, float("-inf"), until)
 
     @rule(selectors=st.sets(st.sampled_from(SELECTORS)))
     def set_selectors(self, selectors: set[FQDNSelector]) -> None:

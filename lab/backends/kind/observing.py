@@ -57,8 +57,7 @@ class NodeFile:
 def run(lab: KindLab, typed: Typed) -> int:
     """What `invoke lab.observe` does."""
     pod = "/".join(lab.pod(typed.pod)) if typed.pod else None
-    found = list(sources(lab))
-    return observe.show(found, typed, pod, nodes=len(found) // 2, alive=lab.store.exists, poll_s=POLL_S)
+    return observe.show(lambda: list(sources(lab)), typed, pod, alive=lab.store.exists, poll_s=POLL_S)
 
 
 def sources(lab: KindLab) -> Iterator[Source]:

@@ -31,7 +31,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     now_s = 0.0
 
     def __init__(self) -> None:
-        waiting = selectors.SelectSelector()
+        waiting = selectors.DefaultSelector()
         select = waiting.select
 
         def at_once(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
