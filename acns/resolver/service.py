@@ -14,6 +14,7 @@ import resource
 from pathlib import Path
 from typing import Any, Final
 
+from acns import heap
 from acns.errors import Bug, EnvironmentFault, PeerError
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import Commits
@@ -130,6 +131,7 @@ class Service:
                 ("agent", self.link.run()),
                 ("commits", self.commits.run()),
                 ("serve", self._serve()),
+                ("heap", heap.keep_settled()),
                 *((("writer", writer.run()),) if writer else ()),
             )
         ]

@@ -12,7 +12,7 @@ import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from acns import statefile
+from acns import heap, statefile
 from acns.api.ledger_file import Terms
 from acns.datapath import routes
 from acns.datapath.compiler import Compiler
@@ -25,7 +25,7 @@ from acns.policy.model import Enforcement
 from acns.policy.profiles import Profile
 from acns.policy.resolve import Resolver
 from acns.policy.resolve import problems as cluster_problems
-from acns.shim import heap, node_facts, preflight, readiness, views
+from acns.shim import node_facts, preflight, readiness, views
 from acns.shim.enforcer import Enforcer
 from acns.shim.findings import Findings
 from acns.shim.flowlog import FlowLog
@@ -152,6 +152,7 @@ class Daemon:
                 self.kernel.touched.set()  # what stays without a reason is seen at the next look
                 continue
             heap.settle()
+            heap.give_back()
 
     def _on_routes(self) -> None:
         if self.kernel.wiring.has_changed():

@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from acns import heap
 from acns.datapath.routes import Links
 from acns.errors import AcnsError, InputError
 from acns.policy.model import NodePolicy
-from acns.shim import heap
 from acns.shim.enforcer import Enforcer
 from acns.shim.findings import Findings
 from acns.shim.flowlog import FlowLog
@@ -159,6 +159,7 @@ class Reconciler:
             await asyncio.to_thread(self.parts.ledger.compact)
         if first:
             heap.settle()
+            heap.give_back()
 
 
 def _outcome(plan: Plan, links: Links, observed: Observed) -> Outcome:

@@ -181,21 +181,29 @@ def _pods(bench: Bench) -> Iterator[Measure]:
 
 
 def _overload(bench: Bench) -> Iterator[Measure]:
-    """One pod past its share, and another that asks as ever: its latency beside that in peace."""
-    side, questions = bench.sides[BUDGETED], bench.questions(dns_names.known)
+    """One pod past its share, and another that asks as ever: its latency beside that in peace, and beside
+    what the same flood does where there is no proxy."""
+    questions = bench.questions(dns_names.known)
     for kind in dns_floods.KINDS:
-        quiet, beside = [], []
-        for number in range(bench.plan.rounds):
-            say(f"overload, {kind}: round {number + 1} of {bench.plan.rounds}")
-            quiet.append(dns_runs.at_rate(side, questions, bench.plan.seconds, SLOW_RATE))
+
+        def taken(side: Side, kind: str = kind) -> dict[str, float]:
+            quiet = dns_runs.at_rate(side, questions, bench.plan.seconds, SLOW_RATE)
             with dns_runs.flooding(side, kind, bench.plan.seconds):
-                beside.append(dns_runs.at_rate(side, questions, bench.plan.seconds, SLOW_RATE))
-        p99_ms, in_peace_ms = ([one["p99_ms"] for one in found] for found in (beside, quiet))
-        yield measure.of_samples("overload", f"p99 of another pod beside {kind}", p99_ms, "ms")
+                beside = dns_runs.at_rate(side, questions, bench.plan.seconds, SLOW_RATE)
+            return {"quiet_ms": quiet["p99_ms"], "beside_ms": beside["p99_ms"], "lost": beside["lost"]}
+
+        found = bench.slices(f"overload, {kind}", (DIRECT, BUDGETED), taken)
+        direct, ours = found[DIRECT], found[BUDGETED]
+        beside_ms, in_peace_ms = ([one[which] for one in ours] for which in ("beside_ms", "quiet_ms"))
+        bare_ms = [one["beside_ms"] for one in direct]
+        yield measure.of_samples("overload", f"p99 of another pod beside {kind}", beside_ms, "ms")
+        yield measure.of_samples("overload", f"p99 without a proxy beside {kind}", bare_ms, "ms")
         name = f"p99 beside {kind}, against in peace"
-        yield measure.of_pairs("overload", name, p99_ms, in_peace_ms, limit=Limit(200.0))
-        yield Measure("overload", f"lost beside {kind}", sum(one["lost"] for one in beside), "", _NONE)
-    resident = sum(map(dns_sides.resident_mib, side.processes))
+        yield measure.of_pairs("overload", name, beside_ms, in_peace_ms, limit=Limit(200.0))
+        name = f"p99 beside {kind}, against no proxy"
+        yield measure.of_pairs("overload", name, beside_ms, bare_ms)
+        yield Measure("overload", f"lost beside {kind}", sum(one["lost"] for one in ours), "", _NONE)
+    resident = sum(map(dns_sides.resident_mib, bench.sides[BUDGETED].processes))
     yield Measure("overload", "resolver's memory afterwards", resident, "MiB", Limit(200.0))
 
 

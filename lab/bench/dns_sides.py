@@ -118,6 +118,7 @@ def _wire() -> Iterator[tuple[Wire, int]]:
 
 @contextlib.contextmanager
 def _direct(laid: Wire, folder: Path, upstream: int) -> Iterator[Side]:
+    _add_pods(laid, _BUDGETED_PODS)
     yield Side(DIRECT, laid, str(dns_names.SERVER), upstream=upstream)
 
 
