@@ -127,7 +127,10 @@ class AgentLink:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
         async for state in call:
             response = await self._take(state)
-            await call.write(pb.PolicyStateResponse(response=response, request_id=state.request_id))
+            try:
+                await call.write(pb.PolicyStateResponse(response=response, request_id=state.request_id))
+            except asyncio.InvalidStateError:
+                continue  # the shim has gone meanwhile: how, the next read says
             if self.table is not None and not self.connected.is_set():
                 self._established(stub)
 

@@ -36,14 +36,16 @@ _READERS: Final = 100
 _FIRST_NEW_NAME: Final = 5_000_000  # far behind what other parts ask for
 _BINDTODEVICE: Final = getattr(socket, "SO_BINDTODEVICE", 25)
 _STEP_S: Final = 0.005
+_SMOOTH_S: Final = 0.001
+"""Datagrams come as evenly as that: in longer bursts it would be measured how long others wait behind one."""
 
 
-def _steps(seconds: float) -> Iterator[float]:
+def _steps(seconds: float, step_s: float = _STEP_S) -> Iterator[float]:
     """Every few milliseconds: how much of the time has passed."""
     started = time.monotonic()
     while (passed := time.monotonic() - started) < seconds:
         yield passed
-        time.sleep(_STEP_S)
+        time.sleep(step_s)
 
 
 def _bound(made: socket.socket, number: int) -> socket.socket:
@@ -58,7 +60,7 @@ def _asking(name_of: Callable[[int], str], server: str, number: int, seconds: fl
     pod.connect((server, 53))
     pod.setblocking(False)
     sent = 0
-    for passed in _steps(seconds):
+    for passed in _steps(seconds, _SMOOTH_S):
         while sent < passed * RATE:
             with contextlib.suppress(BlockingIOError):
                 pod.send(query(name_of(sent), sent & 0xFFFF))
