@@ -269,7 +269,7 @@ class UDPClients:
         return len(self._new) + len(self._come)
 
     def _queue_query(self, key: Key, now: float) -> None:
-        """What a pod may not ask is told at once: in line it would cost four times as much."""
+        """What a pod may not ask is told at once: each in line is a turn of the loop more."""
         if not self._may_be_new(key, now):
             self._over(key, self._proxy.over_new)
         elif self._has_room(self._new, key[_POD], len(key)):

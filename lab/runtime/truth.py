@@ -105,7 +105,8 @@ def _start_probe(
     """The probe of one pod; it has its whole request on its stdin from the start."""
     request = running.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 - closed with `running`
     expectations, authority = [one for _, one in asked], Path(lab.record.authority)
-    request.write(probe.request_text(expectations, authority, musl=by_musl))
+    is_slow = bool(lab.topology.links or lab.topology.faults)
+    request.write(probe.request_text(expectations, authority, musl=by_musl, slow_links=is_slow))
     request.seek(0)
     process = lab.pod(pod).popen(
         [sys.executable, *probe.command()], stdin=request, stdout=subprocess.PIPE, text=True

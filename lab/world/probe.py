@@ -13,7 +13,9 @@ with a reset.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -27,10 +29,12 @@ from pathlib import Path
 
 from lab.spec.expect import Expectation, Row, parse
 from lab.world import dnsquery
+from lab.world.patience import LEAST_S, Patience, ready
 
 DEADLINE_S = 2.0
 LATE_S = 1.0
 """An attempt's own time-outs end it at the deadline; a busy machine is late with that."""
+_SILENT = errno.ETIMEDOUT
 MUSL_PATIENCE_S = 8.0
 """musl gives up after 5 s, unless the pod's resolv.conf says else."""
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -45,12 +49,18 @@ def command() -> list[str]:
 
 
 def request_text(
-    expectations: Sequence[Expectation], ca: Path, *, deadline_s: float = DEADLINE_S, musl: Path | None = None
+    expectations: Sequence[Expectation],
+    ca: Path,
+    *,
+    deadline_s: float = DEADLINE_S,
+    musl: Path | None = None,
+    slow_links: bool = False,
 ) -> str:
-    """What the probe reads from stdin: all expectations of one pod; `musl` looks names up by that library."""
+    """What the probe reads from stdin: all expectations of one pod; `musl` looks names up by that library.
+    `slow_links`: how fast one address answers says nothing of another."""
     statements = [str(wanted) for wanted in expectations]
     request = {"version": 1, "ca": str(ca), "deadline_s": deadline_s, "statements": statements}
-    return json.dumps({**request, "musl": str(musl or "")})
+    return json.dumps({**request, "musl": str(musl or ""), "slow_links": slow_links})
 
 
 def rows(output: str) -> list[Row]:
@@ -65,6 +75,7 @@ class Session:
     ca: Path
     deadline_s: float
     pending_names: int
+    patience: Patience
     musl: str = ""
     """The program that looks names up by musl."""
     started: float = field(default_factory=time.monotonic)
@@ -75,12 +86,6 @@ class Session:
     def left_s(self) -> float:
         return max(0.01, self.started + self.deadline_s - time.monotonic())
 
-    @property
-    def silence_s(self) -> float:
-        """How long nothing must come back for a connection to count as blocked: what is open answers in
-        milliseconds here, and every `blocked` statement that holds waits this long."""
-        return min(self.left_s, self.deadline_s / 2)
-
     def name_done(self) -> None:
         with self.lock:
             self.pending_names -= 1
@@ -88,10 +93,14 @@ class Session:
                 self.names_done.set()
 
 
-def run(expectations: Sequence[Expectation], ca: Path, deadline_s: float, musl: str = "") -> list[Row]:
+def run(
+    expectations: Sequence[Expectation], ca: Path, deadline_s: float, musl: str = "", slow_links: bool = False
+) -> list[Row]:
     """Try everything; an attempt that has not come back shortly after the deadline counts as unanswered."""
     names = sum(wanted.is_about_names for wanted in expectations)
-    session = Session(ca, deadline_s, names, musl)
+    most_s = deadline_s / 2
+    patience = Patience(sum(map(_speaks, expectations)), most_s, most_s if slow_links else LEAST_S)
+    session = Session(ca, deadline_s, names, patience, musl)
     if session.pending_names == 0:
         session.names_done.set()
     results: list[Row | None] = [None] * len(expectations)
@@ -116,7 +125,15 @@ def _row(wanted: Expectation, session: Session) -> Row:
         outcome = _VERBS[wanted.verb](wanted, session)
     except (OSError, ValueError) as error:
         outcome = ("error", str(error) or repr(error))
-    return _judged(wanted, outcome, time.monotonic() - begun)
+    elapsed_s = time.monotonic() - begun
+    if _speaks(wanted):
+        session.patience.spoke(elapsed_s)
+    return _judged(wanted, outcome, elapsed_s)
+
+
+def _speaks(wanted: Expectation) -> bool:
+    """Whether its answer tells how fast answers are here; musl goes on by waiting in vain."""
+    return wanted.verb not in ("blocked", "unanswered") and not wanted.by_musl
 
 
 def _judged(wanted: Expectation, outcome: Outcome, elapsed_s: float) -> Row:
@@ -179,10 +196,10 @@ def _empty(wanted: Expectation, session: Session) -> Outcome:
 
 
 def _ask(wanted: Expectation, record_type: str, session: Session) -> dnsquery.Reply | str:
-    """The reply of the pod's DNS server, or of the one that the statement names. Silence is as long as for a
-    connection where it is what is expected."""
+    """The reply of the pod's DNS server, or of the one that the statement names. Where silence is expected it
+    is the whole bound."""
     server = str(wanted.server or nameserver())
-    patience_s = session.silence_s if wanted.verb == "unanswered" else session.left_s
+    patience_s = min(session.left_s, session.deadline_s / (2 if wanted.verb == "unanswered" else 1))
     ask = dnsquery.ask_over_tcp if wanted.over_tcp else dnsquery.ask
     try:
         return ask(server, wanted.name, record_type, patience_s)
@@ -225,7 +242,7 @@ def _connects(wanted: Expectation, session: Session) -> Outcome:
         return "does not resolve", targets
     failure: Outcome = ("does not resolve", "no address")
     for target in targets:
-        outcome = _try(target, session.left_s)
+        outcome = _try(target, lambda opened: ready(session.left_s, opened) is not None)
         if isinstance(outcome, socket.socket):
             with outcome:
                 return _converse(outcome, wanted, session)
@@ -239,7 +256,7 @@ def _blocked(wanted: Expectation, session: Session) -> Outcome:
     if isinstance(targets, str):
         return "does not resolve", targets
     with ThreadPoolExecutor(len(targets)) as pool:
-        outcomes = list(pool.map(lambda target: _try(target, session.silence_s), targets))
+        outcomes = list(pool.map(lambda target: _try(target, session.patience.hears), targets))
     for outcome, (address, port) in zip(outcomes, targets, strict=True):
         if isinstance(outcome, socket.socket):
             outcome.close()
@@ -249,13 +266,17 @@ def _blocked(wanted: Expectation, session: Session) -> Outcome:
     return "blocked", outcomes[0][1] if isinstance(outcomes[0], tuple) else ""
 
 
-def _try(target: Endpoint, timeout_s: float) -> socket.socket | Outcome:
+def _try(target: Endpoint, is_answered: Callable[[socket.socket], bool]) -> socket.socket | Outcome:
     """A TCP connection, or what became of it."""
     family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
     opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.settimeout(timeout_s)
+    opened.setblocking(False)
     try:
-        opened.connect(target)
+        code = opened.connect_ex(target)
+        if code == errno.EINPROGRESS:
+            code = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if is_answered(opened) else _SILENT
+        if code:
+            raise OSError(code, os.strerror(code))
     except TimeoutError:
         opened.close()
         return "blocked", f"{target[0]}: no answer"
@@ -317,7 +338,9 @@ _VERBS: dict[str, Callable[[Expectation, Session], Outcome]] = {
 def main() -> int:
     request = json.load(sys.stdin)
     expectations = [parse(statement) for statement in request["statements"]]
-    found = run(expectations, Path(request["ca"]), request["deadline_s"], request["musl"])
+    found = run(
+        expectations, Path(request["ca"]), request["deadline_s"], request["musl"], request["slow_links"]
+    )
     json.dump({"version": 1, "rows": [asdict(row) for row in found]}, sys.stdout)
     sys.stdout.flush()
     return 0

@@ -114,9 +114,9 @@ def test_addresses_are_tried_only_when_the_names_are_looked_up(
         events.append("name")
         return looked_up("127.0.0.1", *arguments[1:], **options)
 
-    def noted_connection(target: probe.Endpoint, timeout_s: float) -> Any:
+    def noted_connection(target: probe.Endpoint, is_answered: Any) -> Any:
         events.append("address")
-        return connected(target, timeout_s)
+        return connected(target, is_answered)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
     monkeypatch.setattr(probe, "_try", noted_connection)
