@@ -1,19 +1,21 @@
 """How long nothing must come back until that is silence.
 
 What is open answers in milliseconds here, on a busy machine in tenths of a second. So silence is measured by
-what speaks: all that should be answered is tried at the same time, from the same pod, and when it has been, a
-`blocked` address has had `FACTOR` times as long for one SYN as the slowest of them took for a whole
-conversation, or `LEAST_S`. While one of them is still waiting, or where there is none, silence takes the
-whole bound; so it does where links are slow by intention.
+what speaks: the connections that should be made are tried at the same time, from the same pod, and when they
+have been, a `blocked` address gets `FACTOR` times as long for one SYN as the slowest of them took for a whole
+conversation, or `LEAST_S`. While one of them is still waiting, where one has failed, and where there is none,
+silence takes the whole bound; so it does where links are slow by intention.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
 import threading
 import time
+import weakref
 from typing import Final
 
 LEAST_S: Final = 0.25
@@ -21,7 +23,7 @@ FACTOR: Final = 3.0
 
 
 class Patience:
-    """Shared by all attempts of one pod. `speaking`: how many of them should be answered."""
+    """Shared by all attempts of one pod. `speaking`: how many of them should end as connections."""
 
     def __init__(self, speaking: int, most_s: float, least_s: float = LEAST_S) -> None:
         self._speaking = speaking
@@ -29,9 +31,10 @@ class Patience:
         self._slowest_s = 0.0
         self._lock = threading.Lock()
         self._all_spoke = os.eventfd(0)
+        weakref.finalize(self, os.close, self._all_spoke)
 
     def spoke(self, took_s: float) -> None:
-        """One that should be answered was, or was given up, after so long."""
+        """One that should be a connection was, after so long; after infinite time where it was none."""
         with self._lock:
             self._slowest_s = max(self._slowest_s, took_s)
             self._speaking -= 1
@@ -46,12 +49,14 @@ class Patience:
                 return self._most_s
             return min(max(FACTOR * self._slowest_s, self._least_s), self._most_s)
 
-    def hears(self, connecting: socket.socket) -> bool:
-        """Whether anything comes back to a connection that was just begun."""
+    def hears(self, connecting: socket.socket, within_s: float = math.inf) -> bool:
+        """Whether anything comes back to a connection that was just begun; later than `within_s` nobody
+        wants to know."""
         begun = time.monotonic()
-        if ready(self._most_s, connecting, self._all_spoke) is None:
+        if ready(min(self._most_s, within_s), connecting, self._all_spoke) is None:
             return False
-        return ready(max(0.0, begun + self.enough_s - time.monotonic()), connecting) is not None
+        end = begun + min(self.enough_s, within_s)
+        return ready(max(0.0, end - time.monotonic()), connecting) is not None
 
 
 def ready(timeout_s: float, *waited_for: socket.socket | int) -> int | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import socket
 import ssl
@@ -94,7 +95,12 @@ class Session:
 
 
 def run(
-    expectations: Sequence[Expectation], ca: Path, deadline_s: float, musl: str = "", slow_links: bool = False
+    expectations: Sequence[Expectation],
+    ca: Path,
+    deadline_s: float,
+    musl: str = "",
+    *,
+    slow_links: bool = False,
 ) -> list[Row]:
     """Try everything; an attempt that has not come back shortly after the deadline counts as unanswered."""
     names = sum(wanted.is_about_names for wanted in expectations)
@@ -125,15 +131,15 @@ def _row(wanted: Expectation, session: Session) -> Row:
         outcome = _VERBS[wanted.verb](wanted, session)
     except (OSError, ValueError) as error:
         outcome = ("error", str(error) or repr(error))
-    elapsed_s = time.monotonic() - begun
+    row = _judged(wanted, outcome, elapsed_s := time.monotonic() - begun)
     if _speaks(wanted):
-        session.patience.spoke(elapsed_s)
-    return _judged(wanted, outcome, elapsed_s)
+        session.patience.spoke(elapsed_s if row.ok else math.inf)
+    return row
 
 
 def _speaks(wanted: Expectation) -> bool:
-    """Whether its answer tells how fast answers are here; musl goes on by waiting in vain."""
-    return wanted.verb not in ("blocked", "unanswered") and not wanted.by_musl
+    """Whether it tells how long a connection takes here."""
+    return wanted.verb == "connects"
 
 
 def _judged(wanted: Expectation, outcome: Outcome, elapsed_s: float) -> Row:
@@ -255,8 +261,12 @@ def _blocked(wanted: Expectation, session: Session) -> Outcome:
     targets = _targets(wanted, session)
     if isinstance(targets, str):
         return "does not resolve", targets
+
+    def hears(opened: socket.socket) -> bool:
+        return session.patience.hears(opened, session.left_s)
+
     with ThreadPoolExecutor(len(targets)) as pool:
-        outcomes = list(pool.map(lambda target: _try(target, session.patience.hears), targets))
+        outcomes = list(pool.map(lambda target: _try(target, hears), targets))
     for outcome, (address, port) in zip(outcomes, targets, strict=True):
         if isinstance(outcome, socket.socket):
             outcome.close()
@@ -339,7 +349,11 @@ def main() -> int:
     request = json.load(sys.stdin)
     expectations = [parse(statement) for statement in request["statements"]]
     found = run(
-        expectations, Path(request["ca"]), request["deadline_s"], request["musl"], request["slow_links"]
+        expectations,
+        Path(request["ca"]),
+        request["deadline_s"],
+        request["musl"],
+        slow_links=request["slow_links"],
     )
     json.dump({"version": 1, "rows": [asdict(row) for row in found]}, sys.stdout)
     sys.stdout.flush()

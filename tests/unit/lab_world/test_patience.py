@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -46,6 +48,13 @@ def test_it_has_a_floor_and_a_bound(slowest_s: float, enough_s: float) -> None:
     assert patience.enough_s == enough_s
 
 
+def test_it_lasts_the_whole_bound_where_one_has_failed() -> None:
+    patience = Patience(2, 1.0)
+    patience.spoke(0.01)
+    patience.spoke(math.inf)
+    assert patience.enough_s == 1.0
+
+
 def test_links_that_are_slow_by_intention_have_the_whole_bound() -> None:
     patience = Patience(1, 1.0, least_s=1.0)
     patience.spoke(0.001)
@@ -75,3 +84,15 @@ def test_what_answers_after_all_others_is_heard(mute: tuple[socket.socket, socke
             pass
     waiting.join(LONG_S)
     assert heard == [True]
+
+
+def test_nobody_waits_for_it_beyond_its_own_end(mute: tuple[socket.socket, socket.socket]) -> None:
+    patience = Patience(1, 10 * LONG_S)
+    assert not patience.hears(mute[0], within_s=0.001)
+
+
+def test_its_descriptor_goes_with_it() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        Patience(1, 1.0)
+    assert len(os.listdir("/proc/self/fd")) < before + 100

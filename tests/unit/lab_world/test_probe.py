@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lab.spec.expect import Row, parse
 from lab.world import dnsquery, probe
+from lab.world.patience import LEAST_S, Patience
 
 
 @pytest.fixture
@@ -123,6 +124,28 @@ def test_addresses_are_tried_only_when_the_names_are_looked_up(
     asked = [parse(f"p connects 127.0.0.1:{listening}"), parse("p resolves x.example.com")]
     assert all(row.ok for row in probe.run(asked, Path("/none"), 2.0))
     assert events == ["name", "address"]
+
+
+@pytest.mark.parametrize(("slow_links", "least_s"), [(False, LEAST_S), (True, 1.0)])
+def test_what_connects_says_how_long_silence_is(
+    monkeypatch: pytest.MonkeyPatch, listening: int, slow_links: bool, least_s: float
+) -> None:
+    made, spoke = [], []
+
+    class Noted(Patience):
+        def __init__(self, *arguments: Any) -> None:
+            made.append(arguments)
+            super().__init__(*arguments)
+
+        def spoke(self, took_s: float) -> None:
+            spoke.append(took_s)
+            super().spoke(took_s)
+
+    monkeypatch.setattr(probe, "Patience", Noted)
+    asked = [parse(f"p connects 127.0.0.1:{listening}"), parse("p blocked [::1]:1")]
+    assert all(row.ok for row in probe.run(asked, Path("/none"), 2.0, slow_links=slow_links))
+    assert made == [(1, 1.0, least_s)]
+    assert len(spoke) == 1
 
 
 def test_an_unanswered_dns_query_ends_with_the_deadline(
