@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ..resolver.resolver_world import SERVER, World, query
+from ..resolver.resolver_world import SERVER, World, query, rcode
 
 NAME = "www.example.com."
 TCP_CLIENTS = 4
 LAST_ANSWER_S = 15.0
+_ID = 0xFFFF
 
 
 def answer(asked: bytes) -> bytes:
@@ -64,11 +65,14 @@ class Server:
 
 
 class Client:
-    """One socket. IDs count up from 1, so what is missing and what is out of order shows in them."""
+    """One socket. Queries are numbered, and their IDs are the numbers' low halves: what is missing, repeated
+    or out of order shows in them."""
 
     def __init__(self, made: socket.socket, every_s: float, *, stream: bool) -> None:
         self.sent = 0
         self.answered: list[int] = []
+        self.failed: list[int] = []
+        """The codes of answers that were none."""
         self.broken = ""
         self._socket = made
         self._every_s = every_s
@@ -82,6 +86,10 @@ class Client:
     @property
     def lost(self) -> set[int]:
         return set(range(1, self.sent + 1)) - set(self.answered)
+
+    @property
+    def repeated(self) -> bool:
+        return len(self.answered) != len(set(self.answered))
 
     @property
     def reordered(self) -> bool:
@@ -102,21 +110,27 @@ class Client:
         message = query(NAME, "TXT")
         due = time.monotonic()
         with contextlib.suppress(OSError):
-            for ident in itertools.count(1):
-                if self._stop.wait(max(0.0, due - time.monotonic())) or ident > 0xFFFF:
+            for number in itertools.count(1):
+                if self._stop.wait(max(0.0, due - time.monotonic())):
                     return
                 due += self._every_s
-                packet = struct.pack("!H", ident) + message[2:]
-                self.sent = ident
+                packet = struct.pack("!H", number & _ID) + message[2:]
+                self.sent = number
                 self._socket.sendall(struct.pack("!H", len(packet)) + packet if self._stream else packet)
 
     def _hear(self) -> None:
         try:
             while packet := _frame(self._exactly) if self._stream else self._socket.recv(4096):
-                self.answered.append(int.from_bytes(packet[:2]))
+                self._count(packet)
             self.broken = "closed"
         except (OSError, EOFError) as error:
             self.broken = str(error) or type(error).__name__
+
+    def _count(self, packet: bytes) -> None:
+        last = self.sent
+        self.answered.append(last - (last - int.from_bytes(packet[:2]) & _ID))
+        if code := rcode(packet):
+            self.failed.append(code)
 
     def _exactly(self, count: int) -> bytes:
         data = b""
