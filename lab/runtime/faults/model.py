@@ -55,7 +55,9 @@ class UpstreamFault:
     share: float
 
     def __str__(self) -> str:
-        return f"upstream {self.mode} --at {self.place}"
+        delay, share = f" --delay {self.delay_s:g}", f" --share {self.share:g}"
+        options = {"slow": delay, "flapping": delay, "lossy": share}
+        return f"upstream {self.mode} --at {self.place}{options.get(self.mode, '')}"
 
     @property
     def lasts(self) -> bool:
@@ -71,7 +73,7 @@ class LinkFault:
     share: float
 
     def __str__(self) -> str:
-        return f"link {self.mode} {self.place}"
+        return f"link {self.mode} {self.place}" + f" --share {self.share:g}" * (self.mode == "lossy")
 
     @property
     def lasts(self) -> bool:

@@ -49,7 +49,7 @@ def test_a_fault_says_what_it_is_and_whether_it_lasts(lab: Lab) -> None:
     assert json.loads(done.stdout) == {
         "version": 1,
         "lab": lab.name,
-        "fault": "link lossy legacy",
+        "fault": "link lossy legacy --share 0.3",
         "lasts": True,
     }
 

@@ -22,3 +22,6 @@ def test_a_storm_neither_locks_anybody_in_nor_lets_anybody_out() -> None:
     print(tally.table())
     assert tally.violations == []
     assert tally.counts["connections must not pass"] > 0 < tally.counts["connections must pass"]
+    assert tally.counts["queries answered"] > 0 < tally.counts["queries refused"]
+    assert tally.counts["queries lost to a fault"] > 0 < tally.counts["downloads"]
+    assert tally.counts["edits of policies"] > 0

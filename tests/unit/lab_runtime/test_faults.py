@@ -103,6 +103,18 @@ def test_in_some_storms_every_kind_of_fault_happens() -> None:
     assert faults == agents | servers | links
 
 
+@given(SEEDS)
+def test_a_line_of_a_storm_is_the_same_fault_by_hand(seed: int) -> None:
+    for step in storm(seed, 60, TARGETS):
+        by_hand = read(str(step.fault))
+        assert str(by_hand) == str(step.fault)
+        if isinstance(step.fault, UpstreamFault) and step.fault.mode in ("slow", "flapping"):
+            assert isinstance(by_hand, UpstreamFault)
+            assert by_hand.delay_s == step.fault.delay_s
+        if isinstance(step.fault, LinkFault) and step.fault.mode == "lossy":
+            assert by_hand == step.fault
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
