@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from acns.api import kept
 from acns.api.codec import Mapping
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import CALLS_AT_ONCE, Commits, Outcome
+from acns.resolver.mapping_log import MappingLog
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.turns import Turns
 from acns.resolver.unconfirmed import Unconfirmed
@@ -168,6 +170,29 @@ async def test_nothing_is_waited_for_without_a_connection() -> None:
     made._link.stub = None
     async with asyncio.timeout(1):
         assert await made.commit(MAPPING, time.monotonic()) is Outcome.LOST
+
+
+class Instead:
+    """Commits in the agent's stead, and looks what is on disk by then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.on_disk: list[bytes] = []
+
+    async def commit(self, mapping: Mapping, age_s: float) -> bool:
+        self.on_disk.append(b"".join(path.read_bytes() for path in self._folder.iterdir()))
+        return True
+
+
+async def test_what_is_committed_in_the_agents_stead_is_on_disk_before(tmp_path: Path) -> None:
+    metrics, journal, instead = ResolverMetrics(), Journal("", "resolver"), Instead(tmp_path)
+    link, kept_back = AgentLink("unix:/nowhere", metrics, journal), Unconfirmed(10, MappingLog(tmp_path))
+    kept_back.open()
+    made = Commits(link, 0.1, kept_back, instead, metrics, journal)  # type: ignore[arg-type]
+    assert await made.commit(MAPPING, time.monotonic()) is Outcome.TAKEN_OVER
+    kept_back.close()
+    address = MAPPING.addresses[0].hex().encode()
+    assert [address in found for found in instead.on_disk] == [True]
 
 
 @pytest.mark.parametrize(
