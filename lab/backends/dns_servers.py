@@ -67,7 +67,7 @@ def of_pod(site: Site, pod: Pod, plan: PodPlan, what: DNSProgram) -> Program:
         files = {config: unbound.cluster_text(topology, pod, what.port)}
         return _by_port(name, unbound.command(config), place, log, PortReady(what.port), files)
     config = home / "dnsmasq.conf"
-    files = {config: cluster_dns.config_text(topology, pod)}
+    files = {config: cluster_dns.config_text(topology, what.port)}
     return _by_port(name, cluster_dns.command(config), place, log, PortReady(what.port), files)
 
 

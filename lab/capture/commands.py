@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from acns.located import did_you_mean
-from lab.backends.network import INTERNET, node_place
 from lab.capture import bpf, saving, tapes
+from lab.capture.of_namespaces import OfNamespaces
 from lab.capture.ring import RING_BYTES
+from lab.capture.subject import Recordable
 from lab.errors import InputError
 from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.lab import Lab
@@ -38,7 +39,7 @@ def run(words: Sequence[str], name: str | None, typed: Typed) -> int:
         raise InputError(f"a capture cannot be told to '{what}'", hint=hint)
     if links and what != "start":
         raise InputError(f"links are for `start`, not for `{what}`", hint=f"invoke lab.capture {what}")
-    lab = Lab.attach(name)
+    lab = attached(name)
     value, text = _DOES[what](lab, links, typed)
     if typed.json:
         print(json.dumps({"version": FORMAT_VERSION, "lab": lab.name, **value}))
@@ -51,12 +52,12 @@ Said = tuple[dict[str, Any], str]
 """For programs, for people."""
 
 
-def _start(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
+def _start(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
     if not 1 <= typed.size_mib <= MAX_MIB:
         raise InputError(f"a capture cannot have {typed.size_mib} MiB", hint=f"--size 1 to {MAX_MIB}")
-    if tapes.kept_file(lab.folder).exists():
+    if lab.kept_file.exists():
         raise InputError("a capture was stopped, and not saved yet", hint="first invoke lab.capture save")
-    wanted = [found for word in links for found in [_link(lab, word)]] or _everywhere(lab)
+    wanted = [lab.link(word) for word in links] or lab.everywhere()
     tapes.ask(
         lab,
         op="start",
@@ -69,18 +70,18 @@ def _start(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
     return {"started": True, "links": list(links)}, f"capturing at {where}: until `invoke lab.capture stop`"
 
 
-def _stop(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
+def _stop(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
     path = tapes.stop(lab)
     return {"stopped": True}, f"stopped; it is kept until the lab ends or it is saved ({path})"
 
 
-def _save(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
+def _save(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
     """What was captured last, if anything was; else what is always recorded."""
     path = Path(typed.output or f"{lab.name}.pcapng").absolute()
     running, stopped = tapes.running(lab), tapes.stopped(lab)
     saved = saving.save(lab, running or stopped or tapes.always(lab), path)
     if running is None:
-        tapes.kept_file(lab.folder).unlink(missing_ok=True)
+        lab.kept_file.unlink(missing_ok=True)
     lost = f"; LOST: {saved.lost} packets came too fast" if saved.lost else ""
     older = f"; {saved.overwritten} older packets were given up for newer ones" if saved.overwritten else ""
     silent = f"; {saved.not_written} decisions were not written down" if saved.not_written else ""
@@ -91,7 +92,7 @@ def _save(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
     return {"saved": asdict(saved)}, text
 
 
-def _status(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
+def _status(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
     found = tapes.ask(lab, op="status")
     lines = [
         f"{one['place'].removeprefix('node/')}: all links, {one['received']} packets heard,"
@@ -101,12 +102,12 @@ def _status(lab: Lab, links: Sequence[str], typed: Typed) -> Said:
     started = found["started"]
     if started:
         lines.append(f"a capture runs{', filter: ' + started['filter'] if started['filter'] else ''}")
-    elif tapes.kept_file(lab.folder).exists():
+    elif lab.kept_file.exists():
         lines.append("a capture was stopped, and not saved yet")
     return {"status": found}, "\n".join(lines)
 
 
-_DOES: Final[dict[str, Callable[[Lab, Sequence[str], Typed], Said]]] = {
+_DOES: Final[dict[str, Callable[[Recordable, Sequence[str], Typed], Said]]] = {
     "start": _start,
     "stop": _stop,
     "save": _save,
@@ -114,23 +115,12 @@ _DOES: Final[dict[str, Callable[[Lab, Sequence[str], Typed], Said]]] = {
 }
 
 
-def _everywhere(lab: Lab) -> list[tuple[str, str]]:
-    return [(place, "") for place in (INTERNET, *(node_place(node.name) for node in lab.nodes))]
+def attached(name: str | None) -> Recordable:
+    """The running lab that is meant. Raises LabNotFound."""
+    from lab.backends.kind import commands as on_kind
 
+    if kind := on_kind.lab(name):
+        from lab.backends.kind.recording import OnKind
 
-def _link(lab: Lab, word: str) -> tuple[str, str]:
-    """`frontend`, `frontend/eth0`, `kube-system/kube-dns`, `node1/lo`, `internet`: place and interface.
-
-    A pod's link is listened to at its node's end. Raises LabNotFound.
-    """
-    owner, _, interface = word.rpartition("/")
-    if interface not in ("eth0", "lo"):
-        owner, interface = word, "eth0"
-    if owner == INTERNET:
-        return INTERNET, interface
-    if owner in (node.name for node in lab.nodes):
-        return node_place(owner), interface
-    pod = lab.pod(owner)
-    if interface != "eth0":
-        raise InputError(f"nothing of {word} is recorded: it stays in the pod", hint=f"{owner}/eth0")
-    return node_place(pod.node), pod.node_iface
+        return OnKind(kind.lab)
+    return OfNamespaces(Lab.attach(name))

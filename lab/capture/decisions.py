@@ -9,10 +9,9 @@ from __future__ import annotations
 import bisect
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from pathlib import Path
 from typing import Final
 
 from acns.telemetry import flow_json
@@ -22,10 +21,7 @@ from acns.telemetry.journal import Event
 from lab.capture.headers import ICMP, ICMPV6, TCP, UDP
 from lab.report import flows as report
 from lab.report import journal
-from lab.runtime.growing import GrowingFile
-from lab.runtime.handles import NodeHandle
-from lab.runtime.lab import Lab
-from lab.runtime.observe import FlowFile, JournalFile, sources_of
+from lab.runtime.observe import JournalFile, Source
 
 PROTOCOLS: Final = {
     L4Protocol.TCP: TCP,
@@ -97,16 +93,15 @@ def packet_key(source: str, protocol: int, source_port: int) -> Key:
     return ("packet", source, protocol, source_port)
 
 
-def gather(lab: Lab) -> Decisions:
-    """Of all nodes, from what is on disk. Raises InputError where no node keeps a flow log."""
+def gather(journals: Iterable[tuple[str, bytes]], sources: Iterable[Source]) -> Decisions:
+    """Of all nodes. `journals`: node and line of its agents' journals; `sources`: of flows."""
     found = Decisions()
     lost = unreadable = 0
     mappings: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
-    for node in lab.nodes:
-        for line in _journal_lines(lab, node):
-            _take_note(found, mappings, node.name, line)
+    for node, line in journals:
+        _take_note(found, mappings, node, line)
     flows: list[tuple[Flow, tuple[str, ...]]] = []
-    for source in sources_of(lab):
+    for source in sources:
         for record in source.new():
             if isinstance(record, Lost):
                 lost += record.count
@@ -119,7 +114,7 @@ def gather(lab: Lab) -> Decisions:
     return Decisions(found.about_packets, found.notes, found.names, lost, unreadable)
 
 
-def _allowing(source: FlowFile | JournalFile, flow: Flow) -> tuple[str, ...]:
+def _allowing(source: Source, flow: Flow) -> tuple[str, ...]:
     """The rules that let a query through, in words."""
     is_query = flow.dns is not None and not flow.dns.is_answer and flow.verdict is Verdict.FORWARDED
     if not is_query or not isinstance(source, JournalFile):
@@ -239,17 +234,6 @@ def _asked(flow: Flow) -> str:
 
 
 # --- the journals' other lines ------------------------------------------------------------------------------
-
-
-def _journal_lines(lab: Lab, node: NodeHandle) -> Iterator[bytes]:
-    for agent in ("resolver", "shim"):
-        file = GrowingFile(journal_file(lab, node.name, agent))
-        yield from file.new_lines()
-        file.close()
-
-
-def journal_file(lab: Lab, node: str, agent: str) -> Path:
-    return lab.folder.node(node) / f"{agent}-journal.jsonl"
 
 
 def _take_note(

@@ -45,8 +45,8 @@ class Tape:
         self.place = place
         self.interface = interface
         self.ended_s: float | None = None
-        self._namespace = namespace
-        self._ring = Ring(namespace, program, interface=interface, size_bytes=size_bytes)
+        self._namespace = _entered(namespace)
+        self._ring = Ring(self._namespace, program, interface=interface, size_bytes=size_bytes)
         self._links: dict[int, str] = {}
         self._kept: list[bytes] = []
         self._counts = self._ring.counts()
@@ -81,6 +81,16 @@ class Tape:
     def close(self) -> None:
         if self.ended_s is None:
             self._ring.close()
+
+
+def _entered(namespace: int) -> int:
+    """-1, which needs no right, where it is our own: entering even that takes CAP_SYS_ADMIN (setns(2)), and a
+    recorder that is put beside a container has CAP_NET_RAW alone."""
+    own = netns.own_net()
+    try:
+        return -1 if os.path.sameopenfile(own, namespace) else namespace
+    finally:
+        os.close(own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,25 +17,21 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from lab.backends.network import INTERNET, node_place
-from lab.capture import decisions as deciding
-from lab.capture import pcapng
+from lab.backends.network import INTERNET
+from lab.capture import pcapng, subject
 from lab.capture.decisions import Decision, Decisions
 from lab.capture.headers import heads
 from lab.capture.joining import Index, Seen
 from lab.capture.pcapng import INBOUND, OUTBOUND, Interface, Statistics, Writer
 from lab.capture.ring import Packet
+from lab.capture.subject import Link, Subject
 from lab.capture.tapes import Recorded, Tape
 from lab.errors import InputError
 from lab.report import output
 from lab.runtime.explaining import remark
-from lab.runtime.lab import Lab
 
 _NODE_LINK: Final = "eth0"
 _JSON: Final = "json"
-
-Link = tuple[str, str]
-"""Place, and name of the link there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class Saved:
     not_written: int
 
 
-def save(lab: Lab, recorded: Recorded, path: Path) -> Saved:
+def save(lab: subject.Recordable, recorded: Recorded, path: Path) -> Saved:
     """Write the file, 0600 and whole at once. Raises InputError where it cannot be written."""
     with output.new_file(path) as file:
         return _Capture(lab, recorded).write(file, str(path))
@@ -63,12 +59,12 @@ def save(lab: Lab, recorded: Recorded, path: Path) -> Saved:
 class _Capture:
     """One save."""
 
-    def __init__(self, lab: Lab, recorded: Recorded) -> None:
-        self._lab = lab
+    def __init__(self, lab: subject.Recordable, recorded: Recorded) -> None:
+        self._subject = lab.subject()
         self._recorded = recorded
         self._packets = recorded.packets()
         self._decisions = _decisions(lab)
-        self._links = _links(lab, recorded, self._packets)
+        self._links = _links(self._subject, recorded, self._packets)
         self._ids = {link: number for number, link in enumerate(self._links)}
         self._comments: dict[int, list[str]] = defaultdict(list)
         self._alone: list[tuple[int, str, str, bytes]] = []  # time, interface, text, record
@@ -85,7 +81,7 @@ class _Capture:
         )
         agents = sorted({interface for _, interface, _, _ in self._alone})
         self._write_interfaces(writer, agents)
-        writer.names(_names(self._lab, self._decisions))
+        writer.names(_names(self._subject, self._decisions))
         self._write_packets(writer, {name: len(self._links) + number for number, name in enumerate(agents)})
         self._write_statistics(writer, first, last)
         counts = [tape.counts for tape in self._recorded.tapes]
@@ -103,7 +99,7 @@ class _Capture:
     # --- decisions ------------------------------------------------------------------------------------------
 
     def _join(self) -> None:
-        index = Index(self._seen(), {str(one.cluster_ip) for one in self._lab.topology.services})
+        index = Index(self._seen(), self._subject.services)
         first, last = self._window()
         for decision in sorted(self._decisions.about_packets, key=lambda one: one.time_ns):
             number = index.claim(decision)
@@ -178,11 +174,10 @@ class _Capture:
             writer.statistics(number, Statistics(first, last, delivered[link], dropped, comment))
 
     def _about(self, first: int, last: int) -> str:
-        lab = self._lab
         counts = [tape.counts for tape in self._recorded.tapes]
         return "\n".join(
             [
-                f"lab {lab.name} (topology {lab.topology.name}, order {lab.order.digest[:12]})",
+                self._subject.title,
                 f"acns-lab {metadata.version('acns-lab')}, Python {platform.python_version()}",
                 f"{len(self._packets)} packets in {(last - first) / 1e9:.3f} s"
                 + (f", filter: {self._recorded.filter}" if self._recorded.filter else ""),
@@ -199,10 +194,10 @@ def _write_alone(writer: Writer, agents: Mapping[str, int], one: tuple[int, str,
     writer.packet(agents[interface], time_ns, data, len(data), comments=[text])
 
 
-def _decisions(lab: Lab) -> Decisions:
+def _decisions(lab: subject.Recordable) -> Decisions:
     """None where no agent of ours writes them down: the packets are worth saving all the same."""
     try:
-        return deciding.gather(lab)
+        return lab.decisions()
     except InputError as error:
         remark(f"without the agents' decisions: {error.message}")
         return Decisions()
@@ -212,12 +207,8 @@ def _agent_of(decision: Decision) -> str:
     return f"{decision.node}/{'resolver' if decision.key[0] == 'dns' else 'shim'}"
 
 
-def _links(lab: Lab, recorded: Recorded, packets: Iterable[tuple[Tape, Packet]]) -> dict[Link, str]:
+def _links(about: Subject, recorded: Recorded, packets: Iterable[tuple[Tape, Packet]]) -> dict[Link, str]:
     """What each link is called in the file; those that are gone by now have only their number."""
-    pods = {
-        (node_place(pod.node), pod.node_interface): f"{_short(pod.namespace, pod.name)}/eth0"
-        for pod in lab.addressing.pods
-    }
     heard = [
         (tape.place, name)
         for tape in recorded.tapes
@@ -226,11 +217,7 @@ def _links(lab: Lab, recorded: Recorded, packets: Iterable[tuple[Tape, Packet]])
     ]
     sent = {(tape.place, _link_name(tape, packet.interface)) for tape, packet in packets}
     found = dict.fromkeys([*heard, *sorted(sent)])
-    return {link: pods.get(link) or f"{link[0].removeprefix('node/')}/{link[1]}" for link in found}
-
-
-def _short(namespace: str, name: str) -> str:
-    return name if namespace == "default" else f"{namespace}/{name}"
+    return {link: about.links.get(link) or f"{link[0].removeprefix('node/')}/{link[1]}" for link in found}
 
 
 def _link_name(tape: Tape, interface: int) -> str:
@@ -247,22 +234,9 @@ def _direction(link: Link, packet: Packet) -> int:
     return OUTBOUND if packet.outgoing == is_own_end else INBOUND
 
 
-def _names(lab: Lab, decisions: Decisions) -> dict[bytes, list[str]]:
-    """Pods, nodes and Services; then what the Internet has, and what pods were told."""
-    named: dict[str, list[str]] = defaultdict(list)
-    for pod in lab.addressing.pods:
-        for address in (pod.address, pod.address_v6):
-            named[str(address)].append(
-                pod.name if pod.namespace == "default" else f"{pod.name}.{pod.namespace}"
-            )
-    for node in lab.addressing.nodes:
-        for address in (node.address, node.address_v6):
-            named[str(address)].append(node.name)
-    for service in lab.topology.services:
-        named[str(service.cluster_ip)].append(f"{service.name}.{service.namespace}.svc")
-    for name, records in lab.topology.internet.names.items():
-        for of_name in (*records.a, *records.aaaa):
-            named[str(of_name)].append(name.removesuffix("."))
+def _names(about: Subject, decisions: Decisions) -> dict[bytes, list[str]]:
+    """Those of the lab; then what pods were told."""
+    named = defaultdict(list, {address: list(names) for address, names in about.names.items()})
     for told, names in decisions.names.items():
         named[told] += [name for name in names if name not in named[told]]
     return {ip_address(address).packed: names for address, names in named.items()}

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from lab.backends.programs import RECORDER
+from lab.capture import subject
 from lab.capture.ring import Counts, Packet, packets
 from lab.errors import HolderGone, by_name
 from lab.report import output
-from lab.runtime.lab import Lab
-from lab.runtime.state import LabFolder
 
 _LOOPBACK: Final = "lo"
 
@@ -59,65 +57,45 @@ class Recorded:
         return sorted(found, key=lambda item: item[1].time_ns)
 
 
-def kept_file(folder: LabFolder) -> Path:
-    """The capture that was stopped last."""
-    return folder.path / "stopped-capture"
-
-
-def ask(lab: Lab, **request: Any) -> dict[str, Any]:
+def ask(lab: subject.Recordable, **request: Any) -> dict[str, Any]:
     """A request that is answered without blocks."""
-    with _asked(lab, request) as stream:
+    with lab.asked(request) as stream:
         return _heading(stream)
 
 
-def always(lab: Lab) -> Recorded:
+def always(lab: subject.Recordable) -> Recorded:
     """What is always recorded, of the last minute at least where traffic is not heavy."""
-    with _asked(lab, {"op": "read", "which": "always"}) as stream:
+    with lab.asked({"op": "read", "which": "always"}) as stream:
         return _recorded(stream)
 
 
-def running(lab: Lab) -> Recorded | None:
+def running(lab: subject.Recordable) -> Recorded | None:
     """The capture that was started, and runs; None without one."""
     if not ask(lab, op="status")["started"]:
         return None
-    with _asked(lab, {"op": "read", "which": "started"}) as stream:
+    with lab.asked({"op": "read", "which": "started"}) as stream:
         return _recorded(stream)
 
 
-def stopped(lab: Lab) -> Recorded | None:
+def stopped(lab: subject.Recordable) -> Recorded | None:
     """The capture that was stopped, and not saved yet; None without one."""
     try:
-        with kept_file(lab.folder).open("rb") as stream:
+        with lab.kept_file.open("rb") as stream:
             return _recorded(stream)
     except FileNotFoundError:
         return None
 
 
-def stop(lab: Lab) -> Path:
+def stop(lab: subject.Recordable) -> Path:
     """End the started capture, and keep it in the lab's folder; HolderGone where it did not come whole."""
-    path = kept_file(lab.folder)
-    with _asked(lab, {"op": "stop"}) as stream:
+    path = lab.kept_file
+    with lab.asked({"op": "stop"}) as stream:
         heading = _heading(stream)
         whole = json.dumps(heading).encode() + b"\n" + stream.read()
     _recorded(io.BytesIO(whole))  # it is whole
     with output.new_file(path) as file:
         file.write(whole)
     return path
-
-
-def _asked(lab: Lab, request: dict[str, Any]) -> BinaryIO:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with connection:
-        connection.settimeout(60.0)
-        try:
-            connection.connect(str(lab.folder.recorder_socket))
-        except OSError as error:
-            raise HolderGone(
-                f"the recorder of lab {lab.name} does not answer: {error.strerror}",
-                hint=f"invoke lab.logs {RECORDER} --name {lab.name}; a lab made by older code has none",
-            ) from error
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        return connection.makefile("rb")
 
 
 def _heading(stream: BinaryIO) -> dict[str, Any]:

@@ -85,6 +85,11 @@ def own() -> Namespace:
     return Namespace(*(_open_own(kind) for kind in ("net", "mnt", "uts")))
 
 
+def own_net() -> int:
+    """A descriptor of the network namespace that the calling thread is in."""
+    return _open_own("net")
+
+
 def in_namespace(namespace: Namespace | int, function: Callable[[], T]) -> T:
     """What `function` returns when called inside `namespace` (an int is a network namespace's descriptor).
 

@@ -127,9 +127,15 @@ def run_explain(
 def run_matrix(about: About, ports: Sequence[str], *, as_json: bool) -> int:
     """1 where a kernel does otherwise than the model says."""
     traffics = [destination.traffic(text) for text in ports]
-    lab = about.lab()
+    kind = about.kind_lab()
+    lab = None if kind else about.lab()
     differences: Mapping[matrix.Place, str] | None = None
-    if lab is None:
+    if kind is not None:
+        from lab.backends.kind import explaining
+
+        columns, rows = explaining.matrix_of(kind, traffics)
+        what = f"lab {kind.name}, which runs on kind: as the policies say, no packet was sent"
+    elif lab is None:
         given = about.given()
         _say_problems(given)
         columns = matrix.columns(given.overview, traffics, given.names)
@@ -150,10 +156,18 @@ def run_cache(words: Sequence[str], name: str | None, *, as_json: bool) -> int:
     """1 where a kernel's sets are not what its shim says."""
     if len(words) > 1:
         raise InputError(f"'{' '.join(words)}' is not a pod", hint="lab.cache [POD]")
-    lab = Lab.attach(name)
-    nodes = name_cache.look(lab, words[0] if words else None)
+    from lab.backends.kind import commands as on_kind
+
+    pod = words[0] if words else None
+    if kind := on_kind.lab(name):
+        from lab.backends.kind import seeing
+
+        called, nodes = kind.lab.name, seeing.caches(kind.lab, pod)
+    else:
+        lab = Lab.attach(name)
+        called, nodes = lab.name, name_cache.look(lab, pod)
     if as_json:
-        print(cache_report.cache_json(lab.name, nodes))
+        print(cache_report.cache_json(called, nodes))
     else:
         cache_report.print_cache(nodes)
     return 0 if all(one.agrees for one in nodes) else 1

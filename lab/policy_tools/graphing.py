@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,8 @@ from lab.report import output
 from lab.report.graph import Graph, NodeBox, PodBox
 from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.lab import Lab
-from lab.runtime.observe import sources_of
+from lab.runtime.observe import Source, sources_of
+from lab.spec.status import Status
 
 MAX_EDGES: Final = 400
 """More lines nobody can tell apart; those with the most flows are drawn."""
@@ -33,43 +34,57 @@ _REFRESH_S: Final = 2
 
 def run(name: str | None, output: str | None, *, follow: bool, as_json: bool) -> int:
     """Write the picture, or print what is in it. Raises InputError for what cannot be meant."""
+    from lab.backends.kind import commands as on_kind
+
+    if kind := on_kind.lab(name):
+        from lab.backends.kind import seeing
+
+        return draw(kind.lab.name, seeing.drawing(kind.lab), kind.lab.store.exists, output, follow, as_json)
     lab = Lab.attach(name)
-    drawing = Drawing(lab)
+    drawing = Drawing(lab.name, sources_of(lab), lambda: list(_nodes(lab)))
+    return draw(lab.name, drawing, lab.record.alive, output, follow, as_json)
+
+
+def draw(
+    lab: str, drawing: Drawing, alive: Callable[[], bool], output: str | None, follow: bool, as_json: bool
+) -> int:
+    """Once, or again and again as long as the lab is `alive`. Raises InputError."""
     if as_json:
         print(report.value(drawing.now(), FORMAT_VERSION))
         return 0
-    path = Path(output or f"{lab.name}.html").absolute()
+    path = Path(output or f"{lab}.html").absolute()
     if path.suffix not in (".html", ".svg"):
         raise InputError(f"what is {path.name} to be?", hint="--output FILE.html or FILE.svg")
     graph = drawing.now()
     _write(path, _drawn(graph, path, follow=follow))
     remark(f"{path}: drawn; {'again' if follow else '--follow draws it again'} every {_REFRESH_S} s")
     if follow:
-        graph = _followed(drawing, lab, path, graph)
+        graph = _followed(drawing, lab, alive, path, graph)
         _write(path, _drawn(graph, path, follow=False))
     return 0
 
 
-def _followed(drawing: Drawing, lab: Lab, path: Path, graph: Graph) -> Graph:
+def _followed(drawing: Drawing, lab: str, alive: Callable[[], bool], path: Path, graph: Graph) -> Graph:
     """Draws until somebody interrupts, or the lab goes down; the last picture of it."""
     with contextlib.suppress(KeyboardInterrupt):
-        while lab.record.alive():
+        while alive():
             time.sleep(_REFRESH_S)
             try:
                 graph = drawing.now()
             except HolderGone:
                 break
             _write(path, _drawn(graph, path, follow=True))
-        remark(f"lab {lab.name} is down; {path} shows the last of it")
+        remark(f"lab {lab} is down; {path} shows the last of it")
     return graph
 
 
 class Drawing:
-    """Reads flows call by call, so that each is read once."""
+    """Reads flows call by call, so that each is read once. `nodes` says what there is at the moment."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: str, sources: Sequence[Source], nodes: Callable[[], Sequence[NodeBox]]) -> None:
         self._lab = lab
-        self._sources = sources_of(lab)
+        self._sources = sources
+        self._nodes = nodes
         self._tally = Tally()
 
     def now(self) -> Graph:
@@ -78,13 +93,17 @@ class Drawing:
         edges = self._tally.edges()
         written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         drawn, left_out = tuple(edges[:MAX_EDGES]), max(0, len(edges) - MAX_EDGES)
-        return Graph(self._lab.name, written, tuple(_nodes(self._lab)), drawn, left_out, self._tally.lost)
+        return Graph(self._lab, written, tuple(self._nodes()), drawn, left_out, self._tally.lost)
 
 
 def _nodes(lab: Lab) -> Iterator[NodeBox]:
-    status = lab.status()
+    yield from boxes(lab.status(), lambda node: _policies(lab, node))
+
+
+def boxes(status: Status, policies_of: Callable[[str], Mapping[str, tuple[str, ...]]]) -> Iterator[NodeBox]:
+    """`policies_of`: a node's pods → the policies that restrict each."""
     for node in status.nodes:
-        policies = _policies(lab, node.name)
+        policies = policies_of(node.name)
         pods = tuple(
             PodBox(
                 key := f"{pod.namespace}/{pod.name}",
@@ -105,6 +124,11 @@ def _policies(lab: Lab, node: str) -> dict[str, tuple[str, ...]]:
         overview = Overview(inputs.cluster_of(state.texts(), Profile(state.settings.profile)))
     except AcnsError:
         return {}
+    return restricting(overview)
+
+
+def restricting(overview: Overview) -> dict[str, tuple[str, ...]]:
+    """Pod → the policies that restrict it."""
     return {
         resident.key: tuple(
             f"{direction.name.lower()}: {', '.join(policy.key for policy in policies)}"

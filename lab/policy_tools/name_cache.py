@@ -15,7 +15,7 @@ from acns.datapath.conntrack import Connection
 from acns.dns import name as names
 from acns.dns.pattern import FQDNSelector
 from acns.fqdn.cache import Stay
-from acns.policy.model import FQDN, Enforcement
+from acns.policy.model import FQDN, Enforcement, NodePolicy
 from acns.policy.overview import Overview
 from acns.policy.profiles import Profile
 from lab.policy_tools import inputs
@@ -80,17 +80,35 @@ def _look(lab: Lab, pod: str | None) -> list[NodeCache]:
 def _node(state: NodeState, pod: str | None) -> NodeCache:
     cluster = inputs.cluster_of(state.texts(), Profile(state.settings.profile))
     policy = Overview(cluster, Enforcement(state.settings.enforcement)).node(state.node.name)
-    selectors = policy.fqdn_selectors()
-    if pod is not None:
-        (own,) = (one for one in policy.endpoints if one.endpoint.key == pod)
-        selectors = frozenset(one.peer.selector for one in own.egress.allows if isinstance(one.peer, FQDN))
-    view, sets = state.cache(), state.sets(selectors)
+    selectors = wanted_of(policy, pod)
+    return compared(
+        state.node.name, pod, selectors, state.cache(), state.sets(selectors), state.connections()
+    )
+
+
+def wanted_of(policy: NodePolicy, pod: str | None) -> frozenset[FQDNSelector]:
+    """The selectors of a node's policies, or of one pod's own."""
+    if pod is None:
+        return policy.fqdn_selectors()
+    (own,) = (one for one in policy.endpoints if one.endpoint.key == pod)
+    return frozenset(one.peer.selector for one in own.egress.allows if isinstance(one.peer, FQDN))
+
+
+def compared(
+    node: str,
+    pod: str | None,
+    selectors: frozenset[FQDNSelector],
+    view: Mapping[str, Any] | None,
+    sets: Mapping[FQDNSelector, frozenset[IPv4Address]],
+    connections: Iterable[Connection],
+) -> NodeCache:
+    """What the shim says (`view`; None where it does not answer) beside what the kernel's sets hold."""
     if view is None:
-        return NodeCache(state.node.name, False, tuple(_of_kernel(sets)))
-    entries = tuple(_entries(view, selectors, state.connections(), everything=pod is None))
+        return NodeCache(node, False, tuple(_of_kernel(sets)))
+    entries = tuple(_entries(view, selectors, connections, everything=pod is None))
     known = {(selector, one.address) for one in entries for selector in one.opens if selector in selectors}
     held = {(selector, address) for selector, addresses in sets.items() for address in addresses}
-    return NodeCache(state.node.name, True, entries, tuple(_texts(known - held)), tuple(_texts(held - known)))
+    return NodeCache(node, True, entries, tuple(_texts(known - held)), tuple(_texts(held - known)))
 
 
 def _entries(

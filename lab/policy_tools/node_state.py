@@ -101,12 +101,9 @@ class NodeState:
 
     def meanings(self) -> Mapping[str, Meaning]:
         """What the ids of the kernel's rules, sets and chains stand for."""
-        found: dict[str, Meaning] = {}
-        for value in self._log("ledger.log", ledger_file.FORMAT, ledger_file.VERSION):
-            for id_, one in value["ids"].items():
-                origins = tuple(origin.replace(f"{self.folder}/", "") for origin in one["origins"])
-                found[id_] = Meaning(one["kind"], one["text"], origins)
-        return found
+        return meanings(
+            self._log("ledger.log", ledger_file.FORMAT, ledger_file.VERSION), below=f"{self.folder}/"
+        )
 
     def counters(self) -> Mapping[str, tuple[int, int]]:
         """Id → packets and bytes."""
@@ -125,6 +122,16 @@ class NodeState:
             return statelog.read(Path(self.settings.state_dir) / file, form, version)
         except PeerError as error:
             raise EnvironmentFault(str(error), hint="the shim of this lab is of another version") from error
+
+
+def meanings(ledger: Iterable[Any], below: str) -> dict[str, Meaning]:
+    """What a ledger's lines say, with the folder that places of rules are `below` left out."""
+    found: dict[str, Meaning] = {}
+    for value in ledger:
+        for id_, one in value["ids"].items():
+            origins = tuple(origin.replace(below, "") for origin in one["origins"])
+            found[id_] = Meaning(one["kind"], one["text"], origins)
+    return found
 
 
 def learning(entry: Mapping[str, Any]) -> Learning:

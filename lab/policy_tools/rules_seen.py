@@ -17,11 +17,19 @@ def run(words: Sequence[str], name: str | None, *, as_json: bool) -> int:
     """The pod's part, or all nodes'. Raises InputError for more words than one."""
     if len(words) > 1:
         raise InputError("one pod at a time", hint="invoke lab.ruleset POD")
+    from lab.backends.kind import commands as on_kind
+
+    if kind := on_kind.lab(name):
+        return kind.ruleset(words[0] if words else None, as_json=as_json)
     lab = Lab.attach(name)
-    parts = list(_parts(lab, words[0] if words else None))
+    return show(lab.name, list(_parts(lab, words[0] if words else None)), as_json=as_json)
+
+
+def show(lab: str, parts: Sequence[report.Part], *, as_json: bool) -> int:
+    """Print them."""
     if as_json:
         found = [report.value(part) for part in parts]
-        print(json.dumps({"version": FORMAT_VERSION, "lab": lab.name, "parts": found}, indent=2))
+        print(json.dumps({"version": FORMAT_VERSION, "lab": lab, "parts": found}, indent=2))
     else:
         print("\n\n".join(report.text(part) for part in parts))
     return 0

@@ -23,6 +23,7 @@ import yaml
 
 from acns.telemetry.bounded_file import older
 from lab.capture import saving, tapes
+from lab.capture.of_namespaces import OfNamespaces
 from lab.errors import AcnsError
 from lab.kernel import features
 from lab.report import doctor, output, tables
@@ -164,7 +165,8 @@ def _topology(lab: Lab) -> str:
 def _capture(lab: Lab) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "capture.pcapng"
-        saving.save(lab, tapes.always(lab), path)
+        recorded = OfNamespaces(lab)
+        saving.save(recorded, tapes.always(recorded), path)
         return path.read_bytes()
 
 

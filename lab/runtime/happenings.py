@@ -10,9 +10,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from acns.telemetry.journal import Event
@@ -23,6 +22,7 @@ from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.growing import GrowingFile
 from lab.runtime.lab import Lab
 from lab.runtime.merging import HELD_NS, POLL_S, Merged
+from lab.runtime.observe import Growing
 from lab.spec.topology import AGENTS
 
 _OF_QUERIES: Final = frozenset({Event.DNS_QUERY, Event.DNS_ANSWER, Event.DNS_IGNORED})
@@ -50,9 +50,9 @@ class Happening:
 class HappeningFile:
     """A journal. `unreadable` counts lines that are none of its."""
 
-    def __init__(self, path: Path, node: str = "") -> None:
+    def __init__(self, file: Growing, node: str = "") -> None:
         self.unreadable = 0
-        self._file = GrowingFile(path)
+        self._file = file
         self._node = node
 
     def new(self) -> Iterator[Happening]:
@@ -81,20 +81,44 @@ def happening(line: bytes, node: str) -> Happening | None:
 
 def run(name: str | None, *, follow: bool, last: int, as_json: bool) -> int:
     """What `invoke lab.events` does; `last` 0 is all there is."""
-    if last < 0:
-        raise InputError(f"{last} is no number of events", hint="as in --last 20")
+    from lab.backends.kind import commands as on_kind
+
+    typed = Typed(follow=follow, last=last, json=as_json)
+    if kind := on_kind.lab(name):
+        return kind.events(typed)
     lab = Lab.attach(name)
-    sources = sources_of(lab)
+    return show(sources_of(lab), typed, alive=lab.record.alive)
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """The options as they were typed; `last` 0 is all there is."""
+
+    follow: bool = False
+    last: int = 0
+    json: bool = False
+
+
+def show(
+    sources: Sequence[HappeningFile],
+    typed: Typed,
+    *,
+    alive: Callable[[], bool],
+    poll_s: float = POLL_S,
+) -> int:
+    """Print what these have; with `follow`, go on as long as the lab is `alive`."""
+    if typed.last < 0:
+        raise InputError(f"{typed.last} is no number of events", hint="as in --last 20")
     events: Merged[Happening] = Merged(sources, lambda _: True)
     events.take_in()
-    if last:
-        events.keep_last(last)
+    if typed.last:
+        events.keep_last(typed.last)
     with contextlib.suppress(KeyboardInterrupt):
-        while follow and lab.record.alive():
-            _show(events.until(time.time_ns() - HELD_NS), as_json)
-            time.sleep(POLL_S)
+        while typed.follow and alive():
+            _show(events.until(time.time_ns() - HELD_NS), typed.json)
+            time.sleep(poll_s)
             events.take_in()
-    _show(events.until(None), as_json)
+    _show(events.until(None), typed.json)
     if unreadable := sum(source.unreadable for source in sources):
         remark(f"{unreadable} lines of the journals could not be read")
     return 0
@@ -103,11 +127,11 @@ def run(name: str | None, *, follow: bool, last: int, as_json: bool) -> int:
 def sources_of(lab: Lab) -> list[HappeningFile]:
     """The lab's journal and its agents'."""
     agents = [
-        HappeningFile(lab.folder.node(node.name) / f"{agent}-journal.jsonl", node.name)
+        HappeningFile(GrowingFile(lab.folder.node(node.name) / f"{agent}-journal.jsonl"), node.name)
         for node in lab.nodes
         for agent in AGENTS
     ]
-    return [HappeningFile(lab.folder.events_file), *agents]
+    return [HappeningFile(GrowingFile(lab.folder.events_file)), *agents]
 
 
 def _show(happenings: Iterable[Happening], as_json: bool) -> None:

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from lab.spec import rdata
 from lab.spec.plan import CLUSTER_DOMAIN
-from lab.spec.topology import DNSProgram, InternetName, Pod, Topology
+from lab.spec.topology import InternetName, Topology
 
 LOCAL_TTL_S = 30
 """CoreDNS's TTL for Services; dnsmasq's own default is 0."""
 
 
-def config_text(topology: Topology, pod: Pod) -> str:
-    """dnsmasq.conf for `pod` (its program is `dnsmasq`): listens on all the pod's addresses."""
-    return "\n".join([*_settings(topology, pod), *_records(topology)]) + "\n"
+def config_text(topology: Topology, port: int = 53) -> str:
+    """dnsmasq.conf for a pod: listens on all the pod's addresses."""
+    return "\n".join([*_settings(topology, port), *_records(topology)]) + "\n"
 
 
 def internet_text(address: IPv4Address, names: Mapping[str, InternetName]) -> str:
@@ -43,8 +43,7 @@ def command(config: Path) -> Sequence[str]:
     return ("dnsmasq", f"--conf-file={config}")
 
 
-def _settings(topology: Topology, pod: Pod) -> Iterator[str]:
-    port = pod.program.port if isinstance(pod.program, DNSProgram) else 53
+def _settings(topology: Topology, port: int) -> Iterator[str]:
     yield f"port={port}"
     yield from _of_any()
     # Every question reaches the Internet's DNS, and bursts do too (150 is the default).

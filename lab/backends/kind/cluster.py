@@ -22,6 +22,7 @@ from lab.spec.topology import Topology
 
 CNI_FILE: Final = "/etc/cni/net.d/10-acns-lab.conflist"
 TABLE: Final = "acns-lab-masquerade"
+CORDON: Final = "acns-lab-cordon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,18 @@ def cni_text(node: KindNode) -> str:
         {"type": "portmap", "capabilities": {"portMappings": True}},
     ]
     return json.dumps({"cniVersion": "0.3.1", "name": "acns-lab", "plugins": plugins})
+
+
+def cordon_script(*, down: bool) -> str:
+    """What a shell on a node makes of its uplink: nothing passes, or all again. A link that is set down would
+    lose the routes over it."""
+    remove = f"nft -f - <<'NFT'\ntable inet {CORDON}\ndelete table inet {CORDON}\n"
+    rules = f"""table inet {CORDON} {{
+  chain prerouting {{ type filter hook prerouting priority -500; iifname "eth0" drop; }}
+  chain postrouting {{ type filter hook postrouting priority 500; oifname "eth0" drop; }}
+}}
+"""
+    return f"{remove}{rules if down else ''}NFT\n"
 
 
 def network_script(

@@ -21,6 +21,7 @@ from lab.runtime.explaining import FORMAT_VERSION, remark
 
 if TYPE_CHECKING:
     from lab.backends.kind.kind_lab import KindLab
+    from lab.runtime import happenings
     from lab.runtime.observe import Typed
     from lab.spec.expect import Row
 
@@ -81,9 +82,24 @@ class KindCommands:
 
         return observing.run(self.lab, typed)
 
+    def events(self, typed: happenings.Typed) -> int:
+        """What happened to the agents of all nodes."""
+        from lab.backends.kind import seeing
+
+        return seeing.events(self.lab, typed)
+
+    def ruleset(self, pod: str | None, *, as_json: bool) -> int:
+        """The kernels' rules, with the policy behind each."""
+        from lab.backends.kind import seeing
+        from lab.policy_tools import rules_seen
+
+        return rules_seen.show(self.lab.name, seeing.rules(self.lab, pod), as_json=as_json)
+
     def bundle(self, output: str | None, *, as_json: bool) -> int:
+        from lab.backends.kind import bundling
+
         path = Path(output or f"{self.lab.name}-bundle.zip").absolute()
-        self.lab.bundle(path)
+        bundling.write(self.lab, path)
         if as_json:
             print(json.dumps({"version": FORMAT_VERSION, "lab": self.lab.name, "path": str(path)}))
         else:
@@ -91,18 +107,18 @@ class KindCommands:
         return 0
 
     def fault(self, words: Sequence[str]) -> int:
-        """`kill shim|resolver [NODE]`, `link down|ok POD`."""
+        """`kill shim|resolver [NODE]`, `link down|ok POD|NODE`."""
         match list(words):
             case ["kill", ("shim" | "resolver") as agent, *where] if len(where) < 2:
                 for pod in self.lab.kill(agent, where[0] if where else None):
                     remark(f"killed {pod}: its DaemonSet makes another")
-            case ["link", ("down" | "ok") as state_, pod]:
-                self.lab.link(pod, state_)
-                remark(f"link of {pod}: {state_}")
+            case ["link", ("down" | "ok") as state_, owner]:
+                self.lab.link(owner, state_)
+                remark(f"link of {owner}: {state_}")
             case _:
                 raise InputError(
                     f"a lab on kind knows no fault '{' '.join(words)}'",
-                    hint="kill shim|resolver [NODE], link down|ok POD; the others need a lab of namespaces",
+                    hint="kill shim|resolver [NODE], link down|ok POD|NODE; the others are for namespaces",
                 )
         return 0
 

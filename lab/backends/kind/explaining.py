@@ -7,15 +7,17 @@ takes the namespaces of one machine. `lab.check` tries connections.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from acns.dns.name import Name
 from acns.errors import Problem
-from acns.policy import destination, manifests
+from acns.policy import destination, manifests, matrix
 from acns.policy.cluster import Cluster
 from acns.policy.explain import Knowledge, explain, explain_query
 from acns.policy.learnings import Learnings
 from acns.policy.lookups import Server
+from acns.policy.model import Traffic
 from acns.policy.objects import Object
 from acns.policy.overview import Overview
 from lab.backends.kind import looking
@@ -56,6 +58,16 @@ def query(lab: KindLab, pod: str, name: Name, server: Server | None) -> Answered
         raise InputError("the cluster has no Service kube-system/kube-dns", hint="--server IP")
     source = found.overview.local(found.overview.pod(pod))
     return Answered(explain_query(found.overview, source, name, knowledge))
+
+
+def matrix_of(
+    lab: KindLab, traffics: Sequence[Traffic]
+) -> tuple[tuple[matrix.Column, ...], tuple[matrix.Row, ...]]:
+    """Pods × destinations: what the model makes of the cluster's objects and of what names have opened."""
+    found = given(lab)
+    columns = matrix.columns(found.overview, traffics, found.names)
+    knowledge = _knowledge(lab, found, None)
+    return columns, matrix.rows(found.overview, columns, lambda _: knowledge)
 
 
 def given(lab: KindLab) -> Given:

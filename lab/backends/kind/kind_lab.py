@@ -10,21 +10,19 @@ import json
 import re
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
-from lab.backends.kind import cluster, looking, machine, objects, tools
+from lab.backends.kind import cluster, looking, machine, objects, own_dns, recorders, tools
 from lab.backends.kind.cluster import KindNode
 from lab.backends.kind.objects import AGENTS, AGENTS_IMAGE, PODS_IMAGE
 from lab.backends.kind.store import Store
 from lab.backends.kind.tools import Done, Tools
 from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
-from lab.report import output
 from lab.runtime.progress import Progress, silent
 from lab.spec import expect
 from lab.spec.expect import PolicyExpectation, Row
@@ -80,6 +78,7 @@ class KindLab:
             self._cluster(count, version, progress)
             self._images(progress)
             self._network(progress)
+            recorders.start(self, progress)
             self._agents(progress)
             self._objects(placed, progress)
 
@@ -88,6 +87,7 @@ class KindLab:
         with self.store.locked():
             there = self.store.exists()
             progress(f"deleting cluster {self.name}")
+            recorders.end(self.name)
             self.tools.kind(
                 "delete", "cluster", "--name", self.name, "--kubeconfig", str(self.store.kubeconfig)
             )
@@ -146,8 +146,10 @@ class KindLab:
             )
         for image, target in ((AGENTS_IMAGE, "agents"), (PODS_IMAGE, "lab")):
             progress(f"building {image}")
-            what = ("--file", str(dockerfile), "--target", target, "--tag", image, str(REPOSITORY))
-            self.tools.docker("build", "--quiet", *what, timeout_s=BUILD_S)
+            what = ("--file", str(dockerfile), "--target", target, "--tag", image)
+            self.tools.docker(
+                "build", "--quiet", *what, *machine.build_arguments(), str(REPOSITORY), timeout_s=BUILD_S
+            )
             progress(f"loading {image} into the nodes")
             self.tools.kind("load", "docker-image", image, "--name", self.name, timeout_s=CREATE_S)
 
@@ -222,21 +224,13 @@ class KindLab:
 
     def _objects(self, placed: Mapping[str, str], progress: Progress) -> None:
         progress("applying DNS, pods, Services and policies")
-        if not self.tools.kubectl(
-            *("-n", "kube-system", "get", "deploy", "coredns", "--ignore-not-found", "-o", "name")
-        ).out.strip():
-            raise EnvironmentFault(
-                "the cluster has no CoreDNS (deploy/coredns in kube-system), which a lab's pods ask",
-                hint="use a node image that brings it, as kind's own do; invoke lab.down, and up again",
-            )
-        self._apply(objects.coredns_text(self.topology.internet.dns))
-        self.tools.kubectl("-n", "kube-system", "rollout", "restart", "deploy/coredns")
+        dns = self._dns()
         made = certs.files(self.store.path)
         pods = objects.manifests_text(self.topology, placed, made.ca.read_text(), made.server.read_text())
         self._prune()
         self._apply_pods(pods)
         self.tools.kubectl(
-            *("-n", "kube-system", "rollout", "status", "deploy/coredns", f"--timeout={ROLLOUT_S}s"),
+            *("-n", "kube-system", "rollout", "status", f"deploy/{dns}", f"--timeout={ROLLOUT_S}s"),
             timeout_s=ROLLOUT_S + 30,
         )
         for namespace in sorted({pod.namespace for pod in objects.pods(self.topology)}):
@@ -252,6 +246,17 @@ class KindLab:
                 raise InputError(f"{file}: the cluster refuses it: {_last_line(done)}")
         progress("waiting for the policies to be in force")
         self._settle()
+
+    def _dns(self) -> str:
+        """The cluster's, with the lab's Internet behind it; where there is none, one of ours. The name of
+        what is being rolled out."""
+        which = ("deploy", "coredns", "--ignore-not-found", "-o", "name")
+        if not self.tools.kubectl("-n", "kube-system", "get", *which).out.strip():
+            self._apply(own_dns.text(self.topology))
+            return own_dns.NAME
+        self._apply(objects.coredns_text(self.topology.internet.dns))
+        self.tools.kubectl("-n", "kube-system", "rollout", "restart", "deploy/coredns")
+        return "coredns"
 
     def _settle(self) -> None:
         """Until every shim knows its pods and every policy is judged; what never comes the status shows."""
@@ -295,11 +300,11 @@ class KindLab:
             if (namespace, name, one["spec"]["clusterIP"]) not in kept:  # which cannot be changed in place
                 self.tools.kubectl("-n", namespace, "delete", "service", name)
         texts = manifests.policy_files(self.topology).values()
-        wanted = {(one["kind"], *_place(one)) for text in texts for one in yaml.safe_load_all(text) if one}
+        wanted = {looking.place(one) for text in texts for one in yaml.safe_load_all(text) if one}
         for kind in _POLICIES:
             for one in self.tools.get(kind, "-A"):
-                namespace, name = _place(one)
-                if (one["kind"], namespace, name) not in wanted:
+                key = _, namespace, name = looking.place(one)
+                if key not in wanted:
                     where = ("-n", namespace) if namespace else ()
                     self.tools.kubectl(*where, "delete", kind, name)
 
@@ -382,7 +387,11 @@ class KindLab:
         return found
 
     def link(self, pod: str, state: str) -> None:
-        """Take a pod's cable out (`down`), or put it in again (`ok`)."""
+        """Take a pod's cable out (`down`), or put it in again (`ok`); or a node's."""
+        placed = cluster.placing(self.topology, self.name, None)
+        if (node := placed.get(pod, pod)) in cluster.node_names(self.name, self.store.nodes()):
+            self._on_node(node, cluster.cordon_script(down=state == "down"))
+            return
         namespace, name = self.pod(pod)
         (item,) = [one for one in self.tools.get("pods", "-n", namespace) if one["metadata"]["name"] == name]
         # By the pod's own route: that of a link which is down goes, so it is found by the neighbour then.
@@ -399,43 +408,6 @@ class KindLab:
             self._on_node(node, f"ip route replace {address} dev {device} scope host\n")
             remembered.unlink()
 
-    def bundle(self, path: Path) -> None:
-        """Everything there is to know of it, in one zip."""
-        with output.new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, argv in self._everything().items():
-                done = tools.run(argv)
-                archive.writestr(name, done.out if done.ok else f"{done.out}\n[exit {done.code}] {done.err}")
-            archive.writestr("topology.json", (self.store.path / "topology.json").read_text())
-            archive.writestr(
-                "README.md",
-                f"Lab {self.name} on kind. cluster/ what the API server has; nodes/ rules, routes, links of "
-                "each node; logs/ of agents, DNS, the Internet; topology.json what it was brought up with.\n",
-            )
-
-    def _everything(self) -> dict[str, list[str]]:
-        kinds = "nodes,pods,services,endpointslices,networkpolicies,daemonsets,events"
-        custom = "ciliumnetworkpolicies,ciliumclusterwidenetworkpolicies,ciliumcidrgroups"
-        found = {
-            "cluster/version.json": self.tools.kubectl_argv("version", "-o", "json"),
-            "cluster/objects.yaml": self.tools.kubectl_argv("get", kinds, "-A", "-o", "yaml"),
-            "cluster/policies.yaml": self.tools.kubectl_argv("get", custom, "-A", "-o", "yaml"),
-            "logs/internet.txt": ["docker", "logs", self.internet],
-            "logs/coredns.txt": self.tools.kubectl_argv(
-                "-n", "kube-system", "logs", "-l", "k8s-app=kube-dns"
-            ),
-        }
-        for node in cluster.node_names(self.name, self.store.nodes()):
-            for what, command in (
-                ("rules", ("nft", "list", "ruleset")),
-                ("routes", ("ip", "route", "show", "table", "all")),
-                ("links", ("ip", "address")),
-            ):
-                found[f"nodes/{node}/{what}.txt"] = ["docker", "exec", node, *command]
-        for agent in AGENT_NAMES:
-            which = ("-l", f"app.kubernetes.io/name=acns-{agent}", "--prefix", "--tail=-1")
-            found[f"logs/{agent}.txt"] = self.tools.kubectl_argv("-n", AGENTS, "logs", *which)
-        return found
-
     def pod(self, where: str) -> tuple[str, str]:
         """Namespace and name of a pod of the lab's. Raises LabNotFound."""
         pods = [
@@ -451,9 +423,3 @@ class KindLab:
 
 def _last_line(done: Done) -> str:
     return next((line for line in reversed(done.err.splitlines()) if line.strip()), "it says nothing")
-
-
-def _place(item: Mapping[str, Any]) -> tuple[str, str]:
-    """Namespace ("" where the kind has none) and name, as the API server takes a manifest."""
-    named = item["metadata"].get("namespace")
-    return ("" if "Clusterwide" in item["kind"] else named or "default"), item["metadata"]["name"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from acns.errors import AcnsError
 from lab.backends.kind import cluster, objects, tools
 from lab.backends.kind.objects import AGENTS
 from lab.spec import expect
@@ -104,24 +105,29 @@ def _addresses(lab: KindLab) -> dict[str, str]:
 def _policy_row(lab: KindLab, wanted: PolicyExpectation) -> Row:
     """What the cluster says of the policies in that file: when they are applied, and in their status."""
     text = manifests.policy_files(lab.topology).get(wanted.file, "")
-    applied = tools.run(
-        lab.tools.kubectl_argv("apply", "-f", "-"), text=objects.served_policy(text, wanted.file)
-    )
-    names = {one["metadata"]["name"] for one in yaml.safe_load_all(text) if one}
-    said = [applied.err, *(message for message in _refusals(lab, names))]
+    argv = lab.tools.kubectl_argv("apply", "--dry-run=server", "-f", "-")
+    applied = tools.run(argv, text=objects.served_policy(text, wanted.file))
+    here = {place(one) for one in yaml.safe_load_all(text) if one}
+    said = [applied.err, *_refusals(lab, here)]
     refused = [message for message in said if wanted.text in message]
     actual = "refused" if refused else "refused otherwise" if any(said) else "taken"
     detail = (refused or [message for message in said if message] or [""])[0].strip()[:200]
     return Row(wanted.file, wanted.text, None, "refused", actual, bool(refused), detail)
 
 
-def _refusals(lab: KindLab, names: set[str]) -> list[str]:
+def place(item: Item) -> tuple[str, str, str]:
+    """Kind, namespace ("" where the kind has none) and name, as the API server takes a manifest."""
+    named = item["metadata"].get("namespace")
+    return item["kind"], "" if "Clusterwide" in item["kind"] else named or "default", item["metadata"]["name"]
+
+
+def _refusals(lab: KindLab, here: set[tuple[str, str, str]]) -> list[str]:
     found = []
     for kind in CILIUM:
         for one in lab.tools.get(kind, "-A"):
             conditions = one.get("status", {}).get("conditions", ())
             bad = [each.get("message", "") for each in conditions if each.get("status") == "False"]
-            found += bad if one["metadata"]["name"] in names else []
+            found += bad if place(one) in here else []
     return found
 
 
@@ -138,8 +144,20 @@ def shim_says(lab: KindLab, agents: Sequence[Item], node: str, page: str) -> str
     if pod is None:
         return ""
     # Not ready is an exit code of 1, and says why.
-    argv = ("-n", AGENTS, "exec", pod["metadata"]["name"], "--", *_PROBE, page)
-    return tools.run(lab.tools.kubectl_argv(*argv)).out.strip()
+    return tools.run(lab.tools.kubectl_argv(*page_argv(pod, page))).out.strip()
+
+
+def page_argv(shim: Item, page: str) -> list[str]:
+    """What of `kubectl` asks that pod for it."""
+    return ["-n", AGENTS, "exec", shim["metadata"]["name"], "--", *_PROBE, page]
+
+
+def agents(lab: KindLab) -> list[Item]:
+    """The agents' pods; none where the API server does not answer."""
+    try:
+        return lab.tools.get("pods", "-n", AGENTS)
+    except AcnsError:
+        return []
 
 
 def _agents_on(agents: Sequence[Mapping[str, Any]], node: str) -> tuple[AgentStatus, ...]:

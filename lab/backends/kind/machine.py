@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from acns.shim.preflight import OLDEST
 from lab.backends.kind import tools
 from lab.errors import EnvironmentFault, InputError
 
+_BUILD: Final = {"PIP_INDEX_URL": "PIP_INDEX_URL", "BASE": "ACNS_BASE_IMAGE"}
 NODE_BYTES: Final = 1 << 30
 """Of memory, for each node; a control plane alone takes most of it."""
 DISK_BYTES: Final = 6 << 30
@@ -65,6 +67,15 @@ def image(version: str) -> str:
             f"Kubernetes {version} is older than {oldest}, which ACNS wants", hint=f"{oldest}.0 or newer"
         )
     return version if own else "kindest/node:v" + ".".join(map(str, numbers))
+
+
+def build_arguments() -> list[str]:
+    """Where this machine gets what the images are made of, if it says so: a Python package index and a base
+    image of one's own."""
+    given = {argument: os.environ.get(variable) for argument, variable in _BUILD.items()}
+    return [
+        part for argument, value in given.items() if value for part in ("--build-arg", f"{argument}={value}")
+    ]
 
 
 def refuse_other_version(wanted: str, running: str) -> None:

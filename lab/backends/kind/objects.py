@@ -39,13 +39,16 @@ AGENTS: Final = "acns-system"
 FILES: Final = "/etc/acns-lab"
 CONFIG: Final = "acns-lab-files"
 LABEL: Final = "acns-lab/lab"
-FLOWS: Final = "/var/lib/acns/flows.jsonl"
-JOURNAL: Final = "/run/acns/resolver-journal.jsonl"
 _SEEN: Final[Mapping[str, dict[str, Any]]] = {
-    "shim": {"flow_log_file": FLOWS, "flow_log": "all"},
-    "resolver": {"journal_file": JOURNAL},
+    "shim": {
+        "flow_log_file": "/var/lib/acns/flows.jsonl",
+        "flow_log": "all",
+        "journal_file": "/var/lib/acns/shim-journal.jsonl",
+    },
+    "resolver": {"journal_file": "/run/acns/resolver-journal.jsonl"},
 }
-"""What `lab.observe` reads: files on the nodes, where the agents may write."""
+"""What `lab.observe` and `lab.events` read: files on the nodes, where the agents may write. A topology may
+say otherwise."""
 MOST_PODS: Final = 100
 _OWN: Final = ("default", "kube-system")
 
@@ -86,8 +89,26 @@ def refuse_unsupported(topology: Topology) -> None:
 
 def overrides(topology: Topology, agent: str) -> list[str]:
     """Settings of that agent as arguments; all nodes have the same."""
-    values: Mapping[str, Any] = _SEEN[agent] | getattr(topology.nodes[0], agent)
-    return [part for name, value in values.items() for part in ("--set", f"{name}={_plain(value)}")]
+    return [
+        part
+        for name, value in _settings(topology, agent).items()
+        for part in ("--set", f"{name}={_plain(value)}")
+    ]
+
+
+def file_of(topology: Topology, agent: str, setting: str) -> str:
+    """Where on the nodes that agent writes this; "" where it does not."""
+    return str(_settings(topology, agent).get(setting, ""))
+
+
+def state_folder(topology: Topology) -> str:
+    """Where on the nodes the shim keeps its state."""
+    return file_of(topology, "shim", "state_dir") or "/var/lib/acns/shim"
+
+
+def _settings(topology: Topology, agent: str) -> Mapping[str, Any]:
+    own: Mapping[str, Any] = getattr(topology.nodes[0], agent)
+    return {**_SEEN[agent], **own}
 
 
 def _plain(value: Any) -> str:
@@ -167,24 +188,28 @@ def _pod(pod: Pod, node: str, topology: Topology) -> Manifest:
     }
     if port := _ready_port(pod):
         container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1}
-    unprivileged_ports = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
     made["spec"] = {
         "nodeName": node,
         "serviceAccountName": pod.service_account,
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 1,
         "tolerations": [{"operator": "Exists"}],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-            "sysctls": [unprivileged_ports],
-        },
+        "securityContext": unprivileged(),
         "containers": [container],
         "volumes": [{"name": "files", "configMap": {"name": CONFIG}}],
         **_dns(pod.dns),
     }
     return made
+
+
+def unprivileged() -> Manifest:
+    """Of a pod that listens on well-known ports all the same."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+    }
 
 
 def _command(pod: Pod) -> list[str]:

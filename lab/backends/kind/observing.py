@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from acns.policy.cluster import Cluster
 from acns.policy.resolve import resolve
 from acns.shim.flow_scene import Scene
 from acns.telemetry.bounded_file import older
+from lab.backends.kind import cluster as cluster_of
 from lab.backends.kind import explaining, objects, tools
 from lab.backends.kind.kind_lab import KindLab
+from lab.errors import InputError
 from lab.runtime import observe
 from lab.runtime.dns_view import View
 from lab.runtime.observe import FlowFile, JournalFile, Source, Typed
+from lab.spec.topology import AGENTS
 
 POLL_S: Final = 1.0
 _ABSENT: Final = 44
@@ -60,17 +64,41 @@ def run(lab: KindLab, typed: Typed) -> int:
     return observe.show(lambda: list(sources(lab)), typed, pod, alive=lab.store.exists, poll_s=POLL_S)
 
 
-def sources(lab: KindLab) -> Iterator[Source]:
-    """Of each node the shim's and the resolver's."""
-    cluster = explaining.given(lab).overview.cluster
+def sources(lab: KindLab, cluster: Cluster | None = None) -> Iterator[Source]:
+    """Of each node the shim's and the resolver's. Raises InputError where no shim writes flows."""
+    flows = objects.file_of(lab.topology, "shim", "flow_log_file")
+    names = objects.file_of(lab.topology, "resolver", "journal_file")
+    if not flows:
+        raise InputError(f"lab {lab.name} keeps no flow log", hint="`flow_log_file` is off in its topology")
+    cluster = cluster or explaining.given(lab).overview.cluster
     for node in cluster.nodes:
         policy = resolve(cluster, node.name)
-        yield FlowFile(NodeFile(_inside(node.name), objects.FLOWS))
+        yield FlowFile(NodeFile(inside(node.name), flows))
         view = View(Scene(cluster, policy))
-        yield JournalFile(NodeFile(_inside(node.name), objects.JOURNAL), node.name, view)
+        if names:
+            yield JournalFile(NodeFile(inside(node.name), names), node.name, view)
 
 
-def _inside(node: str) -> Callable[[list[str]], tuple[int, bytes]]:
+def journal_file(lab: KindLab, agent: str) -> str:
+    """Where on the nodes it is; "" where there is none."""
+    return objects.file_of(lab.topology, agent, "journal_file")
+
+
+def journal_files(lab: KindLab) -> Iterator[tuple[str, NodeFile]]:
+    """Node and file of each journal that an agent keeps."""
+    for node in cluster_of.node_names(lab.name, lab.store.nodes()):
+        for agent in AGENTS:
+            if path := journal_file(lab, agent):
+                yield node, NodeFile(inside(node), path)
+
+
+def journals(lab: KindLab) -> Iterator[tuple[str, bytes]]:
+    """Node and line of each of them."""
+    for node, file in journal_files(lab):
+        yield from ((node, line) for line in file.new_lines())
+
+
+def inside(node: str) -> Callable[[list[str]], tuple[int, bytes]]:
     def run(command: list[str]) -> tuple[int, bytes]:
         argv = ["docker", "exec", node, *command]
         done, out = tools.run_for_bytes(argv, timeout_s=tools.PATIENCE_S)

@@ -97,6 +97,5 @@ def refuse_here(name: str | None) -> None:
     if name in names or (name is None and names and not state.all_folders()):
         raise InputError(
             f"{name or names[0]} is a lab on kind, which has no such command",
-            hint="up, down, status, check, exec, shell, logs, observe, bundle, fault, list, policy.explain "
-            "are there; for the others bring the same topology up without --backend kind",
+            hint="bring the same topology up without --backend kind for it; docs/kubernetes.md has a list",
         )

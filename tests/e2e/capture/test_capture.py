@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.capture import saving, tapes
+from lab.capture.of_namespaces import OfNamespaces
 from lab.runtime.lab import Lab
 
 from ...waiting import until
@@ -66,7 +67,7 @@ def file(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> File:
     # The recorder's last packet is later than all of it.
     frontend.run(["dig", "+short", DENIED])
     path = tmp_path_factory.mktemp("capture") / "saved.pcapng"
-    return File(path, saving.save(lab, tapes.always(lab), path))
+    return File(path, saving.save(OfNamespaces(lab), tapes.always(OfNamespaces(lab)), path))
 
 
 def test_a_query_stands_with_policy_rule_and_place_and_what_it_has_opened(file: File) -> None:
@@ -147,7 +148,7 @@ def started(lab: Lab) -> Iterator[Callable[..., None]]:
 
     yield start
     invoke(lab, "lab.capture", "stop")
-    tapes.kept_file(lab.folder).unlink(missing_ok=True)
+    OfNamespaces(lab).kept_file.unlink(missing_ok=True)
 
 
 def saved(lab: Lab, path: Path) -> File:
@@ -191,7 +192,7 @@ def test_what_was_stopped_is_kept_for_root_alone_until_it_is_saved(
     started("internet")
     assert lab.pod("legacy").run(["curl", "-sS", f"http://{ALLOWED}/"]).returncode == 0
     assert invoke(lab, "lab.capture", "stop").returncode == 0
-    kept = tapes.kept_file(lab.folder)
+    kept = OfNamespaces(lab).kept_file
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     again = invoke(lab, "lab.capture", "start")
     assert (again.returncode, "not saved yet" in again.stderr) == (2, True)
@@ -219,4 +220,4 @@ def test_a_recorder_that_dies_is_started_again_and_records(lab: Lab) -> None:
     until(lambda: recorder.pid not in (None, before))
     recorder.wait_ready()
     lab.pod("legacy").run(["dig", "+short", ALLOWED])
-    assert tapes.always(lab).packets()
+    assert tapes.always(OfNamespaces(lab)).packets()

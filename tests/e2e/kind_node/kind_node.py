@@ -118,6 +118,7 @@ class KindNode:
             state_dir=str(self.folder / "resolver"),
             shim_ledger=str(self.folder / "shim" / "ledger.log"),
             http_socket=str(self.folder / "resolver-http.sock"),
+            journal_file=str(self.folder / "resolver-journal.jsonl"),
             handover_socket="",
         )
         until(lambda: "chain f_" in self.node.run("nft", "list", "ruleset"), "rules", START_S)

@@ -14,6 +14,7 @@ import pytest
 
 from lab.backends.order import NO_AGENTS, Agents
 from lab.capture import tapes
+from lab.capture.of_namespaces import OfNamespaces
 from lab.errors import Bug, LabNotFound, ProcessFailed
 from lab.runtime.lab import Lab, list_labs, take_down
 
@@ -167,7 +168,7 @@ def test_a_pod_that_moves_is_rebuilt_and_said() -> None:
 
 def recorded(lab: Lab, payload: bytes) -> set[str]:
     """The places in whose record this is, and the names of the links there."""
-    found = [(tape, one) for tape, one in tapes.always(lab).packets() if payload in one.data]
+    found = [(tape, one) for tape, one in tapes.always(OfNamespaces(lab)).packets() if payload in one.data]
     return {f"{tape.place} {tape.links[one.interface]}" for tape, one in found}
 
 

@@ -118,6 +118,7 @@ def make_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     made.say("docker", stdout="")
     made.say("docker info", stdout=INFO)
     made.say("docker inspect", stdout=INTERNET)
+    made.say("docker exec lab.capture.relay", stdout='{"started": {}, "counts": []}\n')
     return made
 
 

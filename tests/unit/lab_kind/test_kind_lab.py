@@ -16,7 +16,7 @@ import yaml
 
 from acns.policy import manifests
 from acns.policy.profiles import Profile
-from lab.backends.kind import commands, looking, machine, store
+from lab.backends.kind import bundling, cluster, commands, looking, machine, store
 from lab.backends.kind.kind_lab import KindLab
 from lab.backends.kind.objects import served_policy
 from lab.errors import EnvironmentFault, InputError, LabNotFound, ProcessFailed
@@ -98,6 +98,18 @@ def test_images_are_built_and_loaded_before_anything_is_applied(first_up: Desk) 
     assert targets == ["agents", "lab"]
 
 
+def test_images_are_made_of_what_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PIP_INDEX_URL", "ACNS_BASE_IMAGE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert machine.build_arguments() == []
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
+    monkeypatch.setenv("ACNS_BASE_IMAGE", "registry.example/debian:bookworm-slim")
+    assert machine.build_arguments() == [
+        *("--build-arg", "PIP_INDEX_URL=https://index.example/simple"),
+        *("--build-arg", "BASE=registry.example/debian:bookworm-slim"),
+    ]
+
+
 def test_every_node_gets_its_network_and_the_way_to_the_internet(first_up: Desk) -> None:
     for node, own, other in (
         ("demo-worker", "10.244.1.0/24", "10.244.0.0/24 via 172.18.0.3"),
@@ -132,6 +144,18 @@ def test_the_network_script_runs_and_can_run_again(first_up: Desk) -> None:
         assert done.returncode == 0, done.stderr
         assert "10.244.0.0/24 via 172.18.0.3" in done.stdout
         assert "masquerade" in done.stdout
+
+
+@pytest.mark.root
+def test_a_nodes_link_is_cut_and_mended_by_rules_of_its_own() -> None:
+    """By a real shell and nft, twice each."""
+    down, ok = (cluster.cordon_script(down=which) for which in (True, False))
+    for script, cut in ((ok, False), (down + down, True), (down + ok, False)):
+        command = ["/usr/bin/unshare", "--net", "sh", "-ec", f"{script}\nnft list ruleset"]
+        path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        done = subprocess.run(command, capture_output=True, text=True, env=path, check=False)
+        assert done.returncode == 0, done.stderr
+        assert ('iifname "eth0" drop' in done.stdout) is cut
 
 
 def test_all_that_is_applied_is_what_kubernetes_takes(first_up: Desk) -> None:
@@ -254,12 +278,20 @@ def test_another_version_than_that_of_the_cluster_that_is_there_is_refused(desk:
     machine.refuse_other_version("", "v1.36.2")
 
 
-def test_a_cluster_without_coredns_is_told_in_one_line(desk: Desk, up: KindLab) -> None:
+def test_a_cluster_without_coredns_gets_a_dns_of_the_labs(desk: Desk, up: KindLab) -> None:
     desk.say("kubectl kustomize", stdout=KUSTOMIZED)
     desk.say("kubectl get deploy coredns", stdout="")
-    with pytest.raises(EnvironmentFault, match="the cluster has no CoreDNS") as raised:
-        up.up()
-    assert raised.value.exit_code == 3
+    up.up()
+    made = [one for one in applied(desk) if one["metadata"].get("labels", {}).get("k8s-app") == "kube-dns"]
+    assert [one["kind"] for one in made] == ["ConfigMap", "Deployment", "Service"]
+    config, deployment, service = made
+    for one in made:
+        kubernetes_validate.validate(one, "1.29", strict=True)
+    assert service["spec"]["clusterIP"] == "10.96.0.10"
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert f"server={up.topology.internet.dns}" in config["data"]["dnsmasq.conf"]
+    assert desk.calls("kubectl", "rollout", "status", "deploy/acns-lab-dns")
+    assert not desk.calls("kubectl", "rollout", "restart")
 
 
 def test_a_cluster_that_no_lab_has_made_is_left_alone(desk: Desk) -> None:
@@ -428,11 +460,19 @@ def test_a_statement_that_is_not_true_is_exit_code_1(desk: Desk, capsys: pytest.
 
 def test_a_policy_that_is_refused_is_known_by_its_status(desk: Desk, up: KindLab) -> None:
     condition = {"type": "Valid", "status": "False", "message": "toFQDNs: a bare wildcard is not supported"}
-    item = {"metadata": {"name": "frontend", "namespace": "default"}, "status": {"conditions": [condition]}}
-    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [item]}))
+    item = {
+        "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "frontend", "namespace": "default"},
+        "status": {"conditions": [condition]},
+    }
+    anothers = {**item, "metadata": {"name": "batch", "namespace": "other"}}
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [item, anothers]}))
     expect = ("policy frontend.yaml refused not supported", "policy batch.yaml refused not supported")
     rows, _ = lab(up.topology.model_copy(update={"expect": expect})).check()
     assert [(row.ok, row.actual) for row in rows] == [(True, "refused"), (False, "taken")]
+    assert all("--dry-run=server" in call["argv"] for call in desk.calls("kubectl", "apply")), (
+        "only looked at"
+    )
 
 
 def test_exec_gives_the_commands_own_exit_code_and_output(desk: Desk, up: KindLab, capfd: Any) -> None:
@@ -475,12 +515,16 @@ def test_faults_kill_an_agents_pod_and_take_a_pods_cable_out_and_in(desk: Desk, 
         "ip link set veth12345678 up\n",
         "ip route replace 10.244.0.9 dev veth12345678 scope host\n",
     ]
+    found.fault(["link", "down", "node1"])
+    found.fault(["link", "ok", "node1"])
+    scripts = [call["stdin"] for call in desk.calls("docker", "exec", "--interactive", "demo-control-plane")]
+    assert ['oifname "eth0" drop' in script for script in scripts[-2:]] == [True, False]
     with pytest.raises(InputError, match="knows no fault 'upstream lying'"):
         found.fault(["upstream", "lying"])
 
 
 def test_a_bundle_has_the_cluster_the_nodes_and_the_logs(up: KindLab, tmp_path: Path) -> None:
-    up.bundle(tmp_path / "b.zip")
+    bundling.write(up, tmp_path / "b.zip")
     names = set(zipfile.ZipFile(tmp_path / "b.zip").namelist())
     assert {
         "README.md",
@@ -488,9 +532,15 @@ def test_a_bundle_has_the_cluster_the_nodes_and_the_logs(up: KindLab, tmp_path: 
         "cluster/objects.yaml",
         "cluster/policies.yaml",
         "nodes/demo-control-plane/rules.txt",
+        "nodes/demo-control-plane/flows.jsonl",
+        "nodes/demo-control-plane/resolver-journal.jsonl",
+        "nodes/demo-control-plane/shim-journal.jsonl",
+        "nodes/demo-control-plane/shim-cache",
         "logs/shim.txt",
         "logs/resolver.txt",
         "logs/internet.txt",
+        "logs/demo-internet-recorder.txt",
+        "capture.missing.txt",  # these stand-ins have no packets
     } <= names
 
 

@@ -12,9 +12,8 @@ import pytest
 from acns.telemetry import flow_json
 from acns.telemetry.flows import Flow, Peer, Verdict
 from lab.backends.kind import commands, objects, observing, tools
-from lab.backends.kind.objects import FLOWS, JOURNAL
 from lab.backends.kind.observing import NodeFile
-from lab.errors import EnvironmentFault
+from lab.errors import EnvironmentFault, InputError
 from lab.runtime.observe import Typed
 from lab.spec.load import find_topology, load_topology
 from lab.spec.plan import Addressing
@@ -69,7 +68,9 @@ def test_flows_of_packets_and_of_names_are_shown_by_time_with_the_pods_names(
     (frontend,) = [one for one in Addressing.of(topology).pods if one.key == "default/frontend"]
     asked = {"ts": 1.0, "event": "dns.query", "source": str(frontend.address), "server": "10.96.0.10:53"}
     asked |= {"transport": "udp", "name": "api.example.com.", "type": 1, "verdict": "forward"}
-    for place, text in ((FLOWS, flow_json.line(dropped)), (JOURNAL, json.dumps(asked) + "\n")):
+    flows = objects.file_of(topology, "shim", "flow_log_file")
+    names = objects.file_of(topology, "resolver", "journal_file")
+    for place, text in ((flows, flow_json.line(dropped)), (names, json.dumps(asked) + "\n")):
         running.say(f"docker exec {place}", stdout=f"4711\n{text}")
         running.say(f"docker exec {place}.1", exit_code=44, stdout="")
     found = commands.lab("demo")
@@ -93,7 +94,7 @@ def passing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_on_a_node_a_file_is_awaited_that_is_not_there_yet(passing: Path, path: Path) -> None:
-    file = NodeFile(observing._inside("node1"), str(path))
+    file = NodeFile(observing.inside("node1"), str(path))
     assert new(file) == []
     path.write_bytes(b"one\n")
     assert new(file) == [b"one"]
@@ -103,13 +104,13 @@ def test_a_docker_without_an_end_is_told(passing: Path, path: Path, monkeypatch:
     passing.write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(tools, "PATIENCE_S", 0.2)
     with pytest.raises(EnvironmentFault, match=r"no end within 0.2 s: docker exec node1"):
-        new(NodeFile(observing._inside("node1"), str(path)))
+        new(NodeFile(observing.inside("node1"), str(path)))
 
 
 def test_a_docker_that_is_not_there_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(path))
     with pytest.raises(EnvironmentFault, match="docker is not on PATH"):
-        new(NodeFile(observing._inside("node1"), str(path)))
+        new(NodeFile(observing.inside("node1"), str(path)))
 
 
 def test_a_node_that_cannot_be_asked_is_told(running: Desk) -> None:
@@ -120,7 +121,26 @@ def test_a_node_that_cannot_be_asked_is_told(running: Desk) -> None:
         list(next(observing.sources(found.lab)).new())
 
 
-def test_the_agents_write_what_is_read() -> None:
+def test_the_agents_write_what_is_read_also_where_a_topology_says_where() -> None:
     topology = load_topology(find_topology("quickstart"))
-    assert f"flow_log_file={FLOWS}" in objects.overrides(topology, "shim")
-    assert f"journal_file={JOURNAL}" in objects.overrides(topology, "resolver")
+    for agent, setting in (
+        ("shim", "flow_log_file"),
+        ("shim", "journal_file"),
+        ("resolver", "journal_file"),
+    ):
+        path = objects.file_of(topology, agent, setting)
+        assert path
+        assert f"{setting}={path}" in objects.overrides(topology, agent)
+    node = topology.nodes[0].model_copy(update={"shim": {"flow_log_file": "/var/lib/acns/mine"}})
+    topology = topology.model_copy(update={"nodes": (node,)})
+    assert objects.file_of(topology, "shim", "flow_log_file") == "/var/lib/acns/mine"
+    assert "flow_log_file=/var/lib/acns/mine" in objects.overrides(topology, "shim")
+
+
+def test_a_lab_that_keeps_no_flow_log_says_so(running: Desk) -> None:
+    found = commands.lab("demo")
+    assert found is not None
+    node = found.lab.topology.nodes[0].model_copy(update={"shim": {"flow_log_file": ""}})
+    found.lab.topology = found.lab.topology.model_copy(update={"nodes": (node,)})
+    with pytest.raises(InputError, match="keeps no flow log"):
+        list(observing.sources(found.lab))

@@ -91,7 +91,7 @@ def test_dnsmasq_takes_its_configuration(quickstart: Topology, tmp_path: Path) -
     if not shutil.which("dnsmasq"):
         pytest.skip("dnsmasq is not installed")
     config = tmp_path / "dnsmasq.conf"
-    config.write_text(cluster_dns.config_text(quickstart, quickstart.pods[-1]))
+    config.write_text(cluster_dns.config_text(quickstart))
     checked = subprocess.run(
         [*cluster_dns.command(config), "--test"], capture_output=True, text=True, check=False
     )
