@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.backends.kind import seeing, store
+from lab.backends.kind import bundling, seeing, store
 from lab.backends.kind.kind_lab import KindLab
 from lab.backends.kind.recording import OnKind
 from lab.capture import bpf, commands
 from lab.errors import EnvironmentFault, InputError
+from lab.repro.showing import opening
 from lab.runtime import happenings, state
 from lab.spec.topology import Topology
 
@@ -39,7 +40,7 @@ where, *command = sys.argv[2:]
 network, control, has_files = json.load(open({table!r}))[where]
 if control:  # the recorder beside it
     command[0], command[-2] = {python!r}, control
-elif command[0] == "sh" and not has_files:
+elif command[0] in ("sh", "tail") and not has_files:
     sys.exit(44)
 os.execvp("nsenter", ["nsenter", "--net=" + network, *command])
 """
@@ -266,6 +267,17 @@ def test_the_picture_has_the_pods_and_what_they_asked(world: World, tmp_path: Pa
     (asked,) = [one for one in graph.edges if one.pod == "shop/client" and "ext.test" in one.target]
     assert asked.asked
     assert "demo-worker" in {box.name for box in graph.nodes}
+
+
+def test_a_bundle_is_read_by_what_reads_bundles(world: World, tmp_path: Path) -> None:
+    world.node.ask(CLIENT, KUBE_DNS)
+    bundling.write(world.lab, path := tmp_path / "b.zip")
+    evidence, said = opening.evidence_of(path)
+    assert any(
+        (message.tap, str(message.source.address)) == ("shop/client/eth0", CLIENT)
+        for message in evidence.messages
+    )
+    assert {one.tap for one in said} == {"demo-worker/resolver", "demo-worker/shim"}
 
 
 def test_a_recorder_that_does_not_answer_is_named(world: World) -> None:
