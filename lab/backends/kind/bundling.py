@@ -44,17 +44,19 @@ def write(lab: KindLab, path: Path) -> None:
     with output.new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         _capture(lab, archive)  # what is gone soonest
         for name, argv in _commands(lab):
-            archive.writestr(name, _said(argv))
+            ok, said = _said(argv)
+            # A log that is not there must not be read as one.
+            archive.writestr(name if ok or not name.endswith(".jsonl") else f"{name}.missing.txt", said)
         archive.writestr("topology.json", (lab.store.path / "topology.json").read_text())
         archive.writestr("README.md", README.format(name=lab.name))
 
 
-def _said(argv: list[str]) -> bytes:
+def _said(argv: list[str]) -> tuple[bool, bytes]:
     try:
         done, said = tools.run_for_bytes(argv)
     except AcnsError as error:  # no program, no end
-        return f"{error}\n".encode()
-    return said if done.ok else said + f"\n[exit {done.code}] {done.err}".encode()
+        return False, f"{error}\n".encode()
+    return done.ok, said if done.ok else said + f"\n[exit {done.code}] {done.err}".encode()
 
 
 def _capture(lab: KindLab, archive: zipfile.ZipFile) -> None:
