@@ -21,10 +21,11 @@ from lab.backends import converging, dns_servers, etc_files, programs
 from lab.backends.converging import Places, ProgramChanges, Step
 from lab.backends.etc_files import EtcTexts
 from lab.backends.impairments import Impairments
-from lab.backends.network import INTERNET, EtcFiles, Network, node_place
+from lab.backends.network import INTERNET, EtcFiles, Network, node_place, pod_place
 from lab.backends.order import Order
 from lab.backends.site import Site
 from lab.capture import places
+from lab.capture.places import PodLink
 from lab.kernel import nft
 from lab.kernel.netns import Namespace
 from lab.runtime import readiness
@@ -181,11 +182,16 @@ class NetnsLab:
         self._record()
 
     def _record(self, without: Container[str] = ()) -> None:
-        """Let the recorder listen at every node that is there, and to the Internet. Of what is to go it lets
-        go first, and keeps what was recorded there."""
+        """Let the recorder listen at every node that is there, and to the Internet; it knows the pods' links.
+        Of what is to go it lets go first, and keeps what was recorded there."""
         there = (INTERNET, *map(node_place, self.network.nodes))
         heard = {place: self.network.namespaces[place] for place in there if place not in without}
-        places.tell(self.folder.recorder_socket, self.folder.recorded_places, heard)
+        pods = {
+            key: PodLink(node_place(pod.node), pod.node_interface, self.network.link_number(key))
+            for key, pod in self.network.pods.items()
+            if pod_place(key) not in without
+        }
+        places.tell(self.folder.recorder_socket, self.folder.recorded_places, heard, pods)
 
     def _etc_lines(self, etc: Mapping[str, EtcTexts], moved: Places) -> list[str]:
         changed = [place for place, text in etc.items() if self._etc.get(place) != text]

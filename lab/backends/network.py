@@ -140,6 +140,10 @@ class Network:
                     link.no_routes(_routes_to(node, other))
             self.namespaces.pop(node_place(name)).void()
 
+    def link_number(self, pod: str) -> int:
+        """Of the node's end of a pod's cable: a number that no other has, before or after."""
+        return self._ports[pod_place(pod)]
+
     def _take_back(self, nodes: Sequence[NodePlan], pods: Sequence[PodPlan]) -> None:
         """What there is of these, of which some may be whole and some not begun."""
         for pod in pods:

@@ -57,11 +57,12 @@ def _start(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
         raise InputError(f"a capture cannot have {typed.size_mib} MiB", hint=f"--size 1 to {MAX_MIB}")
     if lab.kept_file.exists():
         raise InputError("a capture was stopped, and not saved yet", hint="first invoke lab.capture save")
-    wanted = [lab.link(word) for word in links] or lab.everywhere()
+    wanted = [(lab.link(one), lab.followed(one)) for one in links]
+    wanted = wanted or [(link, "") for link in lab.everywhere()]
     tapes.ask(
         lab,
         op="start",
-        links=[{"place": place, "interface": interface} for place, interface in wanted],
+        links=[{"place": place, "interface": link, "pod": pod} for (place, link), pod in wanted],
         program=bpf.compiled(typed.filter).hex(),
         filter=typed.filter,
         size_bytes=typed.size_mib * _MIB * len(wanted),

@@ -65,6 +65,11 @@ class OfNamespaces:
             raise InputError(f"nothing of {word} is recorded: it stays in the pod", hint=f"{owner}/eth0")
         return node_place(pod.node), pod.node_iface
 
+    def followed(self, word: str) -> str:
+        owner, _ = subject.owner(word)
+        others = (INTERNET, *(node.name for node in self._lab.nodes))
+        return "" if owner in others else self._lab.pod(owner).plan.key
+
     def subject(self) -> Subject:
         lab = self._lab
         pods = lab.addressing.pods

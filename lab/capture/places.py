@@ -1,8 +1,8 @@
 """Where the recorder listens: a file that the lab's holder writes, and the word that it has changed.
 
-A node that comes or goes must not cost what is recorded of the others, so the recorder is told, not started
-anew. It reads the file at its start, too, after it has begun to listen for that word: who writes the file and
-finds nobody to tell will be read.
+A node or a pod that comes or goes must not cost what is recorded of the others, so the recorder is told, not
+started anew. It reads the file at its start, too, after it has begun to listen for that word: who writes the
+file and finds nobody to tell will be read.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,20 +23,30 @@ LISTEN: Final = "listen"
 _PATIENCE_S: Final = 60.0
 
 
-def tell(control: Path, file: Path, places: Mapping[str, Namespace]) -> None:
+@dataclass(frozen=True, slots=True)
+class PodLink:
+    """The link of a pod: a place, its name there, and a number that no other link of the lab ever has."""
+
+    place: str
+    interface: str
+    number: int
+
+
+def tell(control: Path, file: Path, places: Mapping[str, Namespace], pods: Mapping[str, PodLink]) -> None:
     """Let the recorder listen in these places, and in no others, from now on; returns when it does. Nothing
-    happens where it does already."""
+    happens where it does already. `pods`: the link of each, for captures that follow a pod."""
     files = {place: f"/proc/1/fd/{namespace.net}" for place, namespace in places.items()}
     # A number of a descriptor may be used again, for another namespace.
     numbers = [os.fstat(namespace.net).st_ino for namespace in places.values()]
-    text = json.dumps({"places": files, "namespaces": numbers})
+    links = {pod: astuple(link) for pod, link in pods.items()}
+    text = json.dumps({"places": files, "namespaces": numbers, "pods": links})
     if file.exists() and file.read_text() == text:
         return
     _replace(file, text)
     try:
         _announce(control)
     except AcnsError:  # nobody may believe that it is done
-        _replace(file, json.dumps({"places": files, "namespaces": []}))
+        _replace(file, json.dumps({"places": files, "namespaces": [], "pods": links}))
         raise
 
 
@@ -49,6 +60,11 @@ def read(file: Path) -> dict[str, str]:
     """Name of each place → file of its network namespace, for processes of the lab."""
     places: dict[str, str] = json.loads(file.read_text())["places"]
     return places
+
+
+def read_pods(file: Path) -> dict[str, PodLink]:
+    """The link of each pod, by its key."""
+    return {pod: PodLink(*link) for pod, link in json.loads(file.read_text()).get("pods", {}).items()}
 
 
 def _announce(control: Path) -> None:

@@ -18,12 +18,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from acns.errors import AcnsError, EnvironmentFault, InputError
 from lab.capture import bpf, places
+from lab.capture.places import PodLink
 from lab.capture.ring import RETIRE_MS, RING_BYTES, TEND_EVERY_S, Ring
 from lab.kernel import netns
 from lab.world.ready import say_ready
@@ -38,12 +39,15 @@ KEPT_S: Final = 75.0
 
 
 class Tape:
-    """One ring, and what it listens to: a place, and one link of it or ("") all. Once the place is gone it is
-    what was recorded there."""
+    """One ring, and what it listens to: a place, and one link of it or ("") all. Once that is gone it is what
+    was recorded there. `pod`: whose link it is, if it listens to a pod's."""
 
-    def __init__(self, place: str, namespace: int, program: bytes, interface: str, size_bytes: int) -> None:
+    def __init__(
+        self, place: str, namespace: int, program: bytes, interface: str, size_bytes: int, pod: str = ""
+    ) -> None:
         self.place = place
         self.interface = interface
+        self.pod = pod
         self.ended_s: float | None = None
         self._namespace = _entered(namespace)
         self._ring = Ring(self._namespace, program, interface=interface, size_bytes=size_bytes)
@@ -63,7 +67,8 @@ class Tape:
     def heading(self) -> dict[str, Any]:
         if self.ended_s is None:
             self._counts = self._ring.counts()
-        return {"place": self.place, "interface": self.interface, **asdict(self._counts)}
+        about = {"place": self.place, "interface": self.interface, "pod": self.pod}
+        return {**about, **asdict(self._counts)}
 
     def read(self) -> tuple[dict[str, Any], list[bytes]]:
         self.look()
@@ -95,16 +100,21 @@ def _entered(namespace: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A part of the capture that somebody has started."""
+    """A part of the capture that somebody has started: a place's link, or a pod's, wherever that is."""
 
     place: str
     interface: str
+    pod: str
     program: bytes
     size_bytes: int
 
     def tape(self, namespace: int) -> Tape:
         """Raises EnvironmentFault where it cannot be listened to."""
-        return Tape(self.place, namespace, self.program, self.interface, self.size_bytes)
+        return Tape(self.place, namespace, self.program, self.interface, self.size_bytes, self.pod)
+
+    def of(self, link: PodLink) -> _Wanted:
+        """The pod's link where it is now."""
+        return replace(self, place=link.place, interface=link.interface)
 
 
 class Recorder:
@@ -119,6 +129,8 @@ class Recorder:
         self._started: list[Tape] = []
         self._wanted: tuple[_Wanted, ...] = ()
         """What the started capture listens to, also where it is made anew."""
+        self._pods: dict[str, PodLink] = {}
+        """The pods' links, as they are now."""
         self._about: dict[str, Any] = {}
         self._listen()
 
@@ -133,7 +145,7 @@ class Recorder:
     def answer(self, request: Request) -> Reply:
         """Raises InputError for what cannot be done."""
         what = request["op"]
-        if what in ("read", "stop") or (what == places.LISTEN and self._loses_places()):
+        if what in ("read", "stop") or (what == places.LISTEN and self._loses_something()):
             time.sleep(_SETTLED_S)
         with self._lock:
             match what:
@@ -151,8 +163,12 @@ class Recorder:
                         "counts": [one.heading() for one in self._always if one.ended_s is None],
                     }, []
 
-    def _loses_places(self) -> bool:
-        return not self._places.keys() <= places.read(self._file).keys()
+    def _loses_something(self) -> bool:
+        """A place, or a link that the started capture listens to."""
+        if not self._places.keys() <= places.read(self._file).keys():
+            return True
+        pods = places.read_pods(self._file)
+        return any(one.pod and pods.get(one.pod) != self._pods.get(one.pod) for one in self._wanted)
 
     def _listen(self) -> dict[str, Any]:
         """In the places of the file, and in no others; those that stay are not touched."""
@@ -160,6 +176,11 @@ class Recorder:
         wanted = {name: os.open(path, os.O_RDONLY | os.O_CLOEXEC) for name, path in named}
         for tape in (*self._always, *self._started):
             tape.look()
+        before, self._pods = self._pods, places.read_pods(self._file)
+        moved = {pod for pod in before.keys() | self._pods if before.get(pod) != self._pods.get(pod)}
+        for tape in self._started:
+            if tape.pod in moved and tape.ended_s is None:
+                tape.end()
         for name, descriptor in list(self._places.items()):
             if name in wanted and os.path.sameopenfile(descriptor, wanted[name]):
                 os.close(wanted.pop(name))
@@ -172,21 +193,22 @@ class Recorder:
             for name, descriptor in list(wanted.items()):
                 self._always.append(Tape(name, descriptor, self._program, "", RING_BYTES))
                 self._places[name] = wanted.pop(name)
-                self._follow([one for one in self._wanted if one.place == name])
+                self._follow([one for one in self._wanted if not one.pod and one.place == name])
         finally:  # what could not be recorded is no place of ours: asked again, it is tried again
             for descriptor in wanted.values():
                 os.close(descriptor)
+        self._follow_pods()
         return {"places": list(self._places)}
 
     def _start(self, request: Request) -> dict[str, Any]:
         if self._started:
             raise InputError("a capture runs already", hint="invoke lab.capture stop")
-        links = [(link["place"], link["interface"]) for link in request["links"]]
-        if gone := {place for place, _ in links} - self._places.keys():
+        links = [(link["place"], link["interface"], link.get("pod", "")) for link in request["links"]]
+        if gone := {place for place, _, _ in links} - self._places.keys():
             raise InputError(f"not recorded here: {', '.join(sorted(gone))}", hint="invoke lab.status")
         size = request["size_bytes"] // max(1, len(links))
         program = bytes.fromhex(request["program"])
-        wanted = tuple(_Wanted(place, interface, program, size) for place, interface in links)
+        wanted = tuple(_Wanted(*link, program, size) for link in links)
         try:
             for one in wanted:
                 self._started.append(one.tape(self._places[one.place]))
@@ -196,6 +218,13 @@ class Recorder:
         self._wanted = wanted
         self._about = {"filter": request["filter"], "started_at_s": time.time()}
         return self._about
+
+    def _follow_pods(self) -> None:
+        """To where they are now, if that is anywhere."""
+        heard = {tape.pod for tape in self._started if tape.ended_s is None}
+        lost = [one for one in self._wanted if one.pod in self._pods.keys() - heard]
+        there = [one.of(self._pods[one.pod]) for one in lost]
+        self._follow([one for one in there if one.place in self._places])
 
     def _follow(self, wanted: Iterable[_Wanted]) -> None:
         """Listen there again. A link that does not come back is no reason to record nothing of the place."""

@@ -209,6 +209,10 @@ def _agent_of(decision: Decision) -> str:
 
 def _links(about: Subject, recorded: Recorded, packets: Iterable[tuple[Tape, Packet]]) -> dict[Link, str]:
     """What each link is called in the file; those that are gone by now have only their number."""
+    followed = {
+        (one.place, one.only): subject.pod_link(*one.pod.split("/")) for one in recorded.tapes if one.pod
+    }
+    named = {**followed, **about.links}
     heard = [
         (tape.place, name)
         for tape in recorded.tapes
@@ -217,7 +221,7 @@ def _links(about: Subject, recorded: Recorded, packets: Iterable[tuple[Tape, Pac
     ]
     sent = {(tape.place, _link_name(tape, packet.interface)) for tape, packet in packets}
     found = dict.fromkeys([*heard, *sorted(sent)])
-    return {link: about.links.get(link) or f"{link[0].removeprefix('node/')}/{link[1]}" for link in found}
+    return {link: named.get(link) or f"{link[0].removeprefix('node/')}/{link[1]}" for link in found}
 
 
 def _link_name(tape: Tape, interface: int) -> str:

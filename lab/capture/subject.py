@@ -44,6 +44,10 @@ class Recordable(Protocol):
         """The one that is meant: of a pod, a node, or the Internet. Raises LabNotFound, InputError."""
         ...
 
+    def followed(self, word: str) -> str:
+        """The pod whose link is meant, where a capture goes with it when it is made anew; "" means none."""
+        ...
+
     def subject(self) -> Subject: ...
 
     def decisions(self) -> Decisions:

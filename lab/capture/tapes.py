@@ -24,13 +24,15 @@ _LOOPBACK: Final = "lo"
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """What one ring held. `links`: number → name, of the place's links. `only`: it heard this one alone."""
+    """What one ring held. `links`: number → name, of the place's links. `only`: it heard this one alone, the
+    link of `pod` if it was any's."""
 
     place: str
     only: str
     links: Mapping[int, str]
     counts: Counts
     blocks: tuple[bytes, ...]
+    pod: str = ""
 
     def packets(self) -> Iterator[Packet]:
         """In the order of their times; a packet on `lo`, which is heard twice, once."""
@@ -122,4 +124,4 @@ def _tapes(headings: Iterable[Mapping[str, Any]], stream: BinaryIO) -> Iterator[
             raise HolderGone("the recorder broke off in the middle", hint=f"invoke lab.logs {RECORDER}")
         links = {int(number): name for number, name in one["links"].items()}
         counts = Counts(one["received"], one["dropped"], one["overwritten"])
-        yield Tape(one["place"], one["interface"], links, counts, blocks)
+        yield Tape(one["place"], one["interface"], links, counts, blocks, one["pod"])

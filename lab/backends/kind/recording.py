@@ -73,6 +73,10 @@ class OnKind:
             raise InputError(f"nothing of {word} is recorded: it stays in the pod", hint=f"{owner}/eth0")
         return self._link_of(self.pod(owner))
 
+    def followed(self, word: str) -> str:
+        """A pod of a cluster that is made anew is another one."""
+        return ""
+
     def pod(self, where: str) -> Pod:
         """Of the lab's, or of the cluster's by namespace and name."""
         known = {pod.key: pod for pod in self._cluster.pods if pod.is_endpoint}

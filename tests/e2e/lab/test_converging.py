@@ -8,12 +8,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab.backends.order import NO_AGENTS, Agents
-from lab.capture import tapes
+from lab.capture import commands as capturing
+from lab.capture import saving, tapes
 from lab.capture.of_namespaces import OfNamespaces
 from lab.errors import Bug, LabNotFound, ProcessFailed
 from lab.runtime.lab import Lab, list_labs, take_down
@@ -195,6 +197,32 @@ def test_what_was_recorded_stays_where_nodes_come_and_go() -> None:
     assert recorded(fewer, b"before") == heard
     say(fewer, "c", b"rebuilt")
     assert "node/n9 eth0" in recorded(fewer, b"rebuilt")
+
+
+def captured(lab: Lab) -> set[bytes]:
+    """The payloads of all UDP packets, and of nothing else, in the capture that runs."""
+    running = tapes.running(OfNamespaces(lab))
+    assert running is not None
+    return {one.data[42:] for _, one in running.packets()}
+
+
+def test_a_capture_of_a_pod_goes_with_it_wherever_it_is_made_anew(tmp_path: Path) -> None:
+    lab = up()
+    assert capturing.run(["start", "other/b"], lab.name, capturing.Typed(filter="udp port 9")) == 0
+    said: set[bytes] = set()
+    elsewhere, nowhere = {**B, "address": "10.244.0.77"}, [A, WEB]
+    for pods in ([A, B, WEB], [A, elsewhere, WEB], [A, {**B, "node": "n2"}, WEB], nowhere, [A, B, WEB]):
+        lab = up(pods=pods)
+        say(lab, "a", b"of another")
+        if pods is not nowhere:
+            said.add(f"number {len(said)}".encode())
+            say(lab, "b", f"number {len(said) - 1}".encode())
+        assert captured(lab) == said
+    path = tmp_path / "b.pcapng"
+    saving.save(OfNamespaces(lab), tapes.running(OfNamespaces(lab)) or pytest.fail("it was stopped"), path)
+    argv = ["tshark", "-r", str(path), "-Y", "udp.port == 9", "-T", "fields", "-e", "frame.interface_name"]
+    shown = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    assert shown == ["other/b/eth0"] * len(said)
 
 
 def test_where_a_node_in_the_middle_goes_the_last_is_rebuilt_and_said() -> None:

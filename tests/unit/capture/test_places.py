@@ -51,7 +51,7 @@ def test_what_failed_is_asked_for_again_and_what_is_done_is_not(tmp_path: Path, 
     wanted: Any = {"node1": SimpleNamespace(net=here)}
 
     def tell() -> None:
-        places.tell(tmp_path / "control", tmp_path / "places.json", wanted)
+        places.tell(tmp_path / "control", tmp_path / "places.json", wanted, {})
 
     try:
         with pytest.raises(AcnsError):
@@ -63,3 +63,13 @@ def test_what_failed_is_asked_for_again_and_what_is_done_is_not(tmp_path: Path, 
     finally:
         recorder.end()
         os.close(here)
+
+
+def test_a_pod_whose_link_is_another_by_the_same_name_is_told(tmp_path: Path) -> None:
+    recorder = RecorderThatAnswers(tmp_path / "control", b'{"places": []}\n', b'{"places": []}\n')
+    for number in (10, 11, 11):
+        links = {"default/a": places.PodLink("node/n1", "lxc1", number)}
+        places.tell(tmp_path / "control", tmp_path / "places.json", {}, links)
+    recorder.end()
+    assert len(recorder.asked) == 2
+    assert places.read_pods(tmp_path / "places.json") == links
