@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from lab.backends.environment import base_environment
 from lab.backends.network import INTERNET, pod_place
 from lab.backends.order import Order
-from lab.backends.site import Site, base_environment, python, ready_by_descriptor
+from lab.backends.site import Site, python, ready_by_descriptor
 from lab.kernel.netns import Namespace
 from lab.runtime.readiness import PortReady
 from lab.runtime.supervise import Program

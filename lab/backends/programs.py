@@ -12,10 +12,11 @@ from typing import Any
 
 from acns import settings as settings_files
 from lab.backends import dns_servers, external_agents
+from lab.backends.environment import base_environment
 from lab.backends.external_agents import Surroundings
 from lab.backends.network import BRIDGE as UNDERLAY
 from lab.backends.network import INTERNET, node_place, pod_place
-from lab.backends.site import Site, base_environment, pod_environment, python, ready_by_descriptor
+from lab.backends.site import Site, pod_environment, python, ready_by_descriptor
 from lab.capture import recorder
 from lab.kernel.netns import Namespace
 from lab.runtime.readiness import HttpReady, PortReady, RunningReady

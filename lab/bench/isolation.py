@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from lab.backends.site import base_environment
+from lab.backends.environment import base_environment
 from lab.errors import EnvironmentFault, ProcessFailed
 
 _ISOLATED = (

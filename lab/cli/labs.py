@@ -34,7 +34,13 @@ def up(
     k8s_version: str = "",
 ) -> None:
     """Bring a lab up, or make a running one right, and show that it does what its topology expects."""
-    from lab.runtime import commands
+    from acns import importing
+    from lab.runtime import early
+
+    if not plan and backend == "netns":
+        early.start()
+    with importing.at_leisure():
+        from lab.runtime import commands
 
     with commands.explained_errors():
         from lab.backends.kind import commands as on_kind
@@ -101,7 +107,10 @@ def shell(context: Context, pod: str, name: str | None = None) -> None:
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
 def check(context: Context, name: str | None = None, json: bool = False) -> None:
     """The truth table: expected and actual; exit code 1 where they disagree."""
-    from lab.runtime import commands
+    from acns import importing
+
+    with importing.at_leisure():
+        from lab.runtime import commands
 
     with commands.explained_errors():
         sys.exit(commands.check(name, as_json=json))

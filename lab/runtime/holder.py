@@ -28,7 +28,7 @@ from pathlib import Path
 from acns import importing
 from acns.errors import AcnsError
 from lab.kernel import netns
-from lab.runtime import state
+from lab.runtime import early, state
 from lab.runtime.control import Server, error_line
 
 _PR_SET_PDEATHSIG = 1
@@ -36,12 +36,17 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.runtime.holder", description="Internal to lab.up.")
-    parser.add_argument("--folder", type=Path, required=True, help="the lab's state folder")
+    parser.add_argument("--folder", type=Path, help="the lab's state folder; else the maker tells it")
     parser.add_argument("--control-fd", type=int, required=True, help="socket to the lab's maker")
-    parser.add_argument("--lock-fd", type=int, required=True, help="the folder, locked")
+    parser.add_argument("--lock-fd", type=int, help="the folder, locked; else the maker tells it")
     parser.add_argument("--maker", type=int, required=True, help="pid of the lab's maker")
     options = parser.parse_args()
     _die_with_parent(options.maker)
+    if options.folder is None:
+        _import_all()
+        if (told := early.told(options.control_fd)) is None:
+            return 0
+        options.folder, options.lock_fd = told
     try:
         return _start(options)
     except AcnsError as error:
@@ -103,12 +108,19 @@ def _become_first_process(path: Path) -> None:
     os.chdir("/")
 
 
+def _import_all() -> None:
+    with importing.at_leisure():
+        import lab.runtime.events
+        import lab.runtime.operations
+        import lab.runtime.supervise  # noqa: F401
+
+
 def _hold(path: Path, control_fd: int, lock_fd: int, release: int) -> int:
     """Serve until killed, or until the maker goes away without a commit."""
-    with importing.at_leisure():
-        from lab.runtime.events import EventLog
-        from lab.runtime.operations import Operations
-        from lab.runtime.supervise import Reaper, Supervisor
+    _import_all()
+    from lab.runtime.events import EventLog
+    from lab.runtime.operations import Operations
+    from lab.runtime.supervise import Reaper, Supervisor
 
     folder = state.LabFolder(path)
     _allow_many_descriptors()

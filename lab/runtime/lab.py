@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from lab.backends.environment import base_environment
 from lab.backends.kind import store as on_kind
 from lab.backends.order import Agents, Order
 from lab.backends.programs import RECORDER
 from lab.backends.settled import settled
-from lab.backends.site import base_environment, pod_environment
+from lab.backends.site import pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.kernel import userns
-from lab.runtime import control, enter, state, truth
+from lab.runtime import control, early, enter, state, truth
 from lab.runtime.ending import known, listed, must_be_a_labs, take_down, waiting
 from lab.runtime.enter import Place
 from lab.runtime.faults import at_start
@@ -86,6 +85,7 @@ class Lab:
         folder = state.folder_of(wanted.name if name is None else name)
         with state.locked(folder, lambda: progress(waiting(folder))) as lock:
             if running := cls._running(folder):
+                early.dismiss()
                 userns.enter(running.record)
                 return running._converge(_order(settled(wanted, running.topology), agents), progress)
             _sweep(folder, progress)
@@ -345,22 +345,8 @@ def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.C
     """A holder that builds; it and everything it made are gone when the block fails. One that is tied is
     a descendant for good, to be collected when it ends.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with theirs, folder.holder_log.open("ab") as log:
-        between = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "lab.runtime.holder"),
-                *("--folder", str(folder.path), "--maker", str(os.getpid())),
-                *("--control-fd", str(theirs.fileno()), "--lock-fd", str(lock)),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=base_environment(),
-            cwd="/",
-            pass_fds=(theirs.fileno(), lock),
-            start_new_session=True,
-        )
+    with folder.holder_log.open("ab") as log:
+        between, ours = early.taken(folder.path, lock, log.fileno()) or _started(folder, lock, log)
     try:
         with control.Client(ours) as client:
             yield client
@@ -374,6 +360,24 @@ def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.C
         explained = _explained(folder, error)
         state.remove(folder)
         raise explained from error
+
+
+def _started(folder: LabFolder, lock: int, log: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """A holder of that folder, and the way to talk to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        more = ("--folder", str(folder.path), "--lock-fd", str(lock))
+        between = subprocess.Popen(
+            [*early.command(theirs.fileno()), *more],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=base_environment(),
+            cwd="/",
+            pass_fds=(theirs.fileno(), lock),
+            start_new_session=True,
+        )
+    return between, ours
 
 
 @contextlib.contextmanager
