@@ -84,7 +84,8 @@ class NetnsLab:
         self.authority = str(site.certificates.ca)
         pairs = programs.agents(site)
         with steps.step(f"the Internet ({len(topology.internet.names)} names), agents: {_names(pairs)}"):
-            await self.supervisor.start([programs.recording(site), *programs.internet(site), *pairs])
+            # The agents first: they take longest.
+            await self.supervisor.start([*pairs, programs.recording(site), *programs.internet(site)])
         running = programs.pods(site)
         with steps.step(f"programs of pods: {_names(running)}"):
             await self.supervisor.start(running)
