@@ -21,6 +21,7 @@ from acns.dns.name import MalformedDNS
 from acns.errors import Bug
 from lab.errors import InputError
 from lab.repro.importing.words import Addresses, Words, beside_stars, words_of
+from lab.repro.reading.units import Unit
 from lab.repro.running import pure
 from lab.repro.scenario import load, messages, packets, records
 from lab.repro.scenario.model import Answer, Pod, Policy, Scenario, Server, Step
@@ -52,13 +53,14 @@ _CIDRS: Final = frozenset(["toCIDR", "fromCIDR", "cidr", "except", "externalCIDR
 _LABELS: Final = frozenset(["matchLabels", "labels"])
 _NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
 _ID: Final = 2
-_PUT_TOGETHER: Final = "queries that came in fragments are whole here: their packets are left out"
-_NAMES_IN: Final = {
-    records.TYPES[kind]: offsets
-    for kind, offsets in {
-        "NS": (0,), "CNAME": (0,), "PTR": (0,), "DNAME": (0,), "MX": (2,), "SOA": (0, -1), "SRV": (6,),
+_FORMS: Final = {
+    records.TYPES[kind]: form
+    for kind, form in {
+        "NS": (0, 1, 0), "CNAME": (0, 1, 0), "PTR": (0, 1, 0), "DNAME": (0, 1, 0), "MX": (2, 1, 0),
+        "SOA": (0, 2, 20), "SRV": (6, 1, 0),
     }.items()
 }  # fmt: skip
+"""What data is made of: octets of numbers, then so many names, then octets of numbers."""
 _SERVICES: Final = (records.TYPES["SVCB"], records.TYPES["HTTPS"])
 _IPV4_HINT: Final = 4
 _PORT_KEY: Final = 3
@@ -113,7 +115,6 @@ class _Anonymous:
             assumptions=(
                 "names and addresses are not those of the recording; their relations are",
                 *filter(self._names_nobody, given.assumptions),
-                *([_PUT_TOGETHER] if any(map(_is_in_fragments, given.steps)) else []),
             ),
             shim=given.shim,
             resolver={name: self._setting(value) for name, value in given.resolver.items()},
@@ -203,7 +204,7 @@ class _Anonymous:
         if step.query is not None:
             changes["query"] = self._message(bytes.fromhex(step.query)).hex()
         if step.wire:
-            changes["wire"] = () if _is_in_fragments(step) else tuple(map(self._wire, step.wire))
+            changes["wire"] = self._wires(step.wire)
         if step.connect is not None:
             changes["connect"] = self.outcome(step.connect)
         for field in ("apply", "remove"):
@@ -271,18 +272,29 @@ class _Anonymous:
                 end = record.end
         return bytes(made[_ID:])
 
-    def _wire(self, text: str) -> str:
-        """A recorded packet: of what it carries, only DNS is left."""
-        octets = packets.parse(text)
-        ends = (octets[12:16], octets[16:20])
-        places = {one: self._addresses.address(IPv4Address(one)).packed for one in ends}
+    def _wires(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Recorded packets: of what they carry, only DNS is left."""
+        given = [packets.parse(text) for text in texts]
+        if (found := packets.datagram(given)) is not None:
+            made = packets.refilled_pieces(given, self._carried(found.payload, found))
+        else:
+            made = [self._emptied(octets) for octets in given]
+        return tuple(packets.moved(octets, self._places(octets)).hex() for octets in made)
+
+    def _emptied(self, octets: bytes) -> bytes:
         begin = packets.payload_at(octets)
-        payload, found = octets[begin:], packets.unit(octets)
-        emptied = bytes(len(payload))
+        return packets.refilled(octets, begin, self._carried(octets[begin:], packets.unit(octets)))
+
+    def _carried(self, payload: bytes, found: Unit | None) -> bytes:
         is_dns = found is not None and DNS_PORT in (found.source_port, found.destination_port)
-        if is_dns and len(payload) > _ID:
-            emptied = payload[:_ID] + self._message(payload[_ID:])
-        return packets.moved(packets.refilled(octets, begin, emptied), places).hex()
+        if not is_dns or len(payload) <= _ID:
+            return bytes(len(payload))
+        return payload[:_ID] + self._message(payload[_ID:])
+
+    def _places(self, octets: bytes) -> dict[bytes, bytes]:
+        return {
+            one: self._addresses.address(IPv4Address(one)).packed for one in (octets[12:16], octets[16:20])
+        }
 
     def _rdata(self, kind: int, given: bytes) -> bytes:
         """Addresses, and names where a type has them. Of types with a form that is not known here only the
@@ -295,11 +307,23 @@ class _Anonymous:
             return _blank(given, kind)
         if kind in _SERVICES:
             return self._service(given)
-        return self._named(given, _NAMES_IN[kind]) if kind in _NAMES_IN else bytes(len(given))
+        return self._formed(given, *_FORMS[kind]) if kind in _FORMS else bytes(len(given))
+
+    def _formed(self, given: bytes, before: int, names: int, behind: int) -> bytes:
+        """Nothing, where it is not made of that."""
+        end = before
+        for _ in range(names):
+            end = _labels_at(given, end)[1]
+        if end + behind != len(given):
+            return bytes(len(given))
+        return self._named(given, (before, *[-1] * (names - 1)))
 
     def _service(self, given: bytes) -> bytes:
         """SVCB's parameters (RFC 9460 section 2.2): the addresses of hints, and ports."""
-        made, at = bytearray(self._named(given, (2,))), _labels_at(given, 2)[1]
+        at = _labels_at(given, 2)[1]
+        if given[at - 1 : at] != b"\0":
+            return bytes(len(given))
+        made = bytearray(self._named(given[:at], (2,))) + given[at:]
         while at + 4 <= len(made):
             key, begin = int.from_bytes(made[at : at + 2]), at + 4
             at = begin + int.from_bytes(made[at + 2 : begin])
@@ -330,12 +354,6 @@ class _Anonymous:
     def _names_nobody(self, text: str) -> bool:
         own = words_of([*_called(self._scenario), *_names(self._scenario)]) - words_of(["kube dns pod"])
         return not _ADDRESS.search(text) and not (words_of([text]) & own) and "in the capture" not in text
-
-
-def _is_in_fragments(step: Step) -> bool:
-    """Whether it is a query of which no packet can be read by itself."""
-    read = (packets.packet(packets.parse(text)) for text in step.wire)
-    return step.ask is not None and any(one is not None and one.is_fragment for one in read)
 
 
 # --- what is in a scenario ----------------------------------------------------------------------------------
@@ -395,7 +413,7 @@ def _blank(data: bytes, kind: int) -> bytes:
         begin = place + head
         place = min(begin + int.from_bytes(made[max(place, begin - 2) : begin]), len(made))
         made[begin:place] = (b"\0" if kind == _OPT else b"x") * (place - begin)
-    return bytes(made)
+    return bytes(made[:place]).ljust(len(made), b"\0")
 
 
 def _check_same(scenario: Scenario, made: Scenario, by: _Anonymous) -> None:

@@ -55,9 +55,9 @@ class Limits:
     names: int = 100_000
     comments: int = 200_000
     comment_bytes: int = 64 << 20
-    odd: int = 1_000
-    odd_bytes: int = 4 << 20
-    """Packets that are kept as they are, and all their octets together."""
+    odd: int = 2_000
+    odd_bytes: int = 8 << 20
+    """Packets that are kept as they are, and all their octets together; of one sender half as many."""
     dns_ports: frozenset[int] = frozenset({DNS_PORT})
 
 

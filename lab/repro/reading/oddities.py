@@ -2,14 +2,17 @@
 
 Most of a capture is said by what it means: a question, a connection. Of these the very octets matter, so they
 are kept, with what came back on them and whether a router passed them on. Bounded; nothing is inferred here
-of who sent them.
+of who sent them, so nobody may have more of the room than is left for all others.
+
+A reply is known by its ends and ports. What has no ports of its own (a later fragment, a header that is none)
+has only ICMP errors for replies, which quote its identification.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from acns.dns import wire
 from acns.dns.name import MalformedDNS
@@ -27,10 +30,24 @@ OF_ANYBODY: Final = (FRAGMENTS, PING)
 PATIENCE_NS: Final = 10_000_000_000
 _HEADER_OCTETS: Final = 20
 _WITH_PORTS: Final = (TCP, UDP)
+_SOURCE: Final = slice(12, 16)
+_OFFSET_AT, _OFFSET_BITS = 6, 0x1F
 _BY_FLAG: Final = ((RST, "rst"), (SYN | ACK, "syn-ack"), (SYN, "syn"), (FIN, "fin"), (ACK, "ack"))
 NO_FLAGS, ANSWERED = "no-flags", "answered"
 WORDS: Final = (*(text for _, text in _BY_FLAG), NO_FLAGS, ANSWERED)
 """What may come back, and `icmp-TYPE/CODE`."""
+
+
+class Datagram(NamedTuple):
+    """All fragments of one have this in common (RFC 791 section 3.2)."""
+
+    source: bytes
+    destination: bytes
+    protocol: int
+    ident: int
+
+
+Key = About | Datagram
 
 
 class _Draft:
@@ -55,8 +72,9 @@ class Oddities:
         self._notes = notes
         self._bytes_left = notes.limits.odd_bytes
         self._all: list[_Draft] = []
-        self._by_ends: dict[About, _Draft] = {}
-        self._by_datagram: dict[tuple[bytes, bytes, int, int], _Draft] = {}
+        self._shares: dict[bytes, tuple[int, int]] = {}  # by sender: how many, their octets
+        self._by_key: dict[Key, _Draft] = {}
+        self._by_datagram: dict[Datagram, _Draft] = {}
         self._by_octets: dict[bytes, _Draft] = {}
         self.sees_routing = False
 
@@ -68,11 +86,11 @@ class Oddities:
             return
         if heard is not None:
             draft.heard.append(heard)
-        self._by_ends[ends_of(packet)] = draft
+        self._by_key.update(dict.fromkeys(keys_of(draft.packets[-1], packet), draft))
 
     def piece(self, packet: Packet, at: int, heard: Heard) -> None:
         """A fragment; all of a datagram are one oddity."""
-        key = packet.source, packet.destination, packet.protocol, packet.ident
+        key = Datagram(packet.source, packet.destination, packet.protocol, packet.ident)
         draft = self._by_datagram.get(key)
         if draft is not None and packet.frame.at_ns - draft.first.at_ns > PATIENCE_NS:
             draft = None
@@ -80,7 +98,7 @@ class Oddities:
         if draft is not None:
             draft.heard.append(heard)
             self._by_datagram[key] = draft
-            self._by_ends[ends_of(packet)] = draft
+            self._by_key.update(dict.fromkeys(keys_of(draft.packets[-1], packet), draft))
 
     def flawed(self, frame: Frame, at: int, flaw: Flaw) -> None:
         """A packet that cannot be read, of which all octets are there."""
@@ -99,14 +117,14 @@ class Oddities:
         draft = self._add(frame, at, flaw.detail)
         if draft is not None:
             self._by_octets[key] = draft
-            self._by_ends[About(octets[9], octets[12:16], 0, octets[16:20], 0)] = draft
+            self._by_key.update(dict.fromkeys(keys_of(octets, None), draft))
 
     def reply(self, unit: Unit) -> bool:
         """Whether a packet came back on one of them."""
-        if not self._by_ends:
+        if not self._by_key:
             return False
         for key in keys_of_reply(unit):
-            draft = self._by_ends.get(key)
+            draft = self._by_key.get(key)
             if draft is not None and 0 <= unit.packet.frame.at_ns - draft.first.at_ns <= PATIENCE_NS:
                 draft.replies.add(word(unit))
                 return True
@@ -131,13 +149,18 @@ class Oddities:
         octets = frame.data[at:]
         if len(frame.data) < frame.wire_bytes:
             return None  # what is cut off cannot be sent again
-        self._bytes_left -= len(octets)
-        if self._bytes_left < 0 or len(self._all) >= self._notes.limits.odd:
+        source, limits = octets[_SOURCE], self._notes.limits
+        count, own_bytes = self._shares.get(source, (0, 0))
+        is_full = draft is None and count >= limits.odd - len(self._all)
+        if is_full or own_bytes + len(octets) > self._bytes_left:
             self._notes.trouble(frame.number, Kind.TOO_MUCH, "more odd packets than are taken in")
             return None
         if draft is None:
             draft = _Draft(frame, why)
             self._all.append(draft)
+            count += 1
+        self._shares[source] = count, own_bytes + len(octets)
+        self._bytes_left -= len(octets)
         draft.packets.append(octets)
         draft.frames.append(frame.number)
         return draft
@@ -168,15 +191,32 @@ def word(unit: Unit) -> str:
     return f"icmp-{unit.source_port}/{unit.destination_port}"
 
 
-def keys_of_reply(unit: Unit) -> Iterator[About]:
-    """Whose reply a packet may be: with ports, and without."""
-    packet = unit.packet
-    found = units.about(unit) or About(
-        packet.protocol, packet.destination, unit.destination_port, packet.source, unit.source_port
-    )
-    if found.protocol in _WITH_PORTS:
-        yield found
-    yield found._replace(source_port=0, destination_port=0)
+def keys_of(octets: bytes, packet: Packet | None) -> Iterator[Key]:
+    """What a reply to it is known by. `packet`: None where its header is none."""
+    if packet is not None and not packet.offset:
+        yield ends_of(packet)
+    if (datagram := _datagram(octets)).ident:
+        yield datagram
+
+
+def keys_of_reply(unit: Unit) -> Iterator[Key]:
+    """Whose reply a packet may be."""
+    packet, quoted = unit.packet, unit.payload
+    found = about = units.about(unit)
+    if found is None:
+        ports = unit.destination_port, unit.source_port
+        found = About(packet.protocol, packet.destination, ports[0], packet.source, ports[1])
+    elif quoted[_OFFSET_AT] & _OFFSET_BITS or quoted[_OFFSET_AT + 1]:
+        yield _datagram(quoted)  # a later fragment: what would be its ports is somebody's octets
+        return
+    yield found if found.protocol in _WITH_PORTS else found._replace(source_port=0, destination_port=0)
+    if about is not None:
+        yield _datagram(quoted)
+
+
+def _datagram(octets: bytes) -> Datagram:
+    """By an IPv4 header, whatever is wrong with it."""
+    return Datagram(octets[_SOURCE], octets[16:20], octets[9], int.from_bytes(octets[4:6]))
 
 
 def ends_of(packet: Packet) -> About:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from lab.repro.reading import oddities
 from lab.repro.reading.ip import TCP, UDP
-from lab.repro.reading.units import About, Unit
+from lab.repro.reading.units import Unit
 from lab.repro.running import clients, far_ends
 from lab.repro.scenario import messages, packets
 from lab.repro.scenario.model import FORWARDED, HELD, Scenario, Step
@@ -64,7 +64,7 @@ class Cables:
         self._closing = contextlib.ExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
         self._cards: dict[str, tuple[socket.socket, bytes]] = {}
-        self._by_ends: dict[About, _Sent] = {}
+        self._by_key: dict[oddities.Key, _Sent] = {}
         self._ears: set[str] = set()
         self._seen: list[bytes] = []
         self._arrivals = 0
@@ -90,7 +90,7 @@ class Cables:
         sent = _Sent(octets, self._arrivals)
         card, link = self._cards[pod.name + "/" + pod.namespace]
         for one in octets:
-            self._by_ends[_ends(one)] = sent
+            self._by_key.update(dict.fromkeys(oddities.keys_of(one, packets.packet(one)), sent))
             self._hold_port(pod, one)
         loop = asyncio.get_running_loop()
         for one in octets:
@@ -161,14 +161,15 @@ class Cables:
 
     def _hold_port(self, pod: PodHandle, octets: bytes) -> None:
         """So that the pod's kernel turns no answer away."""
-        unit = packets.unit(octets)
-        if unit is None or unit.packet.protocol != UDP:
+        packet = packets.packet(octets)
+        port = oddities.ends_of(packet).source_port if packet is not None and packet.protocol == UDP else 0
+        if not port:  # as of a later fragment
             return
         made = pod.open_socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._closing.callback(made.close)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):
-            made.bind(("", unit.source_port))
+            made.bind(("", port))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.get_running_loop().create_task(work))
@@ -183,7 +184,7 @@ class Cables:
     def _came_back(self, octets: bytes) -> None:
         unit = packets.unit(octets)
         for key in oddities.keys_of_reply(unit) if unit is not None else ():
-            if (sent := self._by_ends.get(key)) is not None:
+            if (sent := self._by_key.get(key)) is not None:
                 sent.heard(unit)  # type: ignore[arg-type]
                 return
 
@@ -191,16 +192,8 @@ class Cables:
         self._seen.append(octets)
         self._arrivals += 1
         del self._seen[:-_SEEN_KEPT]
-        for sent in self._by_ends.values():
+        for sent in self._by_key.values():
             sent.changed.set()
-
-
-def _ends(octets: bytes) -> About:
-    """As replies to it are looked up."""
-    packet = packets.packet(octets)
-    if packet is None:
-        return About(octets[9], octets[12:16], 0, octets[16:20], 0)
-    return oddities.ends_of(packet)
 
 
 def is_same(seen: bytes, sent: bytes) -> bool:

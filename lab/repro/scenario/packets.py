@@ -9,15 +9,16 @@ as the card did.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lab.repro.reading import ip, units
+from lab.repro.reading.evidence import Limits
 from lab.repro.reading.framing import Frame
 from lab.repro.reading.ip import ICMP, TCP, UDP, Packet
 from lab.repro.reading.links import IPV4, Inner
 from lab.repro.reading.notes import Flaw
-from lab.repro.reading.units import Unit
+from lab.repro.reading.units import Fragments, Unit
 
 HEADER_OCTETS: Final = 20
 MOST_OCTETS: Final = 1_500
@@ -29,6 +30,7 @@ _HEADERS: Final = {TCP: 20, UDP: 8, ICMP: 4}
 _ECHO_OCTETS: Final = 8
 _ECHOES: Final = (0, 8)
 _DATA_OFFSET_AT: Final = 12
+_PLAIN_HEADER: Final = 0x45
 _RAW_LINK: Final = 101
 _SOURCE, _DESTINATION = slice(12, 16), slice(16, 20)
 _IP_SUM_AT, _PROTOCOL_AT = 10, 9
@@ -121,6 +123,40 @@ def refilled(octets: bytes, start: int, new: bytes) -> bytes:
         return made
     shift = bytes((start - header) % 2)
     return _changed(made, at, _even(shift + old), _even(shift + new))
+
+
+def datagram(pieces: Sequence[bytes]) -> Unit | None:
+    """The UDP datagram that fragments are all of; None where they overlap, lack something, have IP options, or
+    carry more than it."""
+    found = [packet(octets) for octets in pieces]
+    read = [one for one in found if one is not None and one.is_fragment and one.protocol == UDP]
+    if len(read) < len(pieces) or any(octets[0] != _PLAIN_HEADER for octets in pieces):
+        return None
+    fragments = Fragments(Limits())
+    try:
+        made = [whole for one in read if (whole := fragments.take(one)) is not None]
+        unit = units.read(made[0][0]) if made and len(made[0][1]) == len(pieces) else None
+    except Flaw:
+        return None
+    return unit if unit is not None and unit.packet.size == len(unit.payload) + _HEADERS[UDP] else None
+
+
+def refilled_pieces(pieces: Sequence[bytes], new: bytes) -> list[bytes]:
+    """The fragments of a `datagram`, with as many other octets behind its header; the checksum in the first
+    of them follows what changes in all."""
+    made, start, old, first = [], _HEADERS[UDP], bytearray(len(new)), 0
+    for number, octets in enumerate(pieces):
+        found = packet(octets)
+        assert found is not None, "`datagram` has read it"
+        begin, end = max(found.offset - start, 0), max(found.offset + found.size - start, 0)
+        kept = HEADER_OCTETS + found.size - (end - begin)
+        old[begin:end] = octets[kept : kept + end - begin]
+        made.append((octets[:kept] + new[begin:end]).ljust(len(octets), b"\0"))
+        first = first if found.offset else number
+    at = _sum_at(made[first], packet(made[first]))
+    if at is not None:
+        made[first] = _changed(made[first], at, _even(bytes(old)), _even(new))
+    return made
 
 
 def _sum_at(octets: bytes, found: Packet | None, places: Mapping[int, int] = _SUM_AT) -> int | None:

@@ -4,12 +4,14 @@ the same. What is tried first takes away most."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
 from typing import Any, Final
 
 import yaml
 
 from lab.repro.importing.importer import without
-from lab.repro.scenario.model import Answer, Policy, Scenario, Step
+from lab.repro.scenario import packets
+from lab.repro.scenario.model import Answer, Policy, Scenario, Step, endpoint
 
 _ROUND_TTLS: Final = (600, 60, 10, 1)
 _ROUND_MS: Final = (100_000, 10_000, 1_000, 100, 10, 1)
@@ -32,9 +34,10 @@ def without_steps(scenario: Scenario, numbers: Sequence[int]) -> tuple[Scenario,
 
 def _unused(scenario: Scenario) -> Candidates:
     steps = scenario.steps
-    pods = {scenario.pod_of(step).name for step in steps if step.kind in ("ask", "connect")}
-    reached = {(step.connect or "").rpartition(":")[0] for step in steps}
-    kept = tuple(pod for pod in scenario.pods if pod.name in pods or str(pod.address) in reached)
+    pods = {scenario.pod_of(step).name for step in steps if step.kind in ("ask", "connect", "wire")}
+    reached = {endpoint(step.connect)[0] for step in steps if step.connect is not None}
+    reached |= {IPv4Address(packets.destination(packets.parse(text))) for step in steps for text in step.wire}
+    kept = tuple(pod for pod in scenario.pods if pod.name in pods or pod.address in reached)
     if kept and len(kept) < len(scenario.pods):
         yield scenario.model_copy(update={"pods": kept})
     servers = {scenario.server_of(step).name for step in steps if step.kind == "ask"}
@@ -89,6 +92,11 @@ def _plainer(scenario: Scenario) -> Candidates:
         for field in ("edns", "socket", "open_ms"):
             if getattr(step, field) is not None:
                 yield _stepped(scenario, index, **{field: None})
+        if step.wire and step.kind == "ask":
+            yield _stepped(scenario, index, wire=())
+        elif len(step.wire) > 1:
+            for place in range(len(step.wire)):
+                yield _stepped(scenario, index, wire=_less(step.wire, place))
 
 
 def _rounder(scenario: Scenario) -> Candidates:

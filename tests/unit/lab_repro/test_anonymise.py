@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network
 
+import dns.message
+import dns.rdata
+import dns.rdatatype
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, fragment
 from scapy.packet import Packet, Raw
 
 from acns.dns import pattern
 from lab.repro.importing import anonymise
 from lab.repro.importing.words import Addresses, Words, beside_stars
 from lab.repro.running import pure
-from lab.repro.scenario import load, records
-from lab.repro.scenario.model import Scenario
+from lab.repro.scenario import load, messages, packets, records
+from lab.repro.scenario.model import Scenario, Step
 
 from .scenes import scenario
 
@@ -253,22 +257,109 @@ def test_of_a_service_only_addresses_and_ports_stay(original: Scenario) -> None:
     assert made[12:] == b"".join([*emptied, port, parameter(4, moved), bytes(3)])
 
 
-@pytest.mark.parametrize("kind", [35, 46, 47, 256, 257, 65_400], ids=str)
-def test_of_a_type_without_a_form_here_the_length_is_left(original: Scenario, kind: int) -> None:
-    given = b"\0\x05issueca.acme-corp.com"
-    assert anonymise._Anonymous(original, b"b" * 32)._rdata(kind, given) == bytes(len(given))
+SECRET = b"acmecorp"
+NAMED = b"\x08acmecorp\x03com\0"
+DATA = [
+    NAMED,
+    NAMED + b"behind it acmecorp",
+    b"\0\5" + NAMED,
+    b"\0\5\0\5\1\xbb" + NAMED,
+    NAMED + NAMED + bytes(20),
+    NAMED + NAMED + b"acmecorp" + bytes(12) + b"x",
+    b"\0\5issueacmecorp.com",
+    b"\0\x0a\0\1https://acmecorp.com/",
+    b"\x40acmecorp",
+    b"\x3facmecorp",
+    b"\0\1" + b"\x40acmecorp",
+    b"\xc0\x0cacmecorp",
+]
 
 
-def test_a_query_in_fragments_is_a_plain_one_and_an_assumption_says_so() -> None:
-    whole = (
-        IP(src="10.244.0.2", dst="10.96.0.10", id=7)
-        / UDP(sport=4_000, dport=53)
-        / Raw(bytes(12) + b"acmecorp")
+def test_of_no_record_type_there_is_anything_of_a_name_or_text_is_left(original: Scenario) -> None:
+    by = anonymise._Anonymous(original, b"b" * 32)
+    for kind in (*range(520), 32_768, 32_769, 65_280, 65_534, 65_535):
+        for given in DATA:
+            made = by._rdata(kind, given)
+            assert len(made) == len(given), (kind, given)
+            assert SECRET not in made, (kind, given)
+
+
+ZONE = {
+    "CAA": '0 issue "acmecorp.com"', "URI": '10 1 "https://acmecorp.com/"', "RP": "acmecorp.com. acmecorp.com.",
+    "NAPTR": '1 1 "u" "acmecorp" "!acmecorp!" acmecorp.com.', "MX": "5 acmecorp.com.", "NS": "acmecorp.com.",
+    "SRV": "1 2 443 acmecorp.com.", "SOA": "acmecorp.com. acmecorp.com. 1 2 3 4 5", "AFSDB": "1 acmecorp.com.",
+    "KX": "1 acmecorp.com.", "RT": "1 acmecorp.com.", "PX": "1 acmecorp.com. acmecorp.com.",
+    "HINFO": '"acmecorp" "acmecorp"', "TXT": '"acmecorp"', "SPF": '"acmecorp"', "DNAME": "acmecorp.com.",
+    "NSEC": "acmecorp.com. A", "RRSIG": "A 8 2 1 20300101000000 20200101000000 1 acmecorp.com. YWNtZWNvcnA=",
+    "SVCB": "1 acmecorp.com. alpn=acmecorp", "HTTPS": "1 acmecorp.com. alpn=acmecorp", "CNAME": "acmecorp.com.",
+    "PTR": "acmecorp.com.", "DNSKEY": "256 3 8 YWNtZWNvcnA=", "X25": '"3110acmecorp"', "ISDN": '"acmecorp"',
+    "AVC": '"acmecorp"', "WALLET": '"acmecorp"', "RESINFO": '"acmecorp"', "NINFO": '"acmecorp"',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ZONE)
+def test_a_record_of_any_type_says_nothing_of_a_customer_in_lines_octets_or_packets(kind: str) -> None:
+    rdata = dns.rdata.from_text("IN", kind, ZONE[kind])
+    packed = rdata.to_wire()
+    answer = dns.message.make_response(dns.message.make_query("x.example.com", kind, id=7))
+    answer.answer.append(dns.rrset.from_rdata("x.example.com.", 60, rdata))
+    octets = answer.to_wire()
+    udp = UDP(sport=4_000, dport=53) / Raw(octets)
+    pieces = fragment(IP(src="10.244.0.2", dst="10.96.0.10", id=7) / udp, 32)
+    line = f"x.example.com 60 TYPE{dns.rdatatype.from_text(kind)} \\# {packed.hex()}"
+    scene = scenario(
+        {"ask": f"x.example.com TYPE{int(dns.rdatatype.from_text(kind))}", "answers": [{"records": [line]}]},
+        {"ask": "y.example.com A", "answers": [{"octets": octets[2:].hex()}]},
+        {"wire": [bytes(IP(src="10.244.0.2", dst="10.96.0.10") / udp).hex()]},
+        {"wire": [bytes(one).hex() for one in pieces]},
     )
-    cut = [bytes(one).hex() for one in fragment(whole, 16)]
-    made = anonymise.anonymised(scenario({"ask": "x.acmecorp.com A", "wire": cut, "outcome": "silent"}))
-    assert [step.wire for step in made.steps] == [()]
-    assert any("fragments" in text for text in made.assumptions)
+    made = load.dumps(anonymise.anonymised(scene, b"key")).lower()
+    carried = b"".join(bytes.fromhex(one)[20:] for step in scene.steps[3:] for one in step.wire)
+    assert SECRET in carried
+    assert "acmecorp" not in made
+    assert SECRET.hex() not in re.sub(r"[^0-9a-f]", "", made)
+
+
+@pytest.mark.parametrize("size", [8, 16, 24])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_query_in_fragments_stays_one_with_another_name_and_a_right_checksum(
+    size: int, turned: bool
+) -> None:
+    query = dns.message.make_query("payroll.acmecorp.com", "A", id=7).to_wire()
+    whole = IP(src="10.244.0.2", dst="10.96.0.10", id=7) / UDP(sport=4_000, dport=53) / Raw(query)
+    cut = fragment(whole, size)[:: -1 if turned else 1]
+    step = {"ask": "payroll.acmecorp.com A", "wire": [bytes(one).hex() for one in cut], "outcome": "silent"}
+    made = anonymise.anonymised(scenario(step)).steps[0]
+    octets = [bytes.fromhex(one) for one in made.wire]
+    assert [len(one) for one in octets] == [len(bytes(one)) for one in cut]
+    found = packets.datagram(octets)
+    assert found is not None
+    assert str(messages.question(found.payload)) == made.ask != step["ask"]
+    ends = {"src": IP(octets[0]).src, "dst": IP(octets[0]).dst}
+    again = IP(**ends) / UDP(sport=4_000, dport=53) / Raw(found.payload)
+    assert IP(bytes(again))[UDP].chksum == int.from_bytes(found.packet.frame.data[26:28])
+
+
+@pytest.mark.parametrize("spoilt", ["overlap", "lack", "options", "more"])
+def test_of_fragments_that_are_no_datagram_nothing_is_left(spoilt: str) -> None:
+    query = dns.message.make_query("payroll.acmecorp.com", "A", id=7).to_wire()
+    udp = UDP(sport=4_000, dport=53) / Raw(query + b"acmecorp" * (spoilt == "more"))
+    if spoilt == "more":
+        udp.len = 8 + len(query)
+    cut = fragment(IP(src="10.244.0.2", dst="10.96.0.10", id=7) / udp, 16)
+    if spoilt == "overlap":
+        cut[1].frag = 1
+    elif spoilt == "lack":
+        del cut[0]
+    elif spoilt == "options":
+        cut[1].options = [IPOption(b"\x86\x0aacmecorp")]
+    wire = [bytes(one).hex() for one in cut]
+    [step] = anonymise.anonymised(scenario({"wire": wire}), b"key").steps
+    assert all(word not in load.dumps(step_of(step)) for word in ("acme", b"acme".hex(), b"payr".hex()))
+
+
+def step_of(step: Step) -> Scenario:
+    return scenario().model_copy(update={"steps": (step,)})
 
 
 # --- short words, numbers, packets --------------------------------------------------------------------------

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.packet import Raw
 
 from lab.repro.running.cables import Cables, is_same
@@ -43,14 +44,14 @@ def test_a_packet_that_shares_neither_end_is_another(seen: bytes) -> None:
 
 
 def test_fragments_and_pings_are_told_by_their_addresses() -> None:
-    def fragment(source: str, target: str) -> bytes:
+    def piece(source: str, target: str) -> bytes:
         return bytes(IP(src=source, dst=target, id=7, flags="MF", proto=17) / Raw(bytes(16)))
 
     def ping(source: str, target: str) -> bytes:
         return bytes(IP(src=source, dst=target, id=7) / ICMP() / b"x")
 
     made: Callable[[str, str], bytes]
-    for made in (fragment, ping):
+    for made in (piece, ping):
         assert is_same(made(NODE, WEB), made(POD, WEB))
         assert not is_same(made(NODE, OTHER), made(POD, WEB))
 
@@ -86,3 +87,28 @@ def test_what_arrived_before_a_step_says_nothing_of_its_packets(
         return [first[0], (await cables.send(pod, step))[0]]
 
     assert asyncio.run(sent_twice()) == ["silent forwarded", "silent held"]
+
+
+class _Place:
+    """In the place of a pod: its sockets are this process's own."""
+
+    def __init__(self) -> None:
+        self.opened: list[socket.socket] = []
+
+    def open_socket(self, *kind: int) -> socket.socket:
+        self.opened.append(socket.socket(*kind))
+        return self.opened[-1]
+
+
+def test_the_port_of_a_datagram_in_fragments_is_held_so_that_its_answer_is_not_turned_away() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    whole = IP(src=POD, dst=WEB, id=7) / UDP(sport=port, dport=53) / Raw(bytes(40))
+    place, cables = _Place(), Cables(cast(Any, None))
+    try:
+        for piece in fragment(whole, 16):
+            cables._hold_port(cast(Any, place), bytes(piece))
+        assert [one.getsockname()[1] for one in place.opened] == [port]
+    finally:
+        cables._closing.close()

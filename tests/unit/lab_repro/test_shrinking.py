@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from scapy.layers.inet import IP, TCP
 
 from acns.errors import InputError
 from lab.repro.running import pure
@@ -112,3 +113,42 @@ def test_a_connection_keeps_what_is_sent_over_it() -> None:
     ]
     made = Shrinking(scenario(*steps), 3, pure.run, Timing())
     assert [step.kind for step in made.shrunk().steps][-2:] == ["connect", "send"]
+
+
+SYN_FIN = bytes(
+    IP(src="10.244.0.2", dst="198.51.100.7", id=7) / TCP(sport=4_000, dport=443, flags="SF")
+).hex()
+TO_WEB = bytes(IP(src="10.244.0.2", dst="10.244.0.3", id=8) / TCP(sport=4_001, dport=80, flags="")).hex()
+
+
+def wired(*texts: str, **more: object) -> dict[str, object]:
+    return {"pod": "client", "wire": texts, "outcome": "silent", **more}
+
+
+def by_wire(made: Scenario) -> Sequence[Found]:
+    """A run in which all that is sent as it was meets silence."""
+    return [
+        Found(one.number, step.outcome, "silent") if step.wire else one
+        for step, one in zip(made.steps, pure.run(made), strict=True)
+    ]
+
+
+def test_pods_that_no_packet_is_of_or_for_go() -> None:
+    names = ("client", "idle", "web", "other")
+    pods = [{"name": name, "address": f"10.244.0.{number}"} for number, name in enumerate(names, 2)]
+    pods[2]["address"], pods[1]["address"] = "10.244.0.3", "10.244.0.4"
+    scene = scenario(wired(SYN_FIN), wired(TO_WEB, at_ms=5), pods=pods, policies=[])
+    made = Shrinking(scene, 2, by_wire, Timing())
+    assert [pod.name for pod in made.shrunk().pods] == ["client", "web"]
+    alone = Shrinking(scene, 1, by_wire, Timing())
+    assert [pod.name for pod in alone.shrunk().pods] == ["client"]
+
+
+def test_packets_that_nothing_needs_go() -> None:
+    pods = [{"name": "client", "address": "10.244.0.2", "labels": {"app": "client"}}]
+    asked = ask("api.example.com", "198.51.100.7", outcome="NOERROR 198.51.100.7", wire=[TO_WEB])
+    scene = scenario(asked, wired(TO_WEB, SYN_FIN, at_ms=5), pods=pods)
+    of_query = Shrinking(scene, 1, None, Timing())
+    assert [step.wire for step in of_query.shrunk().steps] == [()]
+    alone = Shrinking(scene, 2, by_wire, Timing())
+    assert [len(step.wire) for step in alone.shrunk().steps] == [1]

@@ -127,9 +127,59 @@ def test_what_the_snap_length_cut_is_not_kept(tmp_path: Path) -> None:
 
 def test_no_more_are_taken_in_than_the_limits_let(tmp_path: Path) -> None:
     frames = [segment(FIN, ident=number + 10) for number in range(20)]
-    found = read(tmp_path, frames, limits=Limits(odd=5))
+    found = read(tmp_path, frames, limits=Limits(odd=10))
     assert len(found.odd) == 5
     assert any("odd packets" in one.detail for one in found.troubles)
+
+
+@pytest.mark.parametrize("limits", [Limits(odd=40), Limits(odd_bytes=40 * 40)], ids=["packets", "octets"])
+def test_packets_of_others_take_no_room_from_those_of_a_pod(tmp_path: Path, limits: Limits) -> None:
+    others = [
+        ethernet(ipv4(f"203.0.113.{number % 3 + 1}", POD, 6, tcp(50_000, 443, FIN, 1), ident=number))
+        for number in range(300)
+    ]
+    found = read(tmp_path, [*others, segment(FIN)], limits=limits, step_ns=1_000).odd
+    assert [str(one.source) for one in found].count(POD) == 1
+    assert len(found) <= 40
+
+
+# --- what comes back on fragments -----------------------------------------------------------------------------
+
+
+def pieces(ident: int = 5, *, protocol: int = 17, port: int = 40_000) -> list[bytes]:
+    whole = made.udp(port, 7_000, bytes(24))
+    parts = ((whole[:16], 0x2000), (whole[16:], 2))
+    return [ethernet(ipv4(POD, WEB, protocol, body, ident=ident, fragment=offset)) for body, offset in parts]
+
+
+def icmp(about: bytes) -> bytes:
+    return ethernet(ipv4("10.244.0.1", POD, 1, struct.pack("!BBHI", 3, 13, 0, 0) + about[14:42], ident=77))
+
+
+def test_what_comes_from_the_same_place_to_another_port_is_no_reply_to_fragments(tmp_path: Path) -> None:
+    other = ethernet(ipv4(WEB, POD, 17, made.udp(7_000, 41_111, b"x"), ident=8))
+    reply = ethernet(ipv4(WEB, POD, 17, made.udp(7_000, 40_000, b"x"), ident=9))
+    assert odd(tmp_path, *pieces(), other)[0].replies == ()
+    assert odd(tmp_path, *pieces(), other, reply)[0].replies == ("answered",)
+
+
+def test_an_icmp_error_is_the_reply_to_the_datagram_that_it_quotes(tmp_path: Path) -> None:
+    first, second = odd(tmp_path, *pieces(5), *pieces(6), icmp(pieces(5)[1]))
+    assert (first.replies, second.replies) == (("icmp-3/13",), ())
+
+
+def test_what_would_be_a_later_fragments_ports_is_not_looked_at(tmp_path: Path) -> None:
+    """Its octets are of the sender's choice: they must not name another's packet."""
+    first, later = segment(SYN | FIN), struct.pack("!HH", 50_000, 443) + bytes(20)
+    stray = ethernet(ipv4(POD, WEB, 6, later, ident=99, fragment=9))
+    found = odd(tmp_path, first, stray, icmp(stray))
+    assert [one.replies for one in found] == [(), ("icmp-3/13",)]
+
+
+def test_a_packet_whose_header_cannot_be_has_no_replies_but_errors_that_quote_it(tmp_path: Path) -> None:
+    spoilt = ethernet(segment(SYN)[14:])[:14] + b"\x44" + segment(SYN)[15:]
+    assert odd(tmp_path, spoilt, back(RST | ACK))[0].replies == ()
+    assert odd(tmp_path, spoilt, icmp(spoilt))[0].replies == ("icmp-3/13",)
 
 
 def test_a_scenario_has_those_of_its_pods_under_the_lab_s_addresses_and_reads_as_the_same(
