@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from acns.dns import types
 from acns.telemetry.flow_reading import BadFlow
 from acns.telemetry.flows import (
     Direction,
@@ -28,10 +29,6 @@ from acns.telemetry.journal import Event
 Who = Callable[[str], Peer]
 """Who is at an address."""
 
-_QTYPES: Final = {
-    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR",
-    43: "DS", 46: "RRSIG", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 255: "ANY", 257: "CAA",
-}  # fmt: skip
 _YEAR_10000_S: Final = 253_402_300_800
 _RCODES: Final = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 _UNREADABLE: Final = frozenset({"malformed", "not-a-query", "opcode", "not-one-question", "class"})
@@ -119,13 +116,8 @@ def _message(line: Mapping[str, Any]) -> DNSMessage:
     qtype = line.get("type")
     return DNSMessage(
         query=str(line["name"] or ""),
-        qtypes=() if qtype is None else (type_name(int(qtype)),),
+        qtypes=() if qtype is None else (types.text(int(qtype)),),
     )
-
-
-def type_name(qtype: int) -> str:
-    """`A`, or `TYPE4711` (RFC 3597 §5)."""
-    return _QTYPES.get(qtype, f"TYPE{qtype}")
 
 
 def _rcode(number: int) -> str:

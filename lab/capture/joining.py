@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from acns.telemetry.dns_flows import type_name
+from acns.dns import types
 from lab.capture.decisions import Decision, Key, When, dns_key, packet_key
 from lab.capture.headers import DNS_PORT, Heads
 
@@ -73,7 +73,7 @@ def keys(heads: Heads) -> list[Key]:
     asker, server = heads.source, heads.destination
     if heads.source_port == DNS_PORT and heads.asked.is_answer:
         asker, server = server, asker
-    name, qtype = heads.asked.name, type_name(heads.asked.type)
+    name, qtype = heads.asked.name, types.text(heads.asked.type)
     return [*found, dns_key(asker, server, heads.protocol, name, qtype, is_answer=heads.asked.is_answer)]
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import PurePath
 
 from acns.telemetry.flows import Direction, DropReason, Flow, Lost, Peer, PolicyRef, Record, Verdict
+from lab.report import printable
 
 MAX_NAMES = 2
 
@@ -25,7 +26,7 @@ def text(record: Record, *, nodes: bool = False, colours: bool = False) -> str:
     at = f"{when(record.time_ns)}{node}"
     if isinstance(record, Lost):
         return f"{at}: {record.count} flows were lost: more than could be taken in"
-    return _printable(f"{at}: {_ends(record)} {_kind(record)} ") + _outcome(record, colours)
+    return printable.line(f"{at}: {_ends(record)} {_kind(record)} ") + _outcome(record, colours)
 
 
 def _outcome(flow: Flow, colours: bool) -> str:
@@ -33,7 +34,7 @@ def _outcome(flow: Flow, colours: bool) -> str:
     if colours and flow.verdict in _COLOURS:
         verdict = f"\x1b[{_COLOURS[flow.verdict]}m{verdict}\x1b[0m"
     why = reasons(flow)
-    return verdict + _printable(f" ({flow.summary})" + (f" [{why}]" if why else ""))
+    return verdict + printable.line(f" ({flow.summary})" + (f" [{why}]" if why else ""))
 
 
 def when(time_ns: int) -> str:
@@ -93,8 +94,3 @@ def _place(label: str) -> str:
     path, line, _ = place.rsplit(":", 2) if place.count(":") >= 2 else (place, "", "")
     where = f"{PurePath(path).name}:{line}" if line else path
     return where if rule == _DEFAULT_DENY else f"{rule} {where}"
-
-
-def _printable(line: str) -> str:
-    """Nothing in it moves the reader's cursor or colours his screen."""
-    return line if line.isprintable() else "".join(one if one.isprintable() else "?" for one in line)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from acns.telemetry.journal import Event
+from lab.report import printable
 
 _COMMITTED: Final = "committed"
 _SKIPPED: Final = frozenset({"ts", "agent", "event", "laps_ms", "request_id"})
@@ -16,9 +17,9 @@ def text(value: Mapping[str, Any]) -> str:
     """`mapping.sent api.example.com → set +192.0.2.7 30 s`, `policy.committed endpoints=5 took_ms=226.5`."""
     event = value["event"]
     if "addresses" in value and "name" in value:
-        return _printable(f"{event} {value['name'].removesuffix('.')} → {mapping(value)}")
+        return printable.line(f"{event} {value['name'].removesuffix('.')} → {mapping(value)}")
     said = " ".join(f"{key}={_short(one)}" for key, one in value.items() if key not in _SKIPPED)
-    return _printable(f"{event} {said}".rstrip())
+    return printable.line(f"{event} {said}".rstrip())
 
 
 def mapping(value: Mapping[str, Any]) -> str:
@@ -33,8 +34,3 @@ def mapping(value: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _printable(line: str) -> str:
-    """Nothing in it moves the reader's cursor or colours his screen."""
-    return line if line.isprintable() else "".join(one if one.isprintable() else "?" for one in line)

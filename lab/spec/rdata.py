@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
+from acns.dns import types
+
 OtherType = Literal["CAA", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SRV", "TXT"]
 OTHER_TYPES: Final[tuple[OtherType, ...]] = get_args(OtherType)
-NUMBERS: Final = {"CAA": 257, "HTTPS": 65, "MX": 15, "NAPTR": 35, "NS": 2, "PTR": 12, "SRV": 33, "TXT": 16}
+NUMBERS: Final[dict[str, int]] = {kind: types.NUMBERS[kind] for kind in OTHER_TYPES}
 
 
 def packed(kind: str, text: str) -> bytes:

@@ -1,7 +1,7 @@
 """One DNS question over UDP or TCP, with a packet made by hand.
 
-getaddrinfo does not tell REFUSED from NXDOMAIN, nor an empty answer from a missing name. Stdlib only and
-small: this runs inside pods. An answer counts when it has the query's ID and question, case included.
+getaddrinfo does not tell REFUSED from NXDOMAIN, nor an empty answer from a missing name. Small: this
+runs inside pods. An answer counts when it has the query's ID and question, case included.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import struct
 import time
 from dataclasses import dataclass
 
+from acns.dns import types
+
 PORT = 53
-TYPES = {"A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "TXT": 16, "AAAA": 28, "HTTPS": 65}
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
-_TYPE_NAMES = {number: name for name, number in TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def ask_over_tcp(server: str, name: str, record_type: str, timeout_s: float) -> 
 
 def _query(name: str, record_type: str) -> tuple[bytes, bytes]:
     """A query without EDNS, and the question in it."""
-    question = _wire_name(name) + struct.pack("!HH", TYPES[record_type], 1)
+    question = _wire_name(name) + struct.pack("!HH", types.number(record_type), 1)
     return os.urandom(2) + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question, question
 
 
@@ -74,17 +74,17 @@ def read_reply(packet: bytes, question_bytes: int) -> Reply:
     if len(packet) < 12:
         raise ValueError("a DNS reply shorter than its header")
     flags, _, answers = struct.unpack_from("!HHH", packet, 2)
-    types = []
+    found = []
     offset = 12 + question_bytes
     try:
         for _ in range(answers):
             offset = _skip_name(packet, offset)
             kind, _, _, length = struct.unpack_from("!HHIH", packet, offset)
-            types.append(_TYPE_NAMES.get(kind, f"TYPE{kind}"))
+            found.append(types.text(kind))
             offset += 10 + length
     except (struct.error, IndexError) as error:
         raise ValueError("a malformed DNS reply") from error
-    return Reply(RCODES.get(flags & 0xF, f"RCODE{flags & 0xF}"), tuple(types), bool(flags & 0x0200))
+    return Reply(RCODES.get(flags & 0xF, f"RCODE{flags & 0xF}"), tuple(found), bool(flags & 0x0200))
 
 
 def _wire_name(name: str) -> bytes:

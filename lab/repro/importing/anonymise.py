@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import yaml
 
-from acns.dns import wire
+from acns.dns import types, wire
 from acns.dns.name import MalformedDNS
 from acns.errors import Bug
 from lab.errors import InputError
@@ -26,7 +26,7 @@ from lab.repro.running import pure
 from lab.repro.scenario import load, messages, packets, records
 from lab.repro.scenario.model import Answer, Pod, Policy, Scenario, Server, Step
 from lab.repro.scenario.topology import DNS_PORT
-from lab.spec.plan import PODS, SERVICES
+from lab.spec.plan import SERVICES, NodePlan
 
 _ADDRESS: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])")
 _KNOWN_KEY: Final = re.compile(
@@ -54,17 +54,17 @@ _LABELS: Final = frozenset(["matchLabels", "labels"])
 _NAME_KEYS: Final = frozenset(["matchName", "matchPattern"])
 _ID: Final = 2
 _FORMS: Final = {
-    records.TYPES[kind]: form
+    types.NUMBERS[kind]: form
     for kind, form in {
         "NS": (0, 1, 0), "CNAME": (0, 1, 0), "PTR": (0, 1, 0), "DNAME": (0, 1, 0), "MX": (2, 1, 0),
         "SOA": (0, 2, 20), "SRV": (6, 1, 0),
     }.items()
 }  # fmt: skip
 """What data is made of: octets of numbers, then so many names, then octets of numbers."""
-_SERVICES: Final = (records.TYPES["SVCB"], records.TYPES["HTTPS"])
+_SERVICES: Final = (types.NUMBERS["SVCB"], types.NUMBERS["HTTPS"])
 _IPV4_HINT: Final = 4
 _PORT_KEY: Final = 3
-_A, _AAAA, _TXT, _OPT = (records.TYPES[name] for name in ("A", "AAAA", "TXT", "OPT"))
+_A, _AAAA, _TXT, _OPT = (types.NUMBERS[name] for name in ("A", "AAAA", "TXT", "OPT"))
 
 
 def anonymised(scenario: Scenario, key: bytes = b"") -> Scenario:
@@ -94,9 +94,11 @@ class _Anonymous:
             tuple(sorted(ends, key=len, reverse=True)),
         )
         own: dict[IPv4Address, IPv4Address] = {}
+        self._nodes = {name: f"node{number}" for number, name in enumerate(scenario.nodes, 1)}
         for number, pod in enumerate(scenario.pods):
             if pod.address is not None:
-                own[pod.address] = PODS[2 + number]
+                node = scenario.nodes.index(scenario.node_of(pod))
+                own[pod.address] = NodePlan("", node).pod_cidr[2 + number]
         inside = [server for server in scenario.servers if server.labels]
         own |= {server.address: SERVICES[10 + number] for number, server in enumerate(inside)}
         self._addresses = Addresses(key, own)
@@ -118,6 +120,7 @@ class _Anonymous:
             ),
             shim=given.shim,
             resolver={name: self._setting(value) for name, value in given.resolver.items()},
+            nodes=tuple(self._nodes.values()),
             pods=tuple(map(self._pod, given.pods)),
             servers=tuple(map(self._server, given.servers)),
             policies=tuple(
@@ -139,6 +142,7 @@ class _Anonymous:
             namespace=self._words.text(pod.namespace),
             address=self._addresses.address(pod.address) if pod.address else None,
             labels=self._labels(pod.labels),
+            node=self._nodes[pod.node] if pod.node else None,
         )
 
     def _server(self, server: Server) -> Server:
@@ -200,7 +204,7 @@ class _Anonymous:
             changes["server"] = self._servers[step.server]
         if step.ask is not None:
             labels, qtype = messages.parse_ask(step.ask)
-            changes["ask"] = f"{self._name(labels)} {records.type_text(qtype)}"
+            changes["ask"] = f"{self._name(labels)} {types.text(qtype)}"
         if step.query is not None:
             changes["query"] = self._message(bytes.fromhex(step.query)).hex()
         if step.wire:
@@ -210,6 +214,9 @@ class _Anonymous:
         for field in ("apply", "remove"):
             if (name := getattr(step, field)) is not None:
                 changes[field] = self._files.get(name, name)
+        if step.fault is not None:
+            words = step.fault.split(" ")
+            changes["fault"] = " ".join(self._nodes.get(word, word) for word in words)
         if step.text is not None:
             changes["text"] = self._policy(step.text)
         changes["answers"] = tuple(map(self._answer, step.answers))

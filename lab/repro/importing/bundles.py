@@ -85,6 +85,7 @@ def _check(files: _Files, path: Path) -> None:
 
 def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, evidence: Evidence) -> Given:
     topology = order.topology
+    nodes = tuple(one.name for one in topology.nodes)
     servers = _dns_services(topology)
     addresses = {(plan.namespace, plan.name): plan.address for plan in order.addressing.pods}
     backends = {
@@ -94,23 +95,29 @@ def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, 
                for service in topology.services if service.cluster_ip in servers)
     }  # fmt: skip
     pods = {
-        addresses[pod.namespace, pod.name]: Pod(name=pod.name, namespace=pod.namespace, labels=pod.labels)
+        addresses[pod.namespace, pod.name]: Pod(
+            name=pod.name,
+            namespace=pod.namespace,
+            labels=pod.labels,
+            node=pod.node if pod.node != nodes[0] else None,
+        )
         for pod in topology.pods
         if addresses[pod.namespace, pod.name] not in backends
     }
     node = topology.nodes[0]
     policies = given.policies or found
     assumed = [*given.assumptions]
-    if len(topology.nodes) > 1:
-        assumed.append(f"the lab's {len(topology.nodes)} nodes are one here")
+    if any((one.shim, one.resolver) != (node.shim, node.resolver) for one in topology.nodes):
+        assumed.append(f"the agents of all nodes have the settings of {node.name}'s")
     return replace(
         giving.with_pods(given, pods),
         policies=policies,
         objects=given.objects or giving.objects_of(policies),
-        also=(*given.also, *_faults(events, evidence)),
+        also=(*given.also, *_faults(events, evidence, nodes)),
         shim=_settings(node.shim),
         resolver=_settings(node.resolver),
         assumptions=tuple(assumed),
+        nodes=nodes,
     )
 
 
@@ -133,7 +140,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if not rules.is_labs_own(name)}
 
 
-def _faults(events: bytes, evidence: Evidence) -> Iterator[Step]:
+def _faults(events: bytes, evidence: Evidence, nodes: tuple[str, ...]) -> Iterator[Step]:
     """Agents' faults in the time of the capture."""
     for line in events.splitlines():
         try:
@@ -142,5 +149,6 @@ def _faults(events: bytes, evidence: Evidence) -> Iterator[Step]:
             at_ms = (float(value["ts"]) * 1e9 - evidence.first_ns) / 1e6
         except (ValueError, KeyError, TypeError, InputError):
             continue
-        if isinstance(fault, faults.AgentFault) and at_ms >= 0:
-            yield Step(at_ms=round(at_ms, 3), fault=f"{fault.action} {fault.agent}")
+        if isinstance(fault, faults.AgentFault) and at_ms >= 0 and fault.node in ("", *nodes):
+            text = f"{fault.action} {fault.agent}" if fault.node in ("", nodes[0]) else str(fault)
+            yield Step(at_ms=round(at_ms, 3), fault=text)

@@ -21,7 +21,7 @@ from acns.policy.objects import Policy as PolicyObject
 from acns.policy.profiles import Profile
 from acns.policy.selectors import NAMESPACE_KEY, Operator, Selector
 from lab.policy_tools.inputs import files_of, text_of
-from lab.repro.scenario.model import Pod, Policy, Step
+from lab.repro.scenario.model import FIRST_NODE, Pod, Policy, Step
 
 KUBE_DNS: Final = {"k8s-app": "kube-dns"}
 _MAX_FLOWS_BYTES: Final = 256 << 20
@@ -43,6 +43,8 @@ class Given:
     shim: Mapping[str, Any] = field(default_factory=dict)
     resolver: Mapping[str, Any] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = (FIRST_NODE,)
+    """In the order of their pod networks."""
 
     def is_outside(self, address: IPv4Address) -> bool:
         """Whether a policy speaks of it as of an address outside the cluster."""

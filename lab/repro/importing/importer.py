@@ -58,6 +58,7 @@ def from_evidence(evidence: Evidence, given: Given, name: str) -> Scenario:
         ),
         shim=dict(given.shim),
         resolver=dict(given.resolver),
+        nodes=given.nodes,
         pods=tuple(roles.pods.values()),
         servers=tuple(roles.servers.values()),
         policies=given.policies,

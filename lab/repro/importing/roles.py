@@ -18,16 +18,15 @@ from acns.errors import InputError
 from lab.repro.importing.given import Given, labelled
 from lab.repro.reading import oddities
 from lab.repro.reading.evidence import Evidence, Message, Outcome
-from lab.repro.scenario import messages
+from lab.repro.scenario import messages, rules
 from lab.repro.scenario.model import Pod, Server
-from lab.spec.plan import PODS, SERVICES
+from lab.spec.plan import SERVICES, NodePlan
 
 _QR: Final = 0x80
 _LOCAL: Final = tuple(
     IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
 _IN_FLIGHT_NS: Final = 10_000_000_000
-_POD_NETWORK: Final = next(PODS.subnets(new_prefix=24))
 _MOST: Final = 0.8
 _FIRST_CLUSTER_IP: Final = 10
 MAX_PODS: Final = 150
@@ -172,7 +171,7 @@ def _clients(evidence: Evidence, asking: list[IPv4Address], given: Given) -> set
 def _name_pods(roles: Roles, pods: Iterable[IPv4Address], evidence: Evidence, given: Given) -> None:
     taken: set[str] = set()
     listed = list(pods)
-    free = _free(one for one in listed if _can_be_a_pods(one))
+    free = [_free(number, listed) for number in range(len(given.nodes))]
     for number, address in enumerate(listed, 1):
         if (known := given.pods.get(address)) is not None:
             pod = known
@@ -185,7 +184,8 @@ def _name_pods(roles: Roles, pods: Iterable[IPv4Address], evidence: Evidence, gi
             )
             pod = Pod(name=name)
         name = _unique(pod.name, taken)
-        place = address if _can_be_a_pods(address) else next(free)
+        node = given.nodes.index(pod.node) if pod.node else 0
+        place = address if rules.is_pods(address, node) else next(free[node])
         if place != address:
             roles.moved[address] = place
             roles.assumptions.append(
@@ -194,14 +194,10 @@ def _name_pods(roles: Roles, pods: Iterable[IPv4Address], evidence: Evidence, gi
         roles.pods[address] = pod.model_copy(update={"name": name, "address": place})
 
 
-def _can_be_a_pods(address: IPv4Address) -> bool:
-    return address in _POD_NETWORK and address not in (_POD_NETWORK[0], _POD_NETWORK[1], _POD_NETWORK[255])
-
-
-def _free(taken: Iterable[IPv4Address]) -> Iterator[IPv4Address]:
+def _free(node: int, taken: Iterable[IPv4Address]) -> Iterator[IPv4Address]:
     used = set(taken)
     # The last ones are left to the pods of DNS servers.
-    return (one for one in _POD_NETWORK if _can_be_a_pods(one) and one not in used)
+    return (one for one in NodePlan("", node).pod_cidr if rules.is_pods(one, node) and one not in used)
 
 
 # --- servers ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -43,7 +43,6 @@ from acns.shim.snapshot import Snapshots
 from acns.telemetry.journal import Journal
 from lab.repro.running.sets import Sets
 from lab.repro.scenario.model import Scenario
-from lab.repro.scenario.rules import NODE
 from lab.repro.scenario.topology import DNS_PORT
 
 Result = TypeVar("Result")
@@ -61,10 +60,11 @@ class Clock:
 
 
 class Agents:
-    """`live`: the addresses of open connections, as conntrack would have them."""
+    """Of a node. `live`: the addresses of open connections, as its conntrack would have them."""
 
-    def __init__(self, scenario: Scenario, clock: Clock, ledger: Ledger) -> None:
-        own = {"node": NODE, "manifests": "", "state_dir": ""}
+    def __init__(self, scenario: Scenario, node: str, clock: Clock, ledger: Ledger) -> None:
+        self.node = node
+        own = {"node": node, "manifests": "", "state_dir": ""}
         self.shim = pydantic.TypeAdapter(ShimSettings).validate_python({**own, **scenario.shim})
         self.resolver = pydantic.TypeAdapter(ResolverSettings).validate_python(scenario.resolver)
         self.live: set[bytes] = set()
@@ -76,7 +76,7 @@ class Agents:
         margin_s = self.shim.fqdn_gc_interval_s + self.shim.agent_down_grace_s
         self.learned = Learned(cache, self.sets.as_kernel(), margin_s, clock)
         journal = Journal("", "shim")
-        flows = FlowLog("", "drops", NODE, ledger)
+        flows = FlowLog("", "drops", node, ledger)
         self.mappings = Mappings(self.learned, flows, journal, self.shim.min_ttl_s)
         settings = gate.GateSettings(
             denied=gate.DeniedCode(self.resolver.denied), aaaa=gate.AAAAMode(self.resolver.aaaa)
@@ -88,7 +88,7 @@ class Agents:
 
     @property
     def policy(self) -> NodePolicy:
-        return self.overview.node(NODE)
+        return self.overview.node(self.node)
 
     def use(self, cluster: Cluster) -> None:
         """From now on these objects count."""
@@ -160,14 +160,15 @@ class Agents:
 
 
 @contextmanager
-def made(scenario: Scenario, clock: Clock) -> Iterator[Agents]:
-    """Agents that know nothing yet; the numbers they give out are forgotten with them."""
-    with tempfile.TemporaryDirectory(prefix="acns-repro-") as folder:
-        ledger = Ledger(Path(folder) / "ledger.log", Terms(0, 0.0))
-        try:
-            yield Agents(scenario, clock, ledger)
-        finally:
-            ledger.close()
+def made(scenario: Scenario, clock: Clock) -> Iterator[dict[str, Agents]]:
+    """Each node's, which know nothing yet; the numbers they give out are forgotten with them."""
+    with tempfile.TemporaryDirectory(prefix="acns-repro-") as folder, ExitStack() as closing:
+        found = {}
+        for number, node in enumerate(scenario.nodes):
+            ledger = Ledger(Path(folder) / f"ledger-{number}.log", Terms(0, 0.0))
+            closing.callback(ledger.close)
+            found[node] = Agents(scenario, node, clock, ledger)
+        yield found
 
 
 def at_once(work: Coroutine[Any, Any, Result]) -> Result:

@@ -25,7 +25,6 @@ from lab.repro.reading.units import Unit
 from lab.repro.running import clients, far_ends
 from lab.repro.scenario import messages, packets
 from lab.repro.scenario.model import FORWARDED, HELD, Scenario, Step
-from lab.repro.scenario.rules import NODE
 from lab.repro.scenario.topology import DNS_PORT
 from lab.runtime.handles import Inside, PodHandle
 from lab.runtime.lab import Lab
@@ -134,7 +133,7 @@ class Cables:
             handle = self._lab.pod(f"{pod.namespace}/{pod.name}")
             card = self._opened(handle, socket.SOCK_RAW)
             card.bind((handle.iface, _ETHERTYPE))
-            gateway = _hardware_address(self._lab.node(NODE), handle.node_iface)
+            gateway = _hardware_address(self._lab.node(handle.node), handle.node_iface)
             link = gateway + _hardware_address(handle, handle.iface) + struct.pack("!H", _ETHERTYPE)
             self._cards[key] = card, link
             self._start(self._listen(card, _LINK_OCTETS, self._came_back))

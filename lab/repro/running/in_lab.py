@@ -13,7 +13,7 @@ import shutil
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +27,6 @@ from lab.repro.running.order import Found, Timing
 from lab.repro.running.upstream import Upstream
 from lab.repro.scenario import messages, topology
 from lab.repro.scenario.model import Scenario, Step, endpoint
-from lab.repro.scenario.rules import NODE
 from lab.runtime import enter
 from lab.runtime.faults import inflict
 from lab.runtime.faults import model as faults
@@ -36,7 +35,7 @@ from lab.runtime.lab import Lab
 from lab.runtime.progress import Progress, silent
 
 _TABLE: Final = ("nft", "delete", "table", "inet", "acns")
-_MADE_FROM: Final = ("pods", "servers", "policies", "shim", "resolver")
+_MADE_FROM: Final = ("nodes", "pods", "servers", "policies", "shim", "resolver")
 _FIRST_ID: Final = 0x1000
 _READY_S: Final = 60.0
 _ENDS_S: Final = 10.0
@@ -104,29 +103,33 @@ class Stage:
         return asyncio.run(_Run(self.lab, other or self.scenario, timing, by_wire=by_wire).run())
 
     def _as_new(self) -> None:
-        node = self.lab.node(NODE)
+        nodes, wanted = self.lab.nodes, topology.policy_texts(self.scenario)
+        gone = {step.apply for step in self.scenario.steps if step.apply is not None} - wanted.keys()
+        for node in nodes:
+            self._forget(node, gone)
+        for file, text in wanted.items():
+            self.lab.write_manifest(file, text)
+        agents = [agent for node in nodes for agent in (node.shim, node.resolver)]
+        for agent in agents:
+            agent.start()
+        for agent in agents:
+            agent.wait_ready(_READY_S)
+        self.lab.wait_settled()
+        _wait_joined(nodes)
+
+    def _forget(self, node: NodeHandle, files: Set[str]) -> None:
+        """What its agents and its kernel know, and these manifests; both agents are down afterwards."""
         for agent in (node.resolver, node.shim):
             agent.hold()
         _forget_connections(node)
         done = node.run(_TABLE)
         if done.returncode:
             raise EnvironmentFault(f"the agents' table could not be removed: {done.stderr}")
-        home = self.lab.folder.node(NODE)
+        home = self.lab.folder.node(node.name)
         for state in ("shim-state", "resolver-state"):
             shutil.rmtree(home / state, ignore_errors=True)
-        wanted = topology.policy_texts(self.scenario)
-        for step in self.scenario.steps:
-            if step.apply is not None and step.apply not in wanted:
-                with contextlib.suppress(FileNotFoundError):
-                    (node.manifests / step.apply).unlink()
-        for file, text in wanted.items():
-            self.lab.write_manifest(file, text)
-        for agent in (node.shim, node.resolver):
-            agent.start()
-        for agent in (node.shim, node.resolver):
-            agent.wait_ready(_READY_S)
-        self.lab.wait_settled()
-        _wait_joined(self.lab)
+        for file in files:
+            (node.manifests / file).unlink(missing_ok=True)
 
 
 class Stages:
@@ -283,14 +286,14 @@ def _inflict(lab: Lab, text: str) -> None:
     """Returns when it has had its effect: whoever comes back is back."""
     fault = faults.read(text)
     assert isinstance(fault, faults.AgentFault)
-    fault = replace(fault, node=NODE)
+    fault = replace(fault, node=fault.node or lab.nodes[0].name)
     if fault.action == "cont":
         inflict.mend(lab, fault)
     else:
         inflict.inflict(lab, fault)
     if not fault.lasts:
-        lab.process(f"{NODE}/{fault.agent}").wait_ready()
-        _wait_joined(lab)
+        lab.process(f"{fault.node}/{fault.agent}").wait_ready()
+        _wait_joined([lab.node(fault.node)])
 
 
 def _wait_ended() -> None:
@@ -300,15 +303,20 @@ def _wait_ended() -> None:
         time.sleep(0.01)
 
 
-def _wait_joined(lab: Lab) -> None:
-    """Until the resolver has the shim's policy, where both are up."""
-    node, deadline = lab.node(NODE), time.monotonic() + _JOINED_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, ValueError):
-            if node.resolver.http_get("/readyz").json().get("agent_connected", True):
-                return
+def _wait_joined(nodes: Sequence[NodeHandle]) -> None:
+    """Until each resolver has its shim's policy, where both are up."""
+    deadline = time.monotonic() + _JOINED_S
+    while not all(map(_has_joined, nodes)):
+        if time.monotonic() >= deadline:
+            text = f"a resolver has not met its shim within {_JOINED_S:g} s"
+            raise EnvironmentFault(text, hint="lab.logs")
         time.sleep(0.02)
-    raise EnvironmentFault(f"the resolver has not met the shim within {_JOINED_S:g} s", hint="lab.logs")
+
+
+def _has_joined(node: NodeHandle) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return bool(node.resolver.http_get("/readyz").json().get("agent_connected", True))
+    return False
 
 
 def _explained(

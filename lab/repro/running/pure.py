@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -39,9 +39,9 @@ _OVER: Final = {number: name for name, number in PROTOCOLS.items()}
 class Run:
     """One run; `found` afterwards has a row per step."""
 
-    def __init__(self, scenario: Scenario, made: Agents, clock: Clock, timing: Timing) -> None:
+    def __init__(self, scenario: Scenario, made: Mapping[str, Agents], clock: Clock, timing: Timing) -> None:
         self._scenario = scenario
-        self._agents = made
+        self._nodes = made
         self._clock = clock
         self._timing = timing
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -60,7 +60,7 @@ class Run:
 
     def run(self) -> list[Found]:
         """Until the last step is done."""
-        self._agents.use(topology.cluster(self._scenario, self._texts))
+        self._use_policies()
         self._schedule_collections()
         for index in range(len(self._scenario.steps)):
             self._when_free(index)
@@ -94,7 +94,7 @@ class Run:
             self._when_free(other)
 
     def _schedule_collections(self) -> None:
-        every_ms = self._agents.shim.fqdn_gc_interval_s * 1000
+        every_ms = next(iter(self._nodes.values())).shim.fqdn_gc_interval_s * 1000
         count = 0
 
         def collect() -> None:
@@ -102,7 +102,8 @@ class Run:
             count += 1
             if count > MAX_COLLECTIONS:
                 raise InputError(f"more than {MAX_COLLECTIONS} collections", hint="fqdn_gc_interval_s")
-            self._agents.collect()
+            for one in self._nodes.values():
+                one.collect()
             self._at(self._now_ms + every_ms, collect)
 
         self._at(every_ms, collect)
@@ -130,12 +131,22 @@ class Run:
             self._texts[step.apply] = step.text or ""
         elif step.remove is not None:
             self._texts.pop(step.remove, None)
-        self._agents.use(topology.cluster(self._scenario, self._texts))
+        self._use_policies()
         self._conclude(index, "", why.NOTHING)
+
+    def _use_policies(self) -> None:
+        cluster = topology.cluster(self._scenario, self._texts)
+        for one in self._nodes.values():
+            one.use(cluster)
+
+    def _agents(self, pod: Local) -> Agents:
+        """Of its node."""
+        return self._nodes[pod.resident.node_name]
 
     def _source(self, step: Step) -> Local:
         pod = self._scenario.pod_of(step)
-        return self._agents.local(self._addresses[f"{pod.namespace}/{pod.name}"])
+        node = self._nodes[self._scenario.node_of(pod)]
+        return node.local(self._addresses[f"{pod.namespace}/{pod.name}"])
 
     # --- queries --------------------------------------------------------------------------------------------
 
@@ -148,7 +159,8 @@ class Run:
         if not redirected:
             self._pass_by(index, step, source, server, packet)
             return
-        case = self._agents.case(source.address, server, step.transport, packet)
+        node = self._agents(source)
+        case = node.case(source.address, server, step.transport, packet)
         reason = self._why_asked(source, server, case)
         if case.refusal is not None:
             reply = case.refusal.packet if isinstance(case.refusal, gate.Reply) else None
@@ -157,13 +169,13 @@ class Run:
         for said in step.answers:
             self._at(
                 self._now_ms + self._timing.delay_ms(said.after_ms),
-                lambda said=said: self._answered(index, step, case, packet, said, reason),  # type: ignore[misc]
+                lambda said=said: self._answered(index, step, node, case, packet, said, reason),  # type: ignore[misc]
             )
 
     def _pass_by(self, index: int, step: Step, source: Local, server: IPv4Address, packet: bytes) -> None:
         """A server whose names are not looked at."""
         ways = self._ways(source, server, step.transport, topology.DNS_PORT)
-        reason = why.of_connection(ways, self._agents.learnings(), self._clock.now)
+        reason = why.of_connection(ways, self._agents(source).learnings(), self._clock.now)
         if not _passes(ways):
             self._conclude(index, messages.SILENT, reason)
             return
@@ -175,14 +187,16 @@ class Run:
                 ),
             )
 
-    def _answered(self, index: int, step: Step, case: Case, packet: bytes, said: Answer, reason: Why) -> None:
+    def _answered(
+        self, index: int, step: Step, node: Agents, case: Case, packet: bytes, said: Answer, reason: Why
+    ) -> None:
         """By somebody: only what comes from the server under the right ID gets as far as the judgement."""
         if index in self.found or not _is_true(said):
             return
-        judged = self._agents.answer(case, step.transport, messages.answer(said, packet))
+        judged = node.answer(case, step.transport, messages.answer(said, packet))
         if judged.ignored is not None:
             return
-        if not self._agents.commit(case, judged):
+        if not node.commit(case, judged):
             self._conclude(index, "SERVFAIL", Why("the shim did not take its addresses"))
             return
         self._conclude(index, messages.outcome(packet, packet[:2] + judged.rest), reason)
@@ -194,22 +208,22 @@ class Run:
         if case.question.query is None:
             assert case.refusal is not None
             return Why(f"not forwarded: {case.refusal.reason}", (str(case.refusal.reason),))
-        known = self._agents.learnings()
-        return why.of_query(self._agents.overview, source, server, case.question.query.name, known)
+        known = self._agents(source).learnings()
+        return why.of_query(self._agents(source).overview, source, server, case.question.query.name, known)
 
     # --- connections ----------------------------------------------------------------------------------------
 
     def _ways(self, source: Local, address: IPv4Address, over: str, port: int) -> Sequence[Part]:
         wanted = Ports(Protocol[over.upper()], port, port)
-        return parts(self._agents.overview, source, address, wanted, self._agents.learnings())
+        return parts(self._agents(source).overview, source, address, wanted, self._agents(source).learnings())
 
     def _connect(self, index: int, step: Step) -> None:
         assert step.connect is not None
         source, (address, port) = self._source(step), endpoint(step.connect)
         ways = self._ways(source, address, step.transport, port)
-        reason = why.of_connection(ways, self._agents.learnings(), self._clock.now)
+        reason = why.of_connection(ways, self._agents(source).learnings(), self._clock.now)
         if not _passes(ways):
-            rejects = self._agents.shim.deny_response == "icmp"
+            rejects = self._agents(source).shim.deny_response == "icmp"
             self._conclude(index, "unreachable" if rejects else "silent", reason)
             return
         if step.outcome in ("reset", "unreachable"):
@@ -224,21 +238,24 @@ class Run:
         over = _OVER.get(found.packet.protocol) if found is not None else None
         if found is None or over is None or not found.destination_port:
             return why.NOTHING
-        ways = self._ways(
-            self._source(step), IPv4Address(found.packet.destination), over, found.destination_port
-        )
-        return why.of_connection(ways, self._agents.learnings(), self._clock.now)
+        source = self._source(step)
+        ways = self._ways(source, IPv4Address(found.packet.destination), over, found.destination_port)
+        return why.of_connection(ways, self._agents(source).learnings(), self._clock.now)
 
     def _open(self, index: int, source: Local, address: IPv4Address, port: int, step: Step) -> None:
         """For as long as it is open its address is in use."""
         granting = self._granting(source, address, port, step.transport)
         self._opened[index] = (source, address, port, granting)
-        self._agents.live.add(address.packed)
+        live = self._agents(source).live
+        live.add(address.packed)
 
         def close() -> None:
             self._opened.pop(index, None)
-            if not any(one[1] == address for one in self._opened.values()):
-                self._agents.live.discard(address.packed)
+            if not any(
+                one[1] == address and one[0].resident.node_name == source.resident.node_name
+                for one in self._opened.values()
+            ):
+                live.discard(address.packed)
 
         if index in self._sent_over:
             return  # it stays as long as the scenario
@@ -247,7 +264,7 @@ class Run:
     def _granting(self, source: Local, address: IPv4Address, port: int, over: str) -> tuple[Match, ...]:
         packet = Ports(Protocol[over.upper()], port, port)
         allows = source.policy.egress.allows
-        known = self._agents.learnings().open
+        known = self._agents(source).learnings().open
         return tuple(verdict.matching(allows, source.node, address, packet, known))
 
     def _send(self, index: int, step: Step) -> None:
@@ -257,10 +274,10 @@ class Run:
             self._conclude(index, "cut", Why("there is no connection"))
             return
         before, address, port, granting = opened
-        source = self._agents.local(before.address)
+        source = self._agents(before).local(before.address)
         over = self._scenario.steps[step.send - 1].transport
         ways = self._ways(source, address, over, port)
-        reason = why.of_connection(ways, self._agents.learnings(), self._clock.now)
+        reason = why.of_connection(ways, self._agents(source).learnings(), self._clock.now)
         if _passes(ways):
             self._conclude(index, "passes", reason)
         elif kept := _kept(source, granting):

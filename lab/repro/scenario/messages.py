@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from acns.dns import name as names
+from acns.dns import types
 from acns.dns.name import MalformedDNS
 from acns.dns.wire import AA, AD, CD, CLASS_IN, HEADER_OCTETS, QR, RA, RD, TC
 from lab.repro.reading import remembered
@@ -44,7 +45,7 @@ class Question:
         return tuple(label.lower() for label in self.labels), self.qtype, self.qclass
 
     def __str__(self) -> str:
-        return f"{records.name_text(self.labels)} {records.type_text(self.qtype)}"
+        return f"{records.name_text(self.labels)} {types.text(self.qtype)}"
 
 
 def question(packet: bytes) -> Question | None:
@@ -71,7 +72,7 @@ def parse_ask(text: str) -> tuple[tuple[bytes, ...], int]:
     name, _, kind = text.rpartition(" ")
     if not name:
         raise ValueError(f"'{text}' is no question: NAME TYPE, such as 'api.example.com A'")
-    return records.labels_of(name), records.type_number(kind)
+    return records.labels_of(name), types.number(kind)
 
 
 def query(step: Step, ident: int) -> bytes:
@@ -83,7 +84,7 @@ def query(step: Step, ident: int) -> bytes:
     writer = Writer(_HEADER.pack(ident, RD, 1, 0, 0, int(step.edns is not None)))
     writer.question(labels, _TAIL.pack(qtype, CLASS_IN))
     if step.edns is not None:
-        writer.record(Record((), records.TYPES["OPT"], step.edns, 0, b""))
+        writer.record(Record((), types.NUMBERS["OPT"], step.edns, 0, b""))
     return bytes(writer.octets)
 
 
@@ -151,9 +152,9 @@ def outcome(asked: bytes, reply: bytes | None) -> str:
         found, _ = records.read(reply, theirs.end, answers) if theirs else ([], 0)
     except MalformedDNS:
         return " ".join([*words, "cut off"])
-    a_type = records.TYPES["A"]
-    types = {records.type_text(record.type) for record in found if record.type != a_type}
-    return " ".join([*words, *sorted(types), *sorted(set(records.addresses(found)))])
+    a_type = types.NUMBERS["A"]
+    others = {types.text(record.type) for record in found if record.type != a_type}
+    return " ".join([*words, *sorted(others), *sorted(set(records.addresses(found)))])
 
 
 def rcode_text(number: int) -> str:

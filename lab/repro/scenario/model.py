@@ -27,6 +27,8 @@ RcodeName = Annotated[str, Field(pattern=r"^[A-Z]{2,12}[0-9]{0,2}$")]
 CONNECTED = ("established", "late", "reset", "unreachable", "silent")
 SENT = ("passes", "cut")
 FORWARDED, HELD = "forwarded", "held"
+FIRST_NODE = "node1"
+MAX_NODES = 16
 MAX_WIRE = 64
 """Packets of one step."""
 
@@ -42,6 +44,8 @@ class Pod(Section):
     """One of the node's pod network; without it the next free one."""
     labels: Labels = Field(default_factory=dict)
     """What policies select it by."""
+    node: DNSLabel | None = None
+    """One of `nodes`; without it the first."""
 
 
 class Server(Section):
@@ -128,7 +132,8 @@ class Step(Section):
     remove: FileName | None = None
     """A file of manifests that goes."""
     fault: Line | None = None
-    """What becomes of an agent: `kill resolver`, `stop shim`, … (`lab.fault`)."""
+    """What becomes of an agent: `kill resolver`, `stop shim --node node2`, … (`lab.fault`); without a node of
+    the first's."""
     after: Number | None = None
     """Not before that step is done: who connects to an address has first been told it."""
     outcome: Line = ""
@@ -163,11 +168,13 @@ class Scenario(Section):
     assumptions: tuple[str, ...] = ()
     """What the recording does not say and was inferred."""
     shim: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the node's shim, by name."""
+    """Settings of each node's shim, by name."""
     resolver: dict[str, Any] = Field(default_factory=dict)
-    """Settings of its resolver, by name."""
+    """Settings of each node's resolver, by name."""
+    nodes: Annotated[tuple[DNSLabel, ...], Field(min_length=1, max_length=MAX_NODES)] = (FIRST_NODE,)
+    """In the order of their pod networks; the first has the DNS servers."""
     pods: Annotated[tuple[Pod, ...], Field(min_length=1, max_length=200)]
-    """On one node."""
+    """Each on a node."""
     servers: Annotated[tuple[Server, ...], Field(max_length=50)] = ()
     """Whom they ask."""
     policies: Annotated[tuple[Policy, ...], Field(max_length=500)] = ()
@@ -177,6 +184,9 @@ class Scenario(Section):
 
     def pod_of(self, step: Step) -> Pod:
         return next(pod for pod in self.pods if step.pod in (None, pod.name))
+
+    def node_of(self, pod: Pod) -> str:
+        return pod.node or self.nodes[0]
 
     @property
     def needs_wire(self) -> bool:
@@ -198,9 +208,11 @@ def endpoint(text: str) -> tuple[IPv4Address, int]:
 
 __all__ = [
     "CONNECTED",
+    "FIRST_NODE",
     "FORWARDED",
     "HELD",
     "KINDS",
+    "MAX_NODES",
     "MAX_WIRE",
     "SENT",
     "Answer",

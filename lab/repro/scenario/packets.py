@@ -126,7 +126,7 @@ def refilled(octets: bytes, start: int, new: bytes) -> bytes:
 
 
 def datagram(pieces: Sequence[bytes]) -> Unit | None:
-    """The UDP datagram that fragments are all of; None where they overlap, lack something, have IP options, or
+    """The UDP datagram that fragments make up; None where they overlap, lack something, have IP options, or
     carry more than it."""
     found = [packet(octets) for octets in pieces]
     read = [one for one in found if one is not None and one.is_fragment and one.protocol == UDP]

@@ -16,23 +16,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from acns.dns import name as names
+from acns.dns import types
 from acns.dns.name import MalformedDNS
 from lab.repro.reading import remembered
 
 Labels = tuple[bytes, ...]
 
-TYPES: Final = {
-    "A": 1, "NS": 2, "CNAME": 5, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "SRV": 33,
-    "DNAME": 39, "OPT": 41, "SVCB": 64, "HTTPS": 65, "ANY": 255,
-}  # fmt: skip
-_NAMES: Final = {number: text for text, number in TYPES.items()}
-_COMPRESSED: Final = (TYPES["NS"], TYPES["CNAME"], TYPES["PTR"])
-_PLAIN_NAME: Final = (TYPES["DNAME"],)
+_TYPES: Final = types.NUMBERS
+_COMPRESSED: Final = (_TYPES["NS"], _TYPES["CNAME"], _TYPES["PTR"])
+_PLAIN_NAME: Final = (_TYPES["DNAME"],)
 _PIECE: Final = re.compile(rb"\\([0-9]{3})|\\([^0-9])|([^\\.])|(\.)", re.DOTALL)
 _TAIL: Final = struct.Struct("!HHIH")
 _IN: Final = 1
 _IPV4_HINT: Final = 4
-_HINTING: Final = (TYPES["SVCB"], TYPES["HTTPS"])
+_HINTING: Final = (_TYPES["SVCB"], _TYPES["HTTPS"])
 _MAX_POINTER: Final = 0x3FFF
 
 
@@ -46,19 +43,6 @@ class Record:
     ttl_s: int
     data: bytes | Labels
     """A name, of types that have one."""
-
-
-def type_text(number: int) -> str:
-    return _NAMES.get(number, f"TYPE{number}")
-
-
-def type_number(text: str) -> int:
-    """Raises ValueError."""
-    if (number := TYPES.get(text.upper())) is not None:
-        return number
-    if not (text.startswith("TYPE") and text[4:].isdecimal() and int(text[4:]) <= 0xFFFF):
-        raise ValueError(f"'{text}' is no type of records (A, AAAA, CNAME, HTTPS, TYPE99, …)")
-    return int(text[4:])
 
 
 @remembered.short
@@ -90,11 +74,11 @@ def parse(line: str) -> Record:
     if len(words) < 3 or not words[1].isdecimal():
         raise ValueError(f"'{line}' is no record: NAME TTL TYPE DATA")
     owner, ttl, kind, *rest = words
-    number, data = type_number(kind), rest[0].strip() if rest else ""
+    number, data = types.number(kind), rest[0].strip() if rest else ""
     if int(ttl) > 0xFFFFFFFF:
         raise ValueError(f"{ttl} is no TTL")
     rclass = _IN
-    if number == TYPES["OPT"]:
+    if number == _TYPES["OPT"]:
         size, _, data = data.partition(" ")
         rclass = int(size)
     return Record(labels_of(owner), number, rclass, int(ttl), _data(number, data))
@@ -102,13 +86,13 @@ def parse(line: str) -> Record:
 
 def text(record: Record) -> str:
     """The inverse of `parse`. Raises ValueError for what has no text here."""
-    if record.type == TYPES["OPT"]:
+    if record.type == _TYPES["OPT"]:
         shown = f"{record.rclass} {_data_text(record)}"
     elif record.rclass == _IN:
         shown = _data_text(record)
     else:
         raise ValueError(f"class {record.rclass}")
-    return f"{name_text(record.owner)} {record.ttl_s} {type_text(record.type)} {shown}".rstrip()
+    return f"{name_text(record.owner)} {record.ttl_s} {types.text(record.type)} {shown}".rstrip()
 
 
 class Writer:
@@ -172,7 +156,7 @@ def _read_data(packet: bytes, kind: int, offset: int, length: int) -> bytes | La
 def addresses(found: Sequence[Record]) -> Iterator[str]:
     """Of the A records."""
     for record in found:
-        if record.type == TYPES["A"] and isinstance(record.data, bytes) and len(record.data) == 4:
+        if record.type == _TYPES["A"] and isinstance(record.data, bytes) and len(record.data) == 4:
             yield socket.inet_ntoa(record.data)
 
 
@@ -197,15 +181,15 @@ def _ipv4_hints(data: bytes, place: int) -> Iterator[str]:
 def _data(number: int, data: str) -> bytes | Labels:
     if data.startswith("\\#"):
         return bytes.fromhex(data[2:])
-    if number == TYPES["A"]:
+    if number == _TYPES["A"]:
         return _packed(socket.AF_INET, data)
-    if number == TYPES["AAAA"]:
+    if number == _TYPES["AAAA"]:
         return _packed(socket.AF_INET6, data)
     if number in (*_COMPRESSED, *_PLAIN_NAME):
         return labels_of(data)
     if not data:
         return b""
-    raise ValueError(f"data of type {type_text(number)} is written as \\# HEX, not '{data}'")
+    raise ValueError(f"data of type {types.text(number)} is written as \\# HEX, not '{data}'")
 
 
 def _packed(family: int, data: str) -> bytes:
@@ -218,8 +202,8 @@ def _packed(family: int, data: str) -> bytes:
 def _data_text(record: Record) -> str:
     if not isinstance(record.data, bytes):
         return name_text(record.data)
-    if record.type == TYPES["A"] and len(record.data) == 4:
+    if record.type == _TYPES["A"] and len(record.data) == 4:
         return socket.inet_ntoa(record.data)
-    if record.type == TYPES["AAAA"] and len(record.data) == 16:
+    if record.type == _TYPES["AAAA"] and len(record.data) == 16:
         return socket.inet_ntop(socket.AF_INET6, record.data)
     return f"\\# {record.data.hex()}" if record.data else ""

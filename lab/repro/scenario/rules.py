@@ -30,10 +30,8 @@ from lab.repro.scenario.model import (
 )
 from lab.runtime.faults import model as faults
 from lab.spec.findings import twice, unknown, written
-from lab.spec.plan import PODS, SERVICES
+from lab.spec.plan import PODS, SERVICES, NodePlan
 
-NODE: Final = "node1"
-_POD_NETWORK: Final = next(PODS.subnets(new_prefix=24))
 _OF_WIRE: Final = (messages.SILENT, *oddities.WORDS, FORWARDED, HELD)
 _ICMP: Final = re.compile(r"icmp-[0-9]{1,3}/[0-9]{1,3}")
 _OF_ASKING: Final = ("server", "edns", "socket", "answers")
@@ -59,6 +57,7 @@ def check(scenario: Scenario, document: Document, *, partly: bool = False) -> It
 
 
 def _names(scenario: Scenario, document: Document) -> Iterator[Problem]:
+    yield from twice(document, "node", ((("nodes", at), name) for at, name in enumerate(scenario.nodes)))
     for section in ("pods", "servers", "policies"):
         entries = getattr(scenario, section)
         places = (((section, index, "name"), entry.name) for index, entry in enumerate(entries))
@@ -80,8 +79,11 @@ def _addresses(scenario: Scenario, document: Document) -> Iterator[Problem]:
     ]
     yield from twice(document, "address", places)
     for index, pod in enumerate(scenario.pods):
-        if pod.address and not _is_pods(pod.address):
-            hint = f"one of {_POD_NETWORK} from .2 on"
+        node = scenario.node_of(pod)
+        if node not in scenario.nodes:
+            yield unknown(document, ("pods", index, "node"), "node", node, scenario.nodes)
+        elif pod.address and not is_pods(pod.address, number := scenario.nodes.index(node)):
+            hint = f"one of {NodePlan(node, number).pod_cidr} from .2 on"
             yield document.problem(("pods", index, "address"), f"{pod.address} is no pod's", hint=hint)
     for index, server in enumerate(scenario.servers):
         at: Where = ("servers", index, "address")
@@ -92,8 +94,10 @@ def _addresses(scenario: Scenario, document: Document) -> Iterator[Problem]:
             yield document.problem(at, f"{server.address} cannot be an address outside the cluster")
 
 
-def _is_pods(address: IPv4Address) -> bool:
-    return address in _POD_NETWORK and address not in (_POD_NETWORK[0], _POD_NETWORK[1], _POD_NETWORK[255])
+def is_pods(address: IPv4Address, node: int = 0) -> bool:
+    """Whether a pod of the node with that number can have it."""
+    network = NodePlan("", node).pod_cidr
+    return address in network and address not in (network[0], network[1], network[255])
 
 
 def _is_outside(address: IPv4Address) -> bool:
@@ -158,16 +162,18 @@ def _step(
         case "remove" if step.remove and step.remove not in files:
             yield unknown(document, (*where, "remove"), "policy", step.remove, files)
         case "fault":
-            yield from _fault(step, document, where)
+            yield from _fault(scenario, step, document, where)
 
 
-def _fault(step: Step, document: Document, where: Where) -> Iterator[Problem]:
+def _fault(scenario: Scenario, step: Step, document: Document, where: Where) -> Iterator[Problem]:
     try:
         found = faults.read(step.fault or "")
     except InputError as error:
         yield document.problem((*where, "fault"), error.message, hint=error.hint)
         return
-    if not isinstance(found, faults.AgentFault) or found.node not in ("", NODE):
+    if isinstance(found, faults.AgentFault) and found.node not in ("", *scenario.nodes):
+        yield unknown(document, (*where, "fault"), "node", found.node, scenario.nodes)
+    elif not isinstance(found, faults.AgentFault):
         hint = f"{' or '.join(faults.AGENT_ACTIONS)}, then shim or resolver"
         yield document.problem((*where, "fault"), "a step's fault is an agent's", hint=hint)
 

@@ -1,4 +1,4 @@
-"""The lab that a scenario is run in: one node, its pods, its DNS servers; nobody who acts by itself.
+"""The lab that a scenario is run in: its nodes, its pods, its DNS servers; nobody who acts by itself.
 
 DNS servers and whoever is connected to are the runner's own: what they say stands in the steps. Both ways of
 running begin here, so that pods, addresses and policies are the same in both.
@@ -17,7 +17,6 @@ from acns.policy.objects import Object
 from acns.policy.profiles import Profile
 from lab.repro.scenario import packets
 from lab.repro.scenario.model import Scenario, Server, endpoint
-from lab.repro.scenario.rules import NODE
 from lab.spec.plan import PODS, SERVICES, Addressing
 from lab.spec.topology import Topology
 from lab.world.manifests import manifest_files
@@ -34,7 +33,7 @@ def topology(scenario: Scenario) -> Topology:
         {
             "name": pod.name,
             "namespace": pod.namespace,
-            "node": NODE,
+            "node": scenario.node_of(pod),
             "labels": pod.labels,
             **({"address": str(pod.address)} if pod.address else {}),
         }
@@ -45,8 +44,10 @@ def topology(scenario: Scenario) -> Topology:
     names = {"elsewhere.example.net": {"a": sorted(map(str, places))}} if places else {}
     value: dict[str, Any] = {
         "name": scenario.scenario[:40].rstrip("-"),
-        "nodes": [{"name": NODE, "shim": scenario.shim, "resolver": scenario.resolver}],
-        "pods": [*pods, *map(_server_pod, inside)],
+        "nodes": [
+            {"name": name, "shim": scenario.shim, "resolver": scenario.resolver} for name in scenario.nodes
+        ],
+        "pods": [*pods, *(_server_pod(server, scenario.nodes[0]) for server in inside)],
         "services": list(map(_service, inside)),
         "internet": {"dns": own, "names": names},
     }
@@ -101,8 +102,8 @@ def is_inside(address: IPv4Address) -> bool:
     return address in PODS or address in SERVICES
 
 
-def _server_pod(server: Server) -> dict[str, Any]:
-    return {"name": server.name, "namespace": server.namespace, "node": NODE, "labels": server.labels}
+def _server_pod(server: Server, node: str) -> dict[str, Any]:
+    return {"name": server.name, "namespace": server.namespace, "node": node, "labels": server.labels}
 
 
 def _service(server: Server) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from typing import Final, NamedTuple
 
 from acns.dns import message as dns
 from acns.dns import name as names
-from acns.dns import wire
+from acns.dns import types, wire
 from acns.dns.message import MalformedDNS
-from acns.telemetry.dns_flows import type_name
 from lab.repro.reading.evidence import Address, Endpoint, Message
 
 _PATIENCE_NS: Final = 60_000_000_000
@@ -88,7 +87,7 @@ def read(message: Message) -> Read | None:
         return None
     try:
         question = wire.read_question(packet, header)
-        name, qtype = names.to_text(question.name), type_name(question.qtype)
+        name, qtype = names.to_text(question.name), types.text(question.qtype)
     except MalformedDNS:
         name, qtype = "", ""
     found = Read(header.is_response, header.id, name, qtype, header.rcode, bool(header.flags & wire.TC))

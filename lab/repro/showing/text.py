@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from lab.report import printable
 from lab.repro.showing.timeline import Event, Lane, Mark, Pod, Timeline
 
 NARROWEST, WIDEST = 80, 120
@@ -75,16 +76,12 @@ class _Lines:
         """On as many lines as it takes, but not more than a few."""
         deeper = " " * (len(line) - len(line.lstrip()) + 2)
         yield from textwrap.wrap(
-            _clean(line), self._width, subsequent_indent=deeper, max_lines=most, placeholder=" …"
+            printable.line(line), self._width, subsequent_indent=deeper, max_lines=most, placeholder=" …"
         )
 
     def _fit(self, line: str) -> str:
-        clean = _clean(line)
+        clean = printable.line(line)
         return clean if len(clean) <= self._width else clean[: self._width - 1] + "…"
-
-
-def _clean(line: str) -> str:
-    return line if line.isprintable() else "".join(one if one.isprintable() else "?" for one in line)
 
 
 def _about(pod: Pod) -> str:

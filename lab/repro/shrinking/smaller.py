@@ -21,7 +21,7 @@ Candidates = Iterator[Scenario]
 
 def of(scenario: Scenario) -> Candidates:
     """Each is smaller than the scenario by one thing; all its steps stay."""
-    for make in (_unused, _policies, _rules, _settings, _labels, _answers, _plainer, _rounder):
+    for make in (_unused, _nodes, _policies, _rules, _settings, _labels, _answers, _plainer, _rounder):
         yield from make(scenario)
 
 
@@ -44,6 +44,22 @@ def _unused(scenario: Scenario) -> Candidates:
     if len(servers) < len(scenario.servers):
         used = tuple(one for one in scenario.servers if one.name in servers)
         yield scenario.model_copy(update={"servers": used})
+
+
+def _nodes(scenario: Scenario) -> Candidates:
+    """On one node; else without those that nobody is on, as long as that leaves all pod networks."""
+    if len(scenario.nodes) == 1:
+        return
+    first = scenario.nodes[:1]
+    pods = tuple(
+        pod.model_copy(
+            update={"node": None, "address": pod.address if scenario.node_of(pod) in first else None}
+        )
+        for pod in scenario.pods
+    )
+    yield scenario.model_copy(update={"nodes": first, "pods": pods})
+    if scenario.nodes[-1] not in map(scenario.node_of, scenario.pods):
+        yield scenario.model_copy(update={"nodes": scenario.nodes[:-1]})
 
 
 def _policies(scenario: Scenario) -> Candidates:

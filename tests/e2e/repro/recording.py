@@ -16,8 +16,7 @@ from pathlib import Path
 from lab.backends.order import Agents
 from lab.repro.running.in_lab import Stage
 from lab.repro.running.order import Found
-from lab.repro.scenario.model import Scenario
-from lab.repro.scenario.rules import NODE
+from lab.repro.scenario.model import FIRST_NODE, Scenario
 from lab.runtime.handles import Inside
 
 _LISTENING = b"listening on"
@@ -25,7 +24,7 @@ _LISTENING = b"listening on"
 
 def record(story: Scenario, agents: Agents, capture: Path) -> list[Found]:
     """Play it once; `capture` then has all that passed the node (Linux cooked, each packet several times)."""
-    with Stage.up(story, agents) as stage, tcpdump(stage.lab.node(NODE), capture):
+    with Stage.up(story, agents) as stage, tcpdump(stage.lab.node(FIRST_NODE), capture):
         return stage.run()
 
 

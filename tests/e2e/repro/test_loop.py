@@ -15,8 +15,7 @@ from lab.repro.running import order
 from lab.repro.running.in_lab import Stage
 from lab.repro.running.order import Found
 from lab.repro.scenario import load
-from lab.repro.scenario.model import Scenario
-from lab.repro.scenario.rules import NODE
+from lab.repro.scenario.model import FIRST_NODE, Scenario
 
 from .faults import FAULTS, STORIES
 from .recording import tcpdump
@@ -34,7 +33,7 @@ class Recorded:
         self.story = load.load(STORIES / f"{NAME}.yaml")
         self.capture, self.bundle = folder / "any.pcap", folder / "bundle.zip"
         with Stage.up(self.story, FAULTS[NAME]) as stage:
-            with tcpdump(stage.lab.node(NODE), self.capture):
+            with tcpdump(stage.lab.node(FIRST_NODE), self.capture):
                 self.found = stage.run()
             bundle.write(stage.lab, self.bundle)
 

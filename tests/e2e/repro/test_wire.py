@@ -11,8 +11,7 @@ from lab.repro.importing import given, importer
 from lab.repro.running import order
 from lab.repro.running.in_lab import Stage
 from lab.repro.running.order import Found
-from lab.repro.scenario.model import Scenario
-from lab.repro.scenario.rules import NODE
+from lab.repro.scenario.model import FIRST_NODE, Scenario
 
 from . import odd_packets
 from .recording import tcpdump
@@ -25,7 +24,7 @@ class Recorded:
 
     def __init__(self, stage: Stage, capture: Path) -> None:
         self.stage = stage
-        with tcpdump(stage.lab.node(NODE), capture):
+        with tcpdump(stage.lab.node(FIRST_NODE), capture):
             self.found = stage.run(by_wire=True)
         policies = stage.scenario.policies
         pods = {pod.address: pod for pod in stage.scenario.pods if pod.address}

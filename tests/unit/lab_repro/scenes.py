@@ -48,6 +48,30 @@ def ask(name: str, *addresses: str, ttl: int = 60, at_ms: float = 0, **more: Any
     return {"at_ms": at_ms, "ask": f"{name} A", "answers": [{"after_ms": 1, "records": records}], **more}
 
 
+def on_two_nodes(*steps: dict[str, Any], **more: Any) -> Scenario:
+    """`client` and `near` on the first, `far` on the second; the same policy for all."""
+    app = {"labels": {"app": "client"}}
+    pods = [
+        {"name": "client", "address": "10.244.0.5", **app},
+        {"name": "near", "address": "10.244.0.6", **app},
+        {"name": "far", "address": "10.244.1.5", "node": "east", **app},
+    ]
+    return scenario(*steps, nodes=["west", "east"], pods=pods, **more)
+
+
+def learned_on_each() -> Scenario:
+    """What one pod has looked up opens the address to its node's pods, and to nobody on another."""
+    api = "198.51.100.1"
+    away = {"at_ms": 60, "pod": "far", "connect": f"{api}:443"}
+    return on_two_nodes(
+        ask("api.example.com", api, pod="client", outcome=f"NOERROR {api}"),
+        {"at_ms": 50, "pod": "near", "connect": f"{api}:443", "outcome": "established"},
+        {**away, "outcome": "silent"},
+        ask("api.example.com", api, at_ms=100, pod="far", after=3, outcome=f"NOERROR {api}"),
+        {**away, "at_ms": 150, "after": 4, "outcome": "established"},
+    )
+
+
 def written(scene: Scenario) -> str:
     return load.dumps(scene)
 

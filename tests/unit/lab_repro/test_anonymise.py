@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, fragment
 from scapy.packet import Packet, Raw
 
-from acns.dns import pattern
+from acns.dns import pattern, types
 from lab.repro.importing import anonymise
 from lab.repro.importing.words import Addresses, Words, beside_stars
 from lab.repro.running import pure
 from lab.repro.scenario import load, messages, packets, records
 from lab.repro.scenario.model import Scenario, Step
 
-from .scenes import scenario
+from .scenes import learned_on_each, scenario
 
 SECRET_WORDS = (
     "acmecorp", "payroll", "ledger", "frankfurt", "shopfront", "cdnprovider", "hostmaster", "verysecret",
@@ -252,7 +252,7 @@ def test_of_a_service_only_addresses_and_ports_stay(original: Scenario) -> None:
     emptied = [parameter(key, bytes(12)) for key in (1, 3, 5, 6, 7, 65_280)]
     port = parameter(3, b"\x01\xbb")
     given = b"".join([b"\0\1", b"\x08acmecorp\0", *secrets, port, parameter(4, hints), b"cut"])
-    made = by._rdata(records.TYPES["HTTPS"], given)
+    made = by._rdata(types.NUMBERS["HTTPS"], given)
     assert b"acmecorp" not in made
     assert made[12:] == b"".join([*emptied, port, parameter(4, moved), bytes(3)])
 
@@ -278,21 +278,25 @@ DATA = [
 def test_of_no_record_type_there_is_anything_of_a_name_or_text_is_left(original: Scenario) -> None:
     by = anonymise._Anonymous(original, b"b" * 32)
     for kind in (*range(520), 32_768, 32_769, 65_280, 65_534, 65_535):
-        for given in DATA:
-            made = by._rdata(kind, given)
-            assert len(made) == len(given), (kind, given)
-            assert SECRET not in made, (kind, given)
+        for data in DATA:
+            made = by._rdata(kind, data)
+            assert len(made) == len(data), (kind, data)
+            assert SECRET not in made, (kind, data)
 
 
 ZONE = {
-    "CAA": '0 issue "acmecorp.com"', "URI": '10 1 "https://acmecorp.com/"', "RP": "acmecorp.com. acmecorp.com.",
+    "CAA": '0 issue "acmecorp.com"', "URI": '10 1 "https://acmecorp.com/"',
+    "RP": "acmecorp.com. acmecorp.com.",
     "NAPTR": '1 1 "u" "acmecorp" "!acmecorp!" acmecorp.com.', "MX": "5 acmecorp.com.", "NS": "acmecorp.com.",
-    "SRV": "1 2 443 acmecorp.com.", "SOA": "acmecorp.com. acmecorp.com. 1 2 3 4 5", "AFSDB": "1 acmecorp.com.",
+    "SRV": "1 2 443 acmecorp.com.", "SOA": "acmecorp.com. acmecorp.com. 1 2 3 4 5",
+    "AFSDB": "1 acmecorp.com.",
     "KX": "1 acmecorp.com.", "RT": "1 acmecorp.com.", "PX": "1 acmecorp.com. acmecorp.com.",
     "HINFO": '"acmecorp" "acmecorp"', "TXT": '"acmecorp"', "SPF": '"acmecorp"', "DNAME": "acmecorp.com.",
-    "NSEC": "acmecorp.com. A", "RRSIG": "A 8 2 1 20300101000000 20200101000000 1 acmecorp.com. YWNtZWNvcnA=",
-    "SVCB": "1 acmecorp.com. alpn=acmecorp", "HTTPS": "1 acmecorp.com. alpn=acmecorp", "CNAME": "acmecorp.com.",
-    "PTR": "acmecorp.com.", "DNSKEY": "256 3 8 YWNtZWNvcnA=", "X25": '"3110acmecorp"', "ISDN": '"acmecorp"',
+    "NSEC": "acmecorp.com. A", "KEY": "256 3 8 YWNtZWNvcnA=",
+    "RRSIG": "A 8 2 1 20300101000000 20200101000000 1 acmecorp.com. YWNtZWNvcnA=",
+    "SVCB": "1 acmecorp.com. alpn=acmecorp", "HTTPS": "1 acmecorp.com. alpn=acmecorp",
+    "CNAME": "acmecorp.com.", "PTR": "acmecorp.com.",
+    "DNSKEY": "256 3 8 YWNtZWNvcnA=", "X25": '"3110acmecorp"', "ISDN": '"acmecorp"',
     "AVC": '"acmecorp"', "WALLET": '"acmecorp"', "RESINFO": '"acmecorp"', "NINFO": '"acmecorp"',
 }  # fmt: skip
 
@@ -360,6 +364,19 @@ def test_of_fragments_that_are_no_datagram_nothing_is_left(spoilt: str) -> None:
 
 def step_of(step: Step) -> Scenario:
     return scenario().model_copy(update={"steps": (step,)})
+
+
+def test_nodes_are_numbered_and_their_pods_stay_on_them() -> None:
+    scene = learned_on_each()
+    faulty = scene.model_copy(
+        update={"steps": (*scene.steps, Step(at_ms=900, fault="kill shim --node east"))}
+    )
+    made = anonymise.anonymised(faulty, b"key")
+    assert (made.nodes, made.steps[-1].fault) == (("node1", "node2"), "kill shim --node node2")
+    assert [str(pod.address) for pod in made.pods] == ["10.244.0.2", "10.244.0.3", "10.244.1.4"]
+    assert [one.outcome.split()[0] for one in made.steps[:5]] == [
+        one.outcome.split()[0] for one in scene.steps
+    ]
 
 
 # --- short words, numbers, packets --------------------------------------------------------------------------

@@ -16,7 +16,18 @@ from lab.repro.importing import bundles
 from lab.repro.importing.given import Given
 from lab.repro.reading import zipped
 from lab.spec.topology import Topology
-from tests.unit.lab_repro_reading.made import answered, asked, paced, pcap
+from tests.unit.lab_repro_reading.made import (
+    QUERY,
+    SERVICE,
+    T0_S,
+    answered,
+    asked,
+    ethernet,
+    ipv4,
+    paced,
+    pcap,
+    udp,
+)
 
 ABOUT = {"format": FORMAT, "version": VERSION}
 
@@ -98,3 +109,44 @@ def test_a_capture_that_ends_with_somebodys_zip_is_no_bundle(tmp_path: Path) -> 
     capture = tmp_path / "x.pcap"
     capture.write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(20) + b"PK\5\6" + bytes(18))
     assert not zipped.is_zip(capture)
+
+
+def test_nodes_are_kept_with_their_pods_and_their_agents_faults(tmp_path: Path) -> None:
+    topology = Topology.model_validate(
+        {
+            "name": "x",
+            "nodes": [{"name": "west"}, {"name": "east", "shim": {"min_ttl_s": 7}}],
+            "pods": [
+                {"name": "client", "node": "west", "address": "10.244.0.9"},
+                {"name": "far", "node": "east", "address": "10.244.1.9"},
+            ],
+        }
+    )
+    frames = [
+        ethernet(ipv4(pod, SERVICE, 17, udp(40_000, 53, QUERY), ident=number))
+        for number, pod in enumerate(("10.244.0.9", "10.244.1.9"), 1)
+    ]
+    faults = [("kill resolver", "east"), ("kill shim", "west"), ("kill shim", "nowhere")]
+    events = [
+        json.dumps({"event": "fault.begins", "ts": T0_S + 1, "fault": f"{what} --node {where}"})
+        for what, where in faults
+    ]
+    path = made(
+        tmp_path,
+        **{
+            "topology.json": json.dumps(Order(topology, {}).to_json()),
+            "capture.pcapng": pcap(paced(frames)),
+            "events.jsonl": "\n".join(events),
+        },
+    )
+    scenario = bundles.imported(path, Given(), "x")
+    assert scenario.nodes == ("west", "east")
+    assert [(pod.name, pod.node, str(pod.address)) for pod in scenario.pods] == [
+        ("client", None, "10.244.0.9"),
+        ("far", "east", "10.244.1.9"),
+    ]
+    assert [step.fault for step in scenario.steps if step.fault] == [
+        "kill resolver --node east",
+        "kill shim",
+    ]
+    assert any("settings of west's" in one for one in scenario.assumptions)

@@ -14,7 +14,7 @@ from lab.repro.running import order, pure
 from lab.repro.running.order import Pace, Timing
 from lab.repro.scenario.model import Scenario
 
-from .scenes import POLICY, ask, scenario
+from .scenes import POLICY, ask, learned_on_each, scenario
 
 REGRESSIONS = Path(__file__).parents[2] / "regressions"
 KNOWN = sorted(path.parent for path in REGRESSIONS.glob("*/expected.yaml"))
@@ -161,3 +161,15 @@ def test_two_runs_are_the_same() -> None:
         *(ask(f"n{n}.example.com", f"198.51.100.{n}", at_ms=n) for n in range(1, 60)), connect(90)
     )
     assert pure.run(scene) == pure.run(scene)
+
+
+def test_what_is_learned_is_learned_on_a_node() -> None:
+    scene = learned_on_each()
+    assert outcomes(scene) == [step.outcome for step in scene.steps]
+    together = scene.model_copy(
+        update={
+            "nodes": ("west",),
+            "pods": tuple(pod.model_copy(update={"node": None, "address": None}) for pod in scene.pods),
+        }
+    )
+    assert outcomes(together)[2] == "established"

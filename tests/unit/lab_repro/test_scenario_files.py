@@ -10,7 +10,7 @@ from acns.errors import InputError
 from lab.repro.scenario import load
 from lab.repro.scenario.model import Scenario
 
-from .scenes import ask, scenario, written
+from .scenes import ask, learned_on_each, on_two_nodes, scenario, written
 
 REPO = Path(__file__).parents[3]
 FILES = sorted(
@@ -149,3 +149,25 @@ def test_a_query_with_recorded_packets_needs_the_wire_and_a_plain_one_does_not()
     plain = ask("api.example.com", "198.51.100.1")
     assert scenario({**plain, "wire": [ODD]}).needs_wire
     assert not scenario(plain).needs_wire
+
+
+def test_nodes_are_written_where_there_are_several() -> None:
+    text = written(learned_on_each())
+    assert "\nnodes:\n- west\n- east\n" in text
+    assert load.loads(text, "x") == learned_on_each()
+    assert "node" not in written(scenario(ask("api.example.com", "198.51.100.1")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("node: east", "node: eats", "'eats' (did you mean 'east'?)"),
+        ("address: 10.244.1.5", "address: 10.244.0.7", "10.244.0.7 is no pod's"),
+        ("- west\n- east", "- west\n- west", "west"),
+        ("kill shim --node east", "kill shim --node esat", "'esat'"),
+    ],
+)
+def test_what_is_wrong_with_nodes_is_said(old: str, new: str, said: str) -> None:
+    text = written(on_two_nodes({"fault": "kill shim --node east"}))
+    assert load.loads(text, "x").nodes == ("west", "east")
+    assert any(said in problem for problem in problems(text.replace(old, new)))

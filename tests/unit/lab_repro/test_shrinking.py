@@ -14,7 +14,7 @@ from lab.repro.scenario.model import Scenario
 from lab.repro.shrinking import shrink
 from lab.repro.shrinking.shrink import Shrinking
 
-from .scenes import ask, scenario
+from .scenes import ask, learned_on_each, scenario
 
 
 def noisy() -> Scenario:
@@ -152,3 +152,19 @@ def test_packets_that_nothing_needs_go() -> None:
     assert [step.wire for step in of_query.shrunk().steps] == [()]
     alone = Shrinking(scene, 2, by_wire, Timing())
     assert [len(step.wire) for step in alone.shrunk().steps] == [1]
+
+
+def test_nodes_go_where_one_shows_the_same_and_stay_where_it_does_not() -> None:
+    near = Shrinking(learned_on_each(), 2, None, Timing()).shrunk()
+    assert (near.nodes, len(near.steps)) == (("west",), 2)
+    apart = Shrinking(learned_on_each(), 3, shown_apart, Timing()).shrunk()
+    assert (apart.nodes, len(apart.steps)) == (("west", "east"), 2)
+
+
+def shown_apart(made: Scenario) -> Sequence[Found]:
+    """A run in which it matters that the other node's pod has looked the name up."""
+    asked = any(step.kind == "ask" and step.pod == "client" for step in made.steps)
+    return [
+        Found(one.number, one.recorded, one.outcome if asked and len(made.nodes) > 1 else "established")
+        for one in pure.run(made)
+    ]

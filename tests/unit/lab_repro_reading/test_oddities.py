@@ -143,7 +143,7 @@ def test_packets_of_others_take_no_room_from_those_of_a_pod(tmp_path: Path, limi
     assert len(found) <= 40
 
 
-# --- what comes back on fragments -----------------------------------------------------------------------------
+# --- what comes back on fragments ---------------------------------------------------------------------------
 
 
 def pieces(ident: int = 5, *, protocol: int = 17, port: int = 40_000) -> list[bytes]:
