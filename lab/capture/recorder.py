@@ -17,7 +17,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,7 @@ _SETTLED_S: Final = 2 * RETIRE_MS / 1000
 """After so long every packet of before is in a block that is handed over."""
 KEPT_S: Final = 75.0
 """What was recorded in a place that is gone."""
+_OVERHEAD_BYTES: Final = 4_096
 
 
 class Tape:
@@ -48,6 +50,7 @@ class Tape:
         self.place = place
         self.interface = interface
         self.pod = pod
+        self.size_bytes = size_bytes
         self.ended_s: float | None = None
         self._namespace = _entered(namespace)
         self._ring = Ring(self._namespace, program, interface=interface, size_bytes=size_bytes)
@@ -83,6 +86,11 @@ class Tape:
         self.ended_s = time.monotonic()
         self._ring.close()
 
+    @property
+    def kept_bytes(self) -> int:
+        """After its end."""
+        return sum(map(len, self._kept)) + _OVERHEAD_BYTES
+
     def close(self) -> None:
         if self.ended_s is None:
             self._ring.close()
@@ -96,6 +104,19 @@ def _entered(namespace: int) -> int:
         return -1 if os.path.sameopenfile(own, namespace) else namespace
     finally:
         os.close(own)
+
+
+def bounded(tapes: Sequence[Tape]) -> list[Tape]:
+    """However often a place is made anew: of what is gone the latest, until a ring of it would be full."""
+    held: Counter[tuple[str, str]] = Counter()
+    found = []
+    for tape in reversed(tapes):
+        if tape.ended_s is None:
+            found.append(tape)
+        elif held[link := (tape.pod or tape.place, tape.interface * (not tape.pod))] < tape.size_bytes:
+            held[link] += tape.kept_bytes
+            found.append(tape)
+    return found[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +210,7 @@ class Recorder:
                 if tape.place == name and tape.ended_s is None:
                     tape.end()
             os.close(self._places.pop(name))
+        self._always, self._started = bounded(self._always), bounded(self._started)
         try:
             for name, descriptor in list(wanted.items()):
                 self._always.append(Tape(name, descriptor, self._program, "", RING_BYTES))
