@@ -38,4 +38,4 @@ def show(path: str, *, output: str = "", as_json: bool = False) -> int:
 def _write(found: timeline.Timeline, path: Path) -> None:
     with files.new_file(path) as file:
         file.write(page.page(found).encode("utf-8", "replace"))
-    remark(f"{path}: {sum(len(pod.events) for pod in found.pods)} events of {len(found.pods)} pods")
+    remark(f"{path}: {found.about}")

@@ -37,7 +37,7 @@ def _data(timeline: Timeline) -> str:
         pods.insert(0, {"name": _COMMON, "address": "", "common": True, "events": common})
     value = {
         "title": timeline.title,
-        "about": f"{len(timeline.pods)} pods, {sum(len(pod.events) for pod in timeline.pods)} events",
+        "about": timeline.about,
         "notes": timeline.notes,
         "span": (timeline.last_ns - timeline.first_ns) / 1_000,
         "marks": [mark.value for mark in Mark],

@@ -78,6 +78,12 @@ class Timeline:
     is_own: bool = False
     """Taken by this project: sets are what the agents wrote down, not what they would have done."""
 
+    @property
+    def about(self) -> str:
+        """How much it is."""
+        events = sum(len(pod.events) for pod in self.pods)
+        return f"{len(self.pods)} pod{'s' * (len(self.pods) != 1)}, {events} event{'s' * (events != 1)}"
+
     def marks(self) -> Counter[Mark]:
         return sum((pod.marks() for pod in self.pods), Counter())
 

@@ -135,3 +135,13 @@ def test_what_cannot_be_written_is_refused(
     monkeypatch.chdir(file.parent)
     with pytest.raises(InputError):
         commands.show(str(file), output=output, as_json=as_json)
+
+
+@pytest.mark.parametrize(
+    ("pods", "events", "said"),
+    [(0, 0, "0 pods, 0 events"), (1, 1, "1 pod, 1 event"), (2, 2, "2 pods, 4 events")],
+)
+def test_how_much_it_is_is_said(pods: int, events: int, said: str) -> None:
+    event = Event(at_ns=0, lane=Lane.DNS, kind="A", what="x", outcome="y")
+    pod = Pod("10.244.0.2", "", (event,) * events)
+    assert Timeline("x", 0, 0, (pod,) * pods, (), ()).about == said
