@@ -24,6 +24,8 @@ from lab.repro.scenario import rules
 from lab.repro.scenario.model import Scenario
 
 _FLOW_WIDTH: Final = 104
+_END: Final = "\n...\n"
+"""Of a document whose last text ends with empty lines."""
 _Emitter: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """libyaml's where there is one."""
 
@@ -120,7 +122,7 @@ def _dumped(value: Any) -> str:
     node = _Dumper(io.StringIO(), sort_keys=False).represent_data(value)
     _fold(node, 0)
     text: str = yaml.serialize(node, Dumper=_Emitter, width=4096, allow_unicode=True)
-    return text
+    return text.removesuffix(_END) + "\n" * text.endswith(_END)  # more keys follow
 
 
 def _fold(node: yaml.Node, depth: int) -> None:

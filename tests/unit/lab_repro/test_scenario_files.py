@@ -30,6 +30,14 @@ def test_a_policy_stands_as_a_block_that_reads_like_one() -> None:
     assert "\n    kind: CiliumNetworkPolicy\n" in written(scenario(ask("api.example.com", "198.51.100.1")))
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n\n\n", "\n \n", "\n...\n", "\n---\n\n"])
+def test_a_policy_may_end_as_it_likes(end: str) -> None:
+    made = scenario(
+        ask("api.example.com", "198.51.100.1"), policies=[{"name": "x.yaml", "text": f"a: 1{end}"}]
+    )
+    assert load.loads(written(made), "x") == made
+
+
 def problems(text: str) -> list[str]:
     with pytest.raises(InputError) as raised:
         load.loads(text, "x.yaml")
