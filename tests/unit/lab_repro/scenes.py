@@ -65,7 +65,7 @@ def learned_on_each() -> Scenario:
     away = {"at_ms": 60, "pod": "far", "connect": f"{api}:443"}
     return on_two_nodes(
         ask("api.example.com", api, pod="client", outcome=f"NOERROR {api}"),
-        {"at_ms": 50, "pod": "near", "connect": f"{api}:443", "outcome": "established"},
+        {"at_ms": 50, "pod": "near", "connect": f"{api}:443", "after": 1, "outcome": "established"},
         {**away, "outcome": "silent"},
         ask("api.example.com", api, at_ms=100, pod="far", after=3, outcome=f"NOERROR {api}"),
         {**away, "at_ms": 150, "after": 4, "outcome": "established"},
