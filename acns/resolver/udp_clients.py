@@ -269,8 +269,9 @@ class UDPClients:
         return len(self._new) + len(self._come)
 
     def _queue_query(self, key: Key, now: float) -> None:
-        """What a pod may not ask is told at once: each in line is a turn of the loop more."""
-        if not self._may_be_new(key, now):
+        """What a pod may not ask is told at once: each in line is a turn of the loop more. What it asks again
+        while the first is on its way is not new, whatever is forgotten meanwhile."""
+        if key not in self._asked and not self._may_be_new(key, now):
             self._over(key, self._proxy.over_new)
         elif self._has_room(self._new, key[_POD], len(key)):
             self._new.put(key[_POD], key)
