@@ -263,7 +263,7 @@ def _blocked(wanted: Expectation, session: Session) -> Outcome:
         return "does not resolve", targets
 
     def hears(opened: socket.socket) -> bool:
-        return session.patience.hears(opened, session.left_s)
+        return session.patience.hears(opened, session.left_s + LATE_S / 2)  # after a slow look-up, too
 
     with ThreadPoolExecutor(len(targets)) as pool:
         outcomes = list(pool.map(lambda target: _try(target, hears), targets))

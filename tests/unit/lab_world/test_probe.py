@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import subprocess
 import sys
@@ -146,6 +147,30 @@ def test_what_connects_says_how_long_silence_is(
     assert all(row.ok for row in probe.run(asked, Path("/none"), 2.0, slow_links=slow_links))
     assert made == [(1, 1.0, least_s)]
     assert len(spoke) == 1
+
+
+def test_silence_is_not_short_behind_a_name_that_took_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[float] = []
+    looked_up = socket.getaddrinfo
+
+    def slow_lookup(*arguments: Any, **options: Any) -> Any:
+        threading.Event().wait(0.3)
+        return looked_up("127.0.0.1", *arguments[1:], **options)
+
+    def hears(patience: Patience, opened: socket.socket, within_s: float) -> bool:
+        heard.append(within_s)
+        return False
+
+    def connect_ex(opened: socket.socket, target: Any) -> int:
+        return errno.EINPROGRESS
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow_lookup)
+    monkeypatch.setattr(Patience, "hears", hears)
+    monkeypatch.setattr(socket.socket, "connect_ex", connect_ex)
+    (row,) = probe.run([parse("p blocked x.example.com:443")], Path("/none"), 0.2)
+    assert row.ok
+    assert all(within_s >= LEAST_S for within_s in heard)
+    assert heard
 
 
 def test_an_unanswered_dns_query_ends_with_the_deadline(
