@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,36 +21,39 @@ from lab.backends.environment import base_environment
 _MOST_BYTES: Final = 4096
 _TOLD: Final = b"1"
 _PATIENCE_S: Final = 30.0
-_started: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+Holder = tuple[subprocess.Popen[bytes], socket.socket]
+"""Its process, or the one in between, and the way to talk to it."""
+_started: list[Holder] = []
 
 
 def start() -> None:
     """One that waits to be told."""
-    if os.geteuid() != 0:
-        return
+    if os.geteuid() == 0:
+        _started.append(spawned([]))
+
+
+def spawned(arguments: Sequence[str], descriptors: Sequence[int] = (), log: int | None = None) -> Holder:
+    """Any holder. One that is not early is told its folder and lock by these arguments and descriptors."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with theirs:
         process = subprocess.Popen(
-            command(theirs.fileno()),
+            [
+                *(sys.executable, "-m", "lab.runtime.holder"),
+                *("--maker", str(os.getpid()), "--control-fd", str(theirs.fileno()), *arguments),
+            ],
             stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             env=base_environment(),
             cwd="/",
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(theirs.fileno(), *descriptors),
             start_new_session=True,
         )
-    _started.append((process, ours))
+    return process, ours
 
 
-def command(control_fd: int) -> list[str]:
-    """Of any holder; one that is not early is told the rest in more arguments."""
-    return [
-        *(sys.executable, "-m", "lab.runtime.holder"),
-        *("--maker", str(os.getpid()), "--control-fd", str(control_fd)),
-    ]
-
-
-def taken(folder: Path, lock: int, log: int) -> tuple[subprocess.Popen[bytes], socket.socket] | None:
-    """The one that waits, if one does, and the way to talk to it: from now on the holder of that folder."""
+def taken(folder: Path, lock: int, log: int) -> Holder | None:
+    """The one that waits, if one does: from now on the holder of that folder."""
     while _started:
         process, control = _started.pop()
         with contextlib.suppress(OSError):

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lab.backends.environment import base_environment
 from lab.backends.kind import store as on_kind
@@ -346,7 +344,9 @@ def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.C
     a descendant for good, to be collected when it ends.
     """
     with folder.holder_log.open("ab") as log:
-        between, ours = early.taken(folder.path, lock, log.fileno()) or _started(folder, lock, log)
+        told = ["--folder", str(folder.path), "--lock-fd", str(lock)]
+        early_one = early.taken(folder.path, lock, log.fileno())
+        between, ours = early_one or early.spawned(told, [lock], log.fileno())
     try:
         with control.Client(ours) as client:
             yield client
@@ -360,24 +360,6 @@ def _maker(folder: LabFolder, lock: int, *, is_tied: bool) -> Iterator[control.C
         explained = _explained(folder, error)
         state.remove(folder)
         raise explained from error
-
-
-def _started(folder: LabFolder, lock: int, log: IO[bytes]) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """A holder of that folder, and the way to talk to it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with theirs:
-        more = ("--folder", str(folder.path), "--lock-fd", str(lock))
-        between = subprocess.Popen(
-            [*early.command(theirs.fileno()), *more],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=base_environment(),
-            cwd="/",
-            pass_fds=(theirs.fileno(), lock),
-            start_new_session=True,
-        )
-    return between, ours
 
 
 @contextlib.contextmanager
