@@ -54,8 +54,14 @@ spec:
 TOPOLOGY = Topology.model_validate(
     {
         "name": "race",
-        # However slow the machine is: no answer may be released because its commit took too long.
-        "nodes": [{"name": "node1", "resolver": {"commit_timeout_ms": 20_000}}],
+        # However slow the machine is: no answer may be released because its commit took too long. However
+        # fast it is: so many new names are more than a pod may usually ask for (a thousand, then 100 a second).
+        "nodes": [
+            {
+                "name": "node1",
+                "resolver": {"commit_timeout_ms": 20_000, "max_new_names_per_second_per_pod": 10_000},
+            }
+        ],
         "pods": [
             {"name": "client", "node": "node1", "labels": {"app": "client"}},
             cluster_dns.pod(program=cluster_dns.DNSMASQ),
