@@ -13,6 +13,8 @@ from acns.telemetry.metrics import BareTally, Tally, Times, new_registry
 
 UDP: Final = "udp"
 TCP: Final = "tcp"
+SERVICE, PORT = "service", "port"
+"""Why a query was not asked as its pod."""
 IGNORED: Final = (
     *("unknown_id", "wrong_server", "wrong_port", "other-question", "not-an-answer", "malformed"),
     *("late", "duplicate", "no_room"),
@@ -63,8 +65,11 @@ class ResolverMetrics:
         )
         self.not_transparent = Tally(
             "acns_dns_not_transparent",
-            "Queries asked from the node's address, as a Service may stand before their server.",
+            "Queries over UDP, and connections, asked from the node's address, as a Service may stand before "
+            "their server or a program of the node has the pod's port.",
+            ("reason",),
             registry=registry,
+            known=((SERVICE,), (PORT,)),
         )
 
     def _about_tcp(self, registry: CollectorRegistry) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, Protocol
 
 from acns.dns import wire
@@ -345,10 +346,16 @@ class TCPClient:
         if self._upstream is None:
             timeout_s = self._clients.settings.upstream_timeout_ms / 1000
             ignored = self._gate.metrics.ignored
-            pod = self._peer if self._clients.transparency.applies(self._server) else None
-            idle = None if pod else self._clients.idle
+            transparency = self._clients.transparency
+            as_pod = transparency.applies(self._server)
             self._upstream = TCPUpstream(
-                self._server, timeout_s, ignored, self._gate.journal, self._work, idle=idle, pod=pod
+                self._server,
+                timeout_s,
+                ignored,
+                self._gate.journal,
+                self._work,
+                idle=None if as_pod else self._clients.idle,
+                as_pod=partial(transparency.pod_socket, socket.SOCK_STREAM, self._peer) if as_pod else None,
             )
         self._upstream.send(flight, now)
 

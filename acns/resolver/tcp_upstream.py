@@ -23,9 +23,8 @@ from typing import Final
 
 from acns.resolver.flight import ID_BYTES, Ended, Flight
 from acns.resolver.framing import Frames
-from acns.resolver.intercept import Address, Server
+from acns.resolver.intercept import Server
 from acns.resolver.stream import Stream, errno_name
-from acns.resolver.transparent import pod_socket
 from acns.telemetry.journal import Journal
 from acns.telemetry.metrics import Tally
 
@@ -105,16 +104,17 @@ class TCPUpstream:
         changed: Callable[[], None],
         *,
         idle: Idle | None,
-        pod: Address | None,
+        as_pod: Callable[[], socket.socket | None] | None,
     ) -> None:
-        """`pod`: ask as it, on a connection that is nobody else's (no `idle`)."""
+        """`as_pod`: makes a socket to ask as the pod with, if it can, on a connection that is nobody else's
+        (no `idle`)."""
         self._loop = asyncio.get_running_loop()
         self._server = server
         self._timeout_s = timeout_s
         self._ignored = ignored
         self._journal = journal
         self._idle = idle
-        self._pod = pod
+        self._as_pod = as_pod
         self._changed = changed
         self._waiting: dict[int, _Waiting] = {}  # by ID, oldest first
         self._connecting: socket.socket | None = None
@@ -224,8 +224,8 @@ class TCPUpstream:
         return True
 
     def _socket(self) -> socket.socket:
-        if self._pod:
-            return pod_socket(socket.SOCK_STREAM, self._pod)
+        if self._as_pod and (made := self._as_pod()):
+            return made
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     def _connected(self, made: socket.socket) -> None:

@@ -4,6 +4,10 @@ Only to servers that are known to stand before no Service translation: an answer
 would be addressed to the pod by connection tracking, and pass the gate by. Which they are the settings say;
 all others are asked from the resolver's own address, counted, and named once in the log.
 
+A pod's port may also be one that a program of the node has, for whatever address. The kernel gives it to
+nobody else, so that pod is asked for from the node's address too. The resolver's own ports are no such: it
+shares them with itself.
+
 An answer is addressed to the pod. The ruleset diverts it here by the very socket that asked, which it knows
 by its mark; one that finds no socket of ours belongs to no rule of the pod's, and is dropped.
 """
@@ -24,7 +28,7 @@ from acns.datapath.constants import MARK_AS_POD
 from acns.dns.message import with_id
 from acns.resolver.flight import ID_BYTES, Ended, Flight, restored
 from acns.resolver.intercept import IP_TRANSPARENT, MAX_MESSAGE_BYTES, Address, Server
-from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.metrics import PORT, SERVICE, ResolverMetrics
 from acns.telemetry import log as logs
 from acns.telemetry.metrics import Tally
 
@@ -36,7 +40,7 @@ _BURST: Final = 16
 
 
 class Transparency:
-    """Which servers see the pod's address."""
+    """Which servers see the pod's address, and the sockets to ask them with."""
 
     def __init__(self, servers: Iterable[IPv4Network], metrics: ResolverMetrics) -> None:
         """No `servers`: off."""
@@ -57,8 +61,18 @@ class Transparency:
         if known is None:
             known = self._find(server[0])
         if not known:
-            self._metrics.not_transparent.add()
+            self._metrics.not_transparent.add(SERVICE)
         return known
+
+    def pod_socket(self, kind: int, pod: Address) -> socket.socket | None:
+        """A socket that speaks as the pod; None where a program of the node has its port. Raises OSError."""
+        try:
+            return _speaking_as(kind, pod)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            self._metrics.not_transparent.add(PORT)
+            return None
 
     def _find(self, address: bytes) -> bool:
         if len(self._known) >= MANY_SERVERS:
@@ -70,13 +84,13 @@ class Transparency:
         return found
 
 
-def pod_socket(kind: int, pod: Address) -> socket.socket:
-    """A socket that speaks as the pod. Raises OSError."""
+def _speaking_as(kind: int, pod: Address) -> socket.socket:
     made = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
     try:
         made.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_AS_POD)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one port, several servers
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # or one that we have for all addresses
         made.bind(pod)
     except OSError:
         made.close()
@@ -96,30 +110,35 @@ class _Asking:
 class TransparentUDP:
     """Queries over UDP as their pods. A pod's port and server have a socket, open while an answer is owed."""
 
-    def __init__(self, timeout_s: float, ignored: Tally) -> None:
+    def __init__(self, transparency: Transparency, timeout_s: float, ignored: Tally) -> None:
         self._loop = asyncio.get_running_loop()
+        self._transparency = transparency
         self._timeout_s = timeout_s
         self._ignored = ignored
         self._asking: dict[tuple[Address, Server], _Asking] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def send(self, flight: Flight, pod: Address) -> None:
-        """Send the query; `flight` hears of the outcome, of a failure to send before this returns."""
+    def send(self, flight: Flight, pod: Address) -> bool:
+        """Send the query; `flight` hears of the outcome, of a failure to send before this returns. False: as
+        the pod it cannot be sent."""
         key = pod, flight.server
         try:
             asking = self._asking.get(key) or self._open(key)
+            if asking is None:
+                return False
             identifier = self._free_id(flight, asking)
             if identifier is None:
                 flight.failed("another query has its ID")
-                return
+                return True
             self._send(asking.socket, with_id(flight.packet, identifier))
         except OSError as error:
             flight.failed(errno.errorcode.get(error.errno or 0, "send failed"))
             self._close_idle(key)
-            return
+            return True
         asking.waiting[identifier] = flight, self._loop.time() + self._timeout_s
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        return True
 
     def send_again(self, packet: bytes, server: Server, pod: Address) -> bool:
         """Send it once more, under the same ID; whether it is on its way here."""
@@ -142,9 +161,11 @@ class TransparentUDP:
         if self._sweeper:
             self._sweeper.cancel()
 
-    def _open(self, key: tuple[Address, Server]) -> _Asking:
+    def _open(self, key: tuple[Address, Server]) -> _Asking | None:
         pod, server = key
-        made = pod_socket(socket.SOCK_DGRAM, pod)
+        made = self._transparency.pod_socket(socket.SOCK_DGRAM, pod)
+        if made is None:
+            return None
         try:
             made.connect((socket.inet_ntoa(server[0]), server[1]))
         except OSError:

@@ -349,9 +349,8 @@ class UDPClients:
 
     def _forward(self, case: Case, key: Key, now: float) -> None:
         waiting = self._asked[key] = self._upstream.place(case, key, now)
-        if self._transparency.applies(case.asker.server):
-            self._as_pods.send(UDPQuery(self, waiting), source_of(key))
-        else:
+        as_pod = self._transparency.applies(case.asker.server)
+        if not (as_pod and self._as_pods.send(UDPQuery(self, waiting), source_of(key))):
             self._upstream.send(waiting)
 
     def _unusual(self, came: Came, now: float) -> None:

@@ -218,12 +218,14 @@ class UDPUpstream:
 
 
 def _socket() -> socket.socket:
-    """On a port that the kernel chooses at random."""
+    """On a port that the kernel chooses at random. Once it has, our sockets that ask as a pod may have that
+    port too, at the pod's address."""
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     made.setsockopt(socket.SOL_IP, IP_RECVERR, 1)
     with contextlib.suppress(OSError):
         made.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER_BYTES)
     made.bind(("", 0))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return made
 
 

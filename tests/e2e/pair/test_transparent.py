@@ -109,10 +109,10 @@ def test_the_server_sees_the_pods_address_and_port_and_the_pod_one_answer(scene:
     with scene.new_name() as (name, address):
         port = scene.app.udp(scene.dns_address, scene.query(name))
         answer = scene.app.answer(port)
-        asked = scene.query_at_the_dns_pod(name)
-        assert (asked[IP].src, asked[UDP].sport) == (scene.app.address, port)
         assert answer[IP].src == scene.dns_address
         assert addresses(bytes(answer[UDP].payload)) == [address]
+        asked = scene.query_at_the_dns_pod(name)
+        assert (asked[IP].src, asked[UDP].sport) == (scene.app.address, port)
         sequence = scene.app.syn(address, HTTPS)
         wait_for(scene.internet, is_syn(sequence))
         scene.app.fence()

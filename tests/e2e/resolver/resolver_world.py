@@ -112,11 +112,9 @@ class Namespace:
 
         return self.inside(make)
 
-    def connect(self, address: str, port: int = 53, source: str = "") -> socket.socket:
+    def connect(self, address: str, port: int = 53, source: tuple[str, int] | None = None) -> socket.socket:
         return self.inside(
-            lambda: socket.create_connection(
-                (address, port), timeout=WAIT_S, source_address=(source, 0) if source else None
-            )
+            lambda: socket.create_connection((address, port), timeout=WAIT_S, source_address=source)
         )
 
     def end(self) -> None:

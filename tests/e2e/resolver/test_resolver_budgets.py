@@ -122,7 +122,7 @@ def test_a_pod_told_of_its_rate_by_tc_has_its_answer_over_tcp(budgeted: Callable
     for number in range(20):
         pod.sendto(query("www.example.org.", ident=number), (SERVER, 53))
     assert any(pod.recv(4096)[2] & TC for _ in range(20))
-    stream = bench.keep(bench.world.pod.connect(SERVER, source=POD))
+    stream = bench.keep(bench.world.pod.connect(SERVER, source=(POD, 0)))
     send_framed(stream, *(query("www.example.org.", ident=number) for number in range(6)))
     assert [rcode(receive_framed(stream)) for _ in range(6)] == [REFUSED] * 6
 
@@ -221,7 +221,7 @@ def test_while_one_pod_opens_connections_without_end_another_has_every_answer(
     opened = itertools.count()
 
     def flood() -> None:
-        kept = [bench.world.pod.connect(SERVER, source=POD) for _ in range(8)]
+        kept = [bench.world.pod.connect(SERVER, source=(POD, 0)) for _ in range(8)]
         for stream in kept:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             stream.close()
@@ -230,7 +230,7 @@ def test_while_one_pod_opens_connections_without_end_another_has_every_answer(
     with answering(bench), beside(flood):
         until(lambda: bench.resolver.metric(refused) > 0, "past its budget")
         assert [number for number in range(QUERIES) if not answered(bench, number)] == []
-        stream = bench.keep(bench.world.pod.connect(SERVER, source=OTHER_POD))
+        stream = bench.keep(bench.world.pod.connect(SERVER, source=(OTHER_POD, 0)))
         stream.settimeout(WAIT_S)
         for number in range(QUERIES):
             send_framed(stream, query("www.example.org.", ident=number))

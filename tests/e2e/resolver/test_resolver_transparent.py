@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from acns.datapath import constants, rules
+from acns.resolver import udp_upstream
 
 from .resolver_world import (
     OTHER_SERVER,
@@ -19,6 +20,7 @@ from .resolver_world import (
     WAIT_S,
     Bench,
     Gate,
+    Namespace,
     World,
     answer,
     policy,
@@ -35,6 +37,7 @@ pytestmark = pytest.mark.root
 SERVFAIL = 2
 NODE = "172.18.0.1"
 SETTINGS = {"transparent": True, "transparent_servers": f"192.0.2.0/24, {SERVER}"}
+PORT_TAKEN = 'acns_dns_not_transparent_total{reason="port"}'
 JOINED = 'acns_dns_queries_total{transport="udp",verdict="joined"}'
 ETH_P_IP, ETH_HEADER_BYTES = 0x0800, 14
 
@@ -58,6 +61,13 @@ def tap(bench: Bench) -> Iterator[socket.socket]:
 
     with bench.world.pod.inside(make) as made:
         yield made
+
+
+def wildcard_udp_ports(node: Namespace) -> list[int]:
+    """On which somebody of the node takes UDP to whatever address."""
+    lines = node.run("cat", "/proc/net/udp").splitlines()[1:]
+    local = [line.split()[1].split(":") for line in lines]
+    return [int(port, 16) for address, port in local if int(address, 16) == 0]
 
 
 def udp_from(tap: socket.socket, address: str) -> list[bytes]:
@@ -172,6 +182,47 @@ def test_server_that_may_be_a_service_is_asked_from_the_nodes_address_and_that_i
     assert bench.resolver.metric("acns_dns_not_transparent_total") == 3
     lines = [json.loads(line) for line in bench.resolver.log_file.read_text().splitlines()]
     assert [line["server"] for line in lines if "the node's address" in line["event"]] == [SERVER]
+
+
+def test_a_port_that_the_resolver_has_itself_is_the_pods_all_the_same(bench: Bench) -> None:
+    """Pods choose from the very range that the kernel gives the resolver its own ports from."""
+    bench.serving("*.example.com", **SETTINGS)
+    server = bench.server_socket()
+    for number, port in enumerate(wildcard_udp_ports(bench.world.node)):
+        pod = bench.keep(bench.world.pod.udp(port=port))
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+        packet, source = server.recvfrom(4096)
+        assert source == (POD, port)
+        server.sendto(answer(packet), source)
+        assert pod.recv(4096)[1] == number
+    assert number >= udp_upstream.SOCKETS - 1
+    assert bench.resolver.metric("acns_dns_not_transparent_total") == 0
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_port_that_a_program_of_the_node_has_is_asked_from_the_nodes_address(
+    bench: Bench, transport: str
+) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    node, pod_place = bench.world.node, bench.world.pod
+    if transport == "udp":
+        program, server = bench.keep(node.udp()), bench.server_socket()
+        pod = bench.keep(pod_place.udp(port=program.getsockname()[1]))
+        for number in range(2):
+            pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+            packet, source = server.recvfrom(4096)
+            server.sendto(answer(packet), source)
+            assert (source[0], pod.recv(4096)[1]) == (NODE, number)
+    else:
+        program, listener = bench.keep(node.listen("", 0)), bench.keep(bench.world.dns.listen(SERVER, 53))
+        pod = bench.keep(pod_place.connect(SERVER, source=(POD, program.getsockname()[1])))
+        send_framed(pod, query("www.example.com.", ident=1))
+        connection, source = listener.accept()
+        with connection:
+            connection.settimeout(WAIT_S)
+            send_framed(connection, answer(receive_framed(connection)))
+            assert (source[0], receive_framed(pod)[1]) == (NODE, 1)
+    assert bench.resolver.metric(PORT_TAKEN) == (2 if transport == "udp" else 1)
 
 
 def test_without_the_setting_the_server_sees_the_nodes_address(bench: Bench) -> None:
