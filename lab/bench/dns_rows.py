@@ -195,13 +195,15 @@ def _overload(bench: Bench) -> Iterator[Measure]:
         found = bench.slices(f"overload, {kind}", (DIRECT, BUDGETED), taken)
         direct, ours = found[DIRECT], found[BUDGETED]
         beside_ms, in_peace_ms = ([one[which] for one in ours] for which in ("beside_ms", "quiet_ms"))
-        bare_ms = [one["beside_ms"] for one in direct]
+        bare_ms, bare_in_peace_ms = ([one[which] for one in direct] for which in ("beside_ms", "quiet_ms"))
         yield measure.of_samples("overload", f"p99 of another pod beside {kind}", beside_ms, "ms")
         yield measure.of_samples("overload", f"p99 without a proxy beside {kind}", bare_ms, "ms")
         name = f"p99 beside {kind}, against in peace"
         yield measure.of_pairs("overload", name, beside_ms, in_peace_ms, limit=Limit(200.0))
         name = f"p99 beside {kind}, against no proxy"
         yield measure.of_pairs("overload", name, beside_ms, bare_ms)
+        name = f"p99 without a proxy beside {kind}, against in peace"
+        yield measure.of_pairs("overload", name, bare_ms, bare_in_peace_ms)
         yield Measure("overload", f"lost beside {kind}", sum(one["lost"] for one in ours), "", _NONE)
     resident = sum(map(dns_sides.resident_mib, bench.sides[BUDGETED].processes))
     yield Measure("overload", "resolver's memory afterwards", resident, "MiB", Limit(200.0))

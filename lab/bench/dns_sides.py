@@ -24,7 +24,7 @@ from acns.datapath import constants
 from acns.resolver.settings import ResolverSettings
 from acns.shim.settings import ShimSettings
 from lab.bench import dns_names, wire
-from lab.bench.cluster import NODE
+from lab.bench.cluster import NODE, NODE_ADDRESS
 from lab.bench.dns_manifests import manifests
 from lab.bench.wire import Wire
 from lab.errors import EnvironmentFault, ProcessFailed
@@ -38,6 +38,7 @@ BUDGETED: Final = "resolver with its budgets"
 _PACKAGES: Final = {"dnsperf": "dnsperf", "dnsdist": "dnsdist", "dnsmasq": "dnsmasq-base"}
 _FIRST_MORE_INDEX: Final = 1_000
 _FIRST_MORE_INNER: Final = 3
+_SERVER_INDEX: Final = 2
 _READY_S: Final = 60.0
 _NO_LIMIT: Final = 1_000_000
 """Queries a second: one pod is measured as far as it goes."""
@@ -299,6 +300,10 @@ def _add_pods(laid: Wire, pods: int) -> None:
             pod.addresses(index, [IPv4Interface(dns_names.pod(number))])
             pod.on_link_route(f"{gateway}/32", index, priority=index)
             pod.route("0.0.0.0/0", index, gateway=gateway, priority=index)
+    with Links(laid.server) as server:
+        server.routes(
+            [Route(IPv4Network(dns_names.pod(number)), _SERVER_INDEX, NODE_ADDRESS) for number in more]
+        )
 
 
 def _outer(number: int) -> int:

@@ -64,7 +64,10 @@ def laid(pod_address: IPv4Address, server_addresses: Sequence[IPv4Address]) -> I
 
 @contextlib.contextmanager
 def serving(namespace: Namespace, argv: Sequence[str], ready: str) -> Iterator[int]:
-    """A server program in the namespace, from when it has printed `ready` to the block's end; its pid."""
+    """A server program in the namespace, from when it has printed `ready` to the block's end; its pid.
+
+    Raises ProcessFailed where it ends by itself: what was measured then is worth nothing.
+    """
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -80,6 +83,8 @@ def serving(namespace: Namespace, argv: Sequence[str], ready: str) -> Iterator[i
             else:
                 raise ProcessFailed(f"{' '.join(argv)} ended before it was ready:\n{''.join(said)}")
             yield process.pid
+            if process.poll() is not None:
+                raise ProcessFailed(f"{' '.join(argv)} ended before its time:\n{process.stdout.read()}")
         finally:
             process.kill()
 
