@@ -84,15 +84,22 @@ def status(context: Context, name: str | None = None, json: bool = False) -> Non
         sys.exit(commands.status(name, as_json=json))
 
 
-@task(name="exec", help={"pod": "a pod, a node, or `internet`", "name": "which lab, where there are several"})
-def execute(context: Context, pod: str, name: str | None = None) -> None:
+@task(
+    name="exec",
+    help={
+        "pod": "a pod, a node, or `internet`",
+        "name": "which lab, where there are several",
+        "json": "print its exit code and all that it has said as JSON",
+    },
+)
+def execute(context: Context, pod: str, name: str | None = None, json: bool = False) -> None:
     """Run a command in a pod: `lab.exec frontend -- dig api.example.com`."""
     from lab.runtime import commands
 
     # Not `context.remainder`: that is one string, its quoting lost.
     argv = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     with commands.explained_errors():
-        sys.exit(commands.execute(pod, name, argv))
+        sys.exit(commands.execute(pod, name, argv, as_json=json))
 
 
 @task(help={"pod": "a pod, a node, or `internet`", "name": "which lab, where there are several"})

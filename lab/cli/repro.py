@@ -54,6 +54,7 @@ def run(
         "scenario": "a scenario file, or the folder of a saved one",
         "output": "the file to write (default: stdout)",
         "step": "the number of the step that matters (default: where recording and model differ)",
+        "json": "print JSON",
         **_HOW,
         "lab": "in real labs",
         "pure": f"{_HOW['pure']} (default where the step shows there)",
@@ -70,13 +71,14 @@ def shrink(
     timing: str = "",
     shim: str = "",
     resolver: str = "",
+    json: bool = False,
 ) -> None:
     """Make a scenario smaller, with rounder numbers, as long as it still shows the same."""
     from lab.repro import commands
     from lab.runtime.explaining import explained_errors
 
     with explained_errors():
-        typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver)
+        typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver, json)
         sys.exit(commands.shrink(scenario, typed, step=step, output=output))
 
 
@@ -86,6 +88,7 @@ def shrink(
         "scenario": "a scenario file",
         "recorded": "what must come of it is what was recorded (default: what comes of it now)",
         "folder": "instead of tests/regressions",
+        "json": "print JSON",
         **_HOW,
     }
 )
@@ -101,13 +104,14 @@ def save(
     timing: str = "",
     shim: str = "",
     resolver: str = "",
+    json: bool = False,
 ) -> None:
     """Keep a scenario as a regression test, with what must come of it."""
     from lab.repro import commands
     from lab.runtime.explaining import explained_errors
 
     with explained_errors():
-        typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver)
+        typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver, json)
         sys.exit(commands.save(name, scenario, typed, as_recorded=recorded, folder=folder))
 
 
@@ -126,6 +130,7 @@ def save(
         "begin": "leave out what began earlier, in seconds from the first packet",
         "end": "leave out what began later",
         "anonymise": "names and addresses are replaced, their relations kept",
+        "json": "print JSON, to stdout whatever --output says",
     },
 )
 def import_(
@@ -141,6 +146,7 @@ def import_(
     begin: float = 0.0,
     end: float = 1e9,
     anonymise: bool = False,
+    json: bool = False,
 ) -> None:
     """Make a scenario of a capture: who asked what, what was answered, who connected, what came of it."""
     from lab.repro import commands
@@ -149,7 +155,7 @@ def import_(
 
     with explained_errors():
         given = (tuple(policy), tuple(pod), tuple(dns), flows, also, output, name, anonymise)
-        typed = commands.Said(*given, begin_s=begin, end_s=end)
+        typed = commands.Said(*given, begin_s=begin, end_s=end, json=json)
         with remembered.seldom_collecting():
             sys.exit(commands.import_(capture, typed))
 

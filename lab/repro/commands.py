@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from lab.repro.running.order import Found, Timing
 from lab.repro.saved import LEVELS, Expected, Level
 from lab.repro.scenario import load
 from lab.repro.scenario.model import Scenario
-from lab.runtime.explaining import explained_errors, remark
+from lab.runtime.explaining import FORMAT_VERSION, explained_errors, remark
 
 COULD_NOT_RUN: Final = 125
 """What `git bisect run` takes for: skip this one."""
@@ -29,7 +30,7 @@ Run = Callable[[Timing], list[Found]]
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """The options of `repro.run` as they were typed; empty: as the saved scenario says, else the default."""
+    """The options of running as they were typed; empty: as the saved scenario says, else the default."""
 
     level: str = ""
     timing: str = ""
@@ -72,9 +73,13 @@ def save(name: str, path: str, typed: Typed, *, as_recorded: bool, folder: str =
     else:
         with running(scenario, level, typed.agents) as once:
             found = once(order.timing(timing))
-        table.print_table(scenario, found)
+        if not typed.json:
+            table.print_table(scenario, found)
     saved.write(place, scenario, found, level, timing)
     different = order.first_difference(found)
+    if typed.json:
+        differs_at = different.number if different else None
+        print(json.dumps({"version": FORMAT_VERSION, "folder": str(place), "differs_at": differs_at}))
     about = f"differs from what was recorded at step {different.number}" if different else "is as recorded"
     remark(f"{place}: what is expected {about}; to be corrected, if need be, in its {saved.EXPECTED}")
     return 0
@@ -94,6 +99,7 @@ class Said:
     anonymise: bool = False
     begin_s: float = 0.0
     end_s: float = math.inf
+    json: bool = False
 
 
 def import_(path: str, said: Said) -> int:
@@ -121,11 +127,9 @@ def import_(path: str, said: Said) -> int:
         scenario = anonymise.anonymised(scenario)
     for assumption in scenario.assumptions:
         remark(f"assumed: {assumption}")
+    _written(scenario, said.output, said.json)
     if said.output:
-        load.save(scenario, Path(said.output))
         remark(f"{said.output}: {len(scenario.steps)} steps; invoke repro.run {said.output}")
-    else:
-        print(load.dumps(scenario), end="")
     return 0
 
 
@@ -151,11 +155,19 @@ def shrink(path: str, typed: Typed, *, step: int = 0, output: str = "") -> int:
         found = made.shrunk()
     was, now = len(scenario.steps), len(found.steps)
     remark(f"{was} steps became {now}, in {made.runs} runs; what matters is step {made.symptom}")
-    if output:
-        load.save(found, Path(output))
-    else:
-        print(load.dumps(found), end="")
+    _written(found, output, typed.json, step=made.symptom, runs=made.runs)
     return 0
+
+
+def _written(scenario: Scenario, file: str, as_json: bool, **more: int) -> None:
+    """To a file or to stdout; as JSON with `more` beside it, and always to stdout."""
+    if file:
+        load.save(scenario, Path(file))
+    if as_json:
+        value = {"file": file or None, **more, "scenario": load.as_value(scenario)}
+        print(json.dumps({"version": FORMAT_VERSION, **value}, indent=2))
+    elif not file:
+        print(load.dumps(scenario), end="")
 
 
 @contextlib.contextmanager

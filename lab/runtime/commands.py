@@ -91,13 +91,13 @@ def check(name: str | None, *, as_json: bool) -> int:
     return 0 if all(row.ok for row in rows) else 1
 
 
-def execute(where: str, name: str | None, argv: Sequence[str]) -> int:
+def execute(where: str, name: str | None, argv: Sequence[str], *, as_json: bool = False) -> int:
     """Run a command in a pod (or node, or `internet`); its own exit code."""
-    if kind := on_kind.lab(name):
-        return kind.execute(where, argv)
     if not argv:
         raise InputError("no command given", hint=f"invoke lab.exec {where} -- dig api.example.com")
-    return terminal.execute(Lab.attach(name).inside(where), argv)
+    if kind := on_kind.lab(name):
+        return kind.execute(where, argv, as_json=as_json)
+    return terminal.execute(Lab.attach(name).inside(where).popen, argv, as_json=as_json)
 
 
 def shell(where: str, name: str | None) -> int:

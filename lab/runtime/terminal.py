@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from lab.errors import InputError
+from lab.runtime.explaining import FORMAT_VERSION
 from lab.runtime.handles import Inside
 
 _PROMPT = "PS1"
 
+Start = Callable[..., subprocess.Popen[Any]]
+"""Starts a command somewhere: takes its words, and options of subprocess.Popen."""
 
-def execute(inside: Inside, argv: Sequence[str]) -> int:
-    """Run a command with this process's stdin, stdout and stderr; its exit code, as a shell would report
-    it.
+
+def execute(start: Start, argv: Sequence[str], *, as_json: bool = False) -> int:
+    """Run a command with this process's stdin, stdout and stderr; its exit code, as a shell would report it.
+    `as_json`: what it says on both is told as one JSON object when it has ended, with its exit code.
     """
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if as_json else {}
     try:
-        process = inside.popen(argv)
+        process = start(argv, **said)
     except FileNotFoundError:
         print(f"{argv[0]}: command not found", file=sys.stderr)
         return 127
@@ -27,7 +35,12 @@ def execute(inside: Inside, argv: Sequence[str]) -> int:
         print(f"{argv[0]}: cannot be executed", file=sys.stderr)
         return 126
     with _keyboard_left_to_the_command():
-        return _as_shells_say(process.wait())
+        out, err = process.communicate()
+    code = _as_shells_say(process.returncode)
+    if as_json:
+        texts = {"stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace")}
+        print(json.dumps({"version": FORMAT_VERSION, "code": code, **texts}))
+    return code
 
 
 def shell(inside: Inside, name: str) -> int:

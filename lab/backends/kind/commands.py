@@ -58,12 +58,13 @@ class KindCommands:
         print(tables.truth_json(self.lab.name, rows)) if as_json else tables.print_truth(rows)
         return 0 if all(row.ok for row in rows) else 1
 
-    def execute(self, where: str, argv: Sequence[str]) -> int:
+    def execute(self, where: str, argv: Sequence[str], *, as_json: bool) -> int:
         """A command in a pod (or node, or `internet`), with this terminal; its own exit code."""
-        if not argv:
-            raise InputError("no command given", hint=f"invoke lab.exec {where} -- dig api.example.com")
-        flags = ["--stdin"] if not sys.stdin.isatty() else ["--stdin", "--tty"]
-        return subprocess.run(self.lab.exec_argv(where, argv, *flags), check=False).returncode
+        from lab.runtime import terminal
+
+        has_terminal = sys.stdin.isatty() and not as_json
+        flags = ["--stdin", "--tty"] if has_terminal else ["--stdin"]
+        return terminal.execute(subprocess.Popen, self.lab.exec_argv(where, argv, *flags), as_json=as_json)
 
     def shell(self, where: str) -> int:
         argv = self.lab.exec_argv(where, ["/bin/sh"], "--stdin", "--tty")

@@ -62,9 +62,14 @@ def save(scenario: Scenario, path: Path) -> None:
 
 def dumps(scenario: Scenario) -> str:
     """As the text of a file."""
+    return "".join(_dumped({key: part}) for key, part in as_value(scenario).items())
+
+
+def as_value(scenario: Scenario) -> dict[str, Any]:
+    """As what the text of its file means: without what is as it always is."""
     value = scenario.model_dump(mode="json", exclude_defaults=True, exclude={"version"})
     value = {"scenario": value.pop("scenario"), "version": scenario.version, **value}
-    return "".join(_dumped({key: _numbers(part)}) for key, part in value.items())
+    return {key: _numbers(part) for key, part in value.items()}
 
 
 def _of_the_rest(document: Document) -> list[Problem]:

@@ -53,6 +53,12 @@ def test_exec_reports_death_by_signal_and_missing_commands_as_a_shell_does(lab: 
     assert invoke("lab.exec", "a", "--", "no-such-command").returncode == 127
 
 
+def test_exec_as_json_tells_the_code_and_both_outputs(lab: Lab) -> None:
+    done = invoke("lab.exec", "a", "--json", "--", "sh", "-c", "printf out; printf '\\377' >&2; exit 9")
+    told = {"version": 1, "code": 9, "stdout": "out", "stderr": "\ufffd"}
+    assert (json.loads(done.stdout), done.stderr, done.returncode) == (told, "", 9)
+
+
 def test_exec_reaches_nodes_and_the_internet_too(lab: Lab) -> None:
     assert invoke("lab.exec", "n2", "--", "hostname").stdout == "n2\n"
     assert invoke("lab.exec", "internet", "--", "hostname").stdout == "internet\n"

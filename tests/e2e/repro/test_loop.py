@@ -93,9 +93,7 @@ def test_reasons_are_the_agents_own_words(right: Stage) -> None:
     assert "big.example.com. → 198.51.100.41 committed" in why[2]
 
 
-@pytest.mark.parametrize(
-    "name", ["released-early", "https-hint", "policy-removed", "address-reuse", "resolver-restart"]
-)
+@pytest.mark.parametrize("name", FAULTS)
 def test_a_saved_regression_fails_on_the_faulty_version(name: str) -> None:
     scenario, expected = saved.read(REGRESSIONS / name)
     assert expected is not None

@@ -15,6 +15,7 @@ from lab.repro.scenario import load
 from .scenes import ask, scenario
 
 API = "198.51.100.1"
+CAPTURE = Path(__file__).parents[2] / "data/captures/dnscap/dns.pcap"
 
 
 def file(folder: Path, outcome: str) -> str:
@@ -61,6 +62,32 @@ def test_json_has_a_version_and_a_row_per_step(tmp_path: Path, capsys: pytest.Ca
     value = json.loads(capsys.readouterr().out)
     assert (value["version"], value["same"], value["diverged_at"]) == (1, 0, [2])
     assert [row["agrees"] for row in value["steps"]] == [True, False]
+
+
+def test_shrunk_as_json_is_the_scenario_with_what_matters_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, output, typed = file(tmp_path, "established"), str(tmp_path / "small"), Typed("pure", json=True)
+    assert commands.shrink(path, typed, step=2, output=output) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["version"], told["file"], told["step"]) == (1, output, 2)
+    assert told["scenario"] == load.as_value(load.load(tmp_path / "small"))
+
+
+def test_saved_as_json_says_where_it_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for outcome, differs_at in (("silent", 2), ("established", None)):
+        path, typed = file(tmp_path, outcome), Typed("pure", json=True)
+        assert commands.save(outcome, path, typed, as_recorded=False, folder=str(tmp_path)) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told == {"version": 1, "folder": str(tmp_path / outcome), "differs_at": differs_at}
+
+
+def test_imported_as_json_is_the_scenario(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for output in ("", str(tmp_path / "made.yaml")):
+        assert commands.import_(str(CAPTURE), commands.Said(output=output, name="made", json=True)) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["version"], told["file"]) == (1, output or None)
+    assert told["scenario"] == load.as_value(load.load(tmp_path / "made.yaml"))
 
 
 def test_a_saved_scenario_is_judged_by_what_it_expects(tmp_path: Path) -> None:
