@@ -88,6 +88,7 @@ def shrink(
         "scenario": "a scenario file",
         "recorded": "what must come of it is what was recorded (default: what comes of it now)",
         "folder": "instead of tests/regressions",
+        "again": "in the place of one that is there",
         "json": "print JSON",
         **_HOW,
     }
@@ -98,6 +99,7 @@ def save(
     scenario: str,
     recorded: bool = False,
     folder: str = "",
+    again: bool = False,
     pure: bool = False,
     lab: bool = False,
     wire: bool = False,
@@ -112,7 +114,7 @@ def save(
 
     with explained_errors():
         typed = commands.Typed(_level(pure, lab, wire), timing, 1, shim, resolver, json)
-        sys.exit(commands.save(name, scenario, typed, as_recorded=recorded, folder=folder))
+        sys.exit(commands.save(name, scenario, typed, as_recorded=recorded, folder=folder, again=again))
 
 
 @task(

@@ -19,6 +19,8 @@ from lab.errors import InputError
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """To be written in the block; it is at `path` afterwards. Raises InputError where that cannot be."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder", hint="choose another --output")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

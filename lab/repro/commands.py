@@ -56,18 +56,26 @@ def run(path: str, typed: Typed) -> int:
             for number in range(typed.runs):
                 found.append(saved.judged(once(timing), expected))
                 if order.shows_nothing(found[-1]):
-                    raise InputError("no step that says anything was played", hint="--wire plays them")
+                    raise InputError(
+                        "no step that was played says what came of it",
+                        hint="`outcome:` says it; --wire plays recorded packets",
+                    )
                 if typed.runs > 1:
                     remark(f"run {number + 1} of {typed.runs}: {table.verdict(found[-1])}")
         return _told(scenario, found, "expected" if expected else "recorded", typed)
     raise AssertionError("not reached")
 
 
-def save(name: str, path: str, typed: Typed, *, as_recorded: bool, folder: str = "") -> int:
-    """`tests/regressions/NAME/`: what must come of it is what comes of it now, or what was recorded."""
+def save(
+    name: str, path: str, typed: Typed, *, as_recorded: bool, folder: str = "", again: bool = False
+) -> int:
+    """`tests/regressions/NAME/`: what must come of it is what comes of it now, or what was recorded. `again`:
+    in the place of what is there."""
     scenario, _ = saved.read(Path(path))
     timing, level = typed.timing or "recorded", level_of(typed.level, None, scenario)
     place = saved.folder_of(name, Path(folder)) if folder else saved.folder_of(name)
+    if place.exists() and not again:
+        raise InputError(f"{place} is there already", hint="another name, or --again to write it anew")
     if as_recorded:
         found = [Found(n, step.outcome, step.outcome) for n, step in enumerate(scenario.steps, 1)]
     else:
@@ -107,6 +115,9 @@ def import_(path: str, said: Said) -> int:
     from lab.repro.importing import anonymise, bundles, given, importer
     from lab.repro.reading import zipped
 
+    name = importer.name_of(Path(said.output or path))
+    if said.name:
+        name = importer.name_given(said.name)
     policies, objects = given.policies(said.policies)
     about = given.Given(
         pods=given.pods(said.pods),
@@ -114,11 +125,10 @@ def import_(path: str, said: Said) -> int:
         policies=policies,
         objects=objects,
         also=given.also(Path(said.also)) if said.also else (),
-        span_s=(said.begin_s, said.end_s),
+        span_s=given.span(said.begin_s, said.end_s),
     )
     if said.flows:
         about = given.with_pods(about, given.hubble_pods(Path(said.flows)))
-    name = said.name or importer.name_of(Path(said.output or path))
     if zipped.is_zip(Path(path)):
         scenario = bundles.imported(Path(path), about, name)
     else:

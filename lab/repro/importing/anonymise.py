@@ -20,6 +20,7 @@ from acns.dns import types, wire
 from acns.dns.name import MalformedDNS
 from acns.errors import Bug
 from lab.errors import InputError
+from lab.repro.importing.importer import without
 from lab.repro.importing.words import Addresses, Words, beside_stars, words_of
 from lab.repro.reading.units import Unit
 from lab.repro.running import pure
@@ -68,11 +69,23 @@ _A, _AAAA, _TXT, _OPT = (types.NUMBERS[name] for name in ("A", "AAAA", "TXT", "O
 
 
 def anonymised(scenario: Scenario, key: bytes = b"") -> Scenario:
-    """By a key of the moment, unless there is one. Raises InputError where relations could not be kept."""
-    made = _Anonymous(scenario, key or secrets.token_bytes(32)).scenario()
-    read = load.loads(load.dumps(made.result), made.result.scenario)
-    _check_same(scenario, read, made)
-    return read
+    """By a key of the moment, unless there is one. Steps of octets that mean something else once nothing of
+    theirs is left are left out, and said to be. Raises InputError where relations could not be kept."""
+    key, left_out = key or secrets.token_bytes(32), 0
+    while True:
+        made = _Anonymous(scenario, key).scenario()
+        read = load.loads(load.dumps(made.result), made.result.scenario)
+        others = _others(scenario, read, made)
+        if not others:
+            break
+        if len(others) == len(scenario.steps):
+            raise InputError("no step means the same once it is anonymised", hint="leave --anonymise out")
+        left_out += len(others)
+        scenario = without(scenario, others)
+    if not left_out:
+        return read
+    text = f"{left_out} steps are left out: their octets mean something else once they are anonymised"
+    return read.model_copy(update={"assumptions": (*read.assumptions, text)})
 
 
 class _Anonymous:
@@ -423,12 +436,24 @@ def _blank(data: bytes, kind: int) -> bytes:
     return bytes(made[:place]).ljust(len(made), b"\0")
 
 
-def _check_same(scenario: Scenario, made: Scenario, by: _Anonymous) -> None:
+def _others(scenario: Scenario, made: Scenario, by: _Anonymous) -> list[int]:
+    """The numbers of the steps of octets that come to something else."""
     try:
         before = [by.outcome(one.outcome) for one in pure.run(scenario)]
     except InputError:
-        return  # policies with mistakes have no meaning to be kept
+        return []  # policies with mistakes have no meaning to be kept
     after = [one.outcome for one in pure.run(made)]
-    for number, (old, new) in enumerate(zip(before, after, strict=True), 1):
-        if sorted(old.split()) != sorted(new.split()):
-            raise Bug(f"anonymised, step {number} would come to '{new}', not to '{old}'")
+    found = [
+        number
+        for number, (old, new) in enumerate(zip(before, after, strict=True), 1)
+        if sorted(old.split()) != sorted(new.split())
+    ]
+    of_octets = [number for number in found if _has_octets(scenario.steps[number - 1])]
+    if found and not of_octets:
+        old, new = before[found[0] - 1], after[found[0] - 1]
+        raise Bug(f"anonymised, step {found[0]} would come to '{new}', not to '{old}'")
+    return of_octets
+
+
+def _has_octets(step: Step) -> bool:
+    return bool(step.query or step.wire or any(answer.octets for answer in step.answers))

@@ -102,7 +102,7 @@ def objects_of(found: Iterable[Policy]) -> tuple[PolicyObject, ...]:
 
 def pods(texts: Iterable[str]) -> dict[IPv4Address, Pod]:
     """`IP=NAME`, `IP=NAMESPACE/NAME`, with labels behind a colon: `IP=NAME:app=web,tier=front`."""
-    found = {}
+    found: dict[IPv4Address, Pod] = {}
     for text in texts:
         address, _, rest = text.partition("=")
         called, _, labels = rest.partition(":")
@@ -110,11 +110,23 @@ def pods(texts: Iterable[str]) -> dict[IPv4Address, Pod]:
         pairs = [pair.partition("=") for pair in labels.split(",") if pair]
         try:
             pod = Pod(name=name, namespace=namespace or "default", labels={k: v for k, _, v in pairs})
-            found[IPv4Address(address)] = pod
+            known = found.setdefault(IPv4Address(address), pod)
         except ValueError as error:
             hint = "--pod 10.244.0.5=frontend, or 10.244.0.5=shop/frontend:app=frontend"
             raise InputError(f"'{text}' names no pod", hint=hint) from error
+        if known != pod:
+            raise InputError(
+                f"{address} is given to two pods, {known.name} and {name}", hint="one --pod for each"
+            )
     return found
+
+
+def span(begin_s: float, end_s: float) -> tuple[float, float]:
+    """What of a capture is taken. Raises InputError."""
+    if not 0 <= begin_s < end_s:
+        text = f"nothing begins from {begin_s:g} s on and before {end_s:g} s"
+        raise InputError(text, hint="--begin and --end are seconds from the first packet")
+    return begin_s, end_s
 
 
 def addresses(texts: Iterable[str]) -> frozenset[IPv4Address]:

@@ -102,6 +102,15 @@ def name_of(path: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40].rstrip("-") or "scenario"
 
 
+def name_given(text: str) -> str:
+    """A name that somebody chose. Raises InputError."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise InputError(
+            f"'{text}' is no name of a scenario", hint="a-z, 0-9 and -, at most 63: --name slow-dns"
+        )
+    return text
+
+
 def _placed(steps: Iterable[Step], roles: Roles) -> tuple[Step, ...]:
     """Answers with addresses that have moved tell the new ones."""
     moved = {str(old): str(new) for old, new in roles.moved.items()}

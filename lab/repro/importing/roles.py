@@ -7,8 +7,9 @@ first; the rest is inferred from who asks whom and said as an assumption, one fo
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
@@ -16,9 +17,10 @@ from typing import Final
 
 from acns.errors import InputError
 from lab.repro.importing.given import Given, labelled
+from lab.repro.importing.pairing import PATIENCE_NS, about
 from lab.repro.reading import oddities
 from lab.repro.reading.evidence import Evidence, Message, Outcome
-from lab.repro.scenario import messages, rules
+from lab.repro.scenario import rules
 from lab.repro.scenario.model import Pod, Server
 from lab.spec.plan import SERVICES, NodePlan
 
@@ -26,7 +28,8 @@ _QR: Final = 0x80
 _LOCAL: Final = tuple(
     IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
 )
-_IN_FLIGHT_NS: Final = 10_000_000_000
+_LOOKED_AT: Final = 8
+"""Askers of one name at a time."""
 _MOST: Final = 0.8
 _FIRST_CLUSTER_IP: Final = 10
 MAX_PODS: Final = 150
@@ -35,10 +38,12 @@ MAX_SERVERS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """The DNS messages of a capture, by what they are."""
+    """The DNS messages of a capture, by what they are. `nowhere`: how many queries are left out by whom they
+    ask, since a lab can have no DNS server there."""
 
     queries: tuple[Message, ...]
     answers: tuple[Message, ...]
+    nowhere: Mapping[IPv4Address, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -61,23 +66,32 @@ def dialogue(evidence: Evidence, ports: Iterable[int]) -> Dialogue:
     """Queries go to a DNS port, answers come from one; of two servers the flags tell."""
     known = frozenset(ports)
     queries, answers = [], []
+    nowhere: Counter[IPv4Address] = Counter()
     for message in evidence.messages:
         if not (is_ipv4(message.source.address) and is_ipv4(message.destination.address)):
             continue
         to, back = message.destination.port in known, message.source.port in known
         is_answer = len(message.payload) > 2 and bool(message.payload[2] & _QR)
         if to and not (back and is_answer):
-            queries.append(message)
+            server = ipv4(message.destination.address)
+            if rules.is_somewhere(server):
+                queries.append(message)
+            else:
+                nowhere[server] += 1
         elif back or is_answer:
             answers.append(message)
-    return Dialogue(tuple(queries), tuple(answers))
+    return Dialogue(tuple(queries), tuple(answers), nowhere)
 
 
 def infer(evidence: Evidence, talk: Dialogue, given: Given) -> Roles:
     """Raises InputError where there is nobody who could be a pod, or too many."""
     roles = Roles()
+    for address, number in talk.nowhere.items():
+        text = f"{number} queries to {address} are left out: no DNS server of a lab can be there"
+        roles.assumptions.append(text)
     asked = dict.fromkeys(ipv4(one.destination.address) for one in talk.queries)
     servers = [address for address in asked if not given.dns or address in given.dns]
+    _say_who_is_not_asked(asked, servers, given, roles)
     askers = list(dict.fromkeys(ipv4(one.source.address) for one in talk.queries))
     forwarders = [one for one in askers if one in servers and one not in given.pods]
     roles.resolvers = set(_resolvers(talk, [one for one in askers if one not in forwarders], evidence, given))
@@ -105,19 +119,47 @@ def infer(evidence: Evidence, talk: Dialogue, given: Given) -> Roles:
     return roles
 
 
+def _say_who_is_not_asked(
+    asked: Collection[IPv4Address], servers: Collection[IPv4Address], given: Given, roles: Roles
+) -> None:
+    """Where `--dns` names others. Raises InputError where it names nobody who is asked."""
+    others = ", ".join(str(one) for one in asked if one not in servers)
+    if asked and not servers:
+        named = ", ".join(map(str, sorted(given.dns)))
+        raise InputError(f"nobody in the capture asks {named}", hint=f"asked are {others}: --dns IP, or none")
+    if others:
+        roles.assumptions.append(f"{others} are asked too, and are none of the DNS servers that were given")
+
+
 def _nobody(evidence: Evidence, talk: Dialogue) -> InputError:
     """Why there is no pod in it."""
-    counts = evidence.counts
-    if counts.ipv6 > counts.ipv4:
-        text = f"{counts.ipv6} of its {counts.frames} packets are IPv6, which no policy here lets out"
-        return InputError(text, hint="a capture of IPv4 is needed")
-    if any(one.source.address == one.destination.address for one in talk.queries):
-        text = "who asks and who is asked have one address: pod and DNS server cannot be told apart"
-        return InputError(text, hint="capture at the pod's or the node's interface, not on the loopback")
-    text = "nobody in the capture asks a DNS server or connects"
+    text, hint = _reason(evidence, talk)
     if evidence.troubles:
         text = f"{text}; {evidence.troubles[0]}"
-    return InputError(text, hint="--pod IP=NAME and --dns IP say who is who")
+    return InputError(text, hint=hint)
+
+
+def _reason(evidence: Evidence, talk: Dialogue) -> tuple[str, str]:
+    counts = evidence.counts
+    if not counts.frames:
+        return "there are no packets in the capture", "an empty filter's, or a closed one's?"
+    if counts.ipv6 > counts.ipv4:
+        text = f"{counts.ipv6} of its {counts.frames} packets are IPv6, which no policy here lets out"
+        return text, "a capture of IPv4 is needed"
+    if not counts.ipv4:
+        hint = "capture inside of tunnels (MPLS, PPPoE, VXLAN), at the pod or its node"
+        return f"none of its {counts.frames} packets is IP that can be read here", hint
+    if any(one.source.address == one.destination.address for one in talk.queries):
+        text = "who asks and who is asked have one address: pod and DNS server cannot be told apart"
+        return text, "capture at the pod's or the node's interface, not on the loopback"
+    if talk.nowhere:
+        asked = ", ".join(map(str, talk.nowhere))
+        hint = "capture at the pod's or the node's interface, not on the loopback"
+        return f"all queries are for {asked}, where no lab has a DNS server", hint
+    if talk.answers and not talk.queries:
+        hint = "capture both ways, from before the first query on"
+        return f"it has {len(talk.answers)} DNS answers and no query", hint
+    return "nobody in the capture asks a DNS server or connects", "--pod IP=NAME and --dns IP say who is who"
 
 
 def is_ipv4(address: object) -> bool:
@@ -135,24 +177,37 @@ def ipv4(address: object) -> IPv4Address:
 def _resolvers(
     talk: Dialogue, askers: Iterable[IPv4Address], evidence: Evidence, given: Given
 ) -> Iterator[IPv4Address]:
-    """Those who connect to nobody, and ask nearly nothing that another had not asked a moment before."""
+    """Those who connect to nobody, and ask nearly nothing but what another has asked and still waits for."""
     connecting = {flow.client.address for flow in evidence.flows if flow.server.port != 53}
     echoes: Counter[IPv4Address] = Counter()
     total: Counter[IPv4Address] = Counter()
     asked: dict[object, list[tuple[int, IPv4Address]]] = {}
-    for message in talk.queries:
-        about, source = messages.question(message.payload), ipv4(message.source.address)
-        key = about.folded if about else message.payload[2:]
-        before = asked.setdefault(key, [])
+    for message, until_ns in zip(talk.queries, _waiting_until(talk), strict=True):
+        source = ipv4(message.source.address)
+        before = asked.setdefault(about(message), [])
         total[source] += 1
-        echoes[source] += any(
-            who != source and message.at_ns - at_ns < _IN_FLIGHT_NS for at_ns, who in before[-8:]
-        )
-        before.append((message.at_ns, source))
+        if any(who != source and message.at_ns < until for until, who in before[-_LOOKED_AT:]):
+            echoes[source] += 1  # and nobody's query is an echo of an echo
+        else:
+            before.append((until_ns, source))
     for address in askers:
         is_free = address not in given.pods and address not in connecting
         if is_free and total[address] and echoes[address] / total[address] >= _MOST:
             yield address
+
+
+def _waiting_until(talk: Dialogue) -> Iterator[int]:
+    """For each query the time of its answer; without any, that at which its client has given up."""
+    answered: dict[object, list[int]] = {}
+    for answer in talk.answers:
+        answered.setdefault((answer.transport, answer.destination, answer.payload[:2]), []).append(
+            answer.at_ns
+        )
+    for query in talk.queries:
+        times = answered.get((query.transport, query.source, query.payload[:2]), ())
+        at = bisect_left(times, query.at_ns)
+        given_up_ns = query.at_ns + PATIENCE_NS
+        yield min(times[at], given_up_ns) if at < len(times) else given_up_ns
 
 
 def _clients(evidence: Evidence, asking: list[IPv4Address], given: Given) -> set[IPv4Address]:

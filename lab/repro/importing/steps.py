@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
-from itertools import islice
 from typing import Final
 
+from lab.repro.importing import pairing
 from lab.repro.importing.odd import OddPackets
+from lab.repro.importing.pairing import PATIENCE_NS, Asked, about
 from lab.repro.importing.roles import Dialogue, Roles, ipv4, is_ipv4
 from lab.repro.reading.evidence import End, Evidence, Flow, Message, Outcome
-from lab.repro.scenario import messages
+from lab.repro.scenario import messages, rules
 from lab.repro.scenario.model import Answer, Step
 
 _NS: Final = 1_000_000
-_LOOKED_AT: Final = 200
-"""Queries of one socket that may wait at once."""
-PATIENCE_NS: Final = 10_000_000_000
 _SAME_SOCKET_NS: Final = 30_000_000_000
 _SHORT_NS: Final = 300_000_000
 """A connection that lasts no longer is not used once more."""
@@ -36,14 +34,13 @@ _REFUSED: Final = "REFUSED"
 
 
 @dataclass(slots=True)
-class _Query:
+class _Query(Asked):
     """A pod's query with what belongs to it."""
 
-    message: Message
-    answers: list[Message] = field(default_factory=list)
     upstream: Message | None = None
-    said: list[Message] = field(default_factory=list)
     socket: str | None = None
+    is_told_in_part: bool = False
+    """Its answer is not whole in the capture: what it said, nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,8 @@ def steps(
     evidence: Evidence, talk: Dialogue, roles: Roles, also: Iterable[Step] = (), at_most: int = 10_000
 ) -> Found:
     """`also`: steps from elsewhere, at their times. `at_most`: so many, the first ones."""
-    queries = _queries(talk, roles)
     assumed: list[str] = []
+    queries = _queries(talk, roles, assumed)
     sees_upstream = any(query.upstream for query in queries)
     if sees_upstream and _lend_answers(queries):
         assumed.append("what was lost before it came to the server is answered as it was another time")
@@ -97,78 +94,58 @@ def steps(
 # --- queries ------------------------------------------------------------------------------------------------
 
 
-def _queries(talk: Dialogue, roles: Roles) -> list[_Query]:
-    own, theirs = [], []
+def _queries(talk: Dialogue, roles: Roles, assumed: list[str]) -> list[_Query]:
+    own: list[_Query] = []
+    theirs = []
+    cut = 0
     for message in talk.queries:
-        if not message.is_whole:
-            continue
         source, server = ipv4(message.source.address), ipv4(message.destination.address)
         if source in roles.pods and server in roles.servers:
-            own.append(_Query(message))
-        elif source in roles.resolvers:
+            cut += not message.is_whole
+            if message.is_whole:
+                own.append(_Query(message))
+        elif source in roles.resolvers and message.is_whole:
             theirs.append(message)
-    _match_answers(own, talk.answers)
+    left = list(pairing.pair(own, talk.answers, any_question=True))
+    partly = sum(map(_keep_whole, own))
     _match_upstream(own, theirs, talk.answers)
     _share_sockets(own)
+    late = sum(ipv4(one.destination.address) in roles.pods for one in left)
+    for count, text in (
+        (cut, "queries are not whole in the capture: they are left out"),
+        (partly, "answers are not whole in the capture: what they said is not known, and nothing expected"),
+        (late, f"answers are left out: to no query here, or later than {PATIENCE_NS // 1_000_000_000} s"),
+    ):
+        if count:
+            assumed.append(f"{count} {text}")
     return own
 
 
-def _match_answers(queries: Sequence[_Query], answers: Iterable[Message]) -> None:
-    """To the last query before it from the same socket with that ID; of others' the last before it at all."""
-    by_socket: dict[object, list[_Query]] = {}
-    for query in queries:
-        by_socket.setdefault((query.message.transport, query.message.source), []).append(query)
-    for answer in answers:
-        asked = by_socket.get((answer.transport, answer.destination), [])
-        before = list(_shortly_before(asked, answer.at_ns))
-        if not before or not answer.is_whole:
-            continue
-        right = [one for one in before if one.message.payload[:2] == answer.payload[:2]]
-        query = (right or before)[0]
-        is_true = bool(right) and answer.source == query.message.destination
-        if is_true:
-            query.answers.append(answer)
-        query.said.append(answer)
+def _keep_whole(query: _Query) -> bool:
+    """Whether the first answer is not whole."""
+    query.is_told_in_part = bool(query.answers) and not query.answers[0].is_whole
+    query.answers = [one for one in query.answers if one.is_whole]
+    query.said = [one for one in query.said if one.is_whole]
+    return query.is_told_in_part
 
 
 def _match_upstream(queries: Sequence[_Query], theirs: Sequence[Message], answers: Iterable[Message]) -> None:
     """Where the resolver asked in the pod's stead, what it was told is what the server said."""
-    replies: dict[object, list[Message]] = {}
-    for answer in answers:
-        replies.setdefault((answer.transport, answer.destination), []).append(answer)
-    free: dict[object, deque[Message]] = {}
-    for message in theirs:
-        free.setdefault((message.transport, _key(message)), deque()).append(message)
+    asked = [Asked(message) for message in theirs]
+    deque(pairing.pair(asked, answers, any_question=False), maxlen=0)
+    free: dict[object, deque[Asked]] = {}
+    for one in asked:
+        free.setdefault((one.message.transport, about(one.message)), deque()).append(one)
     for query in queries:
         end_ns = query.answers[0].at_ns if query.answers else query.message.at_ns + PATIENCE_NS
-        alike = free.get((query.message.transport, _key(query.message)), deque())
-        while alike and alike[0].at_ns < query.message.at_ns - _NS:
+        alike = free.get((query.message.transport, about(query.message)), deque())
+        while alike and alike[0].message.at_ns < query.message.at_ns - _NS:
             alike.popleft()
-        if alike and alike[0].at_ns <= end_ns:
-            found = query.upstream = alike.popleft()
-            heard = replies.get((found.transport, found.source), [])
-            query.said = [
-                one for one in heard if 0 <= one.at_ns - found.at_ns < PATIENCE_NS and _is_about(found, one)
-            ]
-
-
-def _shortly_before(asked: Sequence[_Query], at_ns: int) -> Iterator[_Query]:
-    """Those that may still wait for an answer at that time, the last first."""
-    for query in islice(reversed(asked), _LOOKED_AT):
-        if at_ns - query.message.at_ns >= PATIENCE_NS:
-            return
-        if query.message.at_ns <= at_ns:
-            yield query
-
-
-def _is_about(query: Message, answer: Message) -> bool:
-    """By its ID or by its question; all else that came to that socket is another query's."""
-    return answer.payload[:2] == query.payload[:2] or _key(answer) == _key(query)
-
-
-def _key(message: Message) -> object:
-    about = messages.question(message.payload)
-    return about.folded if about else message.payload[2:]
+        if alike and alike[0].message.at_ns <= end_ns:
+            found = alike.popleft()
+            query.upstream = found.message
+            if all(one.is_whole for one in found.said):
+                query.said = found.said
 
 
 def _lend_answers(queries: Sequence[_Query]) -> bool:
@@ -177,10 +154,10 @@ def _lend_answers(queries: Sequence[_Query]) -> bool:
     told: dict[object, _Query] = {}
     for query in queries:
         if query.upstream and query.said:
-            told.setdefault((query.message.destination, query.message.transport, _key(query.message)), query)
+            told.setdefault((query.message.destination, query.message.transport, about(query.message)), query)
     lent = False
     for query in queries:
-        like = told.get((query.message.destination, query.message.transport, _key(query.message)))
+        like = told.get((query.message.destination, query.message.transport, about(query.message)))
         if not query.answers and query.upstream is None and like is not None:
             query.upstream, query.said, lent = like.upstream, like.said, True
     return lent
@@ -214,7 +191,7 @@ def _timed_ask(query: _Query, roles: Roles, first_ns: int, sees_upstream: bool, 
 def _ask(query: _Query, roles: Roles, first_ns: int, sees_upstream: bool) -> Step:
     message = query.message
     reply = query.answers[0].payload if query.answers else None
-    outcome = messages.outcome(message.payload, reply)
+    outcome = "" if query.is_told_in_part else messages.outcome(message.payload, reply)
     server = roles.servers[ipv4(message.destination.address)]
     asked = query.upstream or message
     refused_here = query.upstream is None and (sees_upstream or outcome == _REFUSED)
@@ -253,6 +230,9 @@ def _connect(flow: Flow, roles: Roles, first_ns: int, assumed: list[str]) -> Ite
         return
     client, server = ipv4(flow.client.address), ipv4(flow.server.address)
     if client not in roles.pods or server in roles.servers or _is_dns(flow, roles) or not flow.server.port:
+        return
+    if not rules.is_somewhere(server):
+        assumed.append(f"connections to {server} are left out: nobody of a lab can be there")
         return
     pod = roles.pods[client].name if len(roles.pods) > 1 else None
     if flow.outcome is Outcome.MIDWAY:

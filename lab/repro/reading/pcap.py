@@ -11,6 +11,8 @@ from lab.repro.reading.framing import Frame, Source, sane_time
 from lab.repro.reading.notes import Notes
 
 _REST_OF_HEADER: Final = 20
+_EMPTY_AT_MOST: Final = 1_000
+"""In a row: nobody records such, and of a disk's zeros a small file unpacks to millions."""
 
 
 class _Magic(NamedTuple):
@@ -42,7 +44,7 @@ def read(magic: bytes, source: Source, notes: Notes) -> Iterator[Frame]:
     snap, link = struct.unpack_from(f"{order}II", header, 12)
     link_type = link & 0xFFFF  # above: the length of a checksum behind each frame
     tap = notes.tap(Tap(None, link_type, snap))
-    head, number, before_ns = struct.Struct(f"{order}IIII"), 0, 0
+    head, number, before_ns, empty = struct.Struct(f"{order}IIII"), 0, 0, 0
     while start := source.take(head_octets):
         number += 1
         if len(start) < head_octets:
@@ -51,6 +53,10 @@ def read(magic: bytes, source: Source, notes: Notes) -> Iterator[Frame]:
         seconds, units, kept, wire = head.unpack_from(start)
         if kept > notes.limits.frame_bytes:
             notes.trouble(number, Kind.MALFORMED, "a record longer than any frame: nothing behind is read")
+            return
+        empty = 0 if kept or wire else empty + 1
+        if empty > _EMPTY_AT_MOST:
+            notes.trouble(number, Kind.MALFORMED, "one record after another is empty: nothing behind is read")
             return
         data = source.take(kept)
         if len(data) < kept:

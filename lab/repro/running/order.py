@@ -86,8 +86,8 @@ def _before(steps: Sequence[Step], index: int) -> int:
 
 
 def shows_nothing(found: Sequence[Found]) -> bool:
-    """Whether all that says something was not played."""
-    return any(one.outcome == NOT_PLAYED for one in found) and not any(one.recorded for one in found)
+    """Whether there is nothing to compare with: no step has an outcome, or none that has one was played."""
+    return not any(one.recorded for one in found)
 
 
 def first_difference(found: Sequence[Found]) -> Found | None:

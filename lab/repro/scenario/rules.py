@@ -100,8 +100,13 @@ def is_pods(address: IPv4Address, node: int = 0) -> bool:
     return address in network and address not in (network[0], network[1], network[255])
 
 
+def is_somewhere(address: IPv4Address) -> bool:
+    """Whether somebody can be there whom others reach."""
+    return not (address.is_loopback or address.is_multicast or address.is_unspecified or address.is_reserved)
+
+
 def _is_outside(address: IPv4Address) -> bool:
-    return not (address in PODS or address in SERVICES or address.is_loopback or address.is_multicast)
+    return is_somewhere(address) and address not in PODS and address not in SERVICES
 
 
 def is_labs_own(name: str) -> bool:
@@ -153,7 +158,7 @@ def _step(
             for index, answer in enumerate(step.answers):
                 yield from _answer(answer, document, (*where, "answers", index))
         case "connect":
-            yield from _tried(document, (*where, "connect"), endpoint, step.connect)
+            yield from _far_end(scenario, step, document, (*where, "connect"))
             yield from _one_of(step, document, where, CONNECTED)
         case "send":
             yield from _one_of(step, document, where, SENT)
@@ -163,6 +168,20 @@ def _step(
             yield unknown(document, (*where, "remove"), "policy", step.remove, files)
         case "fault":
             yield from _fault(scenario, step, document, where)
+
+
+def _far_end(scenario: Scenario, step: Step, document: Document, where: Where) -> Iterator[Problem]:
+    try:
+        address, _ = endpoint(step.connect or "")
+    except ValueError:
+        yield from _tried(document, where, endpoint, step.connect)
+        return
+    server = next((one for one in scenario.servers if one.address == address), None)
+    if server is not None:
+        text = f"{address} is the DNS server {server.name}, where nobody else listens"
+        yield document.problem(where, text, hint="ask: NAME TYPE; over: tcp for a connection")
+    elif not is_somewhere(address):
+        yield document.problem(where, f"nobody can be at {address} whom a pod reaches")
 
 
 def _fault(scenario: Scenario, step: Step, document: Document, where: Where) -> Iterator[Problem]:

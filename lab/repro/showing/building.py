@@ -155,6 +155,8 @@ class _Building:
             f"{counts.frames} frames, {counts.duplicates} of them heard twice; {len(evidence.messages)} DNS"
             f" messages, {len(evidence.flows)} connections"
         )
+        if counts.frames and not (counts.ipv4 or counts.ipv6):
+            yield "none of them is IP that can be read here: tunnels are not looked into"
         if not self._is_own:
             yield "sets: what the answers would have opened, for their TTL; nobody wrote down what was"
         yield from map(str, evidence.troubles)

@@ -53,7 +53,16 @@ class Shrinking:
             )
         while self._fewer_steps() or self._one_thing_less():
             pass
-        return self.scenario
+        return self._only_what_holds()
+
+    def _only_what_holds(self) -> Scenario:
+        """Without the outcomes of other steps that are no longer so: they were recorded of more."""
+        found = self._run(self.scenario)
+        steps = tuple(
+            step if row.agrees or row.number == self.symptom else step.model_copy(update={"outcome": ""})
+            for step, row in zip(self.scenario.steps, found, strict=True)
+        )
+        return self.scenario.model_copy(update={"steps": steps})
 
     def _fewer_steps(self) -> bool:
         """Halves of the others first, then quarters, …"""
@@ -104,9 +113,13 @@ class Shrinking:
         model = pure.run(made, self.timing)
         if reasons(made, symptom, model) != self._right:
             return False
-        self.runs += 1
-        found = self.run(made) if self.run else model
+        found = self._run(made, model)
         return found[symptom - 1].outcome == self.scenario.steps[self.symptom - 1].outcome
+
+    def _run(self, made: Scenario, model: Sequence[Found] | None = None) -> Sequence[Found]:
+        """`model`: what that says, where it is known."""
+        self.runs += 1
+        return self.run(made) if self.run else model or pure.run(made, self.timing)
 
 
 def reasons(scenario: Scenario, symptom: int, model: Sequence[Found]) -> tuple[Reason, ...]:

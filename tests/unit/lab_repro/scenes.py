@@ -142,7 +142,7 @@ class Recording:
             "names": {},
             "taps": (),
             "decisions": (),
-            "counts": Counts(),
+            "counts": Counts(frames=len(self.messages), ipv4=len(self.messages)),
             "first_ns": min(times, default=START_NS),
             "last_ns": max(times, default=START_NS),
         }

@@ -16,6 +16,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, fragment
 from scapy.packet import Packet, Raw
 
 from acns.dns import pattern, types
+from acns.errors import InputError
 from lab.repro.importing import anonymise
 from lab.repro.importing.words import Addresses, Words, beside_stars
 from lab.repro.running import pure
@@ -480,3 +481,15 @@ def test_an_echo_keeps_what_tells_it_from_others() -> None:
     sent = bytes(IP(src="10.244.0.2", dst="52.18.44.9") / ICMP(type=8, id=0x1234, seq=5) / b"acmecorp")
     [step] = anonymise.anonymised(scenario({"wire": [sent.hex()]}), b"key").steps
     assert bytes.fromhex(step.wire[0])[24:] == b"\x12\x34\0\5" + bytes(8)
+
+
+def test_octets_that_mean_something_else_without_what_they_said_are_left_out() -> None:
+    """Text to port 53: the resolver tells it from an answer by the very octets that have to go."""
+    garbage = {"query": b"GET / HTTP/1.1 secret".hex(), "outcome": "silent"}
+    told = {"ask": "api.example.com A", "answers": [{"records": ["api.example.com 60 A 198.51.100.1"]}]}
+    made = anonymise.anonymised(scenario(garbage, {"at_ms": 5, **told}))
+    assert [step.kind for step in made.steps] == ["ask"]
+    assert made.steps[0].ask is not None
+    assert any("1 steps are left out" in one for one in made.assumptions)
+    with pytest.raises(InputError, match="no step means the same"):
+        anonymise.anonymised(scenario(garbage))

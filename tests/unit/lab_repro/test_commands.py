@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lab.errors import InputError
 from lab.repro import commands, saved
 from lab.repro.commands import Typed
 from lab.repro.scenario import load
@@ -72,6 +73,35 @@ def test_shrunk_as_json_is_the_scenario_with_what_matters_in_it(
     told = json.loads(capsys.readouterr().out)
     assert (told["version"], told["file"], told["step"]) == (1, output, 2)
     assert told["scenario"] == load.as_value(load.load(tmp_path / "small"))
+
+
+def test_a_scenario_that_expects_nothing_could_not_run(tmp_path: Path) -> None:
+    silent = load.load(Path(file(tmp_path, "silent")))
+    for steps in ((), tuple(step.model_copy(update={"outcome": ""}) for step in silent.steps)):
+        load.save(silent.model_copy(update={"steps": steps}), tmp_path / "x.yaml")
+        with pytest.raises(SystemExit) as raised:
+            commands.run(str(tmp_path / "x.yaml"), PURE)
+        assert raised.value.code == 125
+
+
+def test_what_is_shrunk_expects_of_other_steps_only_what_comes_of_them(tmp_path: Path) -> None:
+    """The records of the first go, as nothing that is dropped needs them; what came of it goes with them."""
+    told = {**ask("api.example.com", API), "outcome": f"NOERROR {API}"}
+    dropped = {"at_ms": 5, "connect": "198.51.100.7:443", "after": 1, "outcome": "silent"}
+    path, output = tmp_path / "x.yaml", tmp_path / "small.yaml"
+    load.save(scenario(told, dropped), path)
+    for typed in (PURE, Typed("pure", timing="causal")):
+        assert commands.run(str(path), typed) == 0
+        assert commands.shrink(str(path), typed, step=2, output=str(output)) == 0
+        assert commands.run(str(output), typed) == 0
+
+
+def test_a_regression_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    path, where = file(tmp_path, "silent"), {"as_recorded": True, "folder": str(tmp_path)}
+    assert commands.save("kept", path, PURE, **where) == 0  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="is there already"):
+        commands.save("kept", path, PURE, **where)  # type: ignore[arg-type]
+    assert commands.save("kept", path, PURE, again=True, **where) == 0  # type: ignore[arg-type]
 
 
 def test_saved_as_json_says_where_it_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

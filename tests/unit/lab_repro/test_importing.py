@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -11,7 +13,7 @@ from lab.repro.importing import given as giving
 from lab.repro.importing import importer, roles
 from lab.repro.importing import steps as stepping
 from lab.repro.importing.given import Given
-from lab.repro.reading.evidence import End, Kind, Outcome, Trouble
+from lab.repro.reading.evidence import Counts, End, Kind, Outcome, Trouble
 from lab.repro.running import pure
 from lab.repro.scenario.model import Pod, Policy, Scenario, Step
 
@@ -240,9 +242,115 @@ def test_what_is_imported_runs() -> None:
 
 
 def test_nothing_to_import_is_refused_with_what_to_say() -> None:
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(InputError, match="there are no packets"):
         importer.from_evidence(Recording().evidence(), Given(), "x")
-    assert "--pod" in raised.value.hint
+    only_an_answer = Recording()
+    query = Recording().query(0, POD, DNS, "api.example.com")
+    only_an_answer.answer(0, query, DNS, POD, API)
+    with pytest.raises(InputError, match="no query"):
+        importer.from_evidence(only_an_answer.evidence(), Given(), "x")
+    for counts, said in (
+        (Counts(3, ipv6=3), "are IPv6"),
+        (Counts(3, other=3), "none of its 3 packets is IP"),
+    ):
+        with pytest.raises(InputError, match=said):
+            importer.from_evidence(Recording().evidence(counts=counts), Given(), "x")
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_one_socket_may_ask_as_often_as_it_likes(at_once: bool) -> None:
+    recording = Recording()
+    for number in range(600):
+        asked_ms = number * 0.01 if at_once else number * 50
+        query = recording.query(asked_ms, POD, DNS, f"n{number}.example.com", ident=number)
+        recording.answer(asked_ms + 20, query, DNS, POD, API)
+    steps = imported(recording).steps
+    assert {(step.outcome, len(step.answers)) for step in steps} == {(f"NOERROR {API}", 1)}
+
+
+def test_a_pod_that_asks_again_and_again_is_not_the_resolver() -> None:
+    recording = Recording()
+    for number in range(10):
+        at_ms = number * 1000
+        query = recording.query(at_ms, POD, DNS, "api.example.com", ident=number)
+        inner = recording.query(at_ms + 1, NODE, DNS, "api.example.com", port=53_000, ident=99 - number)
+        recording.answer(at_ms + 2, inner, DNS, NODE, API, port=53_000)
+        recording.answer(at_ms + 3, query, DNS, POD, API)
+    made = imported(recording)
+    assert [(len(step.answers), step.outcome) for step in made.steps] == [(1, f"NOERROR {API}")] * 10
+    assert any(NODE in one and "resolver" in one for one in made.assumptions)
+
+
+def test_a_pod_that_asks_what_another_has_been_told_is_a_pod() -> None:
+    recording = Recording()
+    for number in range(5):
+        for at_ms, pod in ((number * 1000, POD), (number * 1000 + 200, OTHER)):
+            query = recording.query(at_ms, pod, DNS, f"n{number}.example.com")
+            recording.answer(at_ms + 5, query, DNS, pod, API)
+    assert len(imported(recording, policy="").pods) == 2
+
+
+def test_an_answer_that_is_cut_off_says_nothing_and_one_that_is_late_is_left_out() -> None:
+    recording = Recording()
+    looked_up(recording)
+    late = recording.query(100, POD, DNS, "slow.example.com", ident=8)
+    recording.answer(100 + 12_000, late, DNS, POD, API)
+    recording.messages[1] = replace(recording.messages[1], payload=recording.messages[1].payload[:40])
+    made = imported(recording)
+    assert [(step.outcome, step.answers) for step in made.steps] == [("", ()), ("silent", ())]
+    assert any("1 answers are not whole" in one for one in made.assumptions)
+    assert any("later than 10 s" in one for one in made.assumptions)
+
+
+def test_a_query_that_is_cut_off_is_left_out_and_said_to_be() -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.query(50, POD, DNS, "api.example.com", ident=9)
+    recording.messages[-1] = replace(recording.messages[-1], size=1_000)
+    made = imported(recording)
+    assert len(made.steps) == 1
+    assert any("1 queries are not whole" in one for one in made.assumptions)
+
+
+@pytest.mark.parametrize("nowhere", ["127.0.0.53", "224.0.0.251", "255.255.255.255", "0.0.0.0"])
+def test_whom_no_lab_can_have_is_left_out_and_said_to_be(nowhere: str) -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.query(50, POD, nowhere, "api.example.com", ident=9)
+    recording.flow(60, POD, nowhere, 443)
+    made = imported(recording)
+    assert [step.kind for step in made.steps] == ["ask"]
+    assert sum(nowhere in one for one in made.assumptions) == 2
+
+
+def test_a_dns_server_that_nobody_asks_is_a_mistake_and_one_that_is_not_given_is_said() -> None:
+    recording = Recording()
+    looked_up(recording)
+    recording.query(50, POD, "10.100.0.11", "api.example.com", ident=9)
+    with pytest.raises(InputError, match=r"nobody in the capture asks 192\.0\.2\.1"):
+        imported(recording, dns=giving.addresses(["192.0.2.1"]))
+    made = imported(recording, dns=giving.addresses([DNS]))
+    assert any("10.100.0.11 are asked too" in one for one in made.assumptions)
+
+
+@pytest.mark.parametrize(
+    "span", [(5.0, 1.0), (math.nan, 9.0), (0.0, math.nan), (math.inf, math.inf), (-1.0, 2.0)]
+)
+def test_a_time_in_which_nothing_is_is_refused(span: tuple[float, float]) -> None:
+    with pytest.raises(InputError):
+        giving.span(*span)
+
+
+@pytest.mark.parametrize("name", ["../x", "", "A", "-x", "x" * 64])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(InputError):
+        importer.name_given(name)
+
+
+def test_two_pods_at_one_address_are_refused() -> None:
+    with pytest.raises(InputError, match="two pods"):
+        giving.pods(["10.0.0.1=a", "10.0.0.1=b"])
+    assert len(giving.pods(["10.0.0.1=a", "10.0.0.1=a"])) == 1
 
 
 @pytest.mark.parametrize("text", ["", "10.0.0.1", "x=y", "10.0.0.1=Frontend", "10.0.0.1=a/b/c d"])

@@ -83,6 +83,11 @@ def test_mistakes_of_all_kinds_come_at_once_each_at_its_place() -> None:
         ("60 A 198.51.100.1", "60 A 198.51.100.300", "is no address"),
         ("60 A 198.51.100.1", "60 MX mail", "is written as \\# HEX"),
         ("connect: '198.51.100.1:443'", "connect: '198.51.100.1:70000'", "70000 is no port"),
+        ("198.51.100.1:443", "10.96.0.10:53", "10.96.0.10 is the DNS server kube-dns"),
+        *(
+            ("198.51.100.1:443", f"{address}:443", f"nobody can be at {address}")
+            for address in ("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255")
+        ),
         ("connect: '198.51.100.1:443'", "send: 1", "step 1 makes no connection"),
         ("connect: '198.51.100.1:443'", "fault: link down client", "a step's fault is an agent's"),
         (

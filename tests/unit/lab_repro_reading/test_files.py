@@ -181,6 +181,14 @@ def test_a_record_that_lies_about_its_length_ends_the_reading(tmp_path: Path) ->
     assert (len(found.messages), found.troubles[0].frame) == (2, 3)
 
 
+def test_empty_records_without_end_end_the_reading(tmp_path: Path) -> None:
+    """As of a disk's zeros, of which a small file may unpack to millions."""
+    found = evidence(pcap(TWO) + bytes(16 * 5_000), tmp_path)
+    assert len(found.messages) == 2
+    assert found.counts.frames < 1_100
+    assert "one record after another is empty" in str(found.troubles[-1])
+
+
 def test_a_packet_that_is_wrong_in_itself_is_passed_over_and_the_next_is_read(tmp_path: Path) -> None:
     start, good = section() + interface(), enhanced(0, 1, answered())
     longer = block(6, struct.pack("<IIIII", 0, 0, 1, 5_000, 5_000) + bytes(64))
