@@ -129,10 +129,11 @@ class _Teller:
         self, mappings: Mapping[tuple[str, str], list[tuple[int, str]]], flows: Iterable[Flow]
     ) -> None:
         self._mappings = mappings
-        self._answers: dict[Key, list[int]] = defaultdict(list)
+        self._answers: dict[Key, list[tuple[int, bool]]] = defaultdict(list)
         for flow in flows:
             if flow.dns and flow.dns.is_answer:
-                self._answers[_dns(flow, is_answer=True)].append(flow.time_ns)
+                # What taught nothing has no note of its outcome.
+                self._answers[_dns(flow, is_answer=True)].append((flow.time_ns, bool(flow.notes)))
         for times in self._answers.values():
             times.sort()
 
@@ -169,13 +170,16 @@ class _Teller:
         return f"{said} → {mapped}" if mapped else said
 
     def _mapped_after(self, flow: Flow) -> str:
-        """What the answer to this query has put into sets: the first mapping from the query to the answer."""
+        """What the answer to this query has put into sets, if anything: the first mapping from the query to
+        the answer."""
         assert flow.dns is not None
         answers = self._answers.get(_dns(flow, is_answer=True), [])
-        number = bisect.bisect_left(answers, flow.time_ns)
+        number = bisect.bisect_left(answers, (flow.time_ns, False))
         if number == len(answers):
             return ""
-        until = answers[number]
+        until, taught = answers[number]
+        if not taught:
+            return ""
         told = self._mappings.get((flow.node, flow.dns.query), [])
         return next((text for time_ns, text in told if flow.time_ns <= time_ns <= until), "")
 

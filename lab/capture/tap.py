@@ -21,11 +21,10 @@ from itertools import islice
 from types import TracebackType
 
 from acns.errors import EnvironmentFault
-from lab.kernel import netns
+from lab.kernel import netns, sockets
 
 _ETH_P_ALL = 0x0003
 _SO_TIMESTAMPNS = 35
-_SO_RCVBUFFORCE = 33
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
 _PACKET_OUTGOING = 4
@@ -169,7 +168,7 @@ def _open(namespace: netns.Namespace | int, interface: str) -> socket.socket:
         # Protocol 0 receives nothing: no frame of another interface gets in before the bind.
         opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
-            _enlarge(opened)
+            sockets.enlarge_receive_buffer(opened, _RECEIVE_BUFFER_BYTES)
             opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             opened.bind((interface, _ETH_P_ALL))
         except OSError as error:
@@ -178,14 +177,6 @@ def _open(namespace: netns.Namespace | int, interface: str) -> socket.socket:
         return opened
 
     return netns.in_namespace(namespace, in_place)
-
-
-def _enlarge(opened: socket.socket) -> None:
-    """As far as we may: an ordinary user's lab gets no more than the machine's limit (net.core.rmem_max)."""
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
-    except PermissionError:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
 
 def _timestamp_ns(control: list[tuple[int, int, bytes]]) -> int:

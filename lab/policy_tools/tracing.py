@@ -9,7 +9,6 @@ table belongs to our netlink socket: however this program ends, the kernel remov
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -20,13 +19,12 @@ from acns.datapath import netlink, nfnetlink
 from acns.datapath.netlink_events import GENERIC_BYTES, EventSocket, Overrun
 from acns.datapath.nfnetlink import NetfilterSocket
 from acns.errors import Bug, PeerError
-from lab.kernel import netns
+from lab.kernel import netns, sockets
 from lab.policy_tools.packets import Probe
 
 TABLE = f"acns-lab-trace-{os.getpid()}"
 LEFT, DELIVERED = "left", "delivered"
 
-_SO_RCVBUFFORCE = 33
 _BUFFER_BYTES = 64 << 20
 """Every step of a packet is a message of its own, for which the kernel takes 2 KiB; used as far as needed."""
 
@@ -109,8 +107,8 @@ class NodeTrace:
         self._events, self._netfilter, self._nft = netns.in_namespace(
             namespace, lambda: (EventSocket(groups=_GROUP), NetfilterSocket(), Nftables())
         )
-        self._events.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         try:
+            sockets.enlarge_receive_buffer(self._events.socket, _BUFFER_BYTES)
             self._run(_TABLE_TEXT)
             self.read_comments()
         except BaseException:

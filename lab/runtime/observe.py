@@ -24,7 +24,7 @@ from acns.telemetry import dns_flows, flow_json, flow_reading
 from acns.telemetry.flows import Record
 from lab.errors import InputError
 from lab.report import flows as report
-from lab.runtime.commands import remark
+from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.dns_view import DNSView, View
 from lab.runtime.flow_filter import FlowFilter
 from lab.runtime.growing import GrowingFile
@@ -175,7 +175,7 @@ def _count(typed: Typed) -> int | None:
 
 def _printer(as_json: bool, *, nodes: bool) -> Callable[[Record], str]:
     if as_json:
-        return flow_json.line
+        return lambda record: json.dumps({"version": FORMAT_VERSION, **flow_json.to_json(record)}) + "\n"
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     colours = sys.stdout.isatty() and not plain
     return lambda record: report.text(record, nodes=nodes, colours=colours) + "\n"

@@ -201,10 +201,20 @@ def state_root() -> Path:
 
 
 def _default_root() -> Path:
-    if os.geteuid() == 0:
+    if (uid := _uid_outside()) == 0:
         return DEFAULT_STATE_ROOT
     of_login = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(of_login, "acns-lab") if of_login else Path(f"/tmp/acns-lab-{os.geteuid()}")
+    return Path(of_login, "acns-lab") if of_login else Path(f"/tmp/acns-lab-{uid}")
+
+
+def _uid_outside() -> int:
+    """Whose process this is: the root of a user namespace (`unshare --map-root-user`) is an ordinary user."""
+    uid = os.geteuid()
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        inside, outside, count = map(int, line.split())
+        if inside <= uid < inside + count:
+            return outside + uid - inside
+    return uid
 
 
 def folder_of(lab: str) -> LabFolder:
@@ -343,10 +353,10 @@ def _open_folder(path: Path) -> int:
             _require_own(path.parent)
             path.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            # Another lab's end took the empty root away between two steps.
+        except FileNotFoundError as error:
+            # Another lab's end took the empty root away between two steps; or nothing can be made there.
             if time.monotonic() > deadline:
-                raise
+                raise _not_ours(path, error) from error
         except OSError as error:
             raise _not_ours(path, error) from error
 

@@ -9,7 +9,8 @@ of a file after its structural mistakes are cut out, so that one typo does not h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,12 +122,21 @@ def _document(path: Path) -> located.Document:
 
 
 def _problems_of_the_rest(document: located.Document) -> list[Problem]:
-    """What else is wrong in a file with structural mistakes, found by cutting out the parts with them."""
+    """What else is wrong in a file with structural mistakes, found by cutting out the fields with them, else
+    the parts."""
     try:
         Topology.model_validate(document.value)
         return []
     except pydantic.ValidationError as error:
-        cut = {_part(detail["loc"]) for detail in error.errors(include_url=False)}
+        wrong = [detail["loc"] for detail in error.errors(include_url=False)]
+    with contextlib.suppress(pydantic.ValidationError):
+        topology = Topology.model_validate(_without_fields(document.value, wrong))
+        # What is said of an entry as a whole may come of the field that it lacks now.
+        spoilt = {document.positions.get(loc[:-1]) for loc in wrong}
+        places = {(one.line, one.column) for one in spoilt if one is not None}
+        found = rules.check(topology, document)
+        return [one for one in found if (one.line, one.column) not in places]
+    cut = {_part(loc) for loc in wrong}
     pruned = {key: _without(item, key, cut) for key, item in document.value.items() if (key,) not in cut}
     try:
         topology = Topology.model_validate({"name": "unnamed", "nodes": [], **pruned})
@@ -148,6 +158,21 @@ def _part(loc: located.Path) -> located.Path:
     if len(loc) > 1 and (isinstance(loc[1], int) or loc[0] == "internet"):
         return loc[:3] if loc[1] == "names" else loc[:2]
     return loc[:1]
+
+
+def _without_fields(value: Any, wrong: Iterable[located.Path]) -> Any:
+    """Without these fields of mappings, where that is what they are."""
+    made = copy.deepcopy(value)
+    for loc in wrong:
+        place = made
+        with contextlib.suppress(
+            LookupError, TypeError
+        ):  # a loc says more than where: of which kind it was read
+            for step in loc[:-1]:
+                place = place[step]
+        if isinstance(place, dict):
+            place.pop(loc[-1], None)
+    return made
 
 
 def _without(item: Any, key: str, cut: set[located.Path]) -> Any:
