@@ -39,12 +39,12 @@ class User:
     def __init__(self, folder: Path, python: str) -> None:
         self.folder = folder
         self.mark = f"{MARK}={os.getpid()}"
-        self._python = python
+        self.python = python
 
     def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         given = [*as_nobody(), "env", "-i", self.mark, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
         variables = (f"XDG_RUNTIME_DIR={self.folder}", f"PYTHONPATH={PACKAGES}", "PYTHONDONTWRITEBYTECODE=1")
-        command = [*given, *variables, self._python, *argv]
+        command = [*given, *variables, self.python, *argv]
         return subprocess.run(
             command, cwd=REPOSITORY, capture_output=True, text=True, timeout=150, stdin=subprocess.DEVNULL
         )
@@ -103,6 +103,11 @@ def test_every_command_finds_the_way_into_the_lab(up: User) -> None:
     assert "nothing would change" in again.stderr
 
 
+def test_packets_are_traced(up: User) -> None:
+    done = up.invoke("policy.explain", "frontend", "api.example.com:443", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_fixtures_resolve_and_tap(up: User) -> None:
     done = up.run("-c", TAPS)
     assert done.stdout == "REFUSED\n", done.stderr
@@ -126,16 +131,21 @@ def test_doctor_says_what_is_lost(user: User) -> None:
     assert found["privileges"]["ok"]
 
 
-def test_a_process_with_threads_is_told_what_to_do(user: User) -> None:
+def test_a_process_with_threads_is_told_what_to_do_and_that_helps(user: User) -> None:
     code = (
-        "import threading, time\n"
+        "import sys, threading, time\n"
         "threading.Thread(target=time.sleep, args=[60], daemon=True).start()\n"
         "from lab.runtime.lab import Lab\n"
-        "Lab.up('quickstart', 'threads')\n"
+        "lab = Lab.up('quickstart', 'threads')\n"
+        "print(lab.folder.path)\n"
+        "lab.down()\n"
     )
     done = user.run("-c", code)
     assert "this process has several threads already" in done.stderr
     assert "unshare --user --map-root-user" in done.stderr
+    inside = ["unshare", "--user", "--map-root-user", user.python, "-c", code]
+    done = user.run("-c", f"import os; os.execvp('unshare', {inside})")
+    assert (done.returncode, done.stdout) == (0, f"{user.folder}/acns-lab/threads\n"), done.stderr
 
 
 def test_a_folder_that_somebody_else_made_is_not_used(user: User) -> None:
