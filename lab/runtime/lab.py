@@ -116,8 +116,11 @@ class Lab:
         folder = _only_folder() if name is None else state.folder_of(name)
         record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():
+            died = record is not None and record.ready
             raise LabNotFound(
-                f"no lab {folder.name} is up", hint=f"invoke lab.up --name {folder.name}; {known()}"
+                f"lab {folder.name} has died" if died else f"no lab {folder.name} is up",
+                hint=f"invoke {'lab.gc removes what it left; ' if died else ''}"
+                f"lab.up --name {folder.name}; {known()}",
             )
         try:
             order = Order.from_json(json.loads(folder.topology_file.read_text()))

@@ -239,7 +239,7 @@ def all_folders() -> list[LabFolder]:
         return [LabFolder(path) for path in sorted(state_root().iterdir()) if path.is_dir()]
     except FileNotFoundError:
         return []
-    except PermissionError as error:
+    except (PermissionError, NotADirectoryError) as error:
         raise _not_ours(state_root(), error) from error
 
 
@@ -350,11 +350,14 @@ def _open_folder(path: Path) -> int:
     while True:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_ours(path, error) from error
+        try:
             _require_own(path.parent)
             path.mkdir(mode=0o700, exist_ok=True)
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            # Another lab's end took the empty root away between two steps; or nothing can be made there.
+            # Another lab's end took the empty root away between two steps.
             if time.monotonic() > deadline:
                 raise _not_ours(path, error) from error
         except OSError as error:

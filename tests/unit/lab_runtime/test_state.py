@@ -143,3 +143,22 @@ def test_the_longest_names_fit_the_default_root(monkeypatch: pytest.MonkeyPatch)
     folder = state.folder_of("l" * 63)
     assert len(os.fsencode(folder.socket(199, "fqdndata"))) <= state.MAX_SOCKET_PATH_BYTES
     assert folder == LabFolder(Path("/run/acns-lab") / ("l" * 63))
+
+
+@pytest.mark.parametrize("root", ["/proc/nowhere", "/etc/hostname"])
+def test_a_root_that_cannot_be_one_is_said(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(state.STATE_ROOT_VARIABLE, root)
+    with pytest.raises(EnvironmentFault, match="cannot use"), state.locked(state.folder_of("x")):
+        pass
+    if root == "/etc/hostname":
+        with pytest.raises(EnvironmentFault, match="cannot use"):
+            state.all_folders()
+
+
+def test_the_root_of_a_user_namespace_is_an_ordinary_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(state.STATE_ROOT_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setattr(state.os, "geteuid", lambda: 0)
+    for uid_map, root in (("0 0 4294967295", "/run/acns-lab"), ("0 1000 1", "/run/user/1000/acns-lab")):
+        monkeypatch.setattr(state.Path, "read_text", lambda _, text=uid_map: f"{text}\n")
+        assert str(state.state_root()) == root
