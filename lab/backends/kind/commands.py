@@ -58,7 +58,7 @@ class KindCommands:
         print(tables.truth_json(self.lab.name, rows)) if as_json else tables.print_truth(rows)
         return 0 if all(row.ok for row in rows) else 1
 
-    def execute(self, where: str, argv: Sequence[str], *, as_json: bool) -> int:
+    def execute(self, where: str, argv: Sequence[str], *, as_json: bool = False) -> int:
         """A command in a pod (or node, or `internet`), with this terminal; its own exit code."""
         from lab.runtime import terminal
 

@@ -103,7 +103,7 @@ def test_beside_ten_thousand_half_open_connections(both: Bench) -> None:
     with bounded_memory(both), no_resets(both.world), answering(both), beside(flood):
         until(lambda: next(sent) >= HALF_OPEN, "all sent", 60)
         assert [number for number in range(QUERIES) if not answered(both, number)] == []
-        stream = both.keep(both.world.pod.connect(SERVER, source=OTHER_POD))
+        stream = both.keep(both.world.pod.connect(SERVER, source=(OTHER_POD, 0)))
         for number in range(QUERIES):
             send_framed(stream, query("www.example.org.", ident=number))
             assert receive_framed(stream)[1] == number
@@ -117,7 +117,7 @@ def test_beside_readers_that_do_not_read(both: Bench) -> None:
 
     def flood() -> None:
         if len(kept) < 64:
-            kept.append(both.world.pod.connect(SERVER, source=POD))
+            kept.append(both.world.pod.connect(SERVER, source=(POD, 0)))
             kept[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             kept[-1].setblocking(False)
         for stream in kept:
