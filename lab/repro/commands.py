@@ -115,9 +115,7 @@ def import_(path: str, said: Said) -> int:
     from lab.repro.importing import anonymise, bundles, given, importer
     from lab.repro.reading import zipped
 
-    name = importer.name_of(Path(said.output or path))
-    if said.name:
-        name = importer.name_given(said.name)
+    name = importer.name_given(said.name) if said.name else importer.name_of(Path(said.output or path))
     policies, objects = given.policies(said.policies)
     about = given.Given(
         pods=given.pods(said.pods),

@@ -165,13 +165,12 @@ def _without_fields(value: Any, wrong: Iterable[located.Path]) -> Any:
     made = copy.deepcopy(value)
     for loc in wrong:
         place = made
-        with contextlib.suppress(
-            LookupError, TypeError
-        ):  # a loc says more than where: of which kind it was read
+        # A loc may say more than where: as which of several kinds it was read. Such a one stays.
+        with contextlib.suppress(LookupError, TypeError):
             for step in loc[:-1]:
                 place = place[step]
-        if isinstance(place, dict):
-            place.pop(loc[-1], None)
+            if isinstance(place, dict):
+                place.pop(loc[-1], None)
     return made
 
 

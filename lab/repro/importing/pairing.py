@@ -6,7 +6,7 @@ Of sockets that carry thousands of messages too, so everything is looked up: by 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,9 +54,10 @@ class _Index:
         return queries[at] if at >= 0 and answer.at_ns - times[at] < PATIENCE_NS else None
 
 
-def pair(queries: Iterable[Asked], answers: Iterable[Message], *, any_question: bool) -> Iterator[Message]:
+def pair(queries: Iterable[Asked], answers: Iterable[Message], *, any_question: bool) -> list[Message]:
     """Give queries what was said to them; what came to nobody is left over. What has another ID is said to
     the last query for its question; with `any_question`, else to the last from that socket."""
+    left_over = []
     by_id, by_question, by_socket = (
         _Index(key) for key in (lambda one: one.payload[:2], about, lambda one: None)
     )
@@ -69,8 +70,9 @@ def pair(queries: Iterable[Asked], answers: Iterable[Message], *, any_question: 
         if found is None and any_question:
             found = by_socket.last_before(answer)
         if found is None:
-            yield answer
+            left_over.append(answer)
             continue
         if right is not None and answer.source == right.message.destination:
             right.answers.append(answer)
         found.said.append(answer)
+    return left_over

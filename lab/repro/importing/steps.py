@@ -106,7 +106,7 @@ def _queries(talk: Dialogue, roles: Roles, assumed: list[str]) -> list[_Query]:
                 own.append(_Query(message))
         elif source in roles.resolvers and message.is_whole:
             theirs.append(message)
-    left = list(pairing.pair(own, talk.answers, any_question=True))
+    left = pairing.pair(own, talk.answers, any_question=True)
     partly = sum(map(_keep_whole, own))
     _match_upstream(own, theirs, talk.answers)
     _share_sockets(own)
@@ -132,7 +132,7 @@ def _keep_whole(query: _Query) -> bool:
 def _match_upstream(queries: Sequence[_Query], theirs: Sequence[Message], answers: Iterable[Message]) -> None:
     """Where the resolver asked in the pod's stead, what it was told is what the server said."""
     asked = [Asked(message) for message in theirs]
-    deque(pairing.pair(asked, answers, any_question=False), maxlen=0)
+    pairing.pair(asked, answers, any_question=False)
     free: dict[object, deque[Asked]] = {}
     for one in asked:
         free.setdefault((one.message.transport, about(one.message)), deque()).append(one)
