@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -95,17 +95,22 @@ def _save(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
 
 def _status(lab: Recordable, links: Sequence[str], typed: Typed) -> Said:
     found = tapes.ask(lab, op="status")
-    lines = [
-        f"{one['place'].removeprefix('node/')}: all links, {one['received']} packets heard,"
-        f" {one['dropped']} lost, {one['overwritten']} given up for newer ones"
-        for one in found["counts"]
-    ]
+    lines = [f"{one['place'].removeprefix('node/')}: all links, {_counted([one])}" for one in found["counts"]]
     started = found["started"]
     if started:
-        lines.append(f"a capture runs{', filter: ' + started['filter'] if started['filter'] else ''}")
+        of_filter = f", filter: {started['filter']}" if started["filter"] else ""
+        lines.append(f"a capture runs{of_filter}: {_counted(found['started_counts'])}")
     elif lab.kept_file.exists():
         lines.append("a capture was stopped, and not saved yet")
     return {"status": found}, "\n".join(lines)
+
+
+def _counted(parts: Sequence[Mapping[str, int]]) -> str:
+    """What was heard in all of these."""
+    received, dropped, overwritten = (
+        sum(one[key] for one in parts) for key in ("received", "dropped", "overwritten")
+    )
+    return f"{received} packets heard, {dropped} lost, {overwritten} given up for newer ones"
 
 
 _DOES: Final[dict[str, Callable[[Recordable, Sequence[str], Typed], Said]]] = {

@@ -182,6 +182,7 @@ class Recorder:
                     return {
                         "started": self._about,
                         "counts": [one.heading() for one in self._always if one.ended_s is None],
+                        "started_counts": [one.heading() for one in self._started],
                     }, []
 
     def _loses_something(self) -> bool:

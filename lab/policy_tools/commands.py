@@ -187,8 +187,7 @@ def validate(
     if bool(topology) == bool(paths):
         raise InputError("give files, or --topology, and one of them only")
     if topology:
-        found = inputs.texts_of_topology(topology, profile, enforcement)
-        problems = validating.problems_of(found.texts, found.profile, found.enforcement, found.resolutions())
+        problems = validating.problems_of_topology(topology, profile, enforcement)
     else:
         mode = inputs.enforcement_of(enforcement)
         problems = validating.problems(inputs.files_of(paths), inputs.profile_of(profile), mode)

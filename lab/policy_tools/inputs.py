@@ -28,7 +28,8 @@ from acns.policy.overview import Overview
 from acns.policy.profiles import Profile
 from acns.shim.sources import listing
 from lab.policy_tools import completing
-from lab.spec.load import find_topology, load_topology
+from lab.spec import inline
+from lab.spec.load import find_topology, read_topology
 from lab.spec.plan import Addressing
 from lab.spec.topology import InternetName, Topology
 from lab.world.manifests import manifest_files
@@ -67,9 +68,14 @@ class Written:
     """A topology's manifests, by path, and the settings of its first node's shim."""
 
     topology: Topology
+    document: located.Document
     texts: Mapping[str, str]
     profile: Profile
     enforcement: Enforcement
+
+    def placed(self, problem: Problem) -> Problem:
+        """What is wrong with an inline policy has its place in the topology's file."""
+        return inline.placed(problem, self.topology, self.document)
 
     def resolutions(self) -> dict[Name, set[IPv4Address]]:
         """What its DNS servers say of its names, aliases followed. Names that only aliases are for have their
@@ -83,11 +89,12 @@ class Written:
 
 def texts_of_topology(name_or_path: str, profile: str | None, enforcement: str | None) -> Written:
     """What is written in a topology, shipped or a file."""
-    topology = load_topology(find_topology(name_or_path))
+    topology, document = read_topology(find_topology(name_or_path))
     shim = topology.nodes[0].shim
     files = manifest_files(topology, Addressing.of(topology))
     return Written(
         topology,
+        document,
         {_written_at(name, topology): text for name, text in files.items()},
         profile_of(profile or shim.get("profile")),
         enforcement_of(enforcement or shim.get("enforcement")),

@@ -20,6 +20,7 @@ from acns.policy.model import Enforcement
 from acns.policy.objects import CIDRGroup, Object, Pod, Ref, Service
 from acns.policy.profiles import Profile
 from lab.policy_tools import completing, inputs
+from lab.spec import expect
 
 _NEEDS = (
     (Pod, Code.SELECTS_NOTHING),
@@ -57,6 +58,25 @@ def problems_of(
     between = resolve.problems(cluster, enforcement, resolutions)
     found.update(problem for problem in between if problem.code not in unknown)
     return sorted(found)
+
+
+def problems_of_topology(
+    name_or_path: str, profile: str | None = None, enforcement: str | None = None, *, expected: bool = True
+) -> list[Problem]:
+    """The same of a topology, with its own settings where none are given. Raises InputError for one that is
+    wrong itself.
+
+    `expected`: also the errors that a statement of the topology is about.
+    """
+    written = inputs.texts_of_topology(name_or_path, profile, enforcement)
+    found = problems_of(written.texts, written.profile, written.enforcement, written.resolutions())
+    statements = map(expect.parse_any, () if expected else written.topology.expect)
+    about = {(one.file, one.text) for one in statements if isinstance(one, expect.PolicyExpectation)}
+    return sorted(
+        written.placed(problem)
+        for problem in found
+        if not any(Path(problem.path).name == file and text in str(problem) for file, text in about)
+    )
 
 
 def value(problem: Problem) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""Status and truth tables, and the tour printed after `lab.up`: for people, plain for pipes, JSON for
-programs.
+"""Status and truth tables: for people, plain for pipes, JSON for programs.
 
 On a terminal the tables have colour and boxes; in a pipe, or with NO_COLOR set, nothing but aligned
 words, one row a line whatever the width, so that grep and awk work on them. The JSON forms carry a
@@ -19,9 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.spec.expect import Expectation, Row, parse_any
+from lab.spec.expect import Row
 from lab.spec.status import AgentStatus, PodStatus, Status
-from lab.spec.topology import Topology
 
 FORMAT_VERSION = 1
 PIPE_WIDTH = 400
@@ -86,18 +84,6 @@ def print_truth(rows: Sequence[Row], out: TextIO | None = None) -> None:
     console.print(Text(verdict, style="bold red" if wrong else "bold green"))
 
 
-def print_tour(topology: Topology, lab: str, out: TextIO | None = None, *, program: str = "invoke") -> None:
-    """What to try next: a handful of commands that work in this lab, each with what it will show.
-
-    `program` is how the reader starts invoke: `.venv/bin/invoke` where that is not on the path.
-    """
-    console = console_for(out)
-    console.print(Text("\nTry:", style="bold"))
-    for arguments, shows in _tour(topology, lab):
-        line = f"{program} {arguments}"
-        console.print(Text.assemble("  ", (line, "cyan"), ("\n      " + shows, "dim")), soft_wrap=True)
-
-
 def status_json(status: Status) -> str:
     """One JSON object with `version`."""
     return json.dumps({"version": FORMAT_VERSION, **asdict(status)}, indent=2, default=str)
@@ -151,42 +137,3 @@ def _pod_cells(pod: PodStatus) -> tuple[str | Text, ...]:
 def _mark(ok: bool, console: Console) -> Text:
     words = ("✓", "✗") if console.is_terminal else ("ok", "WRONG")
     return Text(words[0 if ok else 1], style="green" if ok else "bold red")
-
-
-def _tour(topology: Topology, lab: str) -> list[tuple[str, str]]:
-    """Commands drawn from the topology's own statements, so that they show what they promise."""
-    flag = "" if lab == "quickstart" else f" --name {lab}"
-    steps = []
-    statements = map(parse_any, topology.expect)
-    wanted = [one for one in statements if isinstance(one, Expectation)]
-    if allowed := _first(wanted, "connects"):
-        url = f"{allowed.scheme}://{allowed.name}/"
-        steps.append(
-            (_exec(allowed, flag, f"curl -sS {url}"), "allowed by name: the server says what it was asked")
-        )
-    if refused := _first(wanted, "refused"):
-        steps.append(
-            (_exec(refused, flag, f"dig {refused.name}"), "outside the policy: REFUSED, never sent upstream")
-        )
-    if blocked := _first(wanted, "blocked"):
-        url = f"http://{blocked.name}:{blocked.port}/"
-        steps.append(
-            (_exec(blocked, flag, f"curl -sS --max-time 2 {url}"), "it resolves, but the port is not allowed")
-        )
-    resolver = f"{topology.nodes[0].name}/resolver"
-    steps += [
-        (f"lab.check{flag}", "the whole truth table again; exit code 1 where it disagrees"),
-        (f"lab.logs{flag} --follow {resolver}", "what that agent says, as it says it"),
-        (f"lab.down{flag}", "leaves nothing behind"),
-    ]
-    return steps
-
-
-def _first(wanted: Sequence[Expectation], verb: str) -> Expectation | None:
-    """The first statement of that verb about a name (for connections, one that curl can show)."""
-    fitting = (w for w in wanted if w.verb == verb and w.address is None)
-    return next((w for w in fitting if verb != "connects" or w.scheme != "tcp"), None)
-
-
-def _exec(wanted: Expectation, flag: str, program: str) -> str:
-    return f"lab.exec{flag} {wanted.pod} -- {program}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lab.backends.kind import commands as on_kind
 from lab.errors import InputError
-from lab.report import tables
+from lab.report import next_steps, tables
 from lab.runtime import terminal, truth
 from lab.runtime.explaining import FORMAT_VERSION, explained_errors, program, remark
 from lab.runtime.lab import Lab, LabSummary, list_labs
@@ -37,7 +37,8 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
     else:
         tables.print_status(found)
         tables.print_truth(rows)
-        tables.print_tour(lab.topology, lab.name, program=program())
+        next_steps.print_reasons(lab.topology, rows, lab.name, program=program())
+        next_steps.print_tour(lab.topology, lab.name, program=program())
     if unexpected := truth.unexpected_errors(lab.topology, found):
         remark(f"errors in manifests: {unexpected} (in red above); what they say is not in force")
     return 0 if all(row.ok for row in rows) and not unexpected else 1
@@ -88,6 +89,7 @@ def check(name: str | None, *, as_json: bool) -> int:
         print(tables.truth_json(lab.name, rows))
     else:
         tables.print_truth(rows)
+        next_steps.print_reasons(lab.topology, rows, lab.name, program=program())
     return 0 if all(row.ok for row in rows) else 1
 
 

@@ -50,9 +50,14 @@ def gc() -> list[Found]:
     return [Found(folder.name, _collected(folder)) for folder in state.all_folders()]
 
 
+def all_labs() -> list[LabFolder]:
+    """Every lab with a state folder, whether it lives or not, by name."""
+    return [folder for folder in state.all_folders() if _is_a_labs(folder)]
+
+
 def sole_name() -> str | None:
     """The name of the only lab that has a folder, or None. Raises LabNotFound where there are several."""
-    folders = [folder for folder in state.all_folders() if _is_a_labs(folder)]
+    folders = all_labs()
     if len(folders) > 1:
         raise LabNotFound("there are several labs: say which", hint=f"--name; {known()}")
     return folders[0].name if folders else None
@@ -71,7 +76,7 @@ def waiting(folder: LabFolder) -> str:
 
 
 def known() -> str:
-    return listed("labs", (folder.name for folder in state.all_folders()))
+    return listed("labs", (folder.name for folder in all_labs()))
 
 
 def listed(what: str, names: Iterator[str]) -> str:

@@ -24,7 +24,7 @@ from lab.backends.site import pod_environment
 from lab.errors import HolderGone, LabNotFound, ProcessFailed
 from lab.kernel import userns
 from lab.runtime import control, early, enter, state, truth
-from lab.runtime.ending import known, listed, must_be_a_labs, take_down, waiting
+from lab.runtime.ending import all_labs, known, listed, must_be_a_labs, take_down, waiting
 from lab.runtime.enter import Place
 from lab.runtime.faults import at_start
 from lab.runtime.handles import Inside, InternetHandle, NodeHandle, PodHandle, ProcessHandle
@@ -305,7 +305,7 @@ class Lab:
 
 def list_labs() -> list[LabSummary]:
     """Every lab that has a state folder."""
-    return [_summary(folder) for folder in state.all_folders()]
+    return [_summary(folder) for folder in all_labs()]
 
 
 def _summary(folder: LabFolder) -> LabSummary:
@@ -376,7 +376,9 @@ def _left_no_folder(folder: LabFolder) -> Iterator[None]:
 
 
 def _explained(folder: LabFolder, error: BaseException) -> BaseException:
-    """A holder that died has said why in its log, which goes with its folder."""
+    """A holder that died has said why in its log; all logs go with the folder."""
+    if isinstance(error, ProcessFailed):
+        return ProcessFailed(error.message, hint="its log went with the lab, which is taken down again")
     if not isinstance(error, HolderGone):
         return error
     tail = "\n".join(f"    {line}" for line in log_tail(folder.holder_log))

@@ -234,7 +234,7 @@ def folder_of(lab: str) -> LabFolder:
 
 
 def all_folders() -> list[LabFolder]:
-    """Every lab with a state folder, whether it lives or not, by name."""
+    """Every folder of the state root, by name: the labs', and what else somebody has there."""
     try:
         return [LabFolder(path) for path in sorted(state_root().iterdir()) if path.is_dir()]
     except FileNotFoundError:

@@ -51,6 +51,11 @@ def load_topology(path: Path) -> Topology:
 
     In the result every `policies[].file` and every external program is an absolute path.
     """
+    return read_topology(path)[0]
+
+
+def read_topology(path: Path) -> tuple[Topology, located.Document]:
+    """The same, and what is written where."""
     document, of_merging = overlay.read(path, find_base, _document)
     try:
         topology = located.validate(Topology, document)
@@ -59,7 +64,7 @@ def load_topology(path: Path) -> Topology:
         raise InputError([*of_merging, *problems, *_problems_of_the_rest(document)]) from error
     if problems := [*of_merging, *rules.check(topology, document)]:
         raise InputError(problems)
-    return _with_absolute_files(topology, document)
+    return _with_absolute_files(topology, document), document
 
 
 def find_topology(name_or_path: str) -> Path:

@@ -16,7 +16,16 @@ from acns.errors import Problem
 from acns.located import Document, did_you_mean
 from acns.located import Path as Where
 from acns.shim.sources import listing
-from lab.spec import agent_rules, expect, external_rules, fault_rules, findings, internet_rules, link_rules
+from lab.spec import (
+    agent_rules,
+    expect,
+    external_rules,
+    fault_rules,
+    findings,
+    inline,
+    internet_rules,
+    link_rules,
+)
 from lab.spec.overlay import folder_of
 from lab.spec.plan import CLUSTER_DOMAIN, MAX_NODES, MAX_PODS, SERVICES, NodePlan
 from lab.spec.topology import Manifest, Pod, Service, Topology
@@ -211,8 +220,8 @@ def _statement(
 
 def _policy_names(topology: Topology) -> Iterator[str]:
     """What the shims call the policies."""
-    for index, policy in enumerate(topology.policies, start=1):
-        yield Path(policy.file).name if policy.file else f"inline-{index}.yaml"
+    for index, policy in enumerate(topology.policies):
+        yield Path(policy.file).name if policy.file else inline.file_name(index)
 
 
 def service_names(topology: Topology) -> Iterator[str]:

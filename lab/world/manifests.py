@@ -17,6 +17,7 @@ import yaml
 
 from acns import located
 from acns.errors import InputError
+from lab.spec import inline
 from lab.spec.plan import Addressing, NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Pod, Service, ServicePort, Topology, WebProgram
 from lab.world import pod_files
@@ -47,11 +48,11 @@ def manifest_files(topology: Topology, addressing: Addressing) -> dict[str, str]
 def policy_files(topology: Topology) -> dict[str, str]:
     """The topology's policies, byte for byte, so that a line number means the author's file."""
     files = {}
-    for index, policy in enumerate(topology.policies, start=1):
+    for index, policy in enumerate(topology.policies):
         if policy.file is not None:
             files[Path(policy.file).name] = _policy_text(Path(policy.file))
         elif policy.inline is not None:
-            files[f"inline-{index}.yaml"] = policy.inline
+            files[inline.file_name(index)] = policy.inline
     return files
 
 

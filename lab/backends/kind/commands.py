@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 from lab.backends.kind import store
 from lab.errors import InputError, LabNotFound
-from lab.runtime import state
-from lab.runtime.explaining import FORMAT_VERSION, remark
+from lab.runtime import ending
+from lab.runtime.explaining import FORMAT_VERSION, program, remark
 
 if TYPE_CHECKING:
     from lab.backends.kind.kind_lab import KindLab
@@ -52,10 +52,14 @@ class KindCommands:
 
     def check(self, *, as_json: bool) -> int:
         """The truth table; 1 where it disagrees."""
-        from lab.report import tables
+        from lab.report import next_steps, tables
 
         rows = self.rows()
-        print(tables.truth_json(self.lab.name, rows)) if as_json else tables.print_truth(rows)
+        if as_json:
+            print(tables.truth_json(self.lab.name, rows))
+        else:
+            tables.print_truth(rows)
+            next_steps.print_reasons(self.lab.topology, rows, self.lab.name, program=program())
         return 0 if all(row.ok for row in rows) else 1
 
     def execute(self, where: str, argv: Sequence[str], *, as_json: bool = False) -> int:
@@ -145,7 +149,7 @@ def up(topology: str, name: str | None, how: How, *, plan: bool = False) -> int:
     if plan:
         raise InputError("--plan is not there for a lab on kind", hint="leave it out, or --backend kind")
     from lab.backends.kind.kind_lab import KindLab
-    from lab.report import tables
+    from lab.report import next_steps, tables
     from lab.runtime.commands import refuse_external
     from lab.spec.load import find_topology, load_topology
 
@@ -165,6 +169,7 @@ def up(topology: str, name: str | None, how: How, *, plan: bool = False) -> int:
     else:
         tables.print_status(found)
         tables.print_truth(rows)
+        next_steps.print_reasons(made.topology, rows, made.name, program=program())
     return 0 if all(row.ok for row in rows) else 1
 
 
@@ -173,8 +178,8 @@ def lab(name: str | None) -> KindCommands | None:
     found = store.known()
     if not found:
         return None
-    if name is None and len(found) + len(state.all_folders()) > 1:
-        names = ", ".join([*(one.name for one in found), *(one.name for one in state.all_folders())])
+    if name is None and len(found) + len(ending.all_labs()) > 1:
+        names = ", ".join([*(one.name for one in found), *(one.name for one in ending.all_labs())])
         raise LabNotFound("there are several labs: say which", hint=f"--name; there are: {names}")
     meant = [one for one in found if name in (None, one.name)]
     if not meant or (name is not None and _in_namespaces(name)):
@@ -190,7 +195,7 @@ def listed() -> list[tuple[str, str]]:
 
 
 def _in_namespaces(name: str) -> bool:
-    return any(folder.name == name for folder in state.all_folders())
+    return any(folder.name == name for folder in ending.all_labs())
 
 
 def backend(text: str) -> Backend:

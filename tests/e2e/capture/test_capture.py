@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -170,6 +171,21 @@ def test_a_capture_at_one_link_with_a_filter_has_that_and_whole_packets(
     assert {link for link, _ in links} == {"legacy/eth0"}
     assert all("80" in ports.split(",") for _, ports in links)
     assert found.find("tcp && frame.cap_len < frame.len", "frame.number") == []
+
+
+def test_the_status_of_a_capture_counts_what_it_has_heard_and_lost(
+    lab: Lab, started: Callable[..., None]
+) -> None:
+    started("legacy", "--filter", "tcp port 80")
+    assert lab.pod("legacy").run(["curl", "-sS", f"http://{ALLOWED}/"]).returncode == 0
+    said = invoke(lab, "lab.capture", "status").stdout.splitlines()[-1]
+    counted = re.fullmatch(
+        r"a capture runs, filter: tcp port 80: (\d+) packets heard, 0 lost, 0 given up for newer ones", said
+    )
+    assert counted, said
+    assert int(counted[1]) >= 6, "a connection has so many packets"
+    (of_link,) = json.loads(invoke(lab, "lab.capture", "status", "--json").stdout)["status"]["started_counts"]
+    assert (of_link["pod"], of_link["dropped"]) == ("default/legacy", 0)
 
 
 def test_what_was_decided_while_no_packet_came_is_in_a_capture_too(

@@ -24,7 +24,7 @@ import pytest
 from invoke.parser import Parser
 
 import tasks
-from lab.report import tables
+from lab.report import next_steps
 from lab.runtime import state
 from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
@@ -371,7 +371,7 @@ def tour_lines(output: str) -> list[str]:
 @pytest.mark.parametrize("name", ["quickstart", "mine"])
 def test_the_tours_commands_are_spelled_as_the_tasks_want_them(name: str) -> None:
     out = io.StringIO()
-    tables.print_tour(load_topology(find_topology("quickstart")), name, out)
+    next_steps.print_tour(load_topology(find_topology("quickstart")), name, out)
     lines = tour_lines(out.getvalue())
     assert len(lines) == 6
     for line in lines:

@@ -19,7 +19,7 @@ import pytest
 from lab.backends.order import NO_AGENTS, Agents
 from lab.errors import InputError
 from lab.runtime import state
-from lab.runtime.ending import Found, gc, take_down
+from lab.runtime.ending import Found, gc, known, take_down
 from lab.runtime.lab import Lab, list_labs
 
 from ...waiting import until
@@ -204,6 +204,8 @@ def test_a_folder_that_is_no_labs_is_nobodys_to_empty() -> None:
         with pytest.raises(InputError, match="no lab's"):
             Lab.up(tiny("notes"), agents=NO_AGENTS)
         assert (folder.path / "notes.txt").read_text() == "precious"
+        assert [one.name for one in list_labs()] == ["one-other"]
+        assert "notes" not in known()
     finally:
         shutil.rmtree(folder.path)
 

@@ -241,6 +241,7 @@ def test_an_agent_that_does_not_come_up_fails_up_with_the_end_of_its_log_and_lea
         Lab.up(topology("one", nodes=nodes), agents=Agents("fake_agent", "fake_agent"))
     assert "n1/shim ended with exit code 3" in caught.value.message
     assert "cannot bind: something is wrong here" in caught.value.message
+    assert caught.value.hint == "its log went with the lab, which is taken down again"
     assert list_labs() == []
 
 

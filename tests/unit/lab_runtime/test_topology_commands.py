@@ -44,3 +44,59 @@ def test_problems_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_file_that_is_not_there_is_the_operators_mistake(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no topology file"):
         validate([str(tmp_path / "none.yaml")], as_json=False)
+
+
+POLICY = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: a}
+
+spec:
+  endpointSelector: {}
+  egress:
+    - toFQDN: []
+"""
+IN_A_BLOCK = "name: t\nnodes: [{name: n1}]\npolicies:\n  - inline: |\n" + "".join(
+    f"      {line}".rstrip() + "\n" for line in POLICY.splitlines()
+)
+IN_QUOTES = f"name: t\nnodes: [{{name: n1}}]\npolicies:\n  - inline: {json.dumps(POLICY)}\n"
+FIELD = "unknown field 'toFQDN' (did you mean 'toFQDNs'?)"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        pytest.param(IN_A_BLOCK, f"12:13: {FIELD}", id="in a block"),
+        pytest.param(
+            IN_A_BLOCK.replace("inline: |", "inline: |+"), f"12:13: {FIELD}", id="all its ends kept"
+        ),
+        pytest.param(IN_QUOTES, f"4:5: in line 8 of it: {FIELD}", id="in quotes"),
+        pytest.param(IN_A_BLOCK.replace("inline: |", "inline: >"), "4:5: in line ", id="folded"),
+    ],
+)
+def test_what_is_wrong_with_an_inline_policy_is_told_at_its_place_in_the_topology(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, place: str
+) -> None:
+    (tmp_path / "t.yaml").write_text(text)
+    assert validate([str(tmp_path / "t.yaml")], as_json=False) == 1
+    assert f"{tmp_path}/t.yaml:{place}" in capsys.readouterr().out
+
+
+def test_an_inline_policy_of_the_base_is_wrong_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "base.yaml").write_text(IN_A_BLOCK)
+    (tmp_path / "over.yaml").write_text("name: over\nbase: base.yaml\n")
+    assert validate([str(tmp_path / "over.yaml")], as_json=False) == 1
+    assert capsys.readouterr().out == f"{tmp_path}/base.yaml:12:13: {FIELD}\n"
+
+
+def test_a_refusal_that_a_statement_expects_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text(POLICY)
+    file = tmp_path / "t.yaml"
+    file.write_text(GOOD + "policies: [{file: wrong.yaml}]\n")
+    assert validate([str(file)], as_json=False) == 1
+    file.write_text(file.read_text() + "expect: [policy wrong.yaml refused unknown field]\n")
+    assert validate([str(file)], as_json=False) == 0
+    file.write_text(file.read_text().replace("unknown field", "not supported"))
+    assert validate([str(file)], as_json=False) == 1

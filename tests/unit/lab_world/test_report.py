@@ -10,10 +10,11 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from lab.report import doctor, tables
+from lab.report import doctor, next_steps, tables
 from lab.spec.expect import Row
 from lab.spec.load import find_topology, load_topology
 from lab.spec.status import AgentStatus, NodeStatus, PodStatus, Status
+from lab.spec.topology import Topology
 
 ROWS = [
     Row("frontend", "api.example.com", 443, "connects", "connects", True, "https from 198.51.100.10", 3.2),
@@ -108,7 +109,7 @@ def test_the_json_forms_have_a_version_and_the_verdict() -> None:
 
 def test_the_tour_offers_commands_that_the_topology_is_sure_of() -> None:
     out = io.StringIO()
-    tables.print_tour(load_topology(find_topology("quickstart")), "quickstart", out)
+    next_steps.print_tour(load_topology(find_topology("quickstart")), "quickstart", out)
     assert "invoke lab.exec frontend -- curl -sS https://api.example.com/" in out.getvalue()
     assert "invoke lab.exec frontend -- dig evil.example.org" in out.getvalue()
 
@@ -129,3 +130,50 @@ def test_the_doctor_says_what_is_missing_and_how_to_mend_it(
     assert verdict in out.getvalue()
     assert ("load the module" in out.getvalue()) == any(not feature.ok for feature in features)
     assert json.loads(doctor.doctor_json(features))["ready"] is ready
+
+
+def test_each_statement_that_is_not_true_has_the_command_that_says_why() -> None:
+    topology = topology_of(
+        [
+            "frontend connects api.example.com:443",
+            "frontend blocked [2001:db8::1]:443",
+            "frontend refused evil.example.org over tcp at 203.0.113.53",
+            "frontend uses resolver",
+            "policy wrong.yaml refused not supported",
+        ]
+    )
+    rows = [
+        Row("frontend", "api.example.com", 443, "connects", "connects", True),
+        Row("frontend", "2001:db8::1", 443, "blocked", "connects", False),
+        Row("frontend", "evil.example.org over tcp at 203.0.113.53", None, "REFUSED", "NOERROR", False),
+        Row("frontend", "resolver", None, "uses resolver", "bypasses resolver", False),
+        Row("policy", "wrong.yaml", None, "refused", "accepted", False),
+    ]
+    out = io.StringIO()
+    next_steps.print_reasons(topology, rows, "mine", out, program="inv")
+    assert out.getvalue().split("\n")[1:] == [
+        "Why:",
+        "  inv policy.explain --name mine frontend [2001:db8::1]:443",
+        "  inv policy.explain --name mine frontend --dns evil.example.org --server 203.0.113.53",
+        "",
+    ]
+
+
+def test_of_many_wrong_statements_the_first_few_are_enough() -> None:
+    names = [f"n{number}.example.com" for number in range(7)]
+    rows = [Row("a", name, None, "resolves", "NXDOMAIN", False) for name in names]
+    out = io.StringIO()
+    next_steps.print_reasons(topology_of([f"a resolves {name}" for name in names]), rows, "mine", out)
+    assert out.getvalue().count("policy.explain") == 5
+    assert out.getvalue().endswith("  and 2 more\n")
+
+
+def test_where_all_is_true_there_is_nothing_to_explain() -> None:
+    out = io.StringIO()
+    topology = load_topology(find_topology("quickstart"))
+    next_steps.print_reasons(topology, ROWS[:1], "mine", out)
+    assert out.getvalue() == ""
+
+
+def topology_of(statements: list[str]) -> Topology:
+    return load_topology(find_topology("quickstart")).model_copy(update={"expect": tuple(statements)})
