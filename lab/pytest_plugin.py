@@ -53,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "lab_topology", "topology of labs without a mark (default: quickstart)", default="quickstart"
     )
+    parser.addini(
+        "lab_topologies",
+        "patterns of topology files, from the root folder, whose statements are tests (default: none)",
+        type="args",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,6 +71,19 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--lab-pause asks on the terminal, which workers of xdist do not have")
     if config.getini("lab_scope") not in ("module", "session"):
         raise pytest.UsageError(f"lab_scope is 'module' or 'session', not {config.getini('lab_scope')!r}")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A topology file of the project's: its statements are tests."""
+    config = parent.config
+    patterns = config.getini("lab_topologies")
+    if not any(file_path in config.rootpath.glob(pattern) for pattern in patterns):
+        return None
+    from lab.fixtures.statements import TopologyFile
+
+    return TopologyFile.from_parent(
+        parent, path=file_path, lab_of=lambda topology, node_id: _up(config, topology, node_id)
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -103,17 +121,24 @@ def _scope(fixture_name: str, config: pytest.Config) -> Literal["module", "sessi
 @pytest.fixture(scope=_scope)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A running lab, of the topology that the test is marked with. What went wrong is in the report."""
+    wanted = getattr(request, "param", None) or str(request.config.getini("lab_topology"))
+    with _up(request.config, wanted, request.node.nodeid) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _up(config: pytest.Config, topology: str, node_id: str) -> Iterator[Lab]:
+    """A lab, settled, for the time of the block, or for longer where labs are kept."""
     from lab.runtime.lab import Lab
 
-    wanted = getattr(request, "param", None) or str(request.config.getini("lab_topology"))
-    keep = bool(request.config.getoption("lab_keep"))
-    made = Lab.up(wanted, f"pytest-{os.getpid()}-{next(_numbers)}", is_tied=not keep)
+    keep = bool(config.getoption("lab_keep"))
+    made = Lab.up(topology, f"pytest-{os.getpid()}-{next(_numbers)}", is_tied=not keep)
     try:
-        _settle(request, made)
+        _settle(config, made, node_id)
         yield made
     finally:
         if keep:
-            _keep(request.config, made.name)
+            _keep(config, made.name)
         else:
             made.down()
 
@@ -132,14 +157,12 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash.setdefault(_KEPT, []).extend(kept)
 
 
-def _settle(request: pytest.FixtureRequest, made: Lab) -> None:
+def _settle(config: pytest.Config, made: Lab, node_id: str) -> None:
     """A lab that does not come to rest is gone before anybody can look at it: the bundle stays."""
     try:
         made.wait_settled()
     except Exception as error:
-        error.add_note(
-            _about(made, _bundle_or_why_not(request.config, made, request.node.nodeid, failed=True))
-        )
+        error.add_note(_about(made, _bundle_or_why_not(config, made, node_id, failed=True)))
         raise
 
 
@@ -181,8 +204,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _lab_of(item: pytest.Item) -> Lab | None:
-    """The lab of ours that a test has."""
-    made = getattr(item, "funcargs", {}).get("lab")
+    """The lab of ours that a test has, or that it is about."""
+    made = getattr(item, "funcargs", {}).get("lab") or getattr(item, "lab", None)
     if made is None or "lab.runtime.lab" not in sys.modules:
         return None
     return made if isinstance(made, sys.modules["lab.runtime.lab"].Lab) else None

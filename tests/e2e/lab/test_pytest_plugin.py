@@ -86,13 +86,13 @@ def add(project: Path, test: str) -> None:
 def test_the_example_passes(project: Path) -> None:
     code, output = run(project)
     assert code == 0, output
-    assert "5 passed" in output
+    assert "10 passed" in output
 
 
 def test_workers_of_xdist_have_labs_of_their_own(project: Path) -> None:
     code, output = run(project, "-n", "2")
     assert code == 0, output
-    assert "5 passed" in output
+    assert "10 passed" in output
 
 
 def test_a_failed_tests_report_names_its_lab(project: Path) -> None:
@@ -101,6 +101,31 @@ def test_a_failed_tests_report_names_its_lab(project: Path) -> None:
     assert code == 1, output
     assert "topology shop, pods shop, admin, kube-dns" in output
     assert "rcode='REFUSED'" in output
+
+
+def test_a_statement_of_a_topology_that_is_not_true_is_told_with_its_place_and_lab(project: Path) -> None:
+    topology = project / "tests" / "shop.yaml"
+    text = topology.read_text().replace("shop blocked pay.example.com:80", "shop connects pay.example.com:80")
+    topology.write_text(text)
+    line = 1 + text.splitlines().index("  - shop connects pay.example.com:80")
+    code, output = run(project, "tests/shop.yaml", "--lab-captures=never")
+    assert code == 1, output
+    assert "1 failed, 4 passed" in output
+    assert f"{topology}:{line}: shop connects pay.example.com:80\n" in output
+    assert "expected: connects; actual: blocked (198.51.100.10: no answer)" in output
+    assert "topology shop, pods shop, admin, kube-dns" in output
+
+
+def test_one_statement_can_be_chosen_and_a_topology_that_is_wrong_is_told_when_it_is_collected(
+    project: Path,
+) -> None:
+    code, output = run(project, "tests/shop.yaml", "-k", "refused")
+    assert (code, "1 passed, 4 deselected" in output) == (0, True), output
+    topology = project / "tests" / "shop.yaml"
+    topology.write_text(topology.read_text().replace("node: node1", "node: node2", 1))
+    code, output = run(project, "tests/shop.yaml")
+    assert code == pytest.ExitCode.INTERRUPTED, output
+    assert f"{topology}:6:18: there is no node 'node2' (did you mean 'node1'?)" in output
 
 
 @pytest.mark.skipif(not find_spec("lab.report.bundle"), reason="there are no bundles")
@@ -136,7 +161,7 @@ def test_a_lab_is_kept_when_that_is_asked_for(project: Path) -> None:
 
 
 def test_labs_that_workers_of_xdist_keep_are_named_too(project: Path) -> None:
-    code, output = run(project, "--lab-keep", "-k", "https or refused", "-n", "2")
+    code, output = run(project, "--lab-keep", "-k", "https or names_are_refused", "-n", "2")
     kept = list_labs()
     try:
         assert code == 0, output
