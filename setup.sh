@@ -7,7 +7,7 @@ extras=${1:-lab}
 case $extras in lab | test | dev) ;; *) echo "usage: ./setup.sh [lab|test|dev]" >&2 && exit 2 ;; esac
 
 packages=(python3-venv nftables libnftables1 libpcap0.8 iproute2 util-linux ca-certificates curl bind9-dnsutils dnsmasq-base unbound)
-[ "$extras" = lab ] || packages+=(conntrack procps tcpdump tshark gcc libc6-dev musl-tools dnsperf dnsdist mininet bridge-utils net-tools iptables)
+[ "$extras" = lab ] || packages+=(conntrack procps tcpdump tshark gcc libc6-dev musl-tools dnsperf dnsdist iperf3 mininet bridge-utils net-tools iptables)
 [ "$extras" = lab ] || command -v busybox >/dev/null || packages+=(busybox-static) # conflicts with package busybox
 
 missing=()
