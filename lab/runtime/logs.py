@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import IO, Protocol, TextIO
 
 _POLL_S = 0.1
 
@@ -33,6 +33,13 @@ class AsJSON:
 
     def flush(self) -> None:
         self._out.flush()
+
+
+def copy(stream: IO[str], out: Out) -> None:
+    """Copy to `out` what comes, as it comes, until nothing will."""
+    for line in stream:
+        out.write(line)
+        out.flush()
 
 
 def show(path: Path, out: Out, *, follow_while: Callable[[], bool] = lambda: False) -> None:

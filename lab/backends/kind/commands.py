@@ -75,11 +75,15 @@ class KindCommands:
         return subprocess.run(argv, check=False).returncode
 
     def logs(self, process: str, *, follow: bool, as_json: bool) -> int:
-        if as_json:
-            raise InputError(
-                "lab.logs --json is not there for a lab on kind", hint="the agents' lines are JSON"
-            )
-        return subprocess.run(self.lab.logs_argv(process, follow=follow), check=False).returncode
+        argv = self.lab.logs_argv(process, follow=follow)
+        if not as_json:
+            return subprocess.run(argv, check=False).returncode
+        from lab.runtime import logs as reading
+
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, errors="replace") as running:
+            assert running.stdout is not None
+            reading.copy(running.stdout, reading.AsJSON(sys.stdout, FORMAT_VERSION, process))
+        return running.returncode
 
     def observe(self, typed: Typed) -> int:
         """Flows of packets and of names, on all nodes."""

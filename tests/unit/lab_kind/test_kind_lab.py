@@ -497,6 +497,18 @@ def test_logs_are_those_of_the_agent_on_that_node(desk: Desk, up: KindLab) -> No
         up.logs_argv("node9/shim", follow=False)
 
 
+def test_logs_as_json_have_an_object_for_each_line(desk: Desk, up: KindLab, capsys: Any) -> None:
+    desk.say("kubectl logs acns-shim-aaaaa", stdout='one\n{"two": 2}\n', exit_code=3)
+    found = commands.lab("demo")
+    assert found is not None
+    assert found.logs("node1/shim", follow=False, as_json=True) == 3
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["version"], one["process"], one["line"]) for one in said] == [
+        (1, "node1/shim", "one"),
+        (1, "node1/shim", '{"two": 2}'),
+    ]
+
+
 def test_faults_kill_an_agents_pod_and_take_a_pods_cable_out_and_in(desk: Desk, up: KindLab) -> None:
     found = commands.lab(None)
     assert found is not None
