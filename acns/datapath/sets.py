@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
@@ -19,6 +20,7 @@ from acns.policy.model import FQDN, Addresses, CIDRs, DNSServers, Peer
 Learned = Mapping[FQDNSelector, Mapping[IPv4Address, float]]
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def fqdn_set_name(selector: FQDNSelector) -> str:
     """The set of a selector: `fqdn_` and ten hex digits of its key."""
     return f"fqdn_{names.digest(selector.key)}"

@@ -74,12 +74,14 @@ class Enforcer:
                 self.report(drift.splitlines())
 
     async def _commit(self, plan: Plan, inventory: Inventory, watch: Stopwatch) -> bool:
-        before = self._learned.in_kernel
+        before = self._learned.cache.selectors
+        # An endpoint that has no interface yet has selectors, and no sets.
+        standing = frozenset(one for one in plan.selectors if fqdn_set_name(one) in plan.ruleset.sets)
         try:
             gone = {one: len(self._learned.cache.elements(one)) for one in before - plan.selectors}
             if plan.selectors != before:
                 self._learned.cache.set_selectors(plan.selectors)
-            wanted = _filled(plan.ruleset, self._learned.timeouts(plan.selectors - before))
+            wanted = _filled(plan.ruleset, self._learned.timeouts(standing - self._learned.in_kernel))
             watch.lap("learned")
             text = transaction(inventory, wanted)
             watch.lap("transaction")
@@ -97,7 +99,7 @@ class Enforcer:
         for selector, count in gone.items():
             why = "no policy has the selector any more"
             self._journal.record(Event.ADDRESS_GONE, selector=selector.key, count=count, why=why)
-        self._learned.in_kernel = plan.selectors
+        self._learned.in_kernel = standing
         self._enforced = plan.ruleset
         self._left = inventory
         return bool(text)

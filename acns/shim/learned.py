@@ -39,6 +39,7 @@ class Learned:
         self.margin_s = margin_s
         self.clock = clock
         self.in_kernel: frozenset[FQDNSelector] = frozenset()
+        """Those of the cache's selectors that have a set there: an endpoint's come with its interface."""
         self.knows_all = True
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
         self.names_collected = 0

@@ -289,3 +289,30 @@ def wait_both_ways(room: Room, made: Connected, since_ns: int) -> None:
 
 def with_data(segments: list[Segment]) -> list[Segment]:
     return [segment for segment in segments if segment.payload_bytes]
+
+
+GHOST = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: ghost, namespace: default, labels: {app: ghost}}
+spec: {nodeName: node1, containers: [{name: app, image: none}]}
+status: {phase: Running, podIP: 10.244.0.99, podIPs: [{ip: 10.244.0.99}]}
+---
+"""
+
+
+def test_a_selector_of_a_pod_that_has_no_interface_yet_opens_names_already_known_to_the_next(
+    room: Room,
+) -> None:
+    """The object of a pod comes before its interface, and may stay the only user of a selector for long."""
+    name, address = room.take()
+    shim = room.desk.node.shim.pid
+    of_ghost = policy("ghost", connects=[name]).replace("app: batch", "app: ghost")
+    room.desk.write("ghost.yaml", GHOST + of_ghost)
+    room.desk.write("asks.yaml", policy("asks", asks=[name]))
+    room.wait_answer(name)
+    assert room.open(address) == {room.known}
+    room.desk.write("connects.yaml", policy("connects", connects=[name]))
+    room.desk.wait_in_kernel(name)
+    assert room.open(address) == {address, room.known}, "at once, nobody has asked again"
+    assert room.desk.node.shim.pid == shim

@@ -36,6 +36,7 @@ from acns.telemetry.journal import Journal
 
 TERMS = Terms(min_ttl_s=0, margin_s=60)
 POD = IPv4Address("10.244.0.2")
+PLACED = Links({POD: "veth0"})
 A, B = match_name("a.example.com"), match_name("b.example.com")
 ADDRESS = IPv4Address("198.51.100.7")
 CLUSTER = f"""
@@ -100,12 +101,12 @@ class Bench:
         self.enforcer = Enforcer(kernel, self.learned, self.ledger, self.snapshots, Journal("", "shim"))
         self.planner = Planner(Resolver("node1"), Compiler(self.ledger.grants))
 
-    def plan(self, *selectors: str) -> Plan:
+    def plan(self, *selectors: str, links: Links = PLACED) -> Plan:
         named = ", ".join(f"{{matchName: {one}}}" for one in selectors)
         text = CLUSTER + (POLICY.format(names=named) if selectors else "")
         parsed = manifests.parse(text, "cluster.yaml", Profile.ACNS)
         assert parsed.ok, parsed.problems
-        return self.planner.plan(parsed.objects, Links({POD: "veth0"}), Stopwatch())
+        return self.planner.plan(parsed.objects, links, Stopwatch())
 
     async def enforce(self, *selectors: str) -> bool:
         return await self.enforcer.enforce(self.plan(*selectors), Stopwatch())
@@ -195,4 +196,26 @@ async def test_a_table_read_again_and_found_as_it_was_left_is_no_drift(bench: Be
     await bench.enforce("a.example.com")
     bench.kernel.held = replace(bench.kernel.held)
     assert not await bench.enforce("a.example.com")
+    assert bench.enforcer.drifts == 0
+
+
+async def test_an_endpoint_without_an_interface_has_no_sets_yet_and_they_start_with_what_is_known(
+    bench: Bench,
+) -> None:
+    assert await bench.enforcer.enforce(bench.plan("a.example.com", links=Links({})), Stopwatch())
+    assert (bench.learned.cache.selectors, bench.learned.in_kernel) == ({A}, frozenset())
+    bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
+    assert bench.kernel.written == []
+    assert await bench.enforce("a.example.com")
+    assert bench.start_of("a.example.com") == {str(ADDRESS): 100.0}
+    assert bench.learned.in_kernel == {A}
+
+
+async def test_what_was_learned_outlives_a_time_without_any_interface(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
+    assert await bench.enforcer.enforce(bench.plan("a.example.com", links=Links({})), Stopwatch())
+    assert fqdn_set_name(A) not in bench.kernel.held.sets
+    assert await bench.enforce("a.example.com")
+    assert bench.start_of("a.example.com") == {str(ADDRESS): 100.0}
     assert bench.enforcer.drifts == 0
