@@ -73,6 +73,14 @@ class Generator(GenerateJsonSchema):
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+        """In a map a key with null is not absent."""
+        values = schema.get("values_schema", {})
+        if values.get("type") != "nullable":
+            return super().dict_schema(schema)
+        either: Any = core_schema.union_schema([values["schema"], core_schema.none_schema()])
+        return super().dict_schema({**schema, "values_schema": either})
+
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 

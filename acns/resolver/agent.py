@@ -71,6 +71,9 @@ class AgentLink:
         self._journal = journal
         self._refused = ""
         self._kept = kept
+        self._taking = asyncio.Lock()
+        self._taken = 0
+        """Snapshots that came through the stream."""
         self._tried = asyncio.Event()
         """A connection has failed."""
 
@@ -123,6 +126,21 @@ class AgentLink:
         if state is not None and self.table is None and self._use(state, "restored") is None:
             log.warning("serving by the policy on disk: the agent does not answer", peer=self.address)
 
+    async def kept(self) -> None:
+        """Returns when the policy in force is on disk too: a successor goes on with that."""
+        async with self._taking:
+            return
+
+    async def catch_up(self) -> None:
+        """What a predecessor has kept since this process started is newer than what was on disk then; only
+        the shim itself knows better."""
+        if self._kept is None or self.connected.is_set():
+            return
+        taken = self._taken
+        state = await asyncio.to_thread(self._kept.load_news)
+        if state is not None and self._taken == taken and self._use(state, "restored") is None:
+            log.info("serving by the policy that the predecessor had")
+
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
         async for state in call:
@@ -143,10 +161,12 @@ class AgentLink:
 
     async def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
         """Make the snapshot the policy in force, and keep it, or say why not."""
-        if self._use(state, "applied") is not None:
-            return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
-        if self._kept is not None:
-            await asyncio.to_thread(self._kept.save, state)
+        async with self._taking:
+            self._taken += 1
+            if self._use(state, "applied") is not None:
+                return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+            if self._kept is not None:
+                await asyncio.to_thread(self._kept.save, state)
         return pb.RESPONSE_CODE_NO_ERROR
 
     def _use(self, state: pb.PolicyState, outcome: str) -> codec.BadMessage | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Awaitable, Callable
 
 from acns.resolver import intercept
 from acns.resolver.handover import Connection, Handover, Listeners
@@ -54,10 +55,15 @@ class Front:
         """Go on with a pod's connection where another resolver has left off."""
         self._tcp.adopt(connection)
 
-    async def hand_over(self, handover: Handover) -> None:
+    async def hand_over(self, handover: Handover, kept: Callable[[], Awaitable[None]]) -> None:
         """Give everything to the successor; what is in flight is still answered from here. Raises
-        SuccessorGone; then, and until `close`, `take_back` is possible."""
-        await handover.give_listeners(Listeners(self._udp.give_up(), self._tcp.give_up_listener()))
+        SuccessorGone; then, and until `close`, `take_back` is possible.
+
+        `kept` is awaited in between, when nobody reads: all that was judged was judged by what is kept then.
+        """
+        listeners = Listeners(self._udp.give_up(), self._tcp.give_up_listener())
+        await kept()
+        await handover.give_listeners(listeners)
         await self._tcp.give_up(handover.give)
 
     def take_back(self) -> None:

@@ -157,6 +157,8 @@ class Service:
         await self._can_commit()
         predecessor = Predecessor.at(self.settings.handover_socket) if self._succeeds else None
         listeners = await predecessor.listeners() if predecessor else None
+        if listeners:
+            await self.link.catch_up()
         front = Front(
             self.settings, self.proxy, listeners or own_listeners(self.settings, self.privileged.queries)
         )
@@ -198,7 +200,7 @@ class Service:
         return False
 
     async def _give(self, front: Front) -> None:
-        await front.hand_over(self._handover)
+        await front.hand_over(self._handover, self.link.kept)
         await front.answered(self.settings.upstream_timeout_ms / 1000 + DRAIN_S)
         log.info("handed over")
 

@@ -182,15 +182,25 @@ class NodeHandle(Inside):
     manifests: Path
 
     def is_current(self) -> bool:
-        """Whether a shim that is up has read and judged every manifest, and its resolvers have the result.
+        """Whether a shim that is up has read and judged every manifest, and the resolver has the result.
 
-        A shim that is down, or says nothing of the kind, is as current as it can be.
+        An agent that is down, or says nothing of the kind, is as current as it can be.
         """
         try:
             state = self.shim.http_get("/readyz").json()
         except (OSError, http.client.HTTPException):
             return True
-        return readiness.is_current(state, self.manifests)
+        return readiness.is_current(state, self.manifests) and self.has_joined()
+
+    def has_joined(self) -> bool:
+        """Whether a resolver that is up has a stream of its shim's policy.
+
+        One that has just started, or whose shim has, may have none for a moment that no shim knows of.
+        """
+        try:
+            return bool(self.resolver.http_get("/readyz").json().get("agent_connected", True))
+        except (OSError, http.client.HTTPException, ValueError):
+            return True
 
     @property
     def name(self) -> str:

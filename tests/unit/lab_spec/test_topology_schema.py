@@ -8,6 +8,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
+import pytest
+import yaml
+
+from lab.spec.load import SHIPPED, shipped_topologies
 from lab.spec.overlay import Overlay
 from lab.spec.schema import json_schema
 from lab.spec.topology import Topology
@@ -29,6 +34,13 @@ def test_it_has_every_field_and_an_overlay_needs_no_nodes() -> None:
     assert schema["required"] == ["name"]
     assert schema["anyOf"] == [{"required": ["nodes"]}, {"required": ["base"]}]
     assert all(model["additionalProperties"] is False for model in (schema, *schema["$defs"].values()))
+
+
+@pytest.mark.parametrize(
+    "path", [*shipped_topologies(), *sorted(SHIPPED.glob("bases/*.yaml"))], ids=lambda path: path.stem
+)
+def test_an_editor_finds_nothing_wrong_with_what_is_shipped(path: Path) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema())
 
 
 if __name__ == "__main__":

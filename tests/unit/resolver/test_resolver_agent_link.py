@@ -14,6 +14,7 @@ from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.policy_file import PolicyFile
 from acns.telemetry.journal import Journal
 
 WAIT_S = 30.0
@@ -68,4 +69,70 @@ async def test_a_shim_that_goes_while_its_snapshot_is_kept_is_met_again(tmp_path
         for task in (following, connected):
             task.cancel()
         await asyncio.gather(following, connected, return_exceptions=True)
+        await server.stop(None)
+
+
+def snapshot(pod: int) -> pb.PolicyState:
+    rule = pb.DNSPolicy(source_endpoint_id=pod)
+    return pb.PolicyState(request_id=str(pod), egress_l7_dns_policy=[rule])
+
+
+def pods(link: AgentLink) -> set[int]:
+    assert link.table is not None
+    return {rule.endpoint_id for rule in link.table.rules}
+
+
+async def test_a_successor_goes_on_with_the_policy_that_its_predecessor_has_kept_last(tmp_path: Path) -> None:
+    """It has served by none yet, but it has read what was on disk when it started."""
+    at, nobody = tmp_path / "policy.json", f"unix:{tmp_path / 'nobody'}"
+    predecessors = PolicyFile(at)
+    predecessors.save(snapshot(1))
+    link = AgentLink(nobody, ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    link._tried.set()
+    await link.restore()
+    assert pods(link) == {1}
+    predecessors.save(snapshot(2))
+    await link.catch_up()
+    assert pods(link) == {2}
+    before = link.table
+    await link.catch_up()
+    assert link.table is before, "no news"
+
+
+async def test_a_successor_that_has_the_shims_own_word_keeps_to_it(tmp_path: Path) -> None:
+    at = tmp_path / "policy.json"
+    link = AgentLink(f"unix:{tmp_path / 'shim'}", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    server = await serving(link.address)
+    following = asyncio.create_task(link.run())
+    try:
+        await asyncio.wait_for(link.connected.wait(), WAIT_S)
+        PolicyFile(at).save(snapshot(2))
+        await link.catch_up()
+        assert pods(link) == set()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await server.stop(None)
+
+
+async def test_what_is_in_force_is_kept_before_it_counts_as_kept(tmp_path: Path) -> None:
+    disk = SlowDisk()
+    address = f"unix:{tmp_path / 'shim'}"
+    link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"), disk)  # type: ignore[arg-type]
+    server = await serving(address)
+    following = asyncio.create_task(link.run())
+    kept = None
+    try:
+        assert await asyncio.to_thread(disk.asked.wait, WAIT_S)
+        kept = asyncio.create_task(link.kept())
+        await asyncio.sleep(0)
+        assert link.table is not None
+        assert not kept.done()
+        disk.told.set()
+        await asyncio.wait_for(kept, WAIT_S)
+    finally:
+        disk.told.set()
+        for task in filter(None, (following, kept)):
+            task.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await server.stop(None)
