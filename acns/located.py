@@ -11,6 +11,7 @@ field, the closest known one.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
@@ -19,14 +20,18 @@ import pydantic
 import yaml
 from pydantic.fields import FieldInfo
 
+from acns import textfile
 from acns.errors import InputError, Problem
 
 Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
-MAX_TEXT_BYTES = 8 << 20
+MAX_TEXT_BYTES = textfile.MAX_BYTES
 MAX_NODES = 500_000
 MAX_DEPTH = 200
+_MAPPING = "a mapping belongs here (`key: value`)"
+_NO_MAPPING = ("model_type", "model_attributes_type", "dict_type")
+_QUOTED = re.compile(r"'([^']+)'")
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 _DATE = "tag:yaml.org,2002:timestamp"
@@ -206,8 +211,20 @@ def _problems(
         elif detail["type"] == "missing":
             yield document.problem(loc[:-1], f"'{loc[-1]}' is missing")
         else:
-            message = detail["msg"].removeprefix("Value error, ")
-            yield document.problem(loc, f"{'.'.join(map(str, loc))}: {message}")
+            message = (
+                _MAPPING if detail["type"] in _NO_MAPPING else detail["msg"].removeprefix("Value error, ")
+            )
+            hint = _closest(detail)
+            yield document.problem(loc, f"{'.'.join(map(str, loc))}: {message}", hint=hint)
+
+
+def _closest(detail: Any) -> str:
+    """Of the words that a field may have, where one is meant; pydantic's message has them all."""
+    context = detail.get("ctx", {})
+    word = context.get("tag", detail["input"])
+    allowed = _QUOTED.findall(str(context.get("expected_tags") or context.get("expected") or ""))
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6) if isinstance(word, str) else []
+    return f"did you mean '{close[0]}'?" if close else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

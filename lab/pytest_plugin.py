@@ -103,14 +103,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("topology")
     if mark is None or "lab" not in metafunc.fixturenames:
         return
-    topology = _beside(metafunc.definition.path, *mark.args)
+    if len(mark.args) != 1 or mark.kwargs:
+        raise pytest.Collector.CollectError(
+            f"{metafunc.definition.nodeid}: the mark `topology` takes one name"
+        )
+    topology = _beside(metafunc.definition.path.parent, mark.args[0])
     scope = _scope("lab", metafunc.config)
     metafunc.parametrize("lab", [topology], indirect=True, scope=scope, ids=[Path(topology).stem])
 
 
-def _beside(test: Path, name: str) -> str:
-    """The file of that name beside the test, or else the name, of a shipped topology."""
-    file = test.parent / name
+def _beside(folder: Path, name: str) -> str:
+    """The file of that name in the folder, or else the name, of a shipped topology."""
+    file = folder / name
     return str(file) if file.is_file() else name
 
 
@@ -121,8 +125,9 @@ def _scope(fixture_name: str, config: pytest.Config) -> Literal["module", "sessi
 @pytest.fixture(scope=_scope)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A running lab, of the topology that the test is marked with. What went wrong is in the report."""
-    wanted = getattr(request, "param", None) or str(request.config.getini("lab_topology"))
-    with _up(request.config, wanted, request.node.nodeid) as made:
+    config = request.config
+    wanted = getattr(request, "param", None) or _beside(config.rootpath, config.getini("lab_topology"))
+    with _up(config, wanted, request.node.nodeid) as made:
         yield made
 
 

@@ -14,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.backends.network import Network, node_place, pod_place
+from lab.backends import programs
+from lab.backends.network import BRIDGE, INTERNET, Network, node_place, pod_place
 from lab.backends.order import Order
+from lab.backends.site import Site
 from lab.kernel.netns import Namespace
+from lab.runtime.state import LabFolder
 from lab.runtime.supervise import Program
 from lab.spec.plan import NodePlan, PodPlan
+from lab.world import certs
 
 NOT_YET = Namespace(-1)
 """Stands for the namespaces of what is still to be made."""
@@ -69,6 +73,24 @@ def places(network: Network, order: Order) -> Places:
         *(f"pod {pod.key} added" for pod in new_pods if pod.key not in gone_pods),
     ]
     return Places(tuple(gone_nodes), tuple(gone_pods), tuple(new_nodes), tuple(new_pods), tuple(lines))
+
+
+def from_nothing(order: Order, folder: LabFolder) -> list[str]:
+    """What is made of an order where nothing is."""
+    nodes, pods = order.addressing.nodes, order.addressing.pods
+    places = (
+        BRIDGE,
+        INTERNET,
+        *(node_place(node.name) for node in nodes),
+        *(pod_place(pod.key) for pod in pods),
+    )
+    site = Site(order, folder, dict.fromkeys(places, NOT_YET), certs.files(folder.certificates))
+    return [
+        *(f"node {node.name} added" for node in nodes),
+        *(f"pod {pod.key} added" for pod in pods),
+        *(f"manifest {filename} written" for filename in order.manifests),
+        *(f"{program.name} started" for program in programs.everything(site)),
+    ]
 
 
 def _line(kind: str, name: str, rebuilt: str | None) -> str:

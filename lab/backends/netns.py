@@ -162,7 +162,7 @@ class NetnsLab:
         there = {place: one for place, one in self.network.namespaces.items() if place not in moved.gone}
         site = self._site(order, {**there, **dict.fromkeys(moved.new, converging.NOT_YET)})
         gone = [self.network.namespaces[place] for place in moved.gone]
-        return converging.program_changes(self.supervisor.programs(), _all_programs(site), gone)
+        return converging.program_changes(self.supervisor.programs(), programs.everything(site), gone)
 
     def _ending(self, names: Sequence[str]) -> Action:
         return lambda: self.supervisor.end(names)
@@ -259,7 +259,7 @@ class NetnsLab:
 
         async def run() -> None:
             there = self.supervisor.programs()
-            wanted = [one for one in _all_programs(self._site(order)) if chosen(one.name)]
+            wanted = [one for one in programs.everything(self._site(order)) if chosen(one.name)]
             changed = [one for one in wanted if one.name in there and not there[one.name].is_as(one)]
             await self.supervisor.become(changed)
             await self.supervisor.start([one for one in wanted if one.name not in there])
@@ -303,15 +303,6 @@ def _services(order: Order) -> dict[str, str]:
     """The translation table of every node."""
     topology, addressing = order.topology, order.addressing
     return {node.name: kubeproxy.ruleset_text(topology, addressing, node.name) for node in addressing.nodes}
-
-
-def _all_programs(site: Site) -> list[Program]:
-    return [
-        programs.recording(site),
-        *programs.internet(site),
-        *programs.agents(site),
-        *programs.pods(site),
-    ]
 
 
 def _is_agent(name: str) -> bool:

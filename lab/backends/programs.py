@@ -57,6 +57,11 @@ def pods(site: Site) -> list[Program]:
     return [_pod(site, pod, plan, pod.program) for pod, plan in planned if pod.program]
 
 
+def everything(site: Site) -> list[Program]:
+    """All that is kept running."""
+    return [recording(site), *internet(site), *agents(site), *pods(site)]
+
+
 def agents(site: Site) -> list[Program]:
     """The agents of every node."""
     planned = zip(site.order.topology.nodes, site.order.addressing.nodes, strict=True)

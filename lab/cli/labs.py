@@ -48,6 +48,7 @@ def up(
         if on_kind.backend(backend) == "kind":
             how = on_kind.How(nodes or None, k8s_version, external=external, as_json=json)
             sys.exit(on_kind.up(topology, name, how, plan=plan))
+        on_kind.refuse_options_of_clusters(nodes, k8s_version)
         if plan:
             sys.exit(commands.plan(topology, name, as_json=json))
         sys.exit(commands.up(topology, name, as_json=json, external=external))

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
-from acns import located
+from acns import located, textfile
 from acns.dns.name import Name
 from acns.dns.name import from_text as parse_name
 from acns.errors import InputError, Problem
@@ -103,7 +103,7 @@ def texts_of_topology(name_or_path: str, profile: str | None, enforcement: str |
 
 def from_manifests(paths: Sequence[str], profile: str | None, enforcement: str | None) -> Given:
     """Files, and folders of files."""
-    texts = {str(path): text_of(path) for path in files_of(paths)}
+    texts = {str(path): textfile.read(path) for path in files_of(paths)}
     what = f"manifests {', '.join(paths)}"
     return _given(what, texts, profile_of(profile), enforcement_of(enforcement))
 
@@ -111,16 +111,6 @@ def from_manifests(paths: Sequence[str], profile: str | None, enforcement: str |
 def files_of(paths: Iterable[str]) -> list[Path]:
     """Every file that is named, or lies in a folder that is. Raises InputError for what is not there."""
     return list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
-
-
-def text_of(path: Path) -> str:
-    """Raises InputError."""
-    try:
-        if path.stat().st_size > located.MAX_TEXT_BYTES:
-            raise InputError(f"{path}: is larger than {located.MAX_TEXT_BYTES >> 20} MiB")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def profile_of(text: str | None) -> Profile:

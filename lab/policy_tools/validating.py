@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from acns.errors import Problem
+from acns import textfile
+from acns.errors import InputError, Problem
 from acns.policy import manifests, resolve
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
@@ -33,8 +34,15 @@ _NEEDS = (
 def problems(
     files: Iterable[Path], profile: Profile, enforcement: Enforcement = Enforcement.DEFAULT
 ) -> list[Problem]:
-    """Everything wrong or doubtful, by place. Raises InputError for a file that cannot be read."""
-    return problems_of({str(path): inputs.text_of(path) for path in files}, profile, enforcement)
+    """Everything wrong or doubtful, by place; a file that cannot be read does not hide the others."""
+    texts: dict[str, str] = {}
+    unreadable: list[Problem] = []
+    for path in files:
+        try:
+            texts[str(path)] = textfile.read(path)
+        except InputError as error:
+            unreadable.extend(error.problems)
+    return sorted([*unreadable, *problems_of(texts, profile, enforcement)])
 
 
 def problems_of(

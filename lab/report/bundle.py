@@ -248,7 +248,7 @@ def _readme(lab: Lab) -> str:
 Everything there was to know of this lab. `missing.txt` says what could not be had. To bring the same lab up,
 with acns-lab {_version("acns-lab")}, in the folder where this file is:
 
-    invoke lab.up --topology "$PWD/topology.yaml"
+    acns-lab lab.up --topology topology.yaml{" --external" if list(lab.topology.external_commands()) else ""}
 
 The packets, with what the agents decided on each: `tshark -r capture.pcapng -Y frame.comment`, or Wireshark.
 

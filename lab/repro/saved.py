@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, get_args
 import yaml
 from pydantic import Field
 
-from acns import located
+from acns import located, textfile
 from acns.errors import InputError, Problem
 from lab.report import output
 from lab.repro.running.order import NOT_PLAYED, Found
@@ -84,11 +84,7 @@ def folder_of(name: str, under: Path = REGRESSIONS) -> Path:
 
 
 def _expected(path: Path, scenario: Scenario) -> Expected:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    documents = located.load(text, str(path))
+    documents = located.load(textfile.read(path), str(path))
     if len(documents) != 1:
         raise InputError([Problem(str(path), 1, 1, "expectations are one YAML mapping")])
     found = located.validate(Expected, documents[0])

@@ -13,7 +13,9 @@ from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
+from acns import textfile
 from acns.dns import name as names
+from acns.errors import InputError
 from acns.policy import manifests, verdict
 from acns.policy.cluster import Cluster
 from acns.policy.model import Enforcement, NodePolicy, identity_key
@@ -113,8 +115,8 @@ class DNSView(View):
         for name, _ in _version(self._node.manifests):
             path = self._node.manifests / name
             try:
-                text = path.read_text()
-            except (OSError, UnicodeDecodeError):
+                text = textfile.read(path)
+            except InputError:
                 continue  # the shim says what is wrong with it
             objects += manifests.parse(text, str(path), Profile(self._settings.profile)).objects
         cluster = Cluster.of(objects)

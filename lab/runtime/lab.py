@@ -102,11 +102,12 @@ class Lab:
             order = _order(settled(wanted, running.topology), agents)
             ends_faults = bool(running.topology.faults)
             return list(running.request("plan", order=order.to_json(), ends_faults=ends_faults))
+        from lab.backends import converging
+
         order = _order(wanted, agents)
         return [
             *([_left_by_the_dead(folder)] if folder.exists() and any(folder.path.iterdir()) else []),
-            *(f"node {node.name} added" for node in order.addressing.nodes),
-            *(f"pod {pod.key} added" for pod in order.addressing.pods),
+            *converging.from_nothing(order, folder),
         ]
 
     @classmethod
@@ -116,12 +117,7 @@ class Lab:
         folder = _only_folder() if name is None else state.folder_of(name)
         record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():
-            died = record is not None and record.ready
-            raise LabNotFound(
-                f"lab {folder.name} has died" if died else f"no lab {folder.name} is up",
-                hint=f"invoke {'lab.gc removes what it left; ' if died else ''}"
-                f"lab.up --name {folder.name}; {known()}",
-            )
+            raise _not_up(folder, record)
         try:
             order = Order.from_json(json.loads(folder.topology_file.read_text()))
         except ValueError as error:
@@ -383,6 +379,17 @@ def _explained(folder: LabFolder, error: BaseException) -> BaseException:
         return error
     tail = "\n".join(f"    {line}" for line in log_tail(folder.holder_log))
     return HolderGone(f"{error.message}; the last lines it wrote:\n{tail}", hint=error.hint)
+
+
+def _not_up(folder: LabFolder, record: HolderRecord | None) -> LabNotFound:
+    """What has become of it."""
+    up = f"lab.up --name {folder.name}; {known()}"
+    if record is not None and record.alive():
+        return LabNotFound(f"lab {folder.name} is still being brought up", hint=f"invoke {up}")
+    if folder.exists() and any(folder.path.iterdir()):
+        hint = f"invoke lab.gc removes what it left; {up}"
+        return LabNotFound(f"lab {folder.name} has died", hint=hint)
+    return LabNotFound(f"no lab {folder.name} is up", hint=f"invoke {up}")
 
 
 def _only_folder() -> LabFolder:

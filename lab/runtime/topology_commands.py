@@ -51,7 +51,7 @@ def schema() -> int:
 
 def _files(name: str) -> Iterator[Path]:
     folder = Path(name)
-    if folder.is_dir():
+    if name and folder.is_dir():
         yield from sorted(folder.glob("*.yaml"))
     else:
         yield find_topology(name)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lab.runtime.lab import Lab
 
 _PROBE_TIMEOUT_S = 60.0
+_LOSSY_DEADLINE_S = 30.0
+"""glibc's resolver asks again after 5 s, for each name of the search list."""
 _PROBES_AT_ONCE = 32
 _HEALTH: Mapping[str, Health] = {
     "ready": "ready",
@@ -106,7 +108,10 @@ def _start_probe(
     request = running.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 - closed with `running`
     expectations, authority = [one for _, one in asked], Path(lab.record.authority)
     is_slow = bool(lab.topology.links or lab.topology.faults)
-    request.write(probe.request_text(expectations, authority, musl=by_musl, slow_links=is_slow))
+    deadline_s = _LOSSY_DEADLINE_S if _loses_packets(lab.topology) else probe.DEADLINE_S
+    request.write(
+        probe.request_text(expectations, authority, deadline_s=deadline_s, musl=by_musl, slow_links=is_slow)
+    )
     request.seek(0)
     process = lab.pod(pod).popen(
         [sys.executable, *probe.command()], stdin=request, stdout=subprocess.PIPE, text=True
@@ -114,6 +119,11 @@ def _start_probe(
     running.enter_context(process)
     running.callback(process.kill)
     return process
+
+
+def _loses_packets(topology: Topology) -> bool:
+    """By intention: who asks again is to have the time for it."""
+    return any(link.loss for link in topology.links) or any("lossy" in fault for fault in topology.faults)
 
 
 def _agents(lab: Lab, node: Node, processes: Mapping[str, ProcessStatus]) -> Iterator[AgentStatus]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pydantic
 
-from acns import located
+from acns import located, textfile
 from acns.errors import InputError, Problem
 from lab.spec import external_rules, overlay, rules
 from lab.spec.topology import (
@@ -81,10 +81,8 @@ def find_topology(name_or_path: str) -> Path:
     shipped = {path.stem: path for path in shipped_topologies()}
     if name_or_path in shipped:
         return shipped[name_or_path]
-    hint = located.did_you_mean(name_or_path, shipped)
-    raise InputError(
-        f"there is no topology '{name_or_path}'", hint=hint or "give the path of a file, or see lab.list"
-    )
+    hint = located.did_you_mean(name_or_path, shipped) or f"these are shipped: {', '.join(shipped)}"
+    raise InputError(f"there is no topology '{name_or_path}'", hint=f"{hint}; a file's name ends in .yaml")
 
 
 def find_base(name_or_path: str, folder: Path) -> Path:
@@ -116,11 +114,7 @@ def shipped_topologies() -> list[Path]:
 
 
 def _document(path: Path) -> located.Document:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    documents = located.load(text, str(path))
+    documents = located.load(textfile.read(path), str(path))
     if len(documents) != 1 or not isinstance(documents[0].value, dict):
         raise InputError([Problem(str(path), 1, 1, "a topology is one YAML mapping (name, nodes, pods, …)")])
     return documents[0]

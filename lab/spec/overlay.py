@@ -156,7 +156,8 @@ def _overlay(document: Document, problems: list[Problem]) -> Overlay | None:
         overlay = located.validate(Overlay, replace(document, value=given))
     except InputError as error:
         problems.extend(error.problems)
-        return None
+        overlay = Overlay(base=given["base"]) if isinstance(given.get("base"), str) else Overlay()
+        return overlay if overlay.base else None
     if overlay.base is None and given:
         problems.append(
             document.problem(("remove",), "'remove' takes away from a base, and there is no 'base'")

@@ -15,8 +15,7 @@ from typing import Any
 
 import yaml
 
-from acns import located
-from acns.errors import InputError
+from acns import textfile
 from lab.spec import inline
 from lab.spec.plan import Addressing, NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Pod, Service, ServicePort, Topology, WebProgram
@@ -50,19 +49,10 @@ def policy_files(topology: Topology) -> dict[str, str]:
     files = {}
     for index, policy in enumerate(topology.policies):
         if policy.file is not None:
-            files[Path(policy.file).name] = _policy_text(Path(policy.file))
+            files[Path(policy.file).name] = textfile.read(Path(policy.file))
         elif policy.inline is not None:
             files[inline.file_name(index)] = policy.inline
     return files
-
-
-def _policy_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > located.MAX_TEXT_BYTES:
-            raise InputError(f"{path}: is larger than {located.MAX_TEXT_BYTES >> 20} MiB")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
 
 
 def _text(manifests: Iterable[Manifest]) -> str:

@@ -13,6 +13,7 @@ with a reset.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -33,6 +34,9 @@ from lab.world import dnsquery
 from lab.world.patience import LEAST_S, Patience, ready
 
 DEADLINE_S = 2.0
+SILENCE_AT_MOST_S = 6.0
+ASKS_AGAIN_S = 2.0
+"""As long as the usual deadline: only where packets get lost is there time for a second query."""
 LATE_S = 1.0
 """An attempt's own time-outs end it at the deadline; a busy machine is late with that."""
 _SILENT = errno.ETIMEDOUT
@@ -104,7 +108,7 @@ def run(
 ) -> list[Row]:
     """Try everything; an attempt that has not come back shortly after the deadline counts as unanswered."""
     names = sum(wanted.is_about_names for wanted in expectations)
-    most_s = deadline_s / 2
+    most_s = _silence_s(deadline_s)
     patience = Patience(sum(map(_speaks, expectations)), most_s, most_s if slow_links else LEAST_S)
     session = Session(ca, deadline_s, names, patience, musl)
     if session.pending_names == 0:
@@ -202,17 +206,24 @@ def _empty(wanted: Expectation, session: Session) -> Outcome:
 
 
 def _ask(wanted: Expectation, record_type: str, session: Session) -> dnsquery.Reply | str:
-    """The reply of the pod's DNS server, or of the one that the statement names. Where silence is expected it
-    is the whole bound."""
+    """The reply of the pod's DNS server, or of the one that the statement names; asked again where there is
+    time for it. Where silence is expected it is the whole bound."""
     server = str(wanted.server or nameserver())
-    patience_s = min(session.left_s, session.deadline_s / (2 if wanted.verb == "unanswered" else 1))
+    bound_s = _silence_s(session.deadline_s) if wanted.verb == "unanswered" else session.deadline_s
+    end = time.monotonic() + min(session.left_s, bound_s)
     ask = dnsquery.ask_over_tcp if wanted.over_tcp else dnsquery.ask
     try:
-        return ask(server, wanted.name, record_type, patience_s)
-    except TimeoutError:
+        while (left_s := end - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                return ask(server, wanted.name, record_type, min(left_s, ASKS_AGAIN_S))
         return "no answer"
     finally:
         session.name_done()
+
+
+def _silence_s(deadline_s: float) -> float:
+    """How long nothing must come back until that is silence."""
+    return min(deadline_s / 2, SILENCE_AT_MOST_S)
 
 
 def nameserver(path: Path | None = None) -> str:

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from acns import textfile
 from acns.errors import EnvironmentFault, InputError, Problem
 from acns.policy import manifests
 from acns.policy.objects import Object, Ref
@@ -113,9 +114,9 @@ class FolderSource:
     def _read(self, name: str, stamp: Stamp) -> Read:
         path = self.folder / name
         try:
-            text = _text_of(path)
-        except (OSError, UnicodeDecodeError) as error:
-            return self._keep(name, stamp, [Problem(str(path), 1, 1, f"cannot be read: {error}")])
+            text = textfile.read(path)
+        except InputError as error:
+            return self._keep(name, stamp, list(error.problems))
         if not text.strip():
             return self._keep(
                 name, stamp, [Problem(str(path), 1, 1, "is empty", "remove the file to remove its objects")]
@@ -169,10 +170,3 @@ class FolderSource:
             path = str(self._memory.path)
             self._unsaved = (Problem(path, 1, 1, fault.message, fault.hint, warning=True),)
         return self._unsaved != before
-
-
-def _text_of(path: Path) -> str:
-    """Only of a regular file: a pipe would be waited for, for ever."""
-    if not path.is_file():
-        raise OSError("not a regular file")
-    return path.read_text()

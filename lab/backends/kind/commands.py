@@ -148,6 +148,12 @@ class How:
     as_json: bool = False
 
 
+def refuse_options_of_clusters(nodes: int, version: str) -> None:
+    """Raises InputError where something is said about the cluster of a lab that has none."""
+    if given := [flag for flag, value in (("--nodes", nodes), ("--k8s-version", version)) if value]:
+        raise InputError(f"{' and '.join(given)}: only a cluster has that", hint="--backend kind")
+
+
 def up(topology: str, name: str | None, how: How, *, plan: bool = False) -> int:
     """Bring it up, then show its status and its truth table; 1 where the table disagrees."""
     if plan:

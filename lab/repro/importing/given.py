@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import pydantic
 
-from acns import located
+from acns import located, textfile
 from acns.errors import InputError, Problem
 from acns.policy import manifests
 from acns.policy.objects import CIDRBlocks, SelectedEndpoints, Spec
 from acns.policy.objects import Policy as PolicyObject
 from acns.policy.profiles import Profile
 from acns.policy.selectors import NAMESPACE_KEY, Operator, Selector
-from lab.policy_tools.inputs import files_of, text_of
+from lab.policy_tools.inputs import files_of
 from lab.repro.scenario.model import FIRST_NODE, Pod, Policy, Step
 
 KUBE_DNS: Final = {"k8s-app": "kube-dns"}
@@ -83,7 +83,7 @@ def policies(paths: Sequence[str]) -> tuple[tuple[Policy, ...], tuple[PolicyObje
     found: list[Policy] = []
     for path in files_of(paths):
         name = _file_name(path, {one.name for one in found})
-        found.append(Policy(name=name, text=text_of(path)))
+        found.append(Policy(name=name, text=textfile.read(path)))
     return tuple(found), objects_of(found)
 
 
@@ -161,7 +161,7 @@ def also(path: Path) -> tuple[Step, ...]:
         model_config = pydantic.ConfigDict(extra="forbid")
         steps: tuple[Step, ...]
 
-    documents = located.load(text_of(path), str(path))
+    documents = located.load(textfile.read(path), str(path))
     if len(documents) != 1:
         raise InputError(f"{path}: is one YAML mapping with 'steps'")
     steps = located.validate(Also, documents[0]).steps

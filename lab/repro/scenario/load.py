@@ -16,7 +16,7 @@ from typing import Any, Final
 import pydantic
 import yaml
 
-from acns import located
+from acns import located, textfile
 from acns.errors import InputError, Problem
 from acns.located import Document
 from lab.report import output
@@ -32,11 +32,7 @@ _Emitter: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def load(path: Path) -> Scenario:
     """Raises InputError with every problem."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    return loads(text, str(path))
+    return loads(textfile.read(path), str(path))
 
 
 def loads(text: str, path: str) -> Scenario:

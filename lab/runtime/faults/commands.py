@@ -23,6 +23,7 @@ Observer = Callable[[Fault, Literal["begins", "is over"]], None]
 """Told of each fault of a storm just before it is made, and just after it was mended."""
 
 _DEFAULT_STORM_S: Final = 60.0
+LONGEST_S: Final = 86_400.0
 
 
 def fault(
@@ -35,6 +36,8 @@ def fault(
     as_json: bool = False,
 ) -> int:
     """Make it happen; with `for_s` wait so long, and mend it. Without words: a storm."""
+    if for_s is not None and not 0 < for_s <= LONGEST_S:
+        raise InputError(f"--for is in seconds, up to a day, and {for_s:g} is not")
     if storm_seed is not None:
         if as_json:
             raise InputError("a storm tells of itself line by line", hint="leave out --json")

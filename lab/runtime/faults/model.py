@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from acns.located import did_you_mean
 from lab.errors import InputError
 from lab.spec.topology import AGENTS, Agent
 from lab.world import dns_fault
@@ -18,6 +19,7 @@ LinkMode = Literal["down", "lossy"]
 AGENT_ACTIONS: Final[tuple[AgentAction, ...]] = get_args(AgentAction)
 LINK_MODES: Final[tuple[LinkMode, ...]] = get_args(LinkMode)
 MENDED: Final = "ok"
+MAX_S: Final = 3_600.0
 
 USAGE: Final = """\
 invoke lab.fault kill|stop|hang|cont|upgrade shim|resolver [--node NODE]
@@ -106,6 +108,10 @@ class Options:
 
 def parse(words: Sequence[str], options: Options) -> Fault | Mending:
     """The fault that the words name. Raises InputError, with what may be written instead."""
+    if not 0 <= options.share <= 1:
+        raise InputError(f"a share is from 0 to 1, not {options.share:g}")
+    if not 0 <= options.delay_s <= MAX_S:
+        raise InputError(f"a delay is from 0 s to an hour, not {options.delay_s:g} s")
     match list(words):
         case ["clear"]:
             return Mending("everything")
@@ -123,7 +129,9 @@ def parse(words: Sequence[str], options: Options) -> Fault | Mending:
             _check(action, agent, AGENTS)
             return AgentFault(action, agent, options.node)  # type: ignore[arg-type]
         case _:
-            raise InputError(f"no fault is called '{' '.join(words)}'", hint=f"usage: {USAGE}")
+            first = did_you_mean(words[0], (*AGENT_ACTIONS, "upstream", "link", "clear")) if words else ""
+            closest = first if first.startswith("did") else ""
+            raise InputError(f"no fault is called '{' '.join(words)}'", hint=closest or f"usage: {USAGE}")
 
 
 def read(text: str) -> Fault | Mending:
@@ -140,11 +148,10 @@ def read(text: str) -> Fault | Mending:
         raise InputError(f"'{text}' is not a fault: {error}", hint=f"usage: {USAGE}") from error
     if unknown:
         raise InputError(f"no fault takes '{' '.join(unknown)}'", hint="--node, --at, --delay, --share")
-    if not 0 <= given.share <= 1 or not 0 <= given.delay <= 3600:
-        raise InputError(f"'{text}': a share is from 0 to 1, a delay from 0 s to an hour")
     return parse(given.words, Options(given.node, given.at, given.delay, given.share))
 
 
 def _check(what: str, word: str, allowed: Sequence[str]) -> None:
     if word not in allowed:
-        raise InputError(f"{what} cannot be '{word}'", hint=f"one of: {', '.join(allowed)}")
+        hint = did_you_mean(word, allowed)
+        raise InputError(f"{what} cannot be '{word}'", hint=hint)

@@ -389,3 +389,15 @@ def test_a_pod_that_moves_leaves_no_bad_link_behind() -> None:
     assert len(link_tables(there)) == 1
     back, _ = changed(there)
     assert link_tables(back) == []
+
+
+def test_the_plan_of_a_lab_that_is_not_there_names_all_that_will_be() -> None:
+    agents = Agents("fake_agent", "fake_agent")
+    planned = Lab.plan(two_nodes("one", pods=[WEB, A]), agents=agents)
+    assert list_labs() == []
+    lab = up(pods=[WEB, A], agents=agents)
+    assert {line.removesuffix(" started") for line in planned if line.endswith(" started")} == {
+        one.name for one in lab.processes()
+    }
+    for line in ("node n1 added", "pod default/web added", "manifest pods.yaml written"):
+        assert line in planned

@@ -116,6 +116,26 @@ def test_a_statement_of_a_topology_that_is_not_true_is_told_with_its_place_and_l
     assert "topology shop, pods shop, admin, kube-dns" in output
 
 
+def test_a_mark_without_a_name_is_told_with_the_test_that_has_it(project: Path) -> None:
+    add(project, FAILS.replace('topology("shop.yaml")', "topology()"))
+    code, output = run(project, "tests/test_more.py")
+    assert code == pytest.ExitCode.INTERRUPTED, output
+    assert "tests/test_more.py::test_that_fails: the mark `topology` takes one name" in output
+
+
+def test_the_topology_of_unmarked_tests_is_found_from_any_folder(project: Path) -> None:
+    add(project, FAILS.replace('pytestmark = pytest.mark.topology("shop.yaml")', "").replace("80", "443"))
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('lab_topology = "tests/shop.yaml"\n')
+    code, output = run(project, "--rootdir", ".", "--co", "-q", "tests/test_more.py")
+    assert code == 0, output
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_more.py", "--lab-captures=never"]
+    done = subprocess.run(
+        argv, cwd=project / "tests", text=True, capture_output=True, timeout=PATIENCE_S, check=False
+    )
+    assert "topology shop, pods shop, admin, kube-dns" in done.stdout, done.stdout
+
+
 def test_one_statement_can_be_chosen_and_a_topology_that_is_wrong_is_told_when_it_is_collected(
     project: Path,
 ) -> None:

@@ -79,7 +79,7 @@ def test_it_has_a_version_and_nothing_is_missing(folder: Path) -> None:
         ("status.json", "frontend"),
         ("doctor.json", "features"),
         ("versions.json", "nftables v"),
-        ("README.md", "invoke lab.up --topology"),
+        ("README.md", "acns-lab lab.up --topology topology.yaml\n"),
     ],
 )
 def test_what_the_layout_promises_is_there(folder: Path, file: str, text: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import InputError
+from lab.runtime.faults import commands
 from lab.runtime.faults.model import (
     AgentFault,
     Fault,
@@ -137,3 +140,35 @@ def test_a_fault_is_read_from_one_line_as_from_the_command_line(text: str, fault
 def test_a_line_that_is_no_fault_is_the_operators_mistake(text: str) -> None:
     with pytest.raises(InputError):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "said"),
+    [
+        ("link lossy a", {"share": -1.0}, "a share is from 0 to 1, not -1"),
+        ("link lossy a", {"share": float("nan")}, "a share is from 0 to 1, not nan"),
+        ("upstream slow", {"delay_s": 1e9}, "a delay is from 0 s to an hour"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_in_the_words_of_both(
+    words: str, options: dict[str, float], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        parse(words.split(), replace(Options(), **options))
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [("kil shim", "did you mean 'kill'?"), ("kill shimm", "did you mean 'shim'?"), ("what", "usage: ")],
+)
+def test_a_word_that_is_nearly_right_is_recognised(words: str, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse(words.split(), Options())
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("for_s", [-3.0, float("inf"), float("nan"), 1e9])
+@pytest.mark.parametrize("seed", [None, 7])
+def test_a_time_that_cannot_be_waited_for_breaks_nothing(for_s: float, seed: int | None) -> None:
+    with pytest.raises(InputError, match="--for is in seconds"):
+        commands.fault(["hang", "shim"] if seed is None else [], "none", Options(), for_s, seed)

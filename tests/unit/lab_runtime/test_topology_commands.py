@@ -100,3 +100,21 @@ def test_a_refusal_that_a_statement_expects_is_no_mistake(tmp_path: Path) -> Non
     assert validate([str(file)], as_json=False) == 0
     file.write_text(file.read_text().replace("unknown field", "not supported"))
     assert validate([str(file)], as_json=False) == 1
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_what_is_wrong_with_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"name: \xe9\n")
+    (tmp_path / "b.yaml").write_text(WRONG)
+    assert validate([str(tmp_path)], as_json=True) == 1
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert [(Path(one["path"]).name, one["line"], one["column"]) for one in problems[:2]] == [
+        ("a.yaml", 1, 7),
+        ("b.yaml", 3, 8),
+    ]
+
+
+def test_no_name_is_no_folder() -> None:
+    with pytest.raises(InputError, match="there is no topology ''"):
+        validate([""], as_json=False)
