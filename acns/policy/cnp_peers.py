@@ -22,6 +22,7 @@ from acns.policy.objects import (
     CIDRGroupPeer,
     Entity,
     PeerSpec,
+    Place,
     SelectedEndpoints,
     SelectedFQDN,
     SelectedServices,
@@ -209,9 +210,12 @@ class PeerReader:
 
     def _fqdn(self, entry: NameSelector, at: Path) -> SelectedFQDN:
         selector = entry.selector()
+        document, where = self.report.document, self.report.place(at)
         if finding := profiles.fqdn_peer(self.profile, selector):
-            self.report.add(finding.problem(self.report.document, self.report.place(at)))
-        return SelectedFQDN(selector)
+            self.report.add(finding.problem(document, where))
+        position = document.position(where)
+        place = Place(position.path or document.path, position.line, position.column)
+        return SelectedFQDN(selector, place)
 
 
 def _any_source(name: str) -> Key:

@@ -212,6 +212,7 @@ class SelectedFQDN:
     """One entry of `toFQDNs`."""
 
     selector: FQDNSelector
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

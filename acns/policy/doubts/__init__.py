@@ -11,6 +11,7 @@ beside its work, never before a commit.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
@@ -37,4 +38,7 @@ def _all(scene: Scene) -> Iterator[Doubt]:
 
 
 def _is_silenced(doubt: Doubt, ignored: dict[tuple[str, str], Ignored]) -> bool:
-    return doubt.policy is not None and silences(ignored.get(doubt.policy, {}), doubt.problem)
+    if doubt.policy is None:
+        return False
+    said, of_rule = ignored.get(doubt.policy, {}), replace(doubt.problem, line=doubt.rule_line)
+    return silences(said, doubt.problem) or silences(said, of_rule)

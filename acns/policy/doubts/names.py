@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector, match_name
 from acns.policy.codes import Code
-from acns.policy.doubts.scene import Doubt, Scene, Subject, at_rule
+from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
 from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
 from acns.policy.overlap import overlap
@@ -37,18 +37,23 @@ class _Finding:
     rule: Rule
     message: str
     hint: str
-    entry: FQDNSelector | None = None
+    entry: SelectedFQDN | None = None
+
+    def doubt(self) -> Doubt:
+        if self.entry is None:
+            return at_rule(self.code, self.rule.origin, self.message, self.hint)
+        return at_entry(self.code, self.rule, self.entry, self.message, self.hint)
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
     view = View(scene.directory, "")
-    said: set[tuple[Code, Origin, FQDNSelector | None]] = set()
+    said: set[tuple[Code, Origin, SelectedFQDN | None]] = set()
     for subject in scene.subjects:
         for each in _Judge(subject, view).findings():
             key = (each.code, each.rule.origin, each.entry)
             if key not in said:
                 said.add(key)
-                yield at_rule(each.code, each.rule.origin, each.message, each.hint)
+                yield each.doubt()
 
 
 class _Judge:
@@ -58,7 +63,7 @@ class _Judge:
         self._subject = subject
         self._view = view
         self._rules = list(subject.allows_out())
-        self._wanted = [(rule, peer.selector) for rule in self._rules for peer in _fqdns(rule)]
+        self._wanted = [(rule, peer) for rule in self._rules for peer in _fqdns(rule)]
 
     def findings(self) -> Iterator[_Finding]:
         if not self._wanted or not self._subject.denies_out:
@@ -111,13 +116,14 @@ class _Judge:
     def _not_asked(self) -> Iterator[_Finding]:
         if self._may_ask_everything():
             return
-        for rule, entry in self._wanted:
+        for rule, peer in self._wanted:
+            entry = peer.selector
             if entry in self._asked or any(overlap(entry, name) for name in self._asked):
                 continue
             message = (
                 f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"
             )
-            yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", entry)
+            yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
 
     def _may_ask_everything(self) -> bool:
         """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known
@@ -130,15 +136,16 @@ class _Judge:
         return any(_number_or_name(port) in seen for block in plain for port in block.ports)
 
     def _apex(self) -> Iterator[_Finding]:
-        for rule, entry in self._wanted:
+        for rule, peer in self._wanted:
+            entry = peer.selector
             bare = _bare(entry)
             apex = _apex_of(entry)
             if apex is None or not any(name.matches(apex) for name in self._asked_about.get(bare, ())):
                 continue
-            if not any(other.matches(apex) for _, other in self._wanted):
+            if not any(other.selector.matches(apex) for _, other in self._wanted):
                 asks = f"which rules.dns lets {self._subject.who} ask for"
                 message = f"'{_text(entry)}' does not match '{bare}', {asks}"
-                yield _Finding(Code.APEX_NOT_MATCHED, rule, message, f"add matchName: {bare}", entry)
+                yield _Finding(Code.APEX_NOT_MATCHED, rule, message, f"add matchName: {bare}", peer)
 
     @cached_property
     def _asked_about(self) -> dict[str, list[FQDNSelector]]:

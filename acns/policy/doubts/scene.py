@@ -16,21 +16,24 @@ from acns.policy.codes import Code
 from acns.policy.directory import Directory, Resident
 from acns.policy.meaning import Meaning, Meanings
 from acns.policy.model import Direction, Enforcement, Origin
-from acns.policy.objects import Policy, Rule, Spec
+from acns.policy.objects import Policy, Rule, SelectedFQDN, Spec
 from acns.policy.specs import Specs
 from acns.policy.view import View
 
 Resolutions = Mapping[Name, Collection[IPv4Address]]
 """What names are known to resolve to."""
+_NAMED_AT_MOST = 3
 NOTHING_KNOWN: Resolutions = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A problem, and the policy (kind, key) whose text may silence it."""
+    """A problem, and the policy (kind, key) whose text may silence it: also at `rule_line`, that of the rule
+    in which it stands."""
 
     problem: Problem
     policy: tuple[str, str] | None = None
+    rule_line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +99,43 @@ class Scene:
                 yield Subject(who, meanings.specs_for(resident), meaning, self.enforcement)
 
     def _without_pods(self, subjects: list[Subject]) -> Iterator[Subject]:
+        """Of policies that select none: pods that they would select, and what surely selects these too."""
         applying = {id(spec) for subject in subjects for spec in subject.specs}
         for policy in self.cluster.policies:
-            if not any(id(spec) in applying for spec in policy.specs):
-                who = f"a pod with policy {policy.key} alone"
-                yield Subject(who, policy.specs, enforcement=self.enforcement)
+            if any(id(spec) in applying for spec in policy.specs):
+                continue
+            for own in policy.specs:
+                wanted = set(own.subject.requirements)
+                found = [
+                    (other, spec)
+                    for other in self.cluster.policies
+                    for spec in other.specs
+                    if wanted.issuperset(spec.subject.requirements)
+                ]
+                others = {other.key: None for other, _ in found if other is not policy}
+                specs = tuple(spec for _, spec in found)
+                yield Subject(_who_would_have(policy.key, *others), specs, enforcement=self.enforcement)
+
+
+def _who_would_have(key: str, *others: str) -> str:
+    if not others:
+        return f"a pod with policy {key} alone"
+    listed = ", ".join((key, *others[:_NAMED_AT_MOST]))
+    more = f" and {len(others) - _NAMED_AT_MOST} more" if len(others) > _NAMED_AT_MOST else ""
+    return f"a pod with policies {listed}{more}"
 
 
 def at_rule(code: Code, origin: Origin, message: str, hint: str = "") -> Doubt:
     """A warning about a rule."""
     problem = Problem(origin.path, origin.line, origin.column, message, hint, warning=True, code=code)
     return Doubt(problem, (origin.kind, origin.policy))
+
+
+def at_entry(code: Code, rule: Rule, entry: SelectedFQDN, message: str, hint: str = "") -> Doubt:
+    """A warning about one entry of a rule's toFQDNs."""
+    at, origin = entry.place, rule.origin
+    problem = Problem(at.path, at.line, at.column, message, hint, warning=True, code=code)
+    return Doubt(problem, (origin.kind, origin.policy), origin.line)
 
 
 def at_policy(code: Code, policy: Policy, message: str, hint: str = "") -> Doubt:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
 from acns.policy.codes import Code
-from acns.policy.doubts.scene import Doubt, Scene, at_rule
-from acns.policy.model import DNSAllow, DNSServers, Origin
+from acns.policy.doubts.scene import Doubt, Scene, Subject, at_rule
+from acns.policy.model import DNSAllow, DNSServers, Origin, Protocol
+from acns.policy.objects import PortSpec, Rule
 from acns.policy.servers import Undecidable
 
 
@@ -17,6 +19,8 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
             redirects = subject.meaning.redirects
             yield from (_undecidable(origin, found) for origin, found in redirects.undecidable)
             yield from _opened(redirects.dns)
+        else:
+            yield from _opened_by_words(subject)
 
 
 def _undecidable(origin: Origin, found: Undecidable) -> Doubt:
@@ -30,16 +34,44 @@ def _opened(dns: tuple[DNSAllow, ...]) -> Iterator[Doubt]:
     for plain in (each for each in dns if not each.redirects):
         for listing in (each for each in dns if each.redirects and _lists_names(each)):
             if _meet(plain.servers, listing.servers):
-                yield at_rule(
-                    Code.DNS_OPEN_BY_L4,
-                    plain.origin,
-                    f"this opens every name on DNS servers for which {listing.origin} lists names",
-                    "give this rule rules.dns too, or another port: the real agent has crashed on this pair",
-                )
+                yield _open_by_l4(plain.origin, listing.origin)
+
+
+def _opened_by_words(subject: Subject) -> Iterator[Doubt]:
+    """The same where there are no pods, and no servers: rules that speak of the same peers and port."""
+    blocks = [(rule, block) for rule in subject.allows_out() for block in rule.ports or ()]
+    listing = [(rule, block) for rule, block in blocks if block.dns and not _is_match_all(block.dns)]
+    for plain, opened in ((rule, block) for rule, block in blocks if block.dns is None):
+        for rule, block in listing:
+            if _same_peers(plain, rule) and any(_same_port(a, b) for a in opened.ports for b in block.ports):
+                yield _open_by_l4(plain.origin, rule.origin)
+
+
+def _same_peers(one: Rule, other: Rule) -> bool:
+    return one.peers is not None and other.peers is not None and bool(set(one.peers) & set(other.peers))
+
+
+def _same_port(one: PortSpec, other: PortSpec) -> bool:
+    protocols = {one.protocol, other.protocol}
+    meet = len(protocols) == 1 or Protocol.ANY in protocols
+    return meet and (one.name, one.first, one.last) == (other.name, other.first, other.last)
+
+
+def _open_by_l4(plain: Origin, listing: Origin) -> Doubt:
+    return at_rule(
+        Code.DNS_OPEN_BY_L4,
+        plain,
+        f"this opens every name on DNS servers for which {listing} lists names",
+        "give this rule rules.dns too, or another port: the real agent has crashed on this pair",
+    )
+
+
+def _is_match_all(names: Iterable[FQDNSelector]) -> bool:
+    return any(name.is_match_all for name in names)
 
 
 def _lists_names(allow: DNSAllow) -> bool:
-    return allow.names is not None and not any(name.is_match_all for name in allow.names)
+    return allow.names is not None and not _is_match_all(allow.names)
 
 
 def _meet(opened: DNSServers, listing: DNSServers) -> bool:

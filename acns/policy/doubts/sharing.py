@@ -14,12 +14,14 @@ from acns.dns import name as names
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.policy.codes import Code
-from acns.policy.doubts.scene import Doubt, Resolutions, Scene, Subject, at_rule
+from acns.policy.doubts.scene import Doubt, Resolutions, Scene, Subject, at_entry
 from acns.policy.model import Origin
-from acns.policy.objects import SelectedFQDN
+from acns.policy.objects import Rule, SelectedFQDN
 
 MANY_NAMES = 5_000
 """So many are looked at, in all: nobody reads more, and each is matched with each pattern."""
+
+_HINT = "a policy by names opens addresses: keep its ports few"
 
 _NamesAt = Mapping[IPv4Address, Collection[Name]]
 
@@ -35,10 +37,11 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
     }
     said: set[tuple[Origin, FQDNSelector]] = set()
     for subject in scene.subjects:
-        for origin, entry, doubt in _Judge(subject, shared, of).doubts():
-            if (origin, entry) not in said:
-                said.add((origin, entry))
-                yield doubt
+        for rule, entry, message in _Judge(subject, shared, of).findings():
+            key = rule.origin, entry.selector
+            if key not in said:
+                said.add(key)
+                yield at_entry(Code.SHARED_ADDRESS, rule, entry, message, _HINT)
 
 
 def shared_names(resolutions: Resolutions) -> dict[IPv4Address, list[Name]]:
@@ -64,23 +67,21 @@ class _Judge:
         self._shared = shared
         self._of = of
         wanted = [(rule, peer) for rule in subject.allows_out() for peer in rule.peers or ()]
-        self._entries = [
-            (rule.origin, peer.selector) for rule, peer in wanted if isinstance(peer, SelectedFQDN)
-        ]
+        self._entries = [(rule, peer) for rule, peer in wanted if isinstance(peer, SelectedFQDN)]
         self._meant: dict[Name, bool] = {}
 
-    def doubts(self) -> Iterator[tuple[Origin, FQDNSelector, Doubt]]:
+    def findings(self) -> Iterator[tuple[Rule, SelectedFQDN, str]]:
+        """Entries, and what is to be said of them."""
         if not self._subject.denies_out:
             return
-        for origin, entry in self._entries:
-            if found := next(self._beyond(entry), None):
+        for rule, entry in self._entries:
+            if found := next(self._beyond(entry.selector), None):
                 name, address, other = found
                 message = (
                     f"'{_plain(name)}' opens {address}, which is also {_plain(other)}'s: "
                     f"{self._subject.who} reaches both"
                 )
-                hint = "a policy by names opens addresses: keep its ports few"
-                yield origin, entry, at_rule(Code.SHARED_ADDRESS, origin, message, hint)
+                yield rule, entry, message
 
     def _beyond(self, entry: FQDNSelector) -> Iterator[tuple[Name, IPv4Address, Name]]:
         """A name of the entry's, an address of that, and whose it is besides."""
@@ -94,7 +95,7 @@ class _Judge:
 
     def _is_meant(self, name: Name) -> bool:
         if name not in self._meant:
-            self._meant[name] = any(entry.matches(name) for _, entry in self._entries)
+            self._meant[name] = any(entry.selector.matches(name) for _, entry in self._entries)
         return self._meant[name]
 
 

@@ -56,6 +56,20 @@ def test_a_comment_on_the_rules_line_silences_its_warning() -> None:
     assert codes(text.replace("a.io}]", "a.io}] # acns:ignore dns-missing")) == []
 
 
+TWO = "- toFQDNs:\n  - matchName: b.io\n  - matchName: c.io\n"
+
+
+def test_one_entry_of_many_is_doubted_and_silenced_at_its_own_line() -> None:
+    text = manifest(TWO + dns_rule("a.io"))
+    assert {problem.message.split("'")[1]: problem.line for problem in found(text)} == {
+        name: 1 + next(n for n, line in enumerate(text.splitlines()) if name in line)
+        for name in ("b.io", "c.io")
+    }
+    (left,) = found(text.replace("b.io\n", "b.io # acns:ignore fqdn-not-in-dns\n"))
+    assert "'c.io'" in left.message
+    assert codes(text.replace("- toFQDNs:", "- toFQDNs: # acns:ignore fqdn-not-in-dns")) == []
+
+
 def test_a_comment_at_the_head_silences_it_in_the_whole_document() -> None:
     text = manifest(FQDN)
     assert codes(f"# acns:ignore dns-missing, selects-nothing\n{text}") == []
@@ -143,6 +157,29 @@ def test_a_policy_that_selects_no_pod_yet_is_judged_by_itself() -> None:
     assert codes(manifest(FQDN + dns_rule("a.io"), selector=nobody)) == ["selects-nothing"]
 
 
+def without_pods(*texts: str) -> list[Problem]:
+    return problems(Cluster.of(objects("\n---\n".join(texts))))
+
+
+def test_policies_that_surely_select_the_same_pods_are_judged_together_before_there_are_any() -> None:
+    (problem,) = without_pods(manifest(FQDN))
+    assert problem.code == "dns-missing"
+    assert "a pod with policy default/p alone" in problem.message
+    assert without_pods(manifest(FQDN), manifest(dns_rule("a.io"), name="q")) == []
+    assert without_pods(manifest(FQDN), clusterwide(dns_rule("a.io"), selector="{}")) == []
+    (problem,) = without_pods(manifest(FQDN), clusterwide(dns_rule("b.io"), selector="{}"))
+    assert problem.code == "fqdn-not-in-dns"
+    (problem,) = without_pods(manifest(dns_rule("a.io")), manifest(plain(53), name="q"))
+    assert problem.code == "dns-open-by-l4"
+    assert without_pods(manifest(dns_rule("a.io")), manifest(plain(54), name="q")) == []
+    assert without_pods(manifest(dns_rule("*")), manifest(plain(53), name="q")) == []
+
+
+def test_those_that_select_others_or_only_perhaps_the_same_are_not() -> None:
+    other = manifest(dns_rule("a.io"), name="q", selector="{matchLabels: {app: other}}")
+    assert [one.code for one in without_pods(manifest(FQDN), other)] == ["dns-missing"]
+
+
 def test_without_a_cluster_the_words_of_a_rule_decide_what_reaches_dns() -> None:
     def alone(rule: str) -> list[str]:
         return [problem.code for problem in problems(Cluster.of(objects(manifest(FQDN + rule))))]
@@ -188,7 +225,7 @@ def test_without_a_cluster_a_plain_rule_for_the_same_port_may_open_them() -> Non
         text = manifest(FQDN + dns_rule("b.io") + plain(port))
         return [problem.code for problem in problems(Cluster.of(objects(text)))]
 
-    assert alone(53) == []
+    assert alone(53) == ["dns-open-by-l4"]
     assert alone(54) == ["fqdn-not-in-dns"]
 
 
