@@ -91,8 +91,13 @@ def load(text: str, path: str) -> list[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise InputError([Problem(path, line, column, _in_words(error))]) from error
-    except (yaml.YAMLError, ValueError) as error:  # such as a character that YAML does not have
+        message, hint = _in_words(error, text, line, column)
+        raise InputError([Problem(path, line, column, message, hint)]) from error
+    except yaml.reader.ReaderError as error:  # a character that YAML does not have
+        before = text[: error.position] if isinstance(error.position, int) else ""
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise InputError([Problem(path, line, column, f"not YAML: {error.reason}")]) from error
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError([Problem(path, 1, 1, f"not YAML: {error}")]) from error
 
 
@@ -115,10 +120,15 @@ def _documents(text: str, path: str) -> Iterator[Document]:
         raise InputError(problems)
 
 
-def _in_words(error: yaml.MarkedYAMLError) -> str:
+def _in_words(error: yaml.MarkedYAMLError, text: str, line: int, column: int) -> tuple[str, str]:
+    """What is wrong, and what to do about it."""
     if error.problem and "nesting depth" in error.problem:  # libyaml has a limit of its own, before any event
-        return _TOO_DEEP
-    return f"not YAML: {error.problem or error}"
+        return _TOO_DEEP, ""
+    message = f"not YAML: {error.problem or error}"
+    written = "".join(text.split("\n")[line - 1 : line])
+    if written[column - 1 : column] == "\t":
+        return message, "this is a tab: YAML is indented by spaces"
+    return message, "a template? Render it first" if "{{" in text else ""
 
 
 def _check_depth(text: str, path: str) -> None:
@@ -147,8 +157,12 @@ class _Builder:
 
     def value(self, node: yaml.Node, where: Path) -> Any:
         self.nodes += 1
-        if self.nodes > MAX_NODES or id(node) in self.open_nodes:
-            self.fail(node, "too many values" if self.nodes > MAX_NODES else "an anchor contains itself")
+        if self.nodes > MAX_NODES:
+            if self.nodes == MAX_NODES + 1:
+                self.fail(node, f"more than {MAX_NODES:,} values, those of each alias counted")
+            return None
+        if id(node) in self.open_nodes:
+            self.fail(node, "an anchor contains itself")
             return None
         self.positions.setdefault(where, _position(node))
         if isinstance(node, yaml.ScalarNode):

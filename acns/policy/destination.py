@@ -59,6 +59,9 @@ class AtName:
     name: Name
 
 
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """Somewhere outside the cluster, where no rule for a narrower part of it reaches."""
@@ -115,6 +118,8 @@ def _traffic(text: str, match: re.Match[str]) -> Traffic:
 
 def _target(who: str, overview: Overview, source: Resident) -> Target:
     if (address := _address(who)) is not None:
+        if why := _never_sent(address):
+            raise InputError(f"{address} {why}: no policy is about it")
         return at_address(address, overview)
     if who == "world":
         return Outside()
@@ -140,8 +145,24 @@ def _by_name(who: str, overview: Overview, source: Resident) -> Target:
             return AtAddress(pod.pod_ip)  # it is where its node is
     if _DOMAIN_NAME.fullmatch(who):
         return AtName(names.from_text(who))
+    for each in overview.cluster.services:
+        if who in (each.key, each.name):
+            raise InputError(f"there is no pod or node '{who}'", hint=f"did you mean 'service {each.key}'?")
+    name, colon, what = who.rpartition(":")
+    if colon:
+        hint = "443, 53/udp, icmp-8; what the name of a port stands for differs from pod to pod"
+        raise InputError(f"'{what}' is no port of '{name}'", hint=hint)
     known = set(_known(overview))
     raise InputError(f"there is no pod, Service or node '{who}'", hint=did_you_mean(who, known))
+
+
+def _never_sent(address: IPv4Address) -> str:
+    """Why no packet to that address leaves a pod for another place; empty where one may."""
+    if address.is_loopback or address.is_unspecified:
+        return "is the pod itself"
+    if address.is_multicast or address == _BROADCAST:
+        return "is not one host"
+    return ""
 
 
 def at_address(address: IPv4Address, overview: Overview) -> Target:

@@ -16,6 +16,7 @@ from acns.policy.explain import Explanation, Knowledge
 from acns.policy.model import Traffic
 from acns.policy.overview import Local, Overview
 from acns.policy.routes import Outcome
+from acns.policy.shares import REST
 from acns.policy.wording import traffic_text
 
 Place = tuple[int, int]
@@ -118,4 +119,9 @@ def _text(found: Explanation, column: Column) -> str:
             partly = " to some" if part.traffic in denied else ""
             dns = " dns" if part.outcome is Outcome.REDIRECTED else ""
             through[part.traffic + dns + partly] = None
+    if REST in through and denied:
+        # Whoever looks for a port must not find it under `all other traffic`.
+        order = [part.traffic for part in found.parts if part.traffic in denied]
+        del through[REST]
+        through[f"{REST} but {', '.join(dict.fromkeys(order))}"] = None
     return ", ".join(through)

@@ -16,7 +16,7 @@ from acns.policy.routes import PROTOCOLS, Judgement, Route, judge
 from acns.policy.traffic import Packet
 from acns.policy.wording import ECHO, HIGHEST_PORT, Span, spans_text
 
-_REST = "all other traffic"
+REST = "all other traffic"
 
 _Fate = tuple[object, ...]
 
@@ -124,6 +124,6 @@ def _append(spans: list[Span], span: Span) -> None:
 
 def _text(group: _Group, *, alone: bool) -> str:
     if group.has_rest:
-        return "all traffic" if alone else _REST
+        return "all traffic" if alone else REST
     listed: Iterable[str] = (spans_text(spans, protocol.value) for protocol, spans in group.spans.items())
     return ", ".join([*listed, *group.types])

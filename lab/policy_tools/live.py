@@ -12,8 +12,10 @@ from ipaddress import IPv4Address
 
 from acns.dns import name as names
 from acns.dns.name import Name
+from acns.errors import InputError
 from acns.policy import destination
 from acns.policy.connections import Part
+from acns.policy.destination import AtAddress, Target
 from acns.policy.explain import Knowledge, explain, explain_query
 from acns.policy.learnings import Learnings
 from acns.policy.lookups import Answer, Server
@@ -110,10 +112,17 @@ class Live:
         overview = self.overview(pod)
         source = overview.local(overview.pod(pod))
         wanted = destination.parse(asked, overview, source.resident)
+        self._refuse_broadcasts(wanted.target)
         model = explain(overview, source, wanted, self.knowledge(source, overview))
         if model.supposed:
             return Answered(model, tuple(NOT_TRIED for _ in model.parts))
         return Answered(model, self.compare(model.parts, with_answers=True))
+
+    def _refuse_broadcasts(self, target: Target) -> None:
+        """Raises InputError for what leaves no pod for another network."""
+        for node in self.lab.addressing.nodes:
+            if isinstance(target, AtAddress) and target.address == node.pod_cidr.broadcast_address:
+                raise InputError(f"{target.address} is all of {node.pod_cidr}: no policy is about it")
 
     def _queried(self, pod: str, name: Name, server: Server | None) -> Answered:
         overview = self.overview(pod)
@@ -171,8 +180,10 @@ def _seen(
         return NOT_TRIED
     own = {str(origin) for origin in _origins(part)}
     rules = tuple(_rule_seen(rule, own, meanings[rule.node], counters[rule.node]) for rule in testimony.rules)
+    # An address that is no Service's, in the network of Services, is dropped where they are translated.
+    of_services = testimony.outcome is Outcome.DENIED and bool(rules) and rules[-1].of_services
     agrees = (
-        testimony.outcome is part.outcome
+        (testimony.outcome is part.outcome or of_services)
         and not testimony.answer.startswith(ANSWER_DROPPED)
         and not any(rule.is_nobodys for rule in rules)
     )
@@ -194,7 +205,7 @@ def _rule_seen(
     packets = counters[rule.id][0] if rule.id in counters else None
     meaning = meanings.get(rule.id)
     if meaning is None:
-        return RuleSeen(rule.node, rule.id, rule.comment, packets=packets)
+        return RuleSeen(rule.node, rule.id, rule.comment, packets=packets, of_services=rule.of_services)
     if meaning.kind == "chain":
         return RuleSeen(rule.node, rule.id, "no rule allowed it", packets=packets)
     origins = tuple(one for one in meaning.origins if one in own)

@@ -11,7 +11,8 @@ from acns.policy.routes import Outcome
 @dataclass(frozen=True, slots=True)
 class RuleSeen:
     """A rule of the kernel that decided. `origins`: the places of the policy's rules that it carries out;
-    `packets`: its counter; `is_nobodys`: it carries out no rule that either end has, which must not be."""
+    `packets`: its counter; `is_nobodys`: it carries out no rule that either end has, which must not be;
+    `of_services`: it is of the table that translates Services, not of the agents'."""
 
     node: str
     id: str
@@ -19,6 +20,7 @@ class RuleSeen:
     origins: tuple[str, ...] = ()
     packets: int | None = None
     is_nobodys: bool = False
+    of_services: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class NodeTrace:
 
     def read_comments(self) -> None:
         """Rules come and go; handles are never given again."""
-        for one in self._netfilter.objects(nfnetlink.GETRULE, b"", "reading the rules' comments"):
+        for one in self._netfilter.objects(nfnetlink.GETRULE, b"", "reading the rules' comments", family=0):
             values = netlink.attributes(one)
             handle = int.from_bytes(values[_RULE_HANDLE], "big")
             self._comments[netlink.name(values[_RULE_TABLE]), handle] = _comment(

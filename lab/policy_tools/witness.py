@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from acns.datapath import base, constants
+from acns.errors import PeerError
 from acns.policy.routes import Outcome
 from acns.policy.traffic import Packet
 from lab.policy_tools import tracing
 from lab.policy_tools.packets import Numbers, Probe
 from lab.policy_tools.tracing import Key, NodeTrace, Step
 from lab.runtime.lab import Lab
+from lab.world import kubeproxy
 
 PATIENCE_S = 3.0
 ANSWER_S = 0.5
@@ -46,6 +48,8 @@ class KernelRule:
     node: str
     id: str
     comment: str
+    of_services: bool = False
+    """It translates Services: what that drops is no matter of policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ class Witness:
         by_key = {key: one for one in journeys for key in _keys(one.probe)}
         for ask, one in zip(asks, journeys, strict=True):
             if one.probe.source != one.probe.destination:
-                self._socket(ask.pod).sendto(one.probe.data(), (str(ask.destination), 0))
+                self._send(ask, one.probe.data())
         self._watch(by_key, PATIENCE_S, lambda: all(map(self._is_over, journeys)))
         if with_answers:
             self._watch(by_key, ANSWER_S, lambda: all(map(self._is_answered, journeys)))
@@ -123,10 +127,16 @@ class Witness:
 
     def _socket(self, pod: str) -> socket.socket:
         if pod not in self._sockets:
-            self._sockets[pod] = self._lab.pod(pod).open_socket(
-                socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW
-            )
+            made = self._lab.pod(pod).open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # of the pods' network, for one
+            self._sockets[pod] = made
         return self._sockets[pod]
+
+    def _send(self, ask: Ask, packet: bytes) -> None:
+        try:
+            self._socket(ask.pod).sendto(packet, (str(ask.destination), 0))
+        except OSError as error:
+            raise PeerError(f"{ask.pod} cannot send to {ask.destination}: {error.strerror}") from error
 
     def _watch(
         self, journeys: Mapping[Key, _Journey], patience_s: float, is_over: Callable[[], bool]
@@ -194,8 +204,11 @@ class Witness:
         counter = step.chain.removeprefix("x_")
         if step.table == constants.TABLE and counter in base.COUNTERS:
             return KernelRule(node, counter, base.COUNTERS[counter])
-        comment = self._nodes[node].comment(step).partition(" ")[2]
-        return KernelRule(node, f"{step.table} {step.chain}", comment or "a rule that says nothing of itself")
+        comment = self._nodes[node].comment(step)
+        if step.table == constants.TABLE:
+            comment = comment.partition(" ")[2]
+        id_, of_services = f"{step.table} {step.chain}", step.table == kubeproxy.TABLE
+        return KernelRule(node, id_, comment or "a rule without a comment", of_services)
 
 
 _DENY_PREFIXES = ("de_", "di_")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from acns.dns import name as names
 from acns.policy.connections import Part
+from acns.policy.explain import Explanation
 from acns.policy.learnings import Learning
 from acns.policy.lookups import Answer, Lookup
 from acns.policy.reasons import Said, Side
@@ -42,7 +43,7 @@ def print_explanation(
     console, model = console_for(out), found.model
     head = Text.assemble(
         f"{model.source} → {model.destination}: ",
-        (model.outcome.upper(), _STYLES[model.outcome]),
+        (_outcome_text(model), _STYLES[model.outcome]),
         f"   ({what})",
     )
     console.print(head, soft_wrap=True)
@@ -106,6 +107,18 @@ def _print_lookup(console: Console, found: Lookup, now_s: float, supposed: bool)
         _line(console, 2, "", "no toFQDNs of the pod matches it: its addresses are opened for nothing")
     for hint in found.hints:
         _line(console, 2, "hint: ", hint)
+
+
+def _outcome_text(model: Explanation) -> str:
+    """A name's addresses open when it is looked up."""
+    waits = (
+        model.supposed
+        and model.outcome is Outcome.DENIED
+        and model.lookup is not None
+        and model.lookup.answer is Answer.ASKED
+        and any(part.outcome is Outcome.ALLOWED for part in model.parts)
+    )
+    return f"{model.outcome.upper()} until it has been looked up" if waits else model.outcome.upper()
 
 
 def _by_origin(said: Iterable[Said]) -> Iterator[tuple[str, list[str]]]:
@@ -174,7 +187,9 @@ def _print_seen(console: Console, seen: Seen) -> None:
         return
     outcome = seen.outcome.upper() if seen.outcome else "LOST: neither dropped by a rule nor seen to arrive"
     answer = f", {seen.answer}" if seen.answer else ""
-    text = f"{outcome}{answer} {_agreement(seen.agrees)}"
+    by_others = seen.outcome is Outcome.DENIED and seen.agrees and any(one.of_services for one in seen.rules)
+    agreement = "(not by policy)" if by_others else _agreement(seen.agrees)
+    text = f"{outcome}{answer} {agreement}"
     _line(console, 2, "kernel: ", text, _agreement_style(seen.agrees))
     for rule in seen.rules:
         _line(console, 3, f"{rule.node} {rule.id}: ", _rule_text(rule))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,27 @@ def test_what_is_refused_is_refused_at_its_place(reader: str, text: str, line: i
     assert problem.line == line
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a:\n\tb: 1\n", "2:1: not YAML: found character that cannot start any token (this is a tab"),
+        ("a: 1\n{{- if .x }}\nb: 2\n", "(a template? Render it first)"),
+        ("a: 1\nb: \0\n", "2:4: not YAML: "),
+    ],
+)
+def test_the_usual_mistakes_are_told_by_what_they_are(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        located.load(text, "x.yaml")
+
+
+def test_too_many_values_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(located, "MAX_NODES", 5)
+    with pytest.raises(InputError) as caught:
+        located.load("a: [1, 2, 3, 4, 5, 6, 7, 8]\n", "x.yaml")
+    (problem,) = caught.value.problems
+    assert problem.message == "more than 5 values, those of each alias counted"
+
+
 @pytest.mark.parametrize("nesting", ["[", "- ", "{a: "])
 @pytest.mark.parametrize("levels", [located.MAX_DEPTH + 1, 1_000_000])
 def test_deep_nesting_is_refused_before_it_can_overflow_a_stack(nesting: str, levels: int) -> None:
@@ -119,7 +141,7 @@ def test_many_aliases_do_not_make_a_small_text_large(reader: str) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
     with pytest.raises(InputError) as caught:
         located.load("\n".join(lines), "x.yaml")
-    assert "too many values" in caught.value.problems[0].message
+    assert "more than 500,000 values" in caught.value.problems[0].message
 
 
 @given(st.text(max_size=60))

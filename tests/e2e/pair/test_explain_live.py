@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from acns.dns import name as names
+from acns.errors import InputError
 from acns.policy import destination
 from acns.policy.lookups import Answer, Server
 from acns.policy.model import Direction
@@ -287,6 +288,34 @@ def test_a_kernel_that_drops_what_the_model_allows_is_a_difference(
         False,
     )
     assert only(found).rules[-1].id == f"acns {chain}"
+
+
+def test_what_is_in_the_network_of_services_and_none_of_them_is_no_matter_of_policy(live: Live) -> None:
+    found = live.explain("legacy", "10.96.0.99:80")
+    assert (found.model.outcome, only(found).outcome, found.agrees) == (
+        Outcome.ALLOWED,
+        Outcome.DENIED,
+        True,
+    )
+    assert only(found).rules[-1].text == "unallocated ClusterIPs"
+
+
+def test_a_drop_in_a_table_of_somebody_elses_is_a_difference(
+    own_quickstart: Lab, unmended: NodeHandle
+) -> None:
+    with live_on(own_quickstart) as live:
+        nft(unmended, "add table ip others; add chain ip others f { type filter hook forward priority 5; }")
+        try:
+            nft(unmended, "add rule ip others f tcp dport 8080 drop")
+            found = live.explain("frontend", "web:8080")
+        finally:
+            nft(unmended, "delete table ip others")
+    assert (only(found).outcome, found.agrees) == (Outcome.DENIED, False)
+
+
+def test_a_broadcast_of_the_pods_network_is_refused(live: Live) -> None:
+    with pytest.raises(InputError, match=r"10.244.0.255 is all of 10.244.0.0/24"):
+        live.explain("legacy", "10.244.0.255:9/udp")
 
 
 def test_a_right_verdict_by_somebody_elses_rule_is_a_difference(

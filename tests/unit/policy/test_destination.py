@@ -97,12 +97,28 @@ def test_a_bare_name_means_the_pod_of_the_same_namespace(source: str, address: s
         ("web-1:icmp-256", "0 to 255; echo request is 8"),
         (":443", "write for example api.example.com:443"),
         ("", "write for example api.example.com:443"),
+        ("lonely:80", "did you mean 'service default/lonely'?"),
+        ("web-1:http", "443, 53/udp, icmp-8; what the name of a port stands for differs from pod to pod"),
     ],
 )
 def test_what_is_not_there_is_an_error_with_what_is(text: str, hint: str) -> None:
     with pytest.raises(InputError) as raised:
         destination.parse(text, WORLD, CLIENT)
     assert (raised.value.hint, raised.value.exit_code) == (hint, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("127.0.0.1:80", "is the pod itself"),
+        ("0.0.0.0:80", "is the pod itself"),
+        ("224.0.0.251:5353/udp", "is not one host"),
+        ("255.255.255.255:67/udp", "is not one host"),
+    ],
+)
+def test_what_no_policy_is_about_is_said_to_be_that(text: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        destination.parse(text, WORLD, CLIENT)
 
 
 def test_ipv6_is_said_not_to_be_shown_here() -> None:

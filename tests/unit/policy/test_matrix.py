@@ -47,6 +47,17 @@ def test_every_pod_stands_against_pods_services_names_host_and_world() -> None:
     ]
 
 
+def test_what_is_denied_is_named_where_all_else_gets_through() -> None:
+    denied = """
+    - toEndpoints: [{matchLabels: {app: web}}]
+      toPorts: [{ports: [{port: "8000", endPort: 8100, protocol: TCP}]}]
+"""
+    text = policy("    - toEntities: [all]").rstrip() + "\n  egressDeny:" + denied
+    row = table(text)["default/client"]
+    assert row["default/web-1"] == "all other traffic but 8000-8100/TCP"
+    assert row["default/other"] == "all"
+
+
 def test_cells_say_what_gets_through() -> None:
     row = table(policy(dns("*.example.com") + fqdn("api.example.com") + WEB))["default/client"]
     assert {
