@@ -85,7 +85,7 @@ def test_the_example_project_and_a_shipped_topology_need_nothing_else(
     project = shutil.copytree(REPOSITORY / "examples" / "policy-tests", tmp_path / "project")
     (project / "tests" / "test_shipped.py").write_text(SHIPPED)
     done = installed.run("python", "-m", "pytest", "-p", "no:cacheprovider", cwd=project)
-    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert "11 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_commands_work_anywhere_and_name_themselves(installed: Installed, tmp_path: Path) -> None:
