@@ -34,7 +34,7 @@ def logs(
         "pod": "flows from or to this pod",
         "verdict": "DROPPED, FORWARDED, ERROR",
         "fqdn": "flows about this name or to its addresses; '*' stands for any text",
-        "last": "only the last so many",
+        "last": "only the last so many (default 0: all)",
         "json": "JSON lines, as `hubble observe -o json` prints them",
         "name": "which lab, where there are several",
     }
@@ -61,7 +61,7 @@ def observe(
 @task(
     help={
         "follow": "go on with what comes",
-        "last": "only the last so many",
+        "last": "only the last so many (default 0: all)",
         "json": "JSON lines",
         "name": "which lab, where there are several",
     }
