@@ -72,8 +72,6 @@ class AgentLink:
         self._refused = ""
         self._kept = kept
         self._taking = asyncio.Lock()
-        self._taken = 0
-        """Snapshots that came through the stream."""
         self._tried = asyncio.Event()
         """A connection has failed."""
 
@@ -133,13 +131,13 @@ class AgentLink:
 
     async def catch_up(self) -> None:
         """What a predecessor has kept since this process started is newer than what was on disk then; only
-        the shim itself knows better."""
-        if self._kept is None or self.connected.is_set():
-            return
-        taken = self._taken
-        state = await asyncio.to_thread(self._kept.load_news)
-        if state is not None and self._taken == taken and self._use(state, "restored") is None:
-            log.info("serving by the policy that the predecessor had")
+        the shim itself knows better, and what it says meanwhile comes after this."""
+        async with self._taking:
+            if self._kept is None or self.connected.is_set():
+                return
+            state = await asyncio.to_thread(self._kept.load)
+            if state is not None and self._use(state, "restored") is None:
+                log.info("serving by the policy that the predecessor had")
 
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
@@ -162,7 +160,6 @@ class AgentLink:
     async def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
         """Make the snapshot the policy in force, and keep it, or say why not."""
         async with self._taking:
-            self._taken += 1
             if self._use(state, "applied") is not None:
                 return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
             if self._kept is not None:

@@ -28,35 +28,24 @@ class PolicyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = b""
-        """What this process has kept or read last."""
+        self._saved = b""
 
     def save(self, state: pb.PolicyState) -> None:
         """Keep this snapshot. A disk that does not take it is reported; the policy is in force anyway."""
         content = state.SerializeToString(deterministic=True)
-        if content == self._known:
+        if content == self._saved:
             return
         try:
             statefile.save(self._path, FORMAT, VERSION, base64.b64encode(content).decode())
-            self._known = content
+            self._saved = content
         except AcnsError as error:
             log.failure("policy snapshot not kept on disk", error)
 
     def load(self) -> pb.PolicyState | None:
         """The snapshot that was kept last; None: there is none, or none that can be trusted."""
-        self._known = b""
-        return self.load_news()
-
-    def load_news(self) -> pb.PolicyState | None:
-        """The same; None also where this process has kept or read that one itself."""
         try:
-            text = statefile.load(self._path, FORMAT, VERSION)
-            content = b"" if text is None else base64.b64decode(text)
-            if text is None or content == self._known:
-                return None
-            state = pb.PolicyState.FromString(content)
-            self._known = content
-            return state
+            content = statefile.load(self._path, FORMAT, VERSION)
+            return None if content is None else pb.PolicyState.FromString(base64.b64decode(content))
         except (AcnsError, DecodeError, ValueError, TypeError) as error:
             log.failure("policy snapshot on disk not used", error)
             return None
