@@ -94,7 +94,9 @@ def load(text: str, path: str) -> list[Document]:
         message, hint = _in_words(error, text, line, column)
         raise InputError([Problem(path, line, column, message, hint)]) from error
     except yaml.reader.ReaderError as error:  # a character that YAML does not have
-        before = text[: error.position] if isinstance(error.position, int) else ""
+        # (Its own position counts octets or characters, as the reader does.)
+        wrong = yaml.reader.Reader.NON_PRINTABLE.search(text)
+        before = text[: wrong.start()] if wrong else ""
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         raise InputError([Problem(path, line, column, f"not YAML: {error.reason}")]) from error
     except (yaml.YAMLError, ValueError) as error:
@@ -237,18 +239,22 @@ def _closest(detail: Any) -> str:
     context = detail.get("ctx", {})
     word = context.get("tag", detail["input"])
     allowed = _QUOTED.findall(str(context.get("expected_tags") or context.get("expected") or ""))
-    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6) if isinstance(word, str) else []
+    return nearest(word, allowed) if isinstance(word, str) else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the closest of `known`; empty where none is close."""
+    names = sorted(known)
+    same = [name for name in names if name.lower() == word.lower()]
+    close = same or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the closest of `known`, or all of them when none is close and they are few."""
+    """The same; all of them when none is close and they are few."""
     names = sorted(known)
-    if same := [name for name in names if name.lower() == word.lower()]:
-        return f"did you mean '{same[0]}'?"
-    if close := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
-        return f"did you mean '{close[0]}'?"
-    return f"known here: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    listed = f"known here: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    return nearest(word, names) or listed
 
 
 def model_at(model: type[pydantic.BaseModel], loc: Iterable[str | int]) -> type[pydantic.BaseModel] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from acns.errors import InputError, Problem
@@ -12,17 +14,20 @@ MAX_BYTES = 8 << 20
 def read(path: Path) -> str:
     """UTF-8, with `\\n` at the ends of lines. Raises InputError with the place.
 
-    Only a regular file is opened: a pipe would be waited for, for ever.
+    Only of a regular file: a pipe would be waited for, for ever.
     """
     try:
-        if not path.is_file():
-            path.stat()  # that it is not there is an error of its own
-            raise _wrong(path, "not a regular file")
-        if path.stat().st_size > MAX_BYTES:
-            raise _wrong(path, f"is larger than {MAX_BYTES >> 20} MiB")
-        octets = path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _wrong(path, "not a regular file")
+            octets = os.read(descriptor, MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _wrong(path, f"cannot be read: {error.strerror}") from error
+    if len(octets) > MAX_BYTES:
+        raise _wrong(path, f"is larger than {MAX_BYTES >> 20} MiB")
     try:
         text = octets.decode()
     except UnicodeDecodeError as error:

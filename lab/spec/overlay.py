@@ -19,6 +19,7 @@ from typing import Any, Literal
 from acns import located
 from acns.errors import InputError, Problem
 from acns.located import Document, Position
+from acns.policy import salvage
 from lab.spec.topology import Section
 
 MAX_BASES = 8
@@ -156,8 +157,8 @@ def _overlay(document: Document, problems: list[Problem]) -> Overlay | None:
         overlay = located.validate(Overlay, replace(document, value=given))
     except InputError as error:
         problems.extend(error.problems)
-        overlay = Overlay(base=given["base"]) if isinstance(given.get("base"), str) else Overlay()
-        return overlay if overlay.base else None
+        rest, _ = salvage.salvaged(Overlay, given)
+        return rest if rest and rest.base else None
     if overlay.base is None and given:
         problems.append(
             document.problem(("remove",), "'remove' takes away from a base, and there is no 'base'")

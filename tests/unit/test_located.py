@@ -105,6 +105,7 @@ def test_what_is_refused_is_refused_at_its_place(reader: str, text: str, line: i
         ("a:\n\tb: 1\n", "2:1: not YAML: found character that cannot start any token (this is a tab"),
         ("a: 1\n{{- if .x }}\nb: 2\n", "(a template? Render it first)"),
         ("a: 1\nb: \0\n", "2:4: not YAML: "),
+        ("a: äöü\nb: ä\x07\n", "2:5: not YAML: "),
     ],
 )
 def test_the_usual_mistakes_are_told_by_what_they_are(text: str, said: str) -> None:

@@ -38,6 +38,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert wrong(tmp_path / "pipe") == "1:1: not a regular file"
     assert wrong(tmp_path) == "1:1: not a regular file"
+    assert textfile.read(Path(__file__)).startswith('"""')
     (tmp_path / "dangling").symlink_to("nowhere")
     assert wrong(tmp_path / "dangling") == "1:1: cannot be read: No such file or directory"
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from acns.located import did_you_mean
+from acns.located import did_you_mean, nearest
 from lab.errors import InputError
 from lab.spec.topology import AGENTS, Agent
 from lab.world import dns_fault
@@ -129,9 +129,8 @@ def parse(words: Sequence[str], options: Options) -> Fault | Mending:
             _check(action, agent, AGENTS)
             return AgentFault(action, agent, options.node)  # type: ignore[arg-type]
         case _:
-            first = did_you_mean(words[0], (*AGENT_ACTIONS, "upstream", "link", "clear")) if words else ""
-            closest = first if first.startswith("did") else ""
-            raise InputError(f"no fault is called '{' '.join(words)}'", hint=closest or f"usage: {USAGE}")
+            hint = nearest(words[0], (*AGENT_ACTIONS, "upstream", "link", "clear")) if words else ""
+            raise InputError(f"no fault is called '{' '.join(words)}'", hint=hint or f"usage: {USAGE}")
 
 
 def read(text: str) -> Fault | Mending:
@@ -153,5 +152,4 @@ def read(text: str) -> Fault | Mending:
 
 def _check(what: str, word: str, allowed: Sequence[str]) -> None:
     if word not in allowed:
-        hint = did_you_mean(word, allowed)
-        raise InputError(f"{what} cannot be '{word}'", hint=hint)
+        raise InputError(f"{what} cannot be '{word}'", hint=did_you_mean(word, allowed))
