@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lab.runtime.lab import Lab
 
 _BUNDLES = "lab.report.bundle"
+_TOPOLOGIES = pytest.StashKey[frozenset[Path]]()
 _KEPT = pytest.StashKey[list[str]]()
 _KEPT_BY_WORKER = "acns_lab_kept"
 _numbers = itertools.count(1)
@@ -69,6 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     if config.getoption("lab_pause") and getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("--lab-pause asks on the terminal, which workers of xdist do not have")
+    try:
+        found = (config.rootpath.glob(pattern) for pattern in config.getini("lab_topologies"))
+        config.stash[_TOPOLOGIES] = frozenset(itertools.chain.from_iterable(found))
+    except (NotImplementedError, ValueError) as error:
+        raise pytest.UsageError(f"lab_topologies: {error}: patterns start at the root folder") from error
     if config.getini("lab_scope") not in ("module", "session"):
         raise pytest.UsageError(f"lab_scope is 'module' or 'session', not {config.getini('lab_scope')!r}")
 
@@ -76,8 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """A topology file of the project's: its statements are tests."""
     config = parent.config
-    patterns = config.getini("lab_topologies")
-    if not any(file_path in config.rootpath.glob(pattern) for pattern in patterns):
+    if file_path not in config.stash[_TOPOLOGIES]:
         return None
     from lab.fixtures.statements import TopologyFile
 

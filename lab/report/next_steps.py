@@ -7,7 +7,7 @@ from typing import TextIO
 
 from rich.text import Text
 
-from lab.report.tables import console_for
+from lab.report.tables import console_for, print_truth
 from lab.spec.expect import Expectation, Row, parse_any
 from lab.spec.topology import Topology
 
@@ -24,6 +24,12 @@ def print_tour(topology: Topology, lab: str, out: TextIO | None = None, *, progr
     for arguments, shows in _tour(topology, lab):
         line = f"{program} {arguments}"
         console.print(Text.assemble("  ", (line, "cyan"), ("\n      " + shows, "dim")), soft_wrap=True)
+
+
+def print_checked(topology: Topology, rows: Sequence[Row], lab: str, *, program: str = "invoke") -> None:
+    """The truth table, and whom to ask why what is not true there is not."""
+    print_truth(rows)
+    print_reasons(topology, rows, lab, program=program)
 
 
 def print_reasons(

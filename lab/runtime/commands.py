@@ -36,8 +36,7 @@ def up(topology: str, name: str | None, *, as_json: bool, external: bool = False
         print(_joined(tables.status_json(found), tables.truth_json(lab.name, rows)))
     else:
         tables.print_status(found)
-        tables.print_truth(rows)
-        next_steps.print_reasons(lab.topology, rows, lab.name, program=program())
+        next_steps.print_checked(lab.topology, rows, lab.name, program=program())
         next_steps.print_tour(lab.topology, lab.name, program=program())
     if unexpected := truth.unexpected_errors(lab.topology, found):
         remark(f"errors in manifests: {unexpected} (in red above); what they say is not in force")
@@ -88,8 +87,7 @@ def check(name: str | None, *, as_json: bool) -> int:
     if as_json:
         print(tables.truth_json(lab.name, rows))
     else:
-        tables.print_truth(rows)
-        next_steps.print_reasons(lab.topology, rows, lab.name, program=program())
+        next_steps.print_checked(lab.topology, rows, lab.name, program=program())
     return 0 if all(row.ok for row in rows) else 1
 
 

@@ -190,17 +190,17 @@ class NodeHandle(Inside):
             state = self.shim.http_get("/readyz").json()
         except (OSError, http.client.HTTPException):
             return True
-        return readiness.is_current(state, self.manifests) and self.has_joined()
+        return readiness.is_current(state, self.manifests) and self.has_joined() is not False
 
-    def has_joined(self) -> bool:
-        """Whether a resolver that is up has a stream of its shim's policy.
+    def has_joined(self) -> bool | None:
+        """Whether the resolver has a stream of its shim's policy; None where it cannot be asked.
 
         One that has just started, or whose shim has, may have none for a moment that no shim knows of.
         """
         try:
             return bool(self.resolver.http_get("/readyz").json().get("agent_connected", True))
         except (OSError, http.client.HTTPException, ValueError):
-            return True
+            return None
 
     @property
     def name(self) -> str:

@@ -117,7 +117,7 @@ class Lab:
         folder = _only_folder() if name is None else state.folder_of(name)
         record = folder.record() if folder.exists() else None
         if record is None or not record.ready or not record.alive():
-            raise _not_up(folder, record)
+            raise _not_up(folder)
         try:
             order = Order.from_json(json.loads(folder.topology_file.read_text()))
         except ValueError as error:
@@ -381,15 +381,15 @@ def _explained(folder: LabFolder, error: BaseException) -> BaseException:
     return HolderGone(f"{error.message}; the last lines it wrote:\n{tail}", hint=error.hint)
 
 
-def _not_up(folder: LabFolder, record: HolderRecord | None) -> LabNotFound:
-    """What has become of it."""
+def _not_up(folder: LabFolder) -> LabNotFound:
+    """What has become of it. Who brings one up has its folder locked."""
     up = f"lab.up --name {folder.name}; {known()}"
-    if record is not None and record.alive():
-        return LabNotFound(f"lab {folder.name} is still being brought up", hint=f"invoke {up}")
-    if folder.exists() and any(folder.path.iterdir()):
-        hint = f"invoke lab.gc removes what it left; {up}"
-        return LabNotFound(f"lab {folder.name} has died", hint=hint)
-    return LabNotFound(f"no lab {folder.name} is up", hint=f"invoke {up}")
+    if folder not in all_labs():
+        return LabNotFound(f"no lab {folder.name} is up", hint=f"invoke {up}")
+    with state.locked_if_free(folder) as is_free:
+        if not is_free:
+            return LabNotFound(f"lab {folder.name} is still being brought up", hint=f"invoke {up}")
+    return LabNotFound(f"lab {folder.name} has died", hint=f"invoke lab.gc removes what it left; {up}")
 
 
 def _only_folder() -> LabFolder:

@@ -58,8 +58,7 @@ class KindCommands:
         if as_json:
             print(tables.truth_json(self.lab.name, rows))
         else:
-            tables.print_truth(rows)
-            next_steps.print_reasons(self.lab.topology, rows, self.lab.name, program=program())
+            next_steps.print_checked(self.lab.topology, rows, self.lab.name, program=program())
         return 0 if all(row.ok for row in rows) else 1
 
     def execute(self, where: str, argv: Sequence[str], *, as_json: bool = False) -> int:
@@ -178,8 +177,7 @@ def up(topology: str, name: str | None, how: How, *, plan: bool = False) -> int:
         )
     else:
         tables.print_status(found)
-        tables.print_truth(rows)
-        next_steps.print_reasons(made.topology, rows, made.name, program=program())
+        next_steps.print_checked(made.topology, rows, made.name, program=program())
     return 0 if all(row.ok for row in rows) else 1
 
 

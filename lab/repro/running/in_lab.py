@@ -306,17 +306,11 @@ def _wait_ended() -> None:
 def _wait_joined(nodes: Sequence[NodeHandle]) -> None:
     """Until each resolver has its shim's policy, where both are up."""
     deadline = time.monotonic() + _JOINED_S
-    while not all(map(_has_joined, nodes)):
+    while not all(node.has_joined() for node in nodes):
         if time.monotonic() >= deadline:
             text = f"a resolver has not met its shim within {_JOINED_S:g} s"
             raise EnvironmentFault(text, hint="lab.logs")
         time.sleep(0.02)
-
-
-def _has_joined(node: NodeHandle) -> bool:
-    with contextlib.suppress(OSError, ValueError):
-        return bool(node.resolver.http_get("/readyz").json().get("agent_connected", True))
-    return False
 
 
 def _explained(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lab.backends.order import NO_AGENTS, Agents
-from lab.errors import InputError
+from lab.errors import InputError, LabNotFound
 from lab.runtime import state
 from lab.runtime.ending import Found, gc, known, take_down
 from lab.runtime.lab import Lab, list_labs
@@ -118,6 +118,8 @@ def test_when_the_holder_is_killed_while_it_builds() -> None:
         shim_log = state.folder_of("one").node("n1") / "shim.log"
         until(shim_log.exists, "the agents are being waited for", 20)
         assert collected()["one"] == "in use"
+        with pytest.raises(LabNotFound, match="lab one is still being brought up"):
+            Lab.attach("one")
         maker.send_signal(signal.SIGSTOP)  # it cannot clean up
         holder = kill_holder()
         until(lambda: not holder.alive(), "the holder is dead", 10)
@@ -206,6 +208,8 @@ def test_a_folder_that_is_no_labs_is_nobodys_to_empty() -> None:
         assert (folder.path / "notes.txt").read_text() == "precious"
         assert [one.name for one in list_labs()] == ["one-other"]
         assert "notes" not in known()
+        with pytest.raises(LabNotFound, match="no lab notes is up"):
+            Lab.attach("notes")
     finally:
         shutil.rmtree(folder.path)
 

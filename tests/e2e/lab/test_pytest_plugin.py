@@ -116,6 +116,14 @@ def test_a_statement_of_a_topology_that_is_not_true_is_told_with_its_place_and_l
     assert "topology shop, pods shop, admin, kube-dns" in output
 
 
+def test_a_pattern_that_does_not_start_at_the_root_folder_is_the_users_mistake(project: Path) -> None:
+    text = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(text.replace("tests/shop.yaml", "/tests/shop.yaml"))
+    code, output = run(project)
+    assert code == pytest.ExitCode.USAGE_ERROR, output
+    assert "patterns start at the root folder" in output
+
+
 def test_a_mark_without_a_name_is_told_with_the_test_that_has_it(project: Path) -> None:
     add(project, FAILS.replace('topology("shop.yaml")', "topology()"))
     code, output = run(project, "tests/test_more.py")
