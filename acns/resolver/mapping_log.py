@@ -91,6 +91,13 @@ class MappingLog:
         except AcnsError as error:
             self._failed(error)
 
+    def clear(self) -> None:
+        """Nothing waits."""
+        try:
+            self._log.clear()
+        except AcnsError as error:
+            self._failed(error)
+
     def close(self, *, empty: bool) -> None:
         """An empty log goes; another is left for whoever starts next."""
         self._log.close()

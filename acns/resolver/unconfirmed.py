@@ -66,8 +66,12 @@ class Unconfirmed:
 
     def all_told(self) -> None:
         """Nothing waits any more."""
-        if self._disk is not None:
+        if self._disk is None:
+            return
+        if self._disk.is_broken:
             self._tidy_up(self._disk)
+        else:
+            self._disk.clear()
 
     def close(self) -> None:
         if self._disk is not None:

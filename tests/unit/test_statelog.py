@@ -134,6 +134,19 @@ def test_a_rewrite_replaces_everything_at_once(path: Path) -> None:
     assert found(path) == ("new", "newer")
 
 
+def test_a_cleared_log_is_the_same_file_holds_nothing_and_goes_on(path: Path) -> None:
+    log = log_at(path)
+    log.rewrite(VALUES)
+    same = path.stat().st_ino
+    log.append("more")
+    log.clear()
+    assert statelog.read(path, "form", 1) == ()
+    log.append("after")
+    log.close()
+    assert found(path) == ("after",)
+    assert path.stat().st_ino == same
+
+
 def test_a_log_that_has_grown_is_worth_rewriting_once(path: Path) -> None:
     log = log_at(path)
     log.rewrite(["x"])

@@ -19,6 +19,7 @@ from acns.datapath.sets import fqdn_set_id, fqdn_set_name
 from acns.dns.pattern import match_name, match_pattern
 from acns.fqdn import untold
 from acns.policy.model import FQDN
+from acns.resolver import mapping_log
 from acns.resolver.backlog import Backlog
 from acns.resolver.mapping_log import MappingLog
 from acns.resolver.takeover import Takeover
@@ -166,6 +167,8 @@ def test_what_was_told_leaves_nothing_behind(tmp_path: Path) -> None:
     assert found is not None
     first.done(found[0])
     first.all_told()
+    (log,) = tmp_path.glob("mappings-*.log")
+    assert statelog.read(log, mapping_log.FORMAT, mapping_log.VERSION) == ()
     first.close()
     assert list(tmp_path.iterdir()) == []
     assert names(unconfirmed(tmp_path)) == []
