@@ -3,7 +3,8 @@
 Every line is a digest and a JSON value; the digest covers the value and the digest of the line before, so a
 line counts only with all that came before it. The first line's value says format and version. A reader takes
 lines up to the first that does not fit: a line that is still being written, or was torn by a crash, counts as
-not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off.
+not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off. To
+others a torn line is one under way while the file is fresh, and everything else that does not fit is damage.
 
 An append is one `write`, in the file for every reader as soon as it returns. It is not synced unless asked
 for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,9 @@ from acns.errors import PeerError
 
 _DIGEST_DIGITS = 32
 _GROWTH, _GROWTH_BYTES = 4, 1 << 20
+_TORN = "ends in a torn line"
+_APPEND_S = 1.0
+"""No append is under way for longer, however busy the machine: it is one `write`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,21 @@ class _Read:
 def read(path: Path, form: str, version: int) -> tuple[Any, ...]:
     """The values so far, for those who do not own the log; nothing on disk changes.
 
-    Raises PeerError when it is no such log, EnvironmentFault when it cannot be read.
+    Raises PeerError when it is no such log, or is damaged; EnvironmentFault when it cannot be read.
     """
     found = _parse(_content(path), form, version)
-    if found.fault and not found.good_bytes:
-        raise PeerError(f"{path} {found.fault}")
+    under_way = found.fault == _TORN and found.good_bytes and is_fresh(path)
+    if found.fault and not under_way:
+        raise PeerError(f"{path} {found.fault}", hint="its owner sets that aside when it starts")
     return found.values
+
+
+def is_fresh(path: Path) -> bool:
+    """Whether an append may still be under way."""
+    try:
+        return abs(time.time() - path.stat().st_mtime) < _APPEND_S
+    except OSError:
+        return False
 
 
 class StateLog:
@@ -180,7 +194,7 @@ def _parse(content: bytes, form: str, version: int) -> _Read:
         elif value != _header(form, version):
             return _Read((), "", 0, f"is not of format {form}, version {version}")
         good_bytes += len(line) + 1
-    return _Read(tuple(values), digest, good_bytes, "ends in a torn line" if rest else "")
+    return _Read(tuple(values), digest, good_bytes, _TORN if rest else "")
 
 
 def _header(form: str, version: int) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import nftables
 
 from acns.datapath import commands, constants
 from acns.datapath.inventory import read_counters, read_inventory
 from acns.datapath.model import Inventory
 from acns.datapath.netlink import Refused
-from acns.datapath.nfnetlink import NetfilterSocket
+from acns.datapath.nfnetlink import NetfilterSocket, Overtaken
 from acns.datapath.transaction import COMMIT
 from acns.errors import Bug, EnvironmentFault
 
@@ -33,11 +35,16 @@ class Nft:
             ) from error
         self._socket = NetfilterSocket()
 
-    def apply(self, text: str) -> None:
-        """Commit a transaction ("" is none). Raises EnvironmentFault or Bug with nft's words and caret."""
+    def apply(self, text: str, generation: int | None = None) -> None:
+        """Commit a transaction ("" is none). Raises EnvironmentFault or Bug with nft's words and caret.
+
+        With a `generation` only while the namespace's rulesets still have that one; else raises Overtaken.
+        What goes through libnftables, which cannot say so to the kernel, looks just before.
+        """
         for commit in text.split(f"{COMMIT}\n"):
             if commit:
-                self._commit(commit)
+                self._commit(commit, generation)
+                generation = None if generation is None else generation + 1
 
     def inventory(self) -> Inventory:
         """What our table holds; `exists` is False if there is none."""
@@ -67,15 +74,15 @@ class Nft:
         """Close the socket; the context goes with the object."""
         self._socket.close()
 
-    def _commit(self, text: str) -> None:
+    def _commit(self, text: str, generation: int | None) -> None:
         messages = commands.messages(text)
-        if messages is None:
-            self._run(text)
-            return
-        try:
-            self._socket.batch(messages, "committing a ruleset")
-        except Refused:
-            self._run(text)  # nothing was committed; nft says where it is wrong
+        if messages is not None:
+            with contextlib.suppress(Refused):  # nothing was committed; nft says where it is wrong
+                self._socket.batch(messages, "committing a ruleset", generation=generation)
+                return
+        if generation is not None and self._socket.generation() != generation:
+            raise Overtaken("committing a ruleset: somebody else has committed meanwhile")
+        self._run(text)
 
     def _run(self, text: str) -> str:
         code, output, error = self._context.cmd(text)

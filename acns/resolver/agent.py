@@ -38,6 +38,7 @@ LAST_RETRY_S: Final = 2.0
 FRESH_POLICY_S: Final = 1.0
 """How long a resolver that starts waits for the shim's snapshot before it serves by the one on disk; not at
 all where nobody takes the connection."""
+KEEP_AGAIN_S: Final = 1.0
 MAX_SNAPSHOT_BYTES: Final = 256 << 20
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_SNAPSHOT_BYTES),
@@ -72,6 +73,8 @@ class AgentLink:
         self._refused = ""
         self._kept = kept
         self._taking = asyncio.Lock()
+        self._newest: pb.PolicyState | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         """A connection has failed."""
 
@@ -162,9 +165,18 @@ class AgentLink:
         async with self._taking:
             if self._use(state, "applied") is not None:
                 return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
-            if self._kept is not None:
-                await asyncio.to_thread(self._kept.save, state)
+            self._newest = state
+            if self._kept is not None and not await asyncio.to_thread(self._kept.save, state):
+                self._keeping = asyncio.create_task(self._keep_later(self._kept, state))
         return pb.RESPONSE_CODE_NO_ERROR
+
+    async def _keep_later(self, kept: PolicyFile, state: pb.PolicyState) -> None:
+        """A disk that took nothing may have room again before the next snapshot comes."""
+        while True:
+            await asyncio.sleep(KEEP_AGAIN_S)
+            async with self._taking:
+                if self._newest is not state or await asyncio.to_thread(kept.save, state):
+                    return
 
     def _use(self, state: pb.PolicyState, outcome: str) -> codec.BadMessage | None:
         """The error where the snapshot cannot be understood; the policy stays as it was then."""

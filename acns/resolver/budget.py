@@ -1,12 +1,20 @@
-"""How much the resolver takes on at once: overall, and per endpoint so that one pod's flood is its own."""
+"""How much the resolver takes on at once: overall, and in shares so that one pod's flood, or one dead DNS
+server, is not everybody's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
 from weakref import WeakValueDictionary
+
+from acns.resolver.settings import ResolverSettings
+
+Kept = TypeVar("Kept")
 
 
 class Share:
-    """What one key has in flight."""
+    """How much one key has taken."""
 
     __slots__ = ("__weakref__", "taken")
 
@@ -15,33 +23,103 @@ class Share:
 
 
 class Budget:
-    """Counts what is in flight against two limits. Every `take` that said True needs its `give`.
-
-    Who takes often counts `in_flight` and a share's `taken` himself, and keeps to the limits.
-    """
+    """Counts what is taken against two limits. Every `take` that said True needs its `give`."""
 
     def __init__(self, total: int, per_key: int) -> None:
         self.total = total
         self.per_key = per_key
-        self.in_flight = 0
+        self.taken = 0
         self._shares: WeakValueDictionary[object, Share] = WeakValueDictionary()
 
     def share(self, key: object) -> Share:
         """The key's: the same for everybody, as long as anybody holds it."""
-        found = self._shares.get(key)
-        if found is None:
-            found = self._shares[key] = Share()
-        return found
+        return _kept(self._shares, key, Share)
 
     def take(self, share: Share) -> bool:
         """Whether there is room for one more of this share; it is then taken."""
-        if share.taken >= self.per_key or self.in_flight >= self.total:
+        if share.taken >= self.per_key or self.taken >= self.total:
             return False
         share.taken += 1
-        self.in_flight += 1
+        self.taken += 1
         return True
 
     def give(self, share: Share) -> None:
         """Give one back."""
         share.taken -= 1
-        self.in_flight -= 1
+        self.taken -= 1
+
+
+class Lane:
+    """What one endpoint has in flight to one DNS server: it counts in what the endpoint has, and in what the
+    server has to do."""
+
+    __slots__ = ("__weakref__", "endpoint", "server", "taken")
+
+    def __init__(self, endpoint: Share, server: Share) -> None:
+        self.endpoint = endpoint
+        self.server = server
+        self.taken = 0
+
+
+class InFlight:
+    """Queries being worked on. A server that has died keeps each until its time is up: the limits with a
+    server in them leave room for queries to the others. Every `take` that said True needs its `give`.
+
+    Who takes often counts `taken` himself, here and in a lane's three places, and keeps to the limits.
+    """
+
+    def __init__(self, *, total: int, per_endpoint: int, per_server: int, per_lane: int) -> None:
+        self.total = total
+        self.per_endpoint = per_endpoint
+        self.per_server = per_server
+        self.per_lane = per_lane
+        self.taken = 0
+        self._endpoints: WeakValueDictionary[object, Share] = WeakValueDictionary()
+        self._servers: WeakValueDictionary[object, Share] = WeakValueDictionary()
+        self._lanes: WeakValueDictionary[object, Lane] = WeakValueDictionary()
+
+    @classmethod
+    def of(cls, settings: ResolverSettings) -> InFlight:
+        return cls(
+            total=settings.max_in_flight,
+            per_endpoint=settings.max_in_flight_per_endpoint,
+            per_server=settings.max_in_flight_per_server,
+            per_lane=settings.max_in_flight_per_endpoint_and_server,
+        )
+
+    def lane(self, endpoint: object, server: object) -> Lane:
+        """The same for everybody, as long as anybody holds it."""
+        return _kept(
+            self._lanes,
+            (endpoint, server),
+            lambda: Lane(_kept(self._endpoints, endpoint, Share), _kept(self._servers, server, Share)),
+        )
+
+    def take(self, lane: Lane) -> bool:
+        """Whether there is room for one more query; it is then taken."""
+        if (
+            lane.taken >= self.per_lane
+            or lane.endpoint.taken >= self.per_endpoint
+            or lane.server.taken >= self.per_server
+            or self.taken >= self.total
+        ):
+            return False
+        self._count(lane, 1)
+        return True
+
+    def give(self, lane: Lane) -> None:
+        """Give one back."""
+        self._count(lane, -1)
+
+    def _count(self, lane: Lane, change: int) -> None:
+        lane.taken += change
+        lane.endpoint.taken += change
+        lane.server.taken += change
+        self.taken += change
+
+
+def _kept(known: WeakValueDictionary[object, Kept], key: object, make: Callable[[], Kept]) -> Kept:
+    found = known.get(key)
+    if found is None:
+        found = known[key] = make()
+    return found

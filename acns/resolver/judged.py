@@ -20,7 +20,7 @@ from acns.dns.message import Learned, Query
 from acns.fqdn import gate
 from acns.fqdn.table import NameRules, PolicyTable
 from acns.resolver.batch import sockaddr_of
-from acns.resolver.budget import Budget
+from acns.resolver.budget import InFlight
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, Server
 from acns.resolver.memory import Memory
@@ -111,12 +111,12 @@ class Asker:
     """A pod's address and the server that it asks; `rules` is None where no endpoint has the address."""
 
     __slots__ = (
-        "_transport", "address", "answer_line", "endpoint_id", "place", "query_line", "rules", "sender",
-        "sender_generation", "server", "share", "source", "source_identity",
+        "_transport", "address", "answer_line", "endpoint_id", "lane", "place", "query_line", "rules",
+        "sender", "sender_generation", "server", "source", "source_identity",
     )  # fmt: skip
 
     def __init__(
-        self, table: PolicyTable, source: bytes, server: Server, protocol: int, budget: Budget
+        self, table: PolicyTable, source: bytes, server: Server, protocol: int, budget: InFlight
     ) -> None:
         self.source = source
         self.server = server
@@ -126,7 +126,7 @@ class Asker:
         """From the server's address, as of this generation of the reply sockets."""
         self.sender_generation = -1
         self.endpoint_id = table.endpoint_of(source) or 0
-        self.share = budget.share(self.endpoint_id)
+        self.lane = budget.lane(self.endpoint_id, server)
         self.source_identity = table.identity_of(source)
         self.rules: NameRules | None = (
             table.names_for(self.endpoint_id, *server, protocol) if self.endpoint_id else None
@@ -150,14 +150,14 @@ class Case:
     """A question of an asker: on its way (`refusal` is None), or refused with these octets behind the ID."""
 
     __slots__ = (
-        "address", "answer_line", "asker", "is_plain", "place", "query_line", "question", "refusal",
-        "reply_rest", "share", "was_counted", "was_taken_on",
+        "address", "answer_line", "asker", "is_plain", "lane", "place", "query_line", "question", "refusal",
+        "reply_rest", "was_counted", "was_taken_on",
     )  # fmt: skip
 
     def __init__(self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings) -> None:
         self.asker = asker
         self.question = question
-        self.address, self.place, self.share = asker.address, asker.place, asker.share
+        self.address, self.place, self.lane = asker.address, asker.place, asker.lane
         self.refusal = _refusal(asker, question, packet, settings)
         self.was_taken_on = False
         self.was_counted = False
@@ -184,7 +184,7 @@ class Case:
 class Judgements:
     """Of the queries of one transport."""
 
-    def __init__(self, protocol: int, settings: gate.GateSettings, budget: Budget) -> None:
+    def __init__(self, protocol: int, settings: gate.GateSettings, budget: InFlight) -> None:
         self.protocol = protocol
         self.settings = settings
         self._budget = budget

@@ -33,25 +33,13 @@ Entry = tuple[Mapping, float]
 
 
 class MappingLog:
-    """In `folder`, which is made if need be. Call `open` first."""
+    """In `folder`, which is made if need be. What cannot be made can be written later, by `rewrite`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._log_failed = logs.Seldom()
         self._lock = -1
-        self._log: StateLog
-
-    def open(self) -> None:
-        """Make this process's log, empty. Raises EnvironmentFault."""
-        path = self._folder / f"mappings-{secrets.token_hex(4)}.log"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            statefile.sweep(self._folder)
-            self._lock = _locked(path.with_suffix(".owner"))
-        except OSError as error:
-            raise statefile.unusable(path, "written", error) from error
-        self._log = StateLog(path, FORMAT, VERSION)
-        self._log.rewrite((), durable=False)
+        self._log = StateLog(folder / f"mappings-{secrets.token_hex(4)}.log", FORMAT, VERSION)
 
     def orphaned(self) -> list[Entry]:
         """What the logs of ended processes hold, oldest first. Each goes once this one has what it held; one
@@ -87,6 +75,7 @@ class MappingLog:
     def rewrite(self, entries: Iterable[Entry]) -> None:
         """These are all that wait."""
         try:
+            self._own()
             self._log.rewrite((_to_json(*entry) for entry in entries), durable=False)
         except AcnsError as error:
             self._failed(error)
@@ -100,11 +89,24 @@ class MappingLog:
 
     def close(self, *, empty: bool) -> None:
         """An empty log goes; another is left for whoever starts next."""
-        self._log.close()
-        if empty:
+        if self._lock < 0:
+            return
+        if empty or not self._log.path.exists():
             self._log.path.unlink(missing_ok=True)
             self._log.path.with_suffix(".owner").unlink(missing_ok=True)
+        self._log.close()
         os.close(self._lock)
+
+    def _own(self) -> None:
+        """Before this process's log is made. Raises EnvironmentFault."""
+        if self._lock >= 0:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            statefile.sweep(self._folder)
+            self._lock = _locked(self._log.path.with_suffix(".owner"))
+        except OSError as error:
+            raise statefile.unusable(self._log.path, "written", error) from error
 
     def _others(self, own: Path) -> Iterator[Path]:
         return (path for path in sorted(self._folder.glob("mappings-*.log")) if path != own)
@@ -123,10 +125,14 @@ class _Orphan:
 
     @classmethod
     def at(cls, path: Path) -> _Orphan | None:
-        """None: its owner lives."""
+        """None: its owner lives, or nobody can tell."""
+        owner = path.with_suffix(".owner")
         try:
-            return cls(path, _locked(path.with_suffix(".owner")))
+            return cls(path, _locked(owner))
         except BlockingIOError:
+            return None
+        except OSError as error:
+            log.failure("mappings on disk not read", statefile.unusable(owner, "opened", error))
             return None
 
     def entries(self) -> list[Entry] | None:

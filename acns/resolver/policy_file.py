@@ -29,17 +29,22 @@ class PolicyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._saved = b""
+        self._log_failed = logs.Seldom(60.0)
 
-    def save(self, state: pb.PolicyState) -> None:
-        """Keep this snapshot. A disk that does not take it is reported; the policy is in force anyway."""
+    def save(self, state: pb.PolicyState) -> bool:
+        """Keep this snapshot: whether it is kept. A disk that does not take it is reported; the policy is in
+        force anyway."""
         content = state.SerializeToString(deterministic=True)
         if content == self._saved:
-            return
+            return True
         try:
             statefile.save(self._path, FORMAT, VERSION, base64.b64encode(content).decode())
-            self._saved = content
         except AcnsError as error:
-            log.failure("policy snapshot not kept on disk", error)
+            if self._log_failed():
+                log.failure("policy snapshot not kept on disk", error)
+            return False
+        self._saved = content
+        return True
 
     def load(self) -> pb.PolicyState | None:
         """The snapshot that was kept last; None: there is none, or none that can be trusted."""

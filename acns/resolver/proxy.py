@@ -16,7 +16,7 @@ from acns.fqdn import gate
 from acns.fqdn.table import PolicyTable
 from acns.resolver.agent import AgentLink
 from acns.resolver.batch import sockaddr_of
-from acns.resolver.budget import Budget
+from acns.resolver.budget import InFlight
 from acns.resolver.commits import Commits
 from acns.resolver.flight import ID_BYTES, Flight
 from acns.resolver.intercept import Server
@@ -61,7 +61,7 @@ class Proxy:
         self.context = Context(
             link=link,
             commits=commits,
-            budget=Budget(settings.max_in_flight, settings.max_in_flight_per_endpoint),
+            budget=InFlight.of(settings),
             metrics=metrics,
             journal=journal,
             silent_is_servfail=settings.upstream_silent == "servfail",
@@ -76,7 +76,7 @@ class Proxy:
     @property
     def in_flight(self) -> int:
         """Queries taken on and not ended."""
-        return self.context.budget.in_flight
+        return self.context.budget.taken
 
     @property
     def table(self) -> PolicyTable:
@@ -113,7 +113,7 @@ class Proxy:
     def take_on(self, case: Case, packet: bytes, now: float, reply: Reply) -> Flight | None:
         """A query over TCP whose case is remembered, to be sent on; None where it takes more than that."""
         transport = self.transports[TCP]
-        if not case.is_plain or self.journal.full or not self.context.budget.take(case.share):
+        if not case.is_plain or self.journal.full or not self.context.budget.take(case.lane):
             return None
         transport.forwarded.count += 1
         if self.journal.on:
@@ -128,7 +128,7 @@ class Proxy:
         if refusal is None:
             if not case.was_taken_on and not self._may_be_first(case, packet):
                 return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
-            if not self.context.budget.take(case.share):
+            if not self.context.budget.take(case.lane):
                 return self._over_budget(transport, case, packet, Budgeted.IN_FLIGHT)
         if self.journal.on:
             self.journal.record_ready(case.query_line)

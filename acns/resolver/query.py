@@ -19,7 +19,7 @@ from acns.dns import message
 from acns.dns import name as names
 from acns.dns.message import Learned
 from acns.resolver.agent import AgentLink
-from acns.resolver.budget import Budget
+from acns.resolver.budget import InFlight
 from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
@@ -43,7 +43,7 @@ class Context:
 
     link: AgentLink
     commits: Commits
-    budget: Budget
+    budget: InFlight
     metrics: ResolverMetrics
     journal: Journal
     silent_is_servfail: bool
@@ -232,7 +232,7 @@ class Query(ABC):
             return
         self.done = True
         transport, journal = self.transport, self.transport.context.journal
-        transport.context.budget.give(self.case.share)
+        transport.context.budget.give(self.case.lane)
         (transport.passed if outcome is KNOWN else transport.outcome(outcome)).count += 1
         if journal.on:
             journal.record_ready(self.case.answer_line, answer.line(outcome))
@@ -245,7 +245,7 @@ class Query(ABC):
         if self.done:
             return
         self.done = True
-        self.transport.context.budget.give(self.case.share)
+        self.transport.context.budget.give(self.case.lane)
         self.transport.outcome(outcome).count += 1
         self.note(
             Event.DNS_ANSWER,

@@ -70,6 +70,12 @@ class ResolverSettings:
     max_in_flight_per_endpoint: int = 2_048
     """The same for one endpoint, so that a flood from one pod leaves room for the others."""
 
+    max_in_flight_per_server: int = 6_144
+    """The same for one DNS server, so that one that has died leaves room for queries to the others."""
+
+    max_in_flight_per_endpoint_and_server: int = 1_536
+    """The same for what one endpoint asks one DNS server."""
+
     max_queries_per_second_per_pod: int = 15_000
     """Messages a second from one pod address, denied and malformed ones too; the kernel drops what is past
     the shim's setting of this name, which should be above. The real service warns at 1,000."""

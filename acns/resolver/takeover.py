@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from acns import statelog
 from acns.api import ledger_file
 from acns.api.codec import Mapping
 from acns.api.ledger_file import LearnedSets
@@ -85,9 +86,9 @@ class Takeover:
 
 
 def _version(path: Path) -> tuple[int, ...]:
-    """Another one whenever the file has changed."""
+    """Another one whenever the file has changed, and once more when that is no append under way any more."""
     try:
         found = os.stat(path)
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, statelog.is_fresh(path)

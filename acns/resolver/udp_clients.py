@@ -134,8 +134,8 @@ class UDPClients:
         cases = {} if self._transparency.is_on else self._cases.young
         random, port, within_rate = self._upstream.random, self._upstream.port(), self._rates.take
         waits, note, at = port.waiting, journal.pieces.extend if journal.on else None, journal.now
-        most = budget.per_key if not journal.full else 0
-        first, forwarded, room = 0, 0, budget.total - budget.in_flight
+        most, most_here, most_there = budget.per_endpoint, budget.per_lane, budget.per_server
+        first, forwarded, room = 0, 0, 0 if journal.full else budget.total - budget.taken
         unusual: list[Key] = []
         over_rate: list[Key] = []
         received = batch.receive(self._descriptor)
@@ -145,9 +145,18 @@ class UDPClients:
             if within_rate(key[_POD], now):
                 case = cases.get(key[_CASE])
                 if case is not None and case.is_plain and key not in asked and random:
-                    ident, share = random.pop(), case.share
-                    if ident not in waits and share.taken < most and forwarded < room:
-                        share.taken += 1
+                    ident, lane = random.pop(), case.lane
+                    endpoint, there = lane.endpoint, lane.server
+                    if (
+                        ident not in waits
+                        and lane.taken < most_here
+                        and endpoint.taken < most
+                        and there.taken < most_there
+                        and forwarded < room
+                    ):
+                        lane.taken += 1
+                        endpoint.taken += 1
+                        there.taken += 1
                         if note:
                             note((at, case.query_line))
                         asked[key] = waits[ident] = _new(Waiting, (case, key, now, port, ident, now))
@@ -161,7 +170,7 @@ class UDPClients:
             self._forward_on(port, first, number)
             first = number + 1
         self._forward_on(port, first, len(received))
-        budget.in_flight += forwarded
+        budget.taken += forwarded
         self.transport.forwarded.count += forwarded
         for key in unusual:
             self._queue_query(key, now)
@@ -211,7 +220,10 @@ class UDPClients:
                     del waits[ident], asked[key]
                     ended[ident] = ANSWERED
                     took(now - asked_at)
-                    case.share.taken -= 1
+                    lane = case.lane
+                    lane.taken -= 1
+                    lane.endpoint.taken -= 1
+                    lane.server.taken -= 1
                     if note:
                         note((at, case.answer_line, answer.known_line))
                     memory[start : start + ANSWER_AT] = key[:ANSWER_AT]
@@ -228,7 +240,7 @@ class UDPClients:
             self._pass_on(sender, first, number)
             first = number + 1
         self._pass_on(sender, first, len(received))
-        self._budget.in_flight -= passed
+        self._budget.taken -= passed
         self._passed.count += passed
         for of, came in unusual:
             self._queue_answer(of.case.asker.source, came)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 
 from acns.api.codec import Mapping
-from acns.errors import AcnsError
 from acns.resolver.backlog import Backlog, Waiting
 from acns.resolver.mapping_log import MappingLog
 from acns.telemetry import log as logs
@@ -30,15 +29,10 @@ class Unconfirmed:
         return len(self.waiting)
 
     def open(self) -> None:
-        """Take up what processes before this one could not tell. Without a disk that takes them, mappings are
-        kept in memory only."""
-        if self._disk is None:
-            return
-        try:
-            self._disk.open()
-        except AcnsError as error:
-            log.failure("mappings are kept in memory only", error)
-            self._disk = None
+        """Take up what processes before this one could not tell. As long as the disk takes nothing, mappings
+        are kept in memory only."""
+        if self._disk is not None:
+            self._tidy_up(self._disk)
         self.adopt()
 
     def adopt(self) -> None:

@@ -81,13 +81,23 @@ class Kernel:
     async def commit(self, transaction: str, ruleset: Ruleset) -> Inventory:
         """One transaction, all or nothing, after which the table is what `ruleset` says: returned as read.
 
-        Raises EnvironmentFault or Bug with nft's own words.
+        It is made for the table as `inventory` has it. Where that is another one by now, because this process
+        stood still while somebody else went on, nothing is committed; what others do elsewhere does not
+        matter. Raises EnvironmentFault, also for that, or Bug with nft's own words.
         """
-        self._held = None
-        await self._run(lambda: self.nft.apply(transaction))
-        self._generation += transaction.count(f"{COMMIT}\n") + 1
-        self._held = Inventory.of(ruleset)
-        return self._held
+        held, self._held = self._held, None
+        for _ in range(_TRIES):
+            with contextlib.suppress(Overtaken):
+                await self._run(lambda: self.nft.apply(transaction, self._generation))
+                self._generation += transaction.count(f"{COMMIT}\n") + 1
+                self._held = Inventory.of(ruleset)
+                return self._held
+            if await self.inventory() != held:
+                break
+        raise EnvironmentFault(
+            "somebody else has changed our table since it was read, or never rests",
+            hint="the policy is planned anew, from the newest objects",
+        )
 
     def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
         """Add or refresh elements: set name → address → timeout_s. As `Elements.put`; none empty.

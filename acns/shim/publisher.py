@@ -19,6 +19,7 @@ class Publisher:
         self.version = 0
         self._state = pb.PolicyState()
         self._changed = asyncio.Condition()
+        self._closed = False
 
     async def publish(self, state: pb.PolicyState) -> None:
         """Make `state` the newest, under a new request id, unless it says the same as the one before."""
@@ -31,8 +32,15 @@ class Publisher:
             self.version += 1
             self._changed.notify_all()
 
-    async def newer_than(self, version: int) -> tuple[int, pb.PolicyState]:
-        """The newest snapshot and its version, as soon as there is one newer than `version`."""
+    async def close(self) -> None:
+        """There will be no other: nobody is to wait for one."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self.version > version)
-            return self.version, self._state
+            self._closed = True
+            self._changed.notify_all()
+
+    async def newer_than(self, version: int) -> tuple[int, pb.PolicyState] | None:
+        """The newest snapshot and its version, as soon as there is one newer than `version`; None when there
+        will be none."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self.version > version)
+            return None if self._closed else (self.version, self._state)

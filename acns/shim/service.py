@@ -70,8 +70,8 @@ class FQDNDataService(rpc.FQDNDataServicer):
         acknowledgements = Acknowledgements(acks, self._unasked)
         log.info("policy stream opened", streams=self.streams)
         try:
-            while True:
-                version, state = await self.publisher.newer_than(version)
+            while found := await self.publisher.newer_than(version):
+                version, state = found
                 acknowledgements.forget()
                 yield state
                 if not await self._acknowledged(acknowledgements, state.request_id, version):
@@ -119,6 +119,7 @@ class Server:
     def __init__(self, service: FQDNDataService, socket: Path, tcp_listen: str) -> None:
         self.generation = sockets.Generation(socket)
         self.tcp_listen = tcp_listen
+        self._publisher = service.publisher
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         rpc.add_FQDNDataServicer_to_server(service, self._server)
 
@@ -140,7 +141,8 @@ class Server:
         self.generation.switch()
 
     async def stop(self) -> None:
-        """Let running calls finish, briefly."""
+        """Let running calls finish, briefly, and the streams, which otherwise never would."""
+        await self._publisher.close()
         await self._server.stop(grace=0.5)
         self.generation.remove()
 

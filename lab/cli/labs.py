@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from invoke.context import Context
 from invoke.tasks import task
 
 from lab.cli.words import ManyWords, PerhapsWords
+
+_FOR_EVER = math.inf
 
 
 @task(
@@ -130,7 +133,7 @@ def check(context: Context, name: str | None = None, json: bool = False) -> None
         "name": "which lab, where there are several",
         "node": "whose agent, where there are several nodes",
         "at": "which DNS server: a pod, or `internet`",
-        "for_": "seconds; then it is mended",
+        "for_": "seconds; then it is mended (default: when `clear` is said)",
         "delay": "seconds by which a slow server is late",
         "share": "share of what is lost, 0 to 1",
         "storm": "seed of a storm of everything; --for says how long (60 s)",
@@ -143,7 +146,7 @@ def fault(
     name: str | None = None,
     node: str = "",
     at: str = "",
-    for_: float = 0.0,
+    for_: float = _FOR_EVER,
     delay: float = 2.0,
     share: float = 0.3,
     storm: int = -1,
@@ -157,7 +160,7 @@ def fault(
     options = Options(node=node, at=at, delay_s=delay, share=share)
     with commands.explained_errors():
         seed = storm if storm >= 0 else None
-        sys.exit(faults.fault(words, name, options, for_ or None, seed, as_json=json))
+        sys.exit(faults.fault(words, name, options, None if for_ == _FOR_EVER else for_, seed, as_json=json))
 
 
 @task(

@@ -56,6 +56,6 @@ def install() -> None:
         try:
             convert(self, value, cast)
         except ValueError:
-            raise Unreadable(f"--{self.name} is no number: '{value}'") from None
+            raise Unreadable(f"--{(self.name or '').rstrip('_')} is no number: '{value}'") from None
 
     argument.Argument.set_value = set_value  # type: ignore[method-assign]

@@ -121,7 +121,7 @@ class NodeState:
         try:
             return statelog.read(Path(self.settings.state_dir) / file, form, version)
         except PeerError as error:
-            raise EnvironmentFault(str(error), hint="the shim of this lab is of another version") from error
+            raise EnvironmentFault(error.message, hint=error.hint) from error
 
 
 def meanings(ledger: Iterable[Any], below: str) -> dict[str, Meaning]:

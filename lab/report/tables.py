@@ -39,12 +39,12 @@ def print_status(status: Status, out: TextIO | None = None) -> None:
     console.print(Text(f"lab {status.lab} (topology {status.topology})", style="bold"))
     if status.state_dir:
         console.print(Text(f"manifests: {status.state_dir}/nodes/NODE/manifests"), soft_wrap=True)
-    nodes = table(console, "node", "address", "agent", "health", "pid", "detail")
+    nodes = table(console, "node", "address", "agent", "health", "restarts", "pid", "detail")
     for node in status.nodes:
         for agent in node.agents:
             nodes.add_row(node.name, str(node.address), *_agent_cells(agent))
         if not node.agents:
-            nodes.add_row(node.name, str(node.address), "none", "", "", "")
+            nodes.add_row(node.name, str(node.address), "none", "", "", "", "")
     console.print(nodes)
     pods = table(console, "pod", "node", "address", "program", "identity", "policy")
     for pod in status.pods:
@@ -125,7 +125,7 @@ def table(console: Console, *columns: str) -> Table:
 def _agent_cells(agent: AgentStatus) -> tuple[str | Text, ...]:
     health = Text(agent.health, style=_HEALTH_STYLES[agent.health])
     name = f"{agent.name} ({agent.external})" if agent.external else agent.name
-    return name, health, str(agent.pid or ""), Text(agent.detail)
+    return name, health, str(agent.restarts), str(agent.pid or ""), Text(agent.detail)
 
 
 def _pod_cells(pod: PodStatus) -> tuple[str | Text, ...]:

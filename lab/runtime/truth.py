@@ -131,7 +131,7 @@ def _agents(lab: Lab, node: Node, processes: Mapping[str, ProcessStatus]) -> Ite
     for agent in AGENTS:
         if one := processes.get(f"{node.name}/{agent}"):
             pid, external = lab.process(one.name).pid, Path(others.get(agent, "")).name
-            yield AgentStatus(agent, _HEALTH[one.state], pid, one.detail, external)
+            yield AgentStatus(agent, _HEALTH[one.state], pid, one.detail, external, max(0, one.restarts))
 
 
 def _said_by_shim(lab: Lab, node: str) -> Mapping[str, Any]:

@@ -12,13 +12,15 @@ Health = Literal["ready", "starting", "not ready", "stopped"]
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
     """One daemon on one node (`shim`, `resolver`). `detail` says why it is not ready; `external` is the
-    program that runs in its place, empty for ours."""
+    program that runs in its place, empty for ours; `restarts`: how often it was started again after it had
+    ended by itself."""
 
     name: str
     health: Health
     pid: int | None = None
     detail: str = ""
     external: str = ""
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from acns.dns import pattern
 from acns.fqdn import gate
 from acns.resolver.batch import sockaddr_of
-from acns.resolver.budget import Budget
+from acns.resolver.budget import InFlight
 from acns.resolver.judged import Answer, Case, Judgements
+from acns.resolver.settings import ResolverSettings
 
 PODS = [bytes((10, 244, 0, last)) for last in range(1, 5)]
 SERVERS = [(bytes((10, 96, 0, last)), 53) for last in (10, 11)]
@@ -96,7 +97,7 @@ def test_a_remembered_query_has_the_gates_verdict_and_a_journal_line(
     settings: gate.GateSettings,
     protocol: int,
 ) -> None:
-    judgements = Judgements(protocol, settings, Budget(1, 1))
+    judgements = Judgements(protocol, settings, InFlight.of(ResolverSettings()))
     for packet, pod, server, table in asked + asked:
         judgements.use(table)
         case = judgements.case(pod + sockaddr_of(*server) + packet[2:], pod, server, packet)
@@ -124,7 +125,7 @@ def exchanges(draw: st.DrawFn) -> tuple[bytes, bytes]:
 def test_a_remembered_answer_has_the_gates_verdict_and_a_journal_line(
     exchanges: list[tuple[bytes, bytes]], settings: gate.GateSettings
 ) -> None:
-    judgements = Judgements(17, settings, Budget(1, 1))
+    judgements = Judgements(17, settings, InFlight.of(ResolverSettings()))
     judgements.use(TABLES[0])
     for query, packet in exchanges + exchanges:
         if len(packet) < 2:
@@ -144,7 +145,7 @@ def test_answers_that_differ_in_one_octet_anywhere_are_judged_apart() -> None:
     response = dns.message.make_response(query)
     response.answer.append(dns.rrset.from_text(query.question[0].name, 60, "IN", "A", "192.0.2.7"))
     packet = response.to_wire()
-    judgements = Judgements(17, GATES[0], Budget(1, 1))
+    judgements = Judgements(17, GATES[0], InFlight.of(ResolverSettings()))
     judgements.use(TABLES[0])
     asked = query.to_wire()
     question = judgements.case(

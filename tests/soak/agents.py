@@ -43,16 +43,23 @@ class Storm:
         self._weather, self._tally = weather, tally
         self._open: list[tuple[Fault, Disturbance]] = []
         self._healing: list[tuple[float, Disturbance]] = []
+        self._upgrades: list[tuple[AgentFault, float]] = []
+        """And when they began: few, and never forgotten."""
 
-    def observe(self, fault: Fault, what: Literal["begins", "is over"]) -> None:
-        """From the storm's own thread. Raises StormOver."""
+    def observe(self, fault: Fault, what: Literal["begins", "fails", "is over"]) -> None:
+        """From the storm's own threads. Raises StormOver."""
         if what == "begins":
             self._wait_for_its_turn(fault)
         now = time.monotonic()
+        if what == "fails":
+            self._failed(fault, now)
+            return
         if what == "begins":
             disturbance, kind = _disturbance(fault, now)
             self._tally.faults[kind] += 1
             self._tally.edits.append((now, str(fault)))
+            if isinstance(fault, AgentFault) and fault.action == "upgrade":
+                self._upgrades.append((fault, now))
             if disturbance is not None:
                 self._open.append((fault, self._weather.begins(disturbance)))
             return
@@ -70,6 +77,15 @@ class Storm:
                 return
             time.sleep(0.05)
         raise StormOver
+
+    def _failed(self, fault: Fault, now: float) -> None:
+        """It could not be made. Of an upgrade there must be a reason: the agent was hit meanwhile."""
+        self._tally.faults[f"{_disturbance(fault, now)[1]}, not possible"] += 1
+        own = [one for found, one in self._open if found is fault]
+        for began in [began for found, began in self._upgrades if found is fault]:
+            hit = [one for one in self._weather.around(began, now, fault.agent) if one not in own]
+            if not hit:
+                self._tally.violated("failed upgrades", "-", str(fault), now)
 
     def seen_well(self, agent: str, looked_at: float) -> None:
         """The agent, asked at that time, said that it is well."""

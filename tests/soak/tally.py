@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from .model import Disturbance
 
-Kind = Literal["wrongly dropped", "wrongly passed", "lost mappings", "leaks"]
-KINDS: tuple[Kind, ...] = ("wrongly dropped", "wrongly passed", "lost mappings", "leaks")
+Kind = Literal["wrongly dropped", "wrongly passed", "lost mappings", "leaks", "failed upgrades"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_SHOWN = 40
 _AROUND_S = 6.0
 

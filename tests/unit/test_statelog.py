@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +85,23 @@ def test_a_line_that_is_still_being_written_is_not_there_yet_for_readers(path: P
     path.write_bytes(content[:-3])
     assert statelog.read(path, "form", 1) == VALUES[:-1]
     assert path.read_bytes() == content[:-3]
+
+
+def test_a_line_that_stays_torn_is_damage_to_readers_too(path: Path) -> None:
+    content = written(path, *VALUES)
+    path.write_bytes(content[:-3])
+    long_ago = time.time() - 60
+    os.utime(path, (long_ago, long_ago))
+    with pytest.raises(PeerError, match="ends in a torn line"):
+        statelog.read(path, "form", 1)
+
+
+def test_damage_in_the_middle_is_no_shorter_log_to_readers(path: Path) -> None:
+    lines = written(path, *VALUES).splitlines(keepends=True)
+    del lines[2]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(PeerError, match="is damaged in line 3"):
+        statelog.read(path, "form", 1)
 
 
 def test_a_torn_tail_is_set_aside_and_said_and_the_log_goes_on_before_it(path: Path) -> None:

@@ -19,7 +19,7 @@ from lab.backends.kind import cluster, objects, tools
 from lab.backends.kind.objects import AGENTS
 from lab.spec import expect
 from lab.spec.expect import Expectation, PolicyExpectation, Row
-from lab.spec.status import AgentStatus, NodeStatus, PodStatus, Status
+from lab.spec.status import AgentStatus, Health, NodeStatus, PodStatus, Status
 from lab.spec.topology import AGENTS as AGENT_NAMES
 from lab.world import manifests, probe
 
@@ -167,12 +167,12 @@ def _agents_on(agents: Sequence[Mapping[str, Any]], node: str) -> tuple[AgentSta
         if pod is None:
             found.append(AgentStatus(agent, "stopped", detail="no pod"))
             continue
-        waiting = [
-            one["state"].get("waiting", {}).get("reason", "")
-            for one in pod["status"].get("containerStatuses", ())
-        ]
+        containers = pod["status"].get("containerStatuses", ())
+        waiting = [one["state"].get("waiting", {}).get("reason", "") for one in containers]
+        restarts = sum(one.get("restartCount", 0) for one in containers)
         detail = " ".join([pod["metadata"]["name"], *filter(None, waiting)])
-        found.append(AgentStatus(agent, "ready" if _is_ready(pod) else "not ready", detail=detail))
+        health: Health = "ready" if _is_ready(pod) else "not ready"
+        found.append(AgentStatus(agent, health, detail=detail, restarts=restarts))
     return tuple(found)
 
 

@@ -30,7 +30,7 @@ from acns.policy.learnings import Learning, Learnings
 from acns.policy.model import Enforcement, NodePolicy
 from acns.policy.overview import Local, Overview
 from acns.resolver.batch import sockaddr_of
-from acns.resolver.budget import Budget
+from acns.resolver.budget import InFlight
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.judged import Answer, Case, Judgements
 from acns.resolver.settings import ResolverSettings
@@ -81,7 +81,7 @@ class Agents:
         settings = gate.GateSettings(
             denied=gate.DeniedCode(self.resolver.denied), aaaa=gate.AAAAMode(self.resolver.aaaa)
         )
-        budget = Budget(self.resolver.max_in_flight, self.resolver.max_in_flight_per_endpoint)
+        budget = InFlight.of(self.resolver)
         self._judgements = {name: Judgements(number, settings, budget) for name, number in PROTOCOLS.items()}
         self._snapshots = Snapshots(ledger)
         self.overview = Overview(Cluster())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,16 @@ from lab.errors import AcnsError, InputError
 from lab.runtime.commands import FORMAT_VERSION, remark
 from lab.runtime.faults import inflict
 from lab.runtime.faults.model import Fault, Mending, Options, parse
-from lab.runtime.faults.storm import Step, Targets, storm
+from lab.runtime.faults.storm import CALM_S, Step, Targets, storm
 from lab.runtime.lab import Lab
 from lab.spec.topology import DNSProgram
 
-Observer = Callable[[Fault, Literal["begins", "is over"]], None]
-"""Told of each fault of a storm just before it is made, and just after it was mended."""
+Observer = Callable[[Fault, Literal["begins", "fails", "is over"]], None]
+"""Told of each fault of a storm just before it is made, where it cannot be, and just after it was mended."""
 
 _DEFAULT_STORM_S: Final = 60.0
 LONGEST_S: Final = 86_400.0
+_INSTEAD: Final = "`stop` and `hang` last: --for says how long"
 
 
 def fault(
@@ -38,6 +40,8 @@ def fault(
     """Make it happen; with `for_s` wait so long, and mend it. Without words: a storm."""
     if for_s is not None and not 0 < for_s <= LONGEST_S:
         raise InputError(f"--for is in seconds, up to a day, and {for_s:g} is not")
+    if storm_seed is not None and for_s is not None and for_s <= CALM_S:
+        raise InputError(f"nothing happens in the last {CALM_S:g} s of a storm", hint="--for a longer time")
     if storm_seed is not None:
         if as_json:
             raise InputError("a storm tells of itself line by line", hint="leave out --json")
@@ -63,10 +67,26 @@ def _one(lab: Lab, found: Fault, for_s: float | None) -> dict[str, object]:
         if found.lasts:
             remark(f"{found}: until `invoke lab.fault clear`")
         return _said(lab, found, lasts=found.lasts)
-    with lasting(lab, found):
+    if not found.lasts:
+        raise InputError(f"{found} is over at once, and takes no --for", hint=_INSTEAD)
+    with _until_told_to_end(), lasting(lab, found):
         remark(f"{found}: for {for_s:g} s")
         time.sleep(for_s)
     return _said(lab, found, lasts=False)
+
+
+@contextlib.contextmanager
+def _until_told_to_end() -> Iterator[None]:
+    """SIGTERM ends what waits here as Ctrl-C does: what was broken is mended first."""
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _said(lab: Lab, what: Fault | Mending, *, lasts: bool) -> dict[str, object]:
@@ -110,8 +130,7 @@ def run(lab: Lab, steps: Sequence[Step], observer: Observer = lambda *_: None) -
             begins = time.monotonic()
             started = begins - step.at_s
             if step.fault.lasts:
-                with contextlib.suppress(AcnsError):
-                    inflict.inflict(lab, step.fault)
+                _try(lab, step.fault, observer)
                 heapq.heappush(mendings, (begins + step.until_s - step.at_s, number, step.fault))
             else:
                 passing.submit(_pass, lab, step.fault, observer)
@@ -123,13 +142,22 @@ def run(lab: Lab, steps: Sequence[Step], observer: Observer = lambda *_: None) -
 
 def _pass(lab: Lab, found: Fault, observer: Observer) -> None:
     """A fault that does not last."""
-    with contextlib.suppress(AcnsError):  # an agent that was just killed cannot be upgraded
-        inflict.inflict(lab, found)
+    _try(lab, found, observer)
     observer(found, "is over")
 
 
+def _try(lab: Lab, found: Fault, observer: Observer) -> None:
+    """An agent that was just killed cannot be upgraded, nor hang: the storm goes on."""
+    try:
+        inflict.inflict(lab, found)
+    except AcnsError as error:
+        remark(f"{found}: {error.message}")
+        observer(found, "fails")
+
+
 def _storm(lab: Lab, seed: int, duration_s: float) -> int:
-    run(lab, storm(seed, duration_s, targets(lab)))
+    with _until_told_to_end():
+        run(lab, storm(seed, duration_s, targets(lab)))
     lab.wait_settled()
     return 0
 

@@ -40,7 +40,9 @@ def resolved(lab: Lab, fault: Fault) -> Fault:
 
 
 def inflict(lab: Lab, fault: Fault) -> None:
-    """Make it happen; `resolved` came before."""
+    """Make it happen; `resolved` came before. Raises InputError where there is nothing to hit."""
+    if isinstance(fault, AgentFault) and fault.action in ("kill", "hang"):
+        _check_running(lab, fault)
     EventLog(lab.folder.events_file).record(LabEvent.FAULT_BEGINS, fault=str(fault))
     match fault:
         case AgentFault():
@@ -88,6 +90,12 @@ def _to_agent(lab: Lab, fault: AgentFault) -> None:
             _continue(process)
         case "upgrade":
             process.upgrade()
+
+
+def _check_running(lab: Lab, fault: AgentFault) -> None:
+    found = _process(lab, fault.node, fault.agent).status()
+    if found.pid is None:
+        raise InputError(f"{found.name} is {found.state}: it has no process", hint="`cont` has it started")
 
 
 def _continue(process: ProcessHandle) -> None:

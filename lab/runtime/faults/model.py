@@ -110,8 +110,8 @@ def parse(words: Sequence[str], options: Options) -> Fault | Mending:
     """The fault that the words name. Raises InputError, with what may be written instead."""
     if not 0 <= options.share <= 1:
         raise InputError(f"a share is from 0 to 1, not {options.share:g}")
-    if not 0 <= options.delay_s <= MAX_S:
-        raise InputError(f"a delay is from 0 s to an hour, not {options.delay_s:g} s")
+    if not 0 < options.delay_s <= MAX_S:
+        raise InputError(f"a delay is above 0 s and up to an hour, not {options.delay_s:g} s")
     match list(words):
         case ["clear"]:
             return Mending("everything")
@@ -128,6 +128,8 @@ def parse(words: Sequence[str], options: Options) -> Fault | Mending:
         case [action, agent] if action in AGENT_ACTIONS:
             _check(action, agent, AGENTS)
             return AgentFault(action, agent, options.node)  # type: ignore[arg-type]
+        case [("kill" | "stop" | "hang" | "cont" | "upgrade" | "upstream" | "link" | "clear") as kind, *_]:
+            raise InputError(f"'{' '.join(words)}' has too few words, or too many", hint=_usage(kind))
         case _:
             hint = nearest(words[0], (*AGENT_ACTIONS, "upstream", "link", "clear")) if words else ""
             raise InputError(f"no fault is called '{' '.join(words)}'", hint=hint or f"usage: {USAGE}")
@@ -148,6 +150,12 @@ def read(text: str) -> Fault | Mending:
     if unknown:
         raise InputError(f"no fault takes '{' '.join(unknown)}'", hint="--node, --at, --delay, --share")
     return parse(given.words, Options(given.node, given.at, given.delay, given.share))
+
+
+def _usage(kind: str) -> str:
+    """The line of this kind of fault."""
+    lines = [line.strip() for line in USAGE.splitlines()]
+    return next(line for line in lines if kind in line.split()[2].split("|"))
 
 
 def _check(what: str, word: str, allowed: Sequence[str]) -> None:

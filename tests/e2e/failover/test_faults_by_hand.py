@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.runtime.faults import commands, inflict
-from lab.runtime.faults.model import LinkFault, Mending
+from lab.runtime.faults.model import AgentFault, LinkFault, Mending
 from lab.runtime.faults.storm import storm
 
 from ..pair.probes import Answer, happens
@@ -22,9 +22,13 @@ pytestmark = pytest.mark.root
 STORM_S = 12.0
 
 
+def invoke() -> str:
+    return str(Path(sys.executable).with_name("invoke"))
+
+
 def fault(place: Place, *words: str) -> subprocess.CompletedProcess[str]:
     """The command, as a person gives it."""
-    command = [str(Path(sys.executable).with_name("invoke")), "lab.fault", *words, "--name", place.lab.name]
+    command = [invoke(), "lab.fault", *words, "--name", place.lab.name]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -36,6 +40,26 @@ def test_a_killed_agent_is_started_again_and_its_restarts_are_shown(place: Place
     before = place.node.resolver.restarts
     assert fault(place, "kill", "resolver").returncode == 0
     assert happens(lambda: place.node.resolver.restarts == before + 1, PATIENCE_S)
+    place.wait_well()
+    (shown,) = [one for one in place.lab.status().nodes[0].agents if one.name == "resolver"]
+    assert shown.restarts == before + 1
+
+
+@pytest.mark.parametrize("action", ["kill", "hang"])
+def test_an_agent_that_is_down_cannot_be_hit_again(place: Place, action: str) -> None:
+    with commands.lasting(place.lab, AgentFault("stop", "shim", "node1")):
+        done = fault(place, action, "shim")
+        assert (done.returncode, "node1/shim is held: it has no process" in done.stderr) == (2, True)
+    place.wait_well()
+
+
+def test_a_fault_whose_command_is_told_to_end_is_mended_first(place: Place) -> None:
+    command = [invoke(), "lab.fault", "hang", "shim", "--for", "60", "--name", place.lab.name]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert running.stderr.readline() == "hang shim --node node1: for 60 s\n"
+        running.terminate()
+    assert running.returncode == 143
     place.wait_well()
 
 
@@ -87,6 +111,9 @@ def test_a_lossy_cable_loses_about_its_share(place: Place) -> None:
     [
         (["hang", "kubelet"], "hang cannot be 'kubelet'"),
         (["hang", "shim", "--node", "node7"], "no node node7"),
+        (["hang", "shim", "--for", "0"], "--for is in seconds"),
+        (["hang", "shim", "--for", "soon"], "--for is no number: 'soon'"),
+        (["kill", "shim", "--for", "3"], "is over at once, and takes no --for"),
         (["link", "down", "nobody"], "no pod nobody"),
         (["upstream", "slow", "--at", "frontend"], "no DNS server 'frontend'"),
         ([], "no fault is called ''"),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from acns.resolver.settings import ResolverSettings
 from lab.runtime.faults import inflict
 from lab.runtime.faults.commands import lasting
 from lab.runtime.faults.model import UpstreamFault
@@ -15,7 +16,7 @@ from lab.world.dns_fault import Mode
 
 from ..pair.probes import Answer, happens
 from ..pair.wire import NOERROR
-from ..resolver.resolver_world import GONE_SERVER, SERVER, Bench, answer, query, until
+from ..resolver.resolver_world import GONE_SERVER, SERVER, Bench, answer, query, rcode, until
 from .outage import Place
 
 pytestmark = pytest.mark.root
@@ -24,6 +25,9 @@ SERVFAIL = 2
 LIES = {"unknown_id", "other-question"}
 """Those that get to the resolver: from another port or address they end at the node's address translation."""
 HANGING = 500
+BURST = 100
+"""So many at once find room in the resolver's queue."""
+OF_ONE_SERVER = ResolverSettings().max_in_flight_per_endpoint_and_server
 KUBE_DNS = "kube-system/kube-dns"
 
 
@@ -86,16 +90,25 @@ def test_lies_are_counted_and_neither_delivered_nor_learned(place: Place, transp
     assert told >= LIES
 
 
-def test_hundreds_of_queries_that_hang_at_a_dead_server_do_not_hold_up_those_to_another(bench: Bench) -> None:
+@pytest.mark.parametrize("in_flight", [HANGING, OF_ONE_SERVER])
+def test_queries_that_hang_at_a_dead_server_do_not_hold_up_those_to_another(
+    bench: Bench, in_flight: int
+) -> None:
+    """However many: a dead server has not all the room that a pod has."""
     bench.serving("*.example.com")
     bench.server_socket(GONE_SERVER)  # it takes queries and never says a word
     pod, server = bench.pod_socket(), bench.server_socket()
-    for ident in range(HANGING):
+    for ident in range(in_flight):
         pod.sendto(query("www.example.com.", "TXT", ident), (GONE_SERVER, 53))
-    until(lambda: bench.resolver.metric("acns_dns_in_flight") >= HANGING, "all hang")
+        if ident % BURST == 0:
+            until(lambda sent=ident: bench.resolver.metric("acns_dns_in_flight") > sent, "they are taken on")
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == in_flight, "all hang")
+    if in_flight > HANGING:
+        pod.sendto(query("www.example.com.", "TXT", in_flight), (GONE_SERVER, 53))
+        assert rcode(pod.recv(4096)) == SERVFAIL
     for ident in range(100):
         pod.sendto(query("www.example.com.", "TXT", ident), (SERVER, 53))
         packet, resolver = server.recvfrom(4096)
         server.sendto(answer(packet), resolver)
         assert int.from_bytes(pod.recv(4096)[:2]) == ident
-    assert bench.resolver.metric("acns_dns_in_flight") >= HANGING
+    assert bench.resolver.metric("acns_dns_in_flight") == in_flight

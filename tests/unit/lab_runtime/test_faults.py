@@ -48,7 +48,9 @@ def test_words_name_a_fault(words: str, meant: object) -> None:
         ("hang kubelet", "hang cannot be 'kubelet'"),
         ("upstream sleepy", "upstream cannot be 'sleepy'"),
         ("link torn a", "link cannot be 'torn'"),
-        ("link down", "no fault is called 'link down'"),
+        ("link down", "'link down' has too few words"),
+        ("kill", "'kill' has too few words"),
+        ("stop resolver n1", "'stop resolver n1' has too few words, or too many"),
         ("explode", "no fault is called 'explode'"),
         ("", "no fault is called ''"),
     ],
@@ -147,7 +149,8 @@ def test_a_line_that_is_no_fault_is_the_operators_mistake(text: str) -> None:
     [
         ("link lossy a", {"share": -1.0}, "a share is from 0 to 1, not -1"),
         ("link lossy a", {"share": float("nan")}, "a share is from 0 to 1, not nan"),
-        ("upstream slow", {"delay_s": 1e9}, "a delay is from 0 s to an hour"),
+        ("upstream slow", {"delay_s": 1e9}, "a delay is above 0 s and up to an hour"),
+        ("upstream flapping", {"delay_s": 0.0}, "a delay is above 0 s and up to an hour"),
     ],
 )
 def test_a_number_that_cannot_be_is_refused_in_the_words_of_both(
@@ -159,7 +162,13 @@ def test_a_number_that_cannot_be_is_refused_in_the_words_of_both(
 
 @pytest.mark.parametrize(
     ("words", "hint"),
-    [("kil shim", "did you mean 'kill'?"), ("kill shimm", "did you mean 'shim'?"), ("what", "usage: ")],
+    [
+        ("kil shim", "did you mean 'kill'?"),
+        ("kill shimm", "did you mean 'shim'?"),
+        ("what", "usage: "),
+        ("hang", "invoke lab.fault kill|stop|hang|cont|upgrade shim|resolver"),
+        ("link down", "invoke lab.fault link down|lossy|ok POD|NODE"),
+    ],
 )
 def test_a_word_that_is_nearly_right_is_recognised(words: str, hint: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -172,3 +181,8 @@ def test_a_word_that_is_nearly_right_is_recognised(words: str, hint: str) -> Non
 def test_a_time_that_cannot_be_waited_for_breaks_nothing(for_s: float, seed: int | None) -> None:
     with pytest.raises(InputError, match="--for is in seconds"):
         commands.fault(["hang", "shim"] if seed is None else [], "none", Options(), for_s, seed)
+
+
+def test_a_storm_in_which_nothing_can_happen_is_refused() -> None:
+    with pytest.raises(InputError, match="nothing happens in the last 3 s"):
+        commands.fault([], "none", Options(), 2.0, 7)

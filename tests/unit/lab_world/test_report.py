@@ -27,7 +27,10 @@ STATUS = Status(
         NodeStatus(
             "node1",
             IPv4Address("172.18.0.2"),
-            (AgentStatus("shim", "ready", 7), AgentStatus("resolver", "not ready", 8, "no policy yet")),
+            (
+                AgentStatus("shim", "ready", 7),
+                AgentStatus("resolver", "not ready", 8, "no policy yet", "", 3),
+            ),
         ),
     ),
     (
@@ -87,7 +90,7 @@ def test_the_status_names_agents_that_are_not_ready_and_pods_under_policy() -> N
     out = io.StringIO()
     tables.print_status(STATUS, out)
     lines = [line.split() for line in out.getvalue().splitlines()]
-    assert ["node1", "172.18.0.2", "resolver", "not", "ready", "8", "no", "policy", "yet"] in lines
+    assert ["node1", "172.18.0.2", "resolver", "not", "ready", "3", "8", "no", "policy", "yet"] in lines
     assert ["frontend", "node1", "10.244.0.2", "idle", "258", "egress", "enforced"] in lines
     assert ["legacy", "node1", "10.244.0.4", "idle", "259", "not", "enforced"] in lines
     assert ["kube-system/kube-dns", "node1", "10.244.0.53", "idle", "?", "unknown"] in lines

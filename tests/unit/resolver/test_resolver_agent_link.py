@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import pytest
 
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.resolver import agent
 from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
@@ -35,9 +37,9 @@ class SlowDisk:
     def __init__(self) -> None:
         self.asked, self.told = threading.Event(), threading.Event()
 
-    def save(self, state: pb.PolicyState) -> None:
+    def save(self, state: pb.PolicyState) -> bool:
         self.asked.set()
-        assert self.told.wait(WAIT_S)
+        return self.told.wait(WAIT_S)
 
     def load(self) -> None:
         return None
@@ -108,6 +110,28 @@ async def test_a_successor_that_has_the_shims_own_word_keeps_to_it(tmp_path: Pat
         PolicyFile(at).save(snapshot(2))
         await link.catch_up()
         assert pods(link) == set()
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await server.stop(None)
+
+
+async def test_a_snapshot_that_the_disk_did_not_take_is_kept_when_it_has_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "KEEP_AGAIN_S", 0.01)
+    folder = tmp_path / "not there yet"
+    at = folder / "policy.json"
+    link = AgentLink(f"unix:{tmp_path / 'shim'}", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    server = await serving(link.address)
+    following = asyncio.create_task(link.run())
+    try:
+        await asyncio.wait_for(link.connected.wait(), WAIT_S)
+        assert not at.exists()
+        folder.mkdir()
+        assert link._keeping is not None
+        await asyncio.wait_for(link._keeping, WAIT_S)
+        assert PolicyFile(at).load() is not None
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

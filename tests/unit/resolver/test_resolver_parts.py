@@ -15,7 +15,7 @@ from scapy.layers.inet import IP, UDP
 from acns.api.codec import Mapping
 from acns.resolver import intercept, node_replies
 from acns.resolver.backlog import Backlog
-from acns.resolver.budget import Budget
+from acns.resolver.budget import Budget, InFlight
 from acns.resolver.flight import Ended
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import ReplySockets
@@ -50,11 +50,25 @@ def test_what_is_given_back_can_be_taken_again(keys: list[str]) -> None:
     budget = Budget(total=5, per_key=2)
     shares = [budget.share(key) for key in keys]
     taken = [share for share in shares if budget.take(share)]
-    assert budget.in_flight == len(taken) <= 5
+    assert budget.taken == len(taken) <= 5
     for share in taken:
         budget.give(share)
-    assert budget.in_flight == 0
+    assert budget.taken == 0
     assert budget.take(budget.share("a"))
+
+
+def test_one_server_leaves_room_for_queries_to_the_others() -> None:
+    budget = InFlight(total=10, per_endpoint=4, per_server=6, per_lane=3)
+    lanes = {
+        key: budget.lane(*key.split()) for key in ("a dead", "b dead", "c dead", "a well", "b well", "c well")
+    }
+    taken = {key: sum(budget.take(lane) for _ in range(10)) for key, lane in lanes.items()}
+    assert taken == {"a dead": 3, "b dead": 3, "c dead": 0, "a well": 1, "b well": 1, "c well": 2}
+    for key, lane in lanes.items():
+        for _ in range(taken[key]):
+            budget.give(lane)
+    assert budget.taken == 0
+    assert budget.take(lanes["c dead"])
 
 
 # --- backlog -------------------------------------------------------------------------------------------

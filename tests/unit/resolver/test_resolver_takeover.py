@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from acns.resolver.mapping_log import MappingLog
 from acns.resolver.takeover import Takeover
 from acns.resolver.unconfirmed import Unconfirmed
 from acns.shim.ledger import Ledger
+from acns.telemetry import log as logs
 from acns.writer.wire import Lease, Outcome
 
 MAPPING = Mapping((b"www", b"example", b"com"), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1")
@@ -105,6 +107,37 @@ async def test_a_ledger_that_changes_is_read_again(tmp_path: Path) -> None:
 async def test_what_the_writer_did_not_write_is_not_committed(tmp_path: Path, outcome: Outcome) -> None:
     made = takeover(FakeWriter(outcome), ledger(tmp_path / "ledger.log", EXACT))
     assert not await made.commit(MAPPING, age_s=0.0)
+
+
+@pytest.mark.parametrize("line", [2, 3])
+async def test_by_a_damaged_ledger_nothing_is_committed(
+    tmp_path: Path, line: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "ledger.log"
+    made = Ledger(path, TERMS)
+    for one in (EXACT, WILD):
+        made.save({fqdn_set_name(one): Description("set", FQDN(one).key)})
+    made.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line - 1] = lines[line - 1].replace(b"www", b"wvw").replace(b"pattern", b"pbttern")
+    path.write_bytes(b"".join(lines))
+    writer = FakeWriter()
+    assert not await takeover(writer, path).commit(MAPPING, age_s=0.0)
+    assert writer.leases == []
+    assert f"is damaged in line {line}" in str(caplog.records[-1].__dict__)
+
+
+async def test_a_torn_ledger_counts_while_its_line_may_be_under_way_and_then_no_more(tmp_path: Path) -> None:
+    path = ledger(tmp_path / "ledger.log", EXACT)
+    with path.open("ab") as file:
+        file.write(b"a line that has not")
+    writer = FakeWriter()
+    made = takeover(writer, path)
+    assert await made.commit(MAPPING, age_s=0.0)
+    long_ago = time.time() - 60
+    os.utime(path, (long_ago, long_ago))
+    assert not await made.commit(MAPPING, age_s=0.0)
+    assert len(writer.leases) == 1
 
 
 async def test_without_a_ledger_nothing_is_committed(tmp_path: Path) -> None:
@@ -208,6 +241,28 @@ def test_without_a_folder_that_can_be_written_mappings_wait_in_memory(tmp_path: 
     made.add(numbered(1), time.monotonic())
     assert names(made) == [b"n1"]
     made.close()
+
+
+def test_as_soon_as_the_disk_takes_them_all_that_wait_are_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "Seldom", lambda *_: lambda: True)
+    folder = tmp_path / "folder"
+    folder.write_text("in its place")
+    made = unconfirmed(folder)
+    made.add(numbered(1), time.monotonic())
+    folder.unlink()
+    made.add(numbered(2), time.monotonic())
+    made.close()
+    assert names(unconfirmed(folder)) == [b"n1", b"n2"]
+
+
+def test_an_orphan_whose_owner_cannot_be_looked_at_stays_and_is_no_ones_end(tmp_path: Path) -> None:
+    orphan = tmp_path / "mappings-00000000.log"
+    orphan.write_text("")
+    orphan.with_suffix(".owner").symlink_to("elsewhere")
+    assert names(unconfirmed(tmp_path)) == []
+    assert orphan.exists()
 
 
 # --- what waits ---------------------------------------------------------------------------------------------
