@@ -19,6 +19,7 @@ LinkMode = Literal["down", "lossy"]
 AGENT_ACTIONS: Final[tuple[AgentAction, ...]] = get_args(AgentAction)
 LINK_MODES: Final[tuple[LinkMode, ...]] = get_args(LinkMode)
 MENDED: Final = "ok"
+_KINDS: Final = (*AGENT_ACTIONS, "upstream", "link", "clear")
 MAX_S: Final = 3_600.0
 
 USAGE: Final = """\
@@ -128,10 +129,10 @@ def parse(words: Sequence[str], options: Options) -> Fault | Mending:
         case [action, agent] if action in AGENT_ACTIONS:
             _check(action, agent, AGENTS)
             return AgentFault(action, agent, options.node)  # type: ignore[arg-type]
-        case [("kill" | "stop" | "hang" | "cont" | "upgrade" | "upstream" | "link" | "clear") as kind, *_]:
+        case [kind, *_] if kind in _KINDS:
             raise InputError(f"'{' '.join(words)}' has too few words, or too many", hint=_usage(kind))
         case _:
-            hint = nearest(words[0], (*AGENT_ACTIONS, "upstream", "link", "clear")) if words else ""
+            hint = nearest(words[0], _KINDS) if words else ""
             raise InputError(f"no fault is called '{' '.join(words)}'", hint=hint or f"usage: {USAGE}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,21 @@ async def serving(address: str) -> grpc.aio.Server:
     server.add_insecure_port(address)
     await server.start()
     return server
+
+
+@asynccontextmanager
+async def following(folder: Path, kept: PolicyFile | SlowDisk) -> AsyncIterator[AgentLink]:
+    """A link beside its shim, for as long as the block runs."""
+    address = f"unix:{folder / 'shim'}"
+    link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"), kept)  # type: ignore[arg-type]
+    server = await serving(address)
+    running = asyncio.create_task(link.run())
+    try:
+        yield link
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await server.stop(None)
 
 
 async def test_a_shim_that_goes_while_its_snapshot_is_kept_is_met_again(tmp_path: Path) -> None:
@@ -102,18 +118,11 @@ async def test_a_successor_goes_on_with_the_policy_that_its_predecessor_has_kept
 
 async def test_a_successor_that_has_the_shims_own_word_keeps_to_it(tmp_path: Path) -> None:
     at = tmp_path / "policy.json"
-    link = AgentLink(f"unix:{tmp_path / 'shim'}", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
-    server = await serving(link.address)
-    following = asyncio.create_task(link.run())
-    try:
+    async with following(tmp_path, PolicyFile(at)) as link:
         await asyncio.wait_for(link.connected.wait(), WAIT_S)
         PolicyFile(at).save(snapshot(2))
         await link.catch_up()
         assert pods(link) == set()
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await server.stop(None)
 
 
 async def test_a_snapshot_that_the_disk_did_not_take_is_kept_when_it_has_room_again(
@@ -122,40 +131,25 @@ async def test_a_snapshot_that_the_disk_did_not_take_is_kept_when_it_has_room_ag
     monkeypatch.setattr(agent, "KEEP_AGAIN_S", 0.01)
     folder = tmp_path / "not there yet"
     at = folder / "policy.json"
-    link = AgentLink(f"unix:{tmp_path / 'shim'}", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
-    server = await serving(link.address)
-    following = asyncio.create_task(link.run())
-    try:
+    async with following(tmp_path, PolicyFile(at)) as link:
         await asyncio.wait_for(link.connected.wait(), WAIT_S)
         assert not at.exists()
         folder.mkdir()
         assert link._keeping is not None
         await asyncio.wait_for(link._keeping, WAIT_S)
         assert PolicyFile(at).load() is not None
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await server.stop(None)
 
 
 async def test_what_is_in_force_is_kept_before_it_counts_as_kept(tmp_path: Path) -> None:
     disk = SlowDisk()
-    address = f"unix:{tmp_path / 'shim'}"
-    link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"), disk)  # type: ignore[arg-type]
-    server = await serving(address)
-    following = asyncio.create_task(link.run())
-    kept = None
-    try:
-        assert await asyncio.to_thread(disk.asked.wait, WAIT_S)
-        kept = asyncio.create_task(link.kept())
-        await asyncio.sleep(0)
-        assert link.table is not None
-        assert not kept.done()
-        disk.told.set()
-        await asyncio.wait_for(kept, WAIT_S)
-    finally:
-        disk.told.set()
-        for task in filter(None, (following, kept)):
-            task.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await server.stop(None)
+    async with following(tmp_path, disk) as link:
+        try:
+            assert await asyncio.to_thread(disk.asked.wait, WAIT_S)
+            kept = asyncio.create_task(link.kept())
+            await asyncio.sleep(0)
+            assert link.table is not None
+            assert not kept.done()
+            disk.told.set()
+            await asyncio.wait_for(kept, WAIT_S)
+        finally:
+            disk.told.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -127,15 +126,17 @@ async def test_by_a_damaged_ledger_nothing_is_committed(
     assert f"is damaged in line {line}" in str(caplog.records[-1].__dict__)
 
 
-async def test_a_torn_ledger_counts_while_its_line_may_be_under_way_and_then_no_more(tmp_path: Path) -> None:
+async def test_a_torn_ledger_counts_while_its_line_may_be_under_way_and_then_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = ledger(tmp_path / "ledger.log", EXACT)
     with path.open("ab") as file:
         file.write(b"a line that has not")
     writer = FakeWriter()
     made = takeover(writer, path)
     assert await made.commit(MAPPING, age_s=0.0)
-    long_ago = time.time() - 60
-    os.utime(path, (long_ago, long_ago))
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)  # nobody has touched the file
     assert not await made.commit(MAPPING, age_s=0.0)
     assert len(writer.leases) == 1
 
