@@ -264,6 +264,8 @@ class Commits:
         call = stub.UpdateMappingRequest(
             codec.mapping_to_wire(mapping), timeout=timeout_s, metadata=answered.to_metadata(when)
         )
+        # Each call of a burst costs the loop some 100 µs more when its turn comes.
+        asyncio.get_running_loop().call_soon(self.let_through)
         try:
             response = await call
             kept_s = kept.from_metadata(await call.trailing_metadata())

@@ -6,6 +6,7 @@ pod past its rate is not refused but read more slowly. While the resolver cannot
 
 from __future__ import annotations
 
+import socket
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,29 +41,37 @@ class _Excess:
 
 
 class Overload:
-    """All pods' excess."""
+    """All pods' excess. A pod is known by its address, four octets."""
 
     def __init__(self, answer: OverBudget, metrics: ResolverMetrics, journal: Journal) -> None:
         self._tc = answer == "tc"
         self._metrics = metrics
         self._journal = journal
-        self._excess: dict[tuple[str, Budgeted], _Excess] = {}
+        self._excess: dict[tuple[bytes, Budgeted], _Excess] = {}
 
-    def note(self, pod: str, transport: str, kind: Budgeted) -> None:
+    def note(self, pod: bytes, transport: str, kind: Budgeted) -> None:
         """One more: counted exactly, and in the journal once a second for each pod and kind."""
         self._metrics.over_budget.add(transport, kind.value)
         if not self._journal.on:
             return
-        if len(self._excess) >= MANY_PODS:
-            self._excess.clear()
-        excess = self._excess.setdefault((pod, kind), _Excess())
+        excess = self._excess.get((pod, kind)) or self._first(pod, kind)
         excess.count += 1
         now = time.monotonic()
         if now >= excess.next_note_at:
             self._journal.record(
-                Event.OVER_BUDGET, source=pod, transport=transport, kind=kind.value, count=excess.count
+                Event.OVER_BUDGET,
+                source=socket.inet_ntoa(pod),
+                transport=transport,
+                kind=kind.value,
+                count=excess.count,
             )
             excess.count, excess.next_note_at = 0, now + NOTE_INTERVAL_S
+
+    def _first(self, pod: bytes, kind: Budgeted) -> _Excess:
+        if len(self._excess) >= MANY_PODS:
+            self._excess.clear()
+        first = self._excess[pod, kind] = _Excess()
+        return first
 
     def reply(self, packet: bytes, transport: str) -> bytes | None:
         """What the pod gets; None for what is no query."""

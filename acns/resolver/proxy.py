@@ -31,8 +31,6 @@ from acns.telemetry.journal import Journal
 
 TOLD_PER_S: Final = 1_000
 """So often a second a pod is told that it is over a budget; then it gets no answer."""
-NEW_NAMES_BURST_S: Final = 10.0
-"""So many seconds' new names at once: a program that starts may look up hundreds."""
 _ASKED_BYTES: Final = 2 << 20
 _ENTRY_BYTES: Final = 150  # of a dictionary, and an object's head
 _PROTOCOLS: Final = {UDP: socket.IPPROTO_UDP, TCP: socket.IPPROTO_TCP}
@@ -65,7 +63,10 @@ class Proxy:
             metrics=metrics,
             journal=journal,
             silent_is_servfail=settings.upstream_silent == "servfail",
-            new_names=Rates(settings.max_new_names_per_second_per_pod, NEW_NAMES_BURST_S),
+            new_names=Rates(
+                settings.max_new_names_per_second_per_pod,
+                settings.max_new_names_at_once_per_pod / settings.max_new_names_per_second_per_pod,
+            ),
             asked=Memory(_ASKED_BYTES, lambda key: _ENTRY_BYTES + len(key)),
         )
         self.transports = {
@@ -157,26 +158,17 @@ class Proxy:
             return True
         return pod + message.folded_name(packet) in self.context.asked
 
-    def over_new(self, packet: bytes, pod: str, transport: str) -> bytes | None:
-        """What a query gets that may not be new; None: nothing."""
-        return self._over(packet, pod, transport, Budgeted.NEW_NAMES)
+    @property
+    def rate_kind(self) -> Budgeted:
+        """What a message is for which `rates` has no room."""
+        return Budgeted.PRESSED if self.rates.pressed >= PRESSED else Budgeted.RATE
 
-    def over_in_flight(self, packet: bytes, pod: str, transport: str) -> bytes | None:
-        """What a query gets for which there is no room; None: nothing."""
-        return self._over(packet, pod, transport, Budgeted.IN_FLIGHT)
-
-    def over_rate(self, packet: bytes, pod: str, transport: str) -> bytes | None:
-        """What a message gets for which `rates` has no room; None: nothing."""
-        pressed = self.rates.pressed >= PRESSED
-        return self._over(packet, pod, transport, Budgeted.PRESSED if pressed else Budgeted.RATE)
-
-    def _over(self, packet: bytes, pod: str, transport: str, kind: Budgeted) -> bytes | None:
-        """No answer where even that would be too much."""
+    def over(self, pod: bytes, transport: str, kind: Budgeted, now: float) -> bool:
+        """A query past a budget that nobody has looked at: counted. Whether its pod is told so; where even
+        that would be too much, it gets no answer."""
         self.overload.note(pod, transport, kind)
-        self.metrics.queries.add(transport, "over-budget")
-        if kind is Budgeted.PRESSED or not self._told.take(pod.encode(), time.monotonic()):
-            return None
-        return self.overload.reply(packet, transport)
+        self.transports[transport].over_budget.count += 1
+        return kind is not Budgeted.PRESSED and self._told.take(pod, now)
 
     def _over_budget(self, transport: Transport, case: Case, packet: bytes, kind: Budgeted) -> bytes:
         transport.over_budget.count += 1
@@ -184,7 +176,7 @@ class Proxy:
             self.journal.record_ready(
                 case.asker.query_line, case.question.line, b', "verdict": "over-budget"}\n'
             )
-        self.overload.note(socket.inet_ntoa(case.asker.source), transport.name, kind)
+        self.overload.note(case.asker.source, transport.name, kind)
         return self.overload.reply(packet, transport.name) or b""
 
 

@@ -80,10 +80,14 @@ class ResolverSettings:
     """Messages a second from one pod address, denied and malformed ones too; the kernel drops what is past
     the shim's setting of this name, which should be above. The real service warns at 1,000."""
 
-    max_new_names_per_second_per_pod: int = 100
-    """Names of one pod a second whose addresses have to be committed; a thousand at once are let through.
-    Past it a name that the pod has not asked for before is over its budget; one that it has, in whatever case
-    and with whatever options, goes on, as long as it is among the last ten thousand or so of all pods."""
+    max_new_names_per_second_per_pod: int = 50
+    """Names of one pod a second whose addresses have to be committed: each costs both agents together some
+    1.5 ms. Past it a name that the pod has not asked for before is over its budget; one that it has, in
+    whatever case and with whatever options, goes on, as long as it is among the last ten thousand or so of
+    all pods."""
+
+    max_new_names_at_once_per_pod: int = 1_000
+    """So many of them a pod may be ahead of that: a program that starts may look up hundreds."""
 
     over_budget: Literal["servfail", "tc"] = "servfail"
     """What a query past a budget gets over UDP: SERVFAIL, or TC, with which the client comes by TCP."""

@@ -169,7 +169,7 @@ class TCPClients:
         if server == own:
             self._refuse(made, "direct")  # not redirected
         elif not self.budget.take(share := self.budget.share(peer[0])):
-            self.gate.overload.note(peer[0], TCP, Budgeted.CONNECTIONS)
+            self.gate.overload.note(socket.inet_aton(peer[0]), TCP, Budgeted.CONNECTIONS)
             self._refuse(made, "limit")
         else:
             made.setblocking(False)
@@ -328,7 +328,7 @@ class TCPClient:
     def _pace(self, packet: bytes, now: float) -> None:
         """Leave the pod's queries where they are until it may ask again."""
         self._next, self._paced = packet, True
-        self._gate.overload.note(self.pod, TCP, Budgeted.RATE)
+        self._gate.overload.note(self._source, TCP, Budgeted.RATE)
         wait_s = max(SHORTEST_PAUSE_S, self._gate.rates.wait_s(self._source, now))
         self._loop.call_later(wait_s, self._paced_enough)
 

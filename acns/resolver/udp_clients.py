@@ -26,6 +26,7 @@ from acns.resolver.intercept import Address, ReplySockets, Server
 from acns.resolver.judged import KNOWN, Asker, Case
 from acns.resolver.lines import Lines
 from acns.resolver.metrics import UDP
+from acns.resolver.overload import Budgeted
 from acns.resolver.proxy import Proxy
 from acns.resolver.query import Query, Transport
 from acns.resolver.transparent import Transparency, TransparentUDP
@@ -175,7 +176,7 @@ class UDPClients:
         for key in unusual:
             self._queue_query(key, now)
         for key in over_rate:
-            self._over(key, self._proxy.over_rate)
+            self._over(key, self._proxy.rate_kind, now)
 
     def _answer(self, port: Port, events: int, now: float) -> None:
         """Something is at an upstream socket."""
@@ -284,12 +285,12 @@ class UDPClients:
         """What a pod may not ask is told at once: each in line is a turn of the loop more. What it asks again
         while the first is on its way is not new, whatever is forgotten meanwhile."""
         if key not in self._asked and not self._may_be_new(key, now):
-            self._over(key, self._proxy.over_new)
+            self._over(key, Budgeted.NEW_NAMES, now)
         elif self._has_room(self._new, key[_POD], len(key)):
             self._new.put(key[_POD], key)
             self._loop.wake()
         else:
-            self._over(key, self._proxy.over_in_flight)
+            self._over(key, Budgeted.IN_FLIGHT, now)
 
     def _queue_answer(self, pod: bytes, came: Came) -> None:
         if self._has_room(self._come, pod, len(came[1])):
@@ -338,7 +339,7 @@ class UDPClients:
             self._asked[key] = self._again(same, now)
             return
         if not self._may_be_new(key, now):
-            self._over(key, self._proxy.over_new)
+            self._over(key, Budgeted.NEW_NAMES, now)
             return
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
         own = self._proxy.own_reply(self.transport, case, packet)
@@ -350,14 +351,16 @@ class UDPClients:
     def _may_be_new(self, key: Key, now: float) -> bool:
         return key[_CASE] in self._cases or self._proxy.may_be_new(key[_POD], packet_of(key), now)
 
-    def _over(self, key: Key, told: Callable[[bytes, str, str], bytes | None]) -> None:
-        """Past one of its pod's budgets; `told` is what the pod gets."""
+    def _over(self, key: Key, kind: Budgeted, now: float) -> None:
+        """Past one of its pod's budgets."""
+        if not self._proxy.over(key[_POD], UDP, kind, now):
+            return
         key = key.ljust(QUERY_AT, b"\0")
-        place, source = key[PLACE_AT:QUERY_AT], source_of(key)
+        place = key[PLACE_AT:QUERY_AT]
         server = self._servers.get(place) or self._server(place)
-        answer = told(packet_of(key), source[0], UDP)
+        answer = self._proxy.overload.reply(packet_of(key), UDP)
         if server is not None and answer is not None:
-            self.send(server, answer, source)
+            self.send(server, answer, source_of(key))
 
     def _forward(self, case: Case, key: Key, now: float) -> None:
         waiting = self._asked[key] = self._upstream.place(case, key, now)

@@ -148,7 +148,7 @@ def received(server: socket.socket) -> bytes | None:
 
 
 def test_past_its_new_names_a_pod_is_refused_those_and_nothing_else(budgeted: Callable[..., Bench]) -> None:
-    bench = budgeted(max_new_names_per_second_per_pod=1)
+    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
     pod = pod_socket(bench)
 
     def asked(name: str, ident: int) -> int:
@@ -173,7 +173,7 @@ def test_new_names_count_from_when_they_are_asked_not_from_when_they_are_answere
     budgeted: Callable[..., Bench],
 ) -> None:
     """Or a flood of them would be on its way before the first is counted."""
-    bench = budgeted(max_new_names_per_second_per_pod=1)
+    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
     server, pod = bench.server_socket(), pod_socket(bench)
     for number in range(200):
         pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
@@ -185,7 +185,7 @@ def test_new_names_count_from_when_they_are_asked_not_from_when_they_are_answere
 
 
 def test_names_that_bring_no_address_count_for_nothing(budgeted: Callable[..., Bench]) -> None:
-    bench = budgeted(max_new_names_per_second_per_pod=1)
+    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
     server, pod = bench.server_socket(), pod_socket(bench)
     for number in range(40):
         pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))

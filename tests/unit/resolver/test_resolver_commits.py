@@ -136,6 +136,26 @@ async def _burst_is_committed() -> None:
     assert made._link.stub.most == CALLS_AT_ONCE  # type: ignore[union-attr]
 
 
+def test_datagrams_go_between_the_calls_of_a_burst() -> None:
+    asyncio.run(_datagrams_go_between())
+
+
+async def _datagrams_go_between() -> None:
+    made, order = commits(confirm), list[str]()
+
+    class AsGRPC(Stub):
+        """A call that is made begins in the loop's next round."""
+
+        def UpdateMappingRequest(self, request: pb.FQDNMapping, timeout: float, metadata: Any) -> Any:
+            asyncio.get_running_loop().call_soon(order.append, "a call")
+            return super().UpdateMappingRequest(request, timeout, metadata)
+
+    made._link.stub = AsGRPC(confirm)  # type: ignore[assignment]
+    made.let_through = lambda: order.append("datagrams")
+    await asyncio.gather(*(made.commit(MAPPING, time.monotonic()) for _ in range(4)))
+    assert order == ["a call", "datagrams"] * 4
+
+
 def test_a_hung_agent_holds_up_a_burst_no_longer_than_the_bound(in_virtual_time: InVirtualTime) -> None:
     in_virtual_time(_hung_agent_holds_up_to_the_bound())
 
