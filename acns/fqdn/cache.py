@@ -11,7 +11,8 @@ What this module keeps true:
 * A selector that comes applies at once to all that is known; one that goes takes its elements with it.
 * An element that two names of a selector share leaves with the last of them.
 * Memory is bounded whatever is asked: addresses per name and endpoint, names, addresses in all. Names that no
-  selector wants go first, then those out of use, longest not asked for first.
+  selector wants go first, then those of endpoints that hold more than their share (`shares`): those out of
+  use before others, longest not asked for first.
 * An element's expiry has on top what an answer may go beyond the TTL that was told (`untold`), and so does
   what is adopted: whoever finds it in the kernel after us does not know what we have promised.
 * What was promised (`promise`) stays for that long, whatever is learned or which selectors come and go: the
@@ -37,6 +38,7 @@ from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
 from acns.fqdn.leases import Census, End, Ended, Entry, Known, Lease, Stay
 from acns.fqdn.matcher import Matcher
+from acns.fqdn.shares import Surplus
 
 __all__ = ["Census", "Change", "End", "Known", "NameCache", "Stay"]
 
@@ -153,6 +155,7 @@ class NameCache:
             if entry is None:
                 entry = self._names[name] = Entry(name, self._matcher.matching(name))
             self._names.move_to_end(name)
+            entry.asked_by = asked_by
             ttl_s = max(ttl_s, self._min_ttl_s)
             lease = Lease(now + ttl_s, now, asked_by)
             for address in learnable:
@@ -322,21 +325,43 @@ class NameCache:
 
     def _stay_bounded(self, newest_name: Name, newest: Entry, now: float) -> None:
         """Make room where there is too much. An answer that a pod waits for is not what has to go for it."""
-        if not self._within(1.0) and not newest.selectors and newest.kept_until < now:
+        if self._within(1.0):
+            return
+        if not newest.selectors and newest.kept_until < now:
             self._forget(newest_name, newest)
-        classes: tuple[Callable[[Entry], bool], ...] = (
-            lambda entry: not entry.selectors,
-            lambda entry: entry is not newest and self._live.isdisjoint(entry.leases),
-            lambda entry: entry is not newest,
+        self._let_some_go(lambda entry: not entry.selectors, now)
+        if self._within(1.0):
+            return
+        surplus = Surplus(
+            self._names.values(),
+            names=_EVICT_TO * self._max_names,
+            addresses=_EVICT_TO * self._max_addresses - len(self._found),
         )
-        for dispensable in classes:
-            if self._within(1.0):
+
+        def is_idle_surplus(entry: Entry) -> bool:
+            return is_surplus(entry) and self._live.isdisjoint(entry.leases)
+
+        def is_surplus(entry: Entry) -> bool:
+            return entry is not newest and surplus.has(entry)
+
+        for dispensable in (is_idle_surplus, is_surplus, lambda entry: entry is not newest):
+            self._let_some_go(dispensable, now, surplus.less)
+
+    def _let_some_go(
+        self,
+        dispensable: Callable[[Entry], bool],
+        now: float,
+        going: Callable[[Entry], None] = lambda entry: None,
+    ) -> None:
+        """Where there is too much, down to somewhat less, of what is dispensable and not promised."""
+        if self._within(1.0):
+            return
+        for name, entry in list(self._names.items()):
+            if self._within(_EVICT_TO):
                 return
-            for name, entry in list(self._names.items()):
-                if self._within(_EVICT_TO):
-                    return
-                if entry.kept_until < now and dispensable(entry):
-                    self._forget(name, entry)
+            if entry.kept_until < now and dispensable(entry):
+                going(entry)
+                self._forget(name, entry)
 
     def _within(self, share: float) -> bool:
         return (

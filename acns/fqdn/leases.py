@@ -76,6 +76,8 @@ class Entry:
     name: Name | None
     selectors: tuple[FQDNSelector, ...]
     leases: dict[bytes, Lease] = field(default_factory=dict)
+    asked_by: str = ""
+    """Who last learned one of them."""
     last_live: float = -math.inf
     """When a collection last saw a live connection to one of the addresses."""
     kept_until: float = -math.inf

@@ -2,14 +2,14 @@
 
 The TTL counts from the answer's time, whenever the mapping is told: what has run out meanwhile is dropped,
 and the rest is told with what is left. An answer that says hardly more than one that waits already does not
-wait too, so a name that is asked for all day is a few lines and not thousands. Time is an argument, in
-seconds of a clock that never steps back.
+wait too, so a name that is asked for all day is a few lines and not thousands. And where there is no room it
+is the pod with the most that loses one. Time is an argument, in seconds of a clock that never steps back.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,11 +37,14 @@ class Waiting:
 
 
 class Backlog:
-    """First in, first out. Full, the oldest goes: it is the one nearest to its end."""
+    """First in, first out. Full, the oldest of the pod with the most goes: it is nearest to its end."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: OrderedDict[int, Waiting] = OrderedDict()
+        """By the order in which they came."""
+        self._added = 0
+        self._of_pod: dict[bytes, deque[int]] = {}
         self._newest: dict[_What, Waiting] = {}
         self.overflowed = 0
         self.expired = 0
@@ -50,7 +53,7 @@ class Backlog:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[Waiting]:
-        return iter(self._waiting)
+        return iter(self._waiting.values())
 
     def add(self, mapping: Mapping, learned_at: float) -> bool:
         """False: what waits already says as much."""
@@ -60,31 +63,39 @@ class Backlog:
         if before is not None and waiting.expires_at <= before.expires_at + allowed_s:
             return False
         if len(self._waiting) >= self._limit:
-            self._drop_first()
+            self._drop_oldest_of(max(self._of_pod, key=lambda pod: len(self._of_pod[pod])))
             self.overflowed += 1
-        self._waiting.append(waiting)
+        self._added += 1
+        self._waiting[self._added] = waiting
+        self._of_pod.setdefault(mapping.source, deque()).append(self._added)
         self._newest[what] = waiting
         return True
 
     def first(self, now: float) -> tuple[Waiting, Mapping] | None:
         """The oldest that is still alive, and as what to tell it; dead ones before it are dropped."""
-        while self._waiting:
-            head = self._waiting[0]
+        while (head := self._head) is not None:
             if (mapping := head.at(now)) is not None:
                 return head, mapping
-            self._drop_first()
+            self._drop_oldest_of(head.mapping.source)
             self.expired += 1
         return None
 
     def done(self, waiting: Waiting) -> None:
         """`waiting` was told. It may have overflowed meanwhile; then there is nothing to do."""
-        if self._waiting and self._waiting[0] is waiting:
-            self._drop_first()
+        if self._head is waiting:
+            self._drop_oldest_of(waiting.mapping.source)
 
-    def _drop_first(self) -> None:
-        first = self._waiting.popleft()
-        what = _what(first.mapping)
-        if self._newest.get(what) is first:
+    @property
+    def _head(self) -> Waiting | None:
+        return next(iter(self._waiting.values()), None)
+
+    def _drop_oldest_of(self, pod: bytes) -> None:
+        numbers = self._of_pod[pod]
+        oldest = self._waiting.pop(numbers.popleft())
+        if not numbers:
+            del self._of_pod[pod]
+        what = _what(oldest.mapping)
+        if self._newest.get(what) is oldest:
             del self._newest[what]
 
 

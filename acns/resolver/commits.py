@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 import grpc.aio
@@ -27,8 +27,9 @@ from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
 from acns.api.codec import Mapping
 from acns.dns import name as names
+from acns.fqdn.cache import PROMISED_AT_MOST_S
 from acns.resolver.agent import AgentLink
-from acns.resolver.known import LEAD_S, Known, Promise
+from acns.resolver.known import LEAD_S, UNKNOWN, Known, Promise
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.renewals import Renewals
 from acns.resolver.takeover import Takeover
@@ -55,6 +56,13 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     TAKEN_OVER = "taken-over"  # lost or slow, and committed in the shim's stead
     FAILED = "failed"  # nobody could commit it: not the shim, or it was lost or slow, and not the writer
+
+
+class _Said(NamedTuple):
+    """What came of a call, and what the shim promised of its addresses."""
+
+    outcome: Outcome
+    promise: Promise = UNKNOWN
 
 
 PROGRAMMED: Final = (Outcome.COMMITTED, Outcome.TAKEN_OVER)
@@ -163,7 +171,8 @@ class Commits:
             self._metrics.mappings.add("failed")
             return Outcome.FAILED
         expires_at = learned_at + mapping.ttl_s
-        self.known.promised(mapping.name, mapping.addresses, Promise(expires_at, expires_at), told_at)
+        promise = Promise(min(expires_at, told_at + PROMISED_AT_MOST_S), expires_at)
+        self.known.promised(mapping.name, mapping.addresses, promise, told_at)
         self._metrics.mappings.add("taken_over")
         return Outcome.TAKEN_OVER
 
@@ -217,9 +226,10 @@ class Commits:
             return True
         waiting, mapping = found
         when = Answered(to_epoch(waiting.learned_at), waiting.mapping.ttl_s)
-        outcome = await self._call(mapping, when, waiting.expires_at, REPLAY_TIMEOUT_S)
+        outcome, promise = await self._call(mapping, when, waiting.expires_at, REPLAY_TIMEOUT_S)
         if outcome in (Outcome.LOST, Outcome.SLOW) or self._is_worth_another_try(outcome):
             return False
+        self.known.said(mapping.name, mapping.addresses, promise, time.monotonic())
         self.unconfirmed.done(waiting)
         self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else "refused")
         self._note(Event.MAPPING_REPLAYED, mapping, outcome=outcome)
@@ -238,8 +248,10 @@ class Commits:
         asked_at = time.monotonic()
         try:
             when = Answered(to_epoch(learned_at), mapping.ttl_s)
-            outcome = await self._call(mapping, when, learned_at + mapping.ttl_s, self._timeout_s)
+            outcome, promise = await self._call(mapping, when, learned_at + mapping.ttl_s, self._timeout_s)
             self._judge_agent(outcome, asked_at)
+            if promise is not UNKNOWN:
+                self.known.promised(mapping.name, mapping.addresses, promise, asked_at)
             return outcome
         finally:
             self._turns.give()
@@ -255,11 +267,11 @@ class Commits:
 
     # --- the call -------------------------------------------------------------------------------------
 
-    async def _call(self, mapping: Mapping, when: Answered, expires_at: float, timeout_s: float) -> Outcome:
+    async def _call(self, mapping: Mapping, when: Answered, expires_at: float, timeout_s: float) -> _Said:
         """`expires_at`: where the answer's TTL ends."""
         stub = self._link.stub
         if stub is None:
-            return Outcome.LOST
+            return _Said(Outcome.LOST)
         told_at = time.monotonic()
         call = stub.UpdateMappingRequest(
             codec.mapping_to_wire(mapping), timeout=timeout_s, metadata=answered.to_metadata(when)
@@ -270,20 +282,20 @@ class Commits:
             response = await call
             kept_s = kept.from_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
-            return self._failure(error)
+            return _Said(self._failure(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            return Outcome.LOST  # the channel was closed under the call
+            return _Said(Outcome.LOST)  # the channel was closed under the call
         self._hangs = False
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
             refused = self._refused(codec.code_name(response.response))
-            return Outcome.FAILED if response.response == pb.RESPONSE_CODE_SERVER_FAILURE else refused
+            failed = response.response == pb.RESPONSE_CODE_SERVER_FAILURE
+            return _Said(Outcome.FAILED if failed else refused)
         if stub is self._link.stub and kept_s > 0:
-            promise = Promise(min(told_at + kept_s, expires_at), expires_at)
-            self.known.promised(mapping.name, mapping.addresses, promise, told_at)
-        return Outcome.COMMITTED
+            return _Said(Outcome.COMMITTED, Promise(min(told_at + kept_s, expires_at), expires_at))
+        return _Said(Outcome.COMMITTED)
 
     def _failure(self, error: grpc.aio.AioRpcError) -> Outcome:
         if error.code() in _LOST:

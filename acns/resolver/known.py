@@ -20,6 +20,8 @@ from acns.resolver.memory import Memory
 
 LEAD_S: Final = 1.0
 """Before a promise ends, answers wait for the next; longer than a call may take."""
+_ROUNDING_S: Final = 1.0
+"""So much less is no less: a promise is told in whole seconds."""
 MAX_ADDRESSES: Final = 256
 """Of one name; one with more is told each time."""
 _NAMES: Final = 65_536
@@ -73,6 +75,14 @@ class Known:
             known[address] = Promise(*map(max, before, promise))
         if len(known) > MAX_ADDRESSES:
             self._thin_out(name, known, now)
+
+    def said(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
+        """The agent's word on what was committed in its stead: it counts instead of what was taken for
+        promised meanwhile. UNKNOWN: it promises nothing."""
+        if self.promise(name, addresses).kept_until > promise.kept_until + _ROUNDING_S:
+            self.forget(name)
+        if promise is not UNKNOWN:
+            self.promised(name, addresses, promise, now)
 
     def forget(self, name: Name) -> None:
         self._promises.discard(name)

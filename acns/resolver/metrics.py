@@ -22,6 +22,12 @@ IGNORED: Final = (
 """Kinds of packets at upstream sockets that are no answer; late: the query was given up before; no_room: too
 many of its pod's were not looked at yet."""
 
+MAPPED: Final = (
+    *("committed", "refused", "failed", "taken_over"),
+    *("queued", "replayed", "expired", "overflowed"),
+)
+"""What becomes of mappings: when they are told first, and when they had to wait."""
+
 
 class ResolverMetrics:
     """All of them, on a registry of their own."""
@@ -61,7 +67,10 @@ class ResolverMetrics:
             "Queries and connections past a pod's budget, by transport and kind of budget.",
             ("transport", "kind"),
             registry=registry,
-            known=tuple((one, kind) for one in (UDP, TCP) for kind in ("rate", "new_names", "in_flight")),
+            known=(
+                *((UDP, kind) for kind in ("rate", "pressed", "new_names", "in_flight")),
+                *((TCP, kind) for kind in ("rate", "new_names", "in_flight", "connections")),
+            ),
         )
         self.not_transparent = Tally(
             "acns_dns_not_transparent",
@@ -78,10 +87,14 @@ class ResolverMetrics:
             "TCP connections closed at once, or at what cannot be a query, by reason.",
             ("reason",),
             registry=registry,
-            known=(("limit",), ("direct",), ("garbage",)),
+            known=(("limit",), ("direct",), ("garbage",), ("descriptors",)),
         )
         self.tcp_timeouts = Tally(
-            "acns_dns_tcp_timeouts", "TCP connections closed for idling.", ("reason",), registry=registry
+            "acns_dns_tcp_timeouts",
+            "TCP connections closed for idling.",
+            ("reason",),
+            registry=registry,
+            known=(("idle",), ("stuck",)),
         )
 
     def _about_waiting(self, registry: CollectorRegistry) -> None:
@@ -128,7 +141,12 @@ class ResolverMetrics:
             "Mappings by what became of them (committed, refused, queued, taken_over, failed, replayed, …).",
             ("outcome",),
             registry=registry,
+            known=tuple((outcome,) for outcome in MAPPED),
         )
         self.snapshots = Tally(
-            "acns_policy_snapshots", "Policy snapshots received.", ("outcome",), registry=registry
+            "acns_policy_snapshots",
+            "Policy snapshots received.",
+            ("outcome",),
+            registry=registry,
+            known=(("applied",), ("refused",), ("restored",)),
         )

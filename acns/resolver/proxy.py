@@ -29,7 +29,7 @@ from acns.resolver.rates import PRESSED, Rates
 from acns.resolver.settings import ResolverSettings
 from acns.telemetry.journal import Journal
 
-TOLD_PER_S: Final = 1_000
+TOLD_PER_S: Final = 250
 """So often a second a pod is told that it is over a budget; then it gets no answer."""
 _ASKED_BYTES: Final = 2 << 20
 _ENTRY_BYTES: Final = 150  # of a dictionary, and an object's head

@@ -245,6 +245,7 @@ class Query(ABC):
         if self.done:
             return
         self.done = True
+        self._brings_nothing()
         self.transport.context.budget.give(self.case.lane)
         self.transport.outcome(outcome).count += 1
         self.note(

@@ -171,6 +171,8 @@ def _learned(settings: ShimSettings, kernel: Kernel, journal: Journal) -> Learne
 
     cache = NameCache(
         max_addresses_per_name=settings.max_addresses_per_name,
+        max_names=settings.max_names,
+        max_addresses=settings.max_addresses,
         idle_grace_s=settings.idle_grace_s,
         ended=ended,
     )

@@ -89,6 +89,12 @@ class ShimSettings:
     max_addresses_per_name: int = 1000
     """Addresses kept per name (Cilium: tofqdns-endpoint-max-ip-per-hostname)."""
 
+    max_names: int = 50_000
+    """Names with addresses kept on this node; past it endpoints that hold more than their share lose some."""
+
+    max_addresses: int = 100_000
+    """Addresses of all names, alike."""
+
     settle_ms: int = 150
     """A manifest is read when it has been untouched for this long: nobody writes a file in one instant."""
 
@@ -116,7 +122,10 @@ class ShimSettings:
             raise ValueError("watch_silence_s must be more than 0")
         if not 1 <= self.proxy_port <= 65_535:
             raise ValueError("proxy_port must be 1 to 65535")
-        for name in ("max_queries_per_second_per_pod", "max_addresses_per_name"):
+        for name in (
+            *("max_queries_per_second_per_pod", "max_addresses_per_name"),
+            *("max_names", "max_addresses"),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         for name in ("agent_down_grace_s", "idle_grace_s", "min_ttl_s", "settle_ms"):

@@ -194,6 +194,20 @@ def test_names_that_bring_no_address_count_for_nothing(budgeted: Callable[..., B
         assert rcode(pod.recv(4096)) == NOERROR
 
 
+def test_names_that_nobody_answers_count_for_nothing(budgeted: Callable[..., Bench]) -> None:
+    bench = budgeted(
+        max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10, upstream_timeout_ms=200
+    )
+    bench.server_socket()
+    pod = pod_socket(bench)
+    for number in range(40):
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+        if number % 10 == 9:
+            silent = 'acns_dns_answers_total{outcome="silent",transport="udp"}'
+            until(lambda: bench.resolver.metric(silent) > number, "given up")  # noqa: B023 - asked at once
+    assert bench.resolver.metric('acns_dns_over_budget_total{kind="new_names",transport="udp"}') == 0
+
+
 # --- a flood, and the others ---------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Address
 
 import pytest
@@ -409,6 +410,47 @@ def test_a_flood_of_unwanted_names_does_not_cost_a_wanted_one() -> None:
     for i in range(50):
         assert not one.learn((b"n%d" % i, b"org"), [ip(99)], 1e9, now=1)
     assert len(one.elements(STAR)) == one.name_count == 5
+
+
+def flooded(one: NameCache, times: int, addresses: int, by: str) -> None:
+    for i in range(times):
+        found = [ip(50 + j) for j in range(addresses)]
+        one.learn((b"n%d" % i, b"example", b"com"), found, 1e9, now=1 + i / 1000, asked_by=by)
+
+
+def test_a_flood_of_one_endpoints_names_costs_it_its_own_and_no_other_endpoint_any() -> None:
+    one = cache(max_names=20)
+    for i in range(4):
+        one.learn((b"quiet%d" % i, b"example", b"com"), [ip(i)], 60, now=0, asked_by="quiet")
+    flooded(one, times=200, addresses=1, by="loud")
+    assert one.name_count <= 20
+    assert {ip(i) for i in range(4)} <= set(one.elements(STAR))
+
+
+def test_a_flood_of_one_endpoints_addresses_costs_it_its_own_and_no_other_endpoint_any() -> None:
+    one = cache(max_addresses=100)
+    one.learn(WWW, [ip(1), ip(2)], 60, now=0, asked_by="quiet")
+    flooded(one, times=50, addresses=20, by="loud")
+    assert one.address_count <= 100
+    assert set(one.addresses_of(WWW)) == {ip(1), ip(2)}
+
+
+def test_whoever_floods_loses_what_is_in_use_before_another_loses_what_is_idle() -> None:
+    one = cache(max_names=10)
+    one.learn(WWW, [ip(1)], 60, now=0, asked_by="quiet")
+    one.collect(0, {ip(50)})
+    flooded(one, times=100, addresses=1, by="loud")
+    assert one.name_count <= 10
+    assert ip(1) in one.elements(STAR)
+
+
+def test_where_everybody_holds_much_each_keeps_the_same() -> None:
+    one = cache(max_names=20)
+    for by in ("a", "b"):
+        for i in range(100):
+            one.learn((b"%d%s" % (i, by.encode()), b"example", b"com"), [ip(i)], 1e9, now=i, asked_by=by)
+    held = Counter(known.asked_by for known in one.known(100))
+    assert abs(held["a"] - held["b"]) <= 2 + 0.1 * 20
 
 
 def test_what_was_learned_just_now_does_not_leave_for_being_short() -> None:

@@ -18,8 +18,10 @@ import pytest
 from acns.api import fqdndata_pb2 as pb
 from acns.api import kept
 from acns.api.codec import Mapping
+from acns.fqdn.cache import PROMISED_AT_MOST_S
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import CALLS_AT_ONCE, Commits, Outcome
+from acns.resolver.known import UNKNOWN
 from acns.resolver.mapping_log import MappingLog
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.turns import Turns
@@ -237,11 +239,7 @@ async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
     made = commits(record)
     for number in range(3):
         made.keep(Mapping((b"n%d" % number,), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1"))
-    replay = asyncio.create_task(made.run())
-    async with asyncio.timeout(2):
-        while len(made.unconfirmed):
-            await asyncio.sleep(0.001)
-    replay.cancel()
+    await replayed(made)
     assert told == ["n0.", "n1.", "n2."]
 
 
@@ -289,6 +287,47 @@ async def test_a_promise_ends_with_the_answers_ttl_however_late_it_is_told() -> 
     learned_at = time.monotonic() - 40
     assert await made.commit(MAPPING, learned_at) is Outcome.COMMITTED
     assert made.known.promise(MAPPING.name, MAPPING.addresses).kept_until == learned_at + MAPPING.ttl_s
+
+
+@pytest.mark.parametrize("promises_s", [0.0, 30.0])
+async def test_the_agents_word_counts_and_not_what_was_committed_in_its_stead(
+    tmp_path: Path, promises_s: float
+) -> None:
+    made, for_a_day = commits(hang, timeout_s=0.01), replace(MAPPING, ttl_s=86_400)
+    made._takeover = Instead(tmp_path)  # type: ignore[assignment]
+
+    def promised_s() -> float:
+        return made.known.promise(for_a_day.name, for_a_day.addresses).kept_until - time.monotonic()
+
+    assert await made.commit(for_a_day, time.monotonic()) is Outcome.TAKEN_OVER
+    assert 0 < promised_s() <= PROMISED_AT_MOST_S
+    made._link.stub = Stub(confirm)  # type: ignore[assignment]
+    made._link.stub.promises_s = promises_s
+    await replayed(made)
+    assert promised_s() <= promises_s
+    assert (promised_s() > 0) == (promises_s > 0)
+
+
+async def test_what_the_agent_refuses_is_no_longer_taken_for_promised(tmp_path: Path) -> None:
+    made = commits(hang, timeout_s=0.01)
+    made._takeover = Instead(tmp_path)  # type: ignore[assignment]
+    assert await made.commit(MAPPING, time.monotonic()) is Outcome.TAKEN_OVER
+
+    async def refuse(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        raise _error(grpc.StatusCode.INVALID_ARGUMENT)
+
+    made._link.stub = Stub(refuse)  # type: ignore[assignment]
+    await replayed(made)
+    assert made.known.promise(MAPPING.name, MAPPING.addresses) == UNKNOWN
+
+
+async def replayed(made: Commits) -> None:
+    """Until nothing waits to be told again."""
+    replay = asyncio.create_task(made.run())
+    async with asyncio.timeout(2):
+        while len(made.unconfirmed):
+            await asyncio.sleep(0.001)
+    replay.cancel()
 
 
 async def test_an_agent_that_hung_is_asked_again_when_what_waited_has_run_out() -> None:

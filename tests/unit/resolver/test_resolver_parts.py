@@ -1,8 +1,9 @@
-"""The resolver's pure parts: budget, backlog, framing, reply sockets."""
+"""The resolver's pure parts: budget, backlog, metrics, framing, reply sockets."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from scapy.layers.inet import IP, UDP
 
 from acns.api.codec import Mapping
@@ -19,6 +21,8 @@ from acns.resolver.budget import Budget, InFlight
 from acns.resolver.flight import Ended
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import ReplySockets
+from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.overload import Budgeted
 
 # --- budget --------------------------------------------------------------------------------------------
 
@@ -119,6 +123,15 @@ def test_one_that_overflowed_while_it_was_being_told_takes_no_other_with_it() ->
     assert found is not None
     backlog.done(found[0])
     assert len(backlog) == 1
+
+
+# --- metrics -------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_excess_is_a_count_before_it_happens() -> None:
+    shown = generate_latest(ResolverMetrics().registry).decode()
+    for kind in Budgeted:
+        assert re.search(rf'acns_dns_over_budget_total\{{kind="{kind.value}",transport="\w+"}} 0', shown)
 
 
 # --- framing -------------------------------------------------------------------------------------------

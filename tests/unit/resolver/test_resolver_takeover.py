@@ -287,6 +287,15 @@ def test_when_the_one_that_waited_was_told_the_next_waits_again() -> None:
     assert backlog.add(MAPPING, 1.0)
 
 
+def test_where_there_is_no_room_the_pod_with_the_most_loses_its_oldest() -> None:
+    backlog, other = Backlog(4), replace(MAPPING, source=b"\x0a\0\0\2")
+    backlog.add(other, 0.0)
+    for number in range(10):
+        backlog.add(numbered(number), 1.0)
+    assert [one.mapping.name[0] for one in backlog] == [other.name[0], b"n7", b"n8", b"n9"]
+    assert backlog.overflowed == 7
+
+
 # --- when the answer came -----------------------------------------------------------------------------------
 
 
