@@ -16,8 +16,9 @@ What this module keeps true:
 * An element's expiry has on top what an answer may go beyond the TTL that was told (`untold`), and so does
   what is adopted: whoever finds it in the kernel after us does not know what we have promised.
 * What was promised (`promise`) stays for that long, whatever is learned or which selectors come and go: the
-  resolver lets answers with promised addresses pass without telling of them. Promises are made only while
-  everything is less than half full, so there is always enough else to let go.
+  resolver lets answers with promised addresses pass without telling of them. Past half of a bound promises
+  are made only to endpoints that hold no more than an even part of it, so that a flood does not have the
+  others' answers told each time; near the bound to nobody, so there is always something else to let go.
 
 Addresses found in the kernel at the start have no name; each stands for itself and ends the same way.
 """
@@ -38,7 +39,7 @@ from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.elements import Change, ElementTable
 from acns.fqdn.leases import Census, End, Ended, Entry, Known, Lease, Stay
 from acns.fqdn.matcher import Matcher
-from acns.fqdn.shares import Surplus
+from acns.fqdn.shares import Holdings
 
 __all__ = ["Census", "Change", "End", "Known", "NameCache", "Stay"]
 
@@ -48,7 +49,8 @@ _BURST = (
 )
 PROMISED_AT_MOST_S = 300.0
 _PROMISING_TO = 0.5  # of each bound
-_EVICT_TO = 0.9  # of a bound on everything, so that the work of finding victims is spread over many
+_PROMISING_AT_ALL_TO = 0.9
+_EVICT_TO = 0.8  # of a bound on everything, so that the work of finding victims is spread over many
 
 
 class NameCache:
@@ -86,6 +88,7 @@ class NameCache:
         self._matcher = Matcher(())
         self._live: Set[bytes] = frozenset()
         self._address_count = 0
+        self._holdings = Holdings()
 
     # --- what is known -------------------------------------------------------------------------------
 
@@ -154,8 +157,10 @@ class NameCache:
             entry = self._names.get(name)
             if entry is None:
                 entry = self._names[name] = Entry(name, self._matcher.matching(name))
+                entry.asked_by = asked_by
+                self._holdings.add(asked_by, names=1, addresses=0)
             self._names.move_to_end(name)
-            entry.asked_by = asked_by
+            self._pass_on(entry, asked_by)
             ttl_s = max(ttl_s, self._min_ttl_s)
             lease = Lease(now + ttl_s, now, asked_by)
             for address in learnable:
@@ -168,7 +173,7 @@ class NameCache:
     def promise(self, name: Name, addresses: Sequence[bytes], now: float) -> float:
         """How long these addresses, just learned, stay for certain, in seconds; 0: that cannot be said."""
         entry = self._names.get(name)
-        if entry is None or not self._within(_PROMISING_TO):
+        if entry is None or not self._may_promise(entry):
             return 0.0
         leases = [entry.leases.get(address) for address in addresses]
         found = [lease for lease in leases if lease is not None]
@@ -236,7 +241,7 @@ class NameCache:
         """`until`: the end of its elements."""
         known = entry.leases.get(address)
         if known is None:
-            self._address_count += 1
+            self._count(entry, 1)
             for selector in entry.selectors:
                 self._elements.hold(selector, address, until)
         else:
@@ -253,9 +258,23 @@ class NameCache:
     def _end(self, entry: Entry, address: bytes, why: End) -> None:
         self._ended(entry.name, address, entry.selectors, why)
         del entry.leases[address]
-        self._address_count -= 1
+        self._count(entry, -1)
         for selector in entry.selectors:
             self._elements.release(selector, address)
+
+    def _count(self, entry: Entry, addresses: int) -> None:
+        """So many more, or less. What was found in the kernel is nobody's."""
+        self._address_count += addresses
+        if entry.name is not None:
+            self._holdings.add(entry.asked_by, names=0, addresses=addresses)
+
+    def _pass_on(self, entry: Entry, asked_by: str) -> None:
+        """It is this endpoint's now."""
+        if entry.asked_by != asked_by:
+            held = len(entry.leases)
+            self._holdings.add(entry.asked_by, names=-1, addresses=-held)
+            self._holdings.add(asked_by, names=1, addresses=held)
+            entry.asked_by = asked_by
 
     def _reselect(self, entry: Entry, gone: Set[FQDNSelector], come: tuple[FQDNSelector, ...]) -> None:
         kept = tuple(selector for selector in entry.selectors if selector not in gone)
@@ -274,6 +293,7 @@ class NameCache:
                 self._trim(entry, self._max_addresses_per_name, now)
             if not entry.leases:
                 del entries[key]
+                self._gone(entry)
 
     def _let_go(self, entry: Entry, now: float) -> None:
         if not self._live.isdisjoint(entry.leases):
@@ -332,27 +352,21 @@ class NameCache:
         self._let_some_go(lambda entry: not entry.selectors, now)
         if self._within(1.0):
             return
-        surplus = Surplus(
-            self._names.values(),
+        has_surplus = self._holdings.surplus(
             names=_EVICT_TO * self._max_names,
             addresses=_EVICT_TO * self._max_addresses - len(self._found),
         )
 
+        def is_surplus(entry: Entry) -> bool:
+            return entry is not newest and has_surplus(entry.asked_by)
+
         def is_idle_surplus(entry: Entry) -> bool:
             return is_surplus(entry) and self._live.isdisjoint(entry.leases)
 
-        def is_surplus(entry: Entry) -> bool:
-            return entry is not newest and surplus.has(entry)
-
         for dispensable in (is_idle_surplus, is_surplus, lambda entry: entry is not newest):
-            self._let_some_go(dispensable, now, surplus.less)
+            self._let_some_go(dispensable, now)
 
-    def _let_some_go(
-        self,
-        dispensable: Callable[[Entry], bool],
-        now: float,
-        going: Callable[[Entry], None] = lambda entry: None,
-    ) -> None:
+    def _let_some_go(self, dispensable: Callable[[Entry], bool], now: float) -> None:
         """Where there is too much, down to somewhat less, of what is dispensable and not promised."""
         if self._within(1.0):
             return
@@ -360,8 +374,17 @@ class NameCache:
             if self._within(_EVICT_TO):
                 return
             if entry.kept_until < now and dispensable(entry):
-                going(entry)
                 self._forget(name, entry)
+
+    def _may_promise(self, entry: Entry) -> bool:
+        if self._within(_PROMISING_TO):
+            return True
+        is_modest = self._holdings.is_modest(
+            entry.asked_by,
+            names=_PROMISING_TO * self._max_names,
+            addresses=_PROMISING_TO * self._max_addresses,
+        )
+        return is_modest and self._within(_PROMISING_AT_ALL_TO)
 
     def _within(self, share: float) -> bool:
         return (
@@ -372,3 +395,8 @@ class NameCache:
         for address in list(entry.leases):
             self._end(entry, address, End.LIMIT)
         del self._names[name]
+        self._gone(entry)
+
+    def _gone(self, entry: Entry) -> None:
+        if entry.name is not None:
+            self._holdings.add(entry.asked_by, names=-1, addresses=0)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-
-from acns.fqdn.leases import Entry
+from collections.abc import Callable, Iterable
 
 
 def share(held: Iterable[int], room: float) -> float:
@@ -24,25 +22,33 @@ def share(held: Iterable[int], room: float) -> float:
     return math.inf
 
 
-class Surplus:
-    """What endpoints hold beyond their shares of names and addresses, while entries go one by one."""
+class Holdings:
+    """What each endpoint holds now: names, and addresses of them."""
 
-    def __init__(self, entries: Iterable[Entry], *, names: float, addresses: float) -> None:
-        """`names` and `addresses`: the room for all."""
+    def __init__(self) -> None:
         self._names: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
-        for entry in entries:
-            self._names[entry.asked_by] += 1
-            self._addresses[entry.asked_by] += len(entry.leases)
-        self._name_share = share(self._names.values(), names)
-        self._address_share = share(self._addresses.values(), addresses)
 
-    def has(self, entry: Entry) -> bool:
-        """Whether the endpoint that last asked for it holds more than its share."""
-        endpoint = entry.asked_by
-        return self._names[endpoint] > self._name_share or self._addresses[endpoint] > self._address_share
+    def add(self, endpoint: str, *, names: int, addresses: int) -> None:
+        """More, or less."""
+        self._names[endpoint] += names
+        self._addresses[endpoint] += addresses
+        if not self._names[endpoint]:
+            del self._names[endpoint], self._addresses[endpoint]
 
-    def less(self, entry: Entry) -> None:
-        """It goes."""
-        self._names[entry.asked_by] -= 1
-        self._addresses[entry.asked_by] -= len(entry.leases)
+    def is_modest(self, endpoint: str, *, names: float, addresses: float) -> bool:
+        """Whether it holds no more than an even part of the room, which is so much for all."""
+        all_of_them = max(len(self._names), 1)
+        return (
+            self._names[endpoint] <= names / all_of_them
+            and self._addresses[endpoint] <= addresses / all_of_them
+        )
+
+    def surplus(self, *, names: float, addresses: float) -> Callable[[str], bool]:
+        """Says of an endpoint whether it holds more than its share of the room, which is so much for all; to
+        be asked again as they go."""
+        name_share = share(self._names.values(), names)
+        address_share = share(self._addresses.values(), addresses)
+        return lambda endpoint: (
+            self._names[endpoint] > name_share or self._addresses[endpoint] > address_share
+        )

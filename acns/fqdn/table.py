@@ -73,6 +73,11 @@ class NameRules:
         self._literal = frozenset(name for _, name in literal if name is not None)
         self._patterns = tuple(one for one, name in literal if name is None)
 
+    @property
+    def are_none(self) -> bool:
+        """Whether no rule says anything."""
+        return not (self._everything or self._literal or self._patterns)
+
     def allow(self, name: Name) -> bool:
         return self._everything or name in self._literal or any(one.matches(name) for one in self._patterns)
 

@@ -68,6 +68,8 @@ class AgentLink:
         """For calls while connected; None otherwise."""
         self.on_connected: Callable[[], object] = lambda: None
         """Called before the first call of a connection can be made."""
+        self.on_policy: Callable[[], object] = lambda: None
+        """Called when another table is in force."""
         self._metrics = metrics
         self._journal = journal
         self._refused = ""
@@ -190,6 +192,7 @@ class AgentLink:
         self.table, self._refused = table, ""
         self.has_table.set()
         self._snapshot(state, outcome)
+        self.on_policy()
         return None
 
     def _snapshot(self, state: pb.PolicyState, outcome: str) -> None:

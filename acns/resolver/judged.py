@@ -174,6 +174,12 @@ class Case:
         self.query_line = asker.query_line + question.line + verdict
         self.answer_line = asker.answer_line + question.line
 
+    @property
+    def is_early(self) -> bool:
+        """Nothing that we know of would have had the kernel redirect it."""
+        rules = self.asker.rules
+        return self.question.query is not None and (rules is None or rules.are_none)
+
     def taken_on(self) -> None:
         """It goes on; so will its like."""
         query = self.question.query

@@ -6,6 +6,7 @@ that a pod sends again while the first is on its way is the same query, and has 
 
 from __future__ import annotations
 
+import functools
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from acns.resolver.agent import AgentLink
 from acns.resolver.batch import sockaddr_of
 from acns.resolver.budget import InFlight
 from acns.resolver.commits import Commits
+from acns.resolver.early import Early
 from acns.resolver.flight import ID_BYTES, Flight
 from acns.resolver.intercept import Server
 from acns.resolver.judged import Case, CaseKey, Judgements
@@ -53,6 +55,7 @@ class Proxy:
         self._told = Rates(TOLD_PER_S)
         self.overload = Overload(settings.over_budget, metrics, journal)
         self._link = link
+        self.early = Early(link, journal, lambda: commits.let_through())
         gate_settings = gate.GateSettings(
             denied=gate.DeniedCode(settings.denied), aaaa=gate.AAAAMode(settings.aaaa)
         )
@@ -76,8 +79,8 @@ class Proxy:
 
     @property
     def in_flight(self) -> int:
-        """Queries taken on and not ended."""
-        return self.context.budget.taken
+        """Queries taken on and not ended, and those whose policy is waited for."""
+        return self.context.budget.taken + len(self.early)
 
     @property
     def table(self) -> PolicyTable:
@@ -90,13 +93,19 @@ class Proxy:
         """Datagrams that have come, between two pieces of other work."""
         self.context.commits.let_through()
 
-    def receive(self, asked: Asked, forward: Callable[[Flight], None], reply: Reply) -> None:
+    def receive(
+        self, asked: Asked, forward: Callable[[Flight], None], reply: Reply, *, may_wait: bool = True
+    ) -> None:
         """A query came in, within a burst of the journal's. `forward` sends it on; `reply` is called once,
-        sooner or later."""
+        sooner or later. `may_wait`: for a policy that is under way."""
         transport = self.transports[asked.transport]
         transport.judgements.use(self.table)
         key = case_prefix(asked.source, asked.server) + asked.packet[ID_BYTES:]
         case = transport.judgements.case(key, asked.source, asked.server, asked.packet)
+        if may_wait and case.is_early:
+            again = functools.partial(self.receive, asked, forward, reply, may_wait=False)
+            if self.early.keep(asked.source, again):
+                return
         own = self.own_reply(transport, case, asked.packet)
         if own is not None:
             reply(own or None)

@@ -316,6 +316,9 @@ class TCPClient:
         def forward(flight: Flight) -> None:
             nonlocal forwarded
             forwarded = True
+            if self._stream.closed:  # while its policy was waited for
+                flight.abandoned()
+                return
             self._forward(flight, now)
 
         def reply(answer: bytes | None) -> None:

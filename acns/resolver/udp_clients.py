@@ -16,6 +16,7 @@ import functools
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -326,7 +327,7 @@ class UDPClients:
             context = {"message": "a datagram failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
 
-    def _query(self, key: Key, now: float) -> None:
+    def _query(self, key: Key, now: float, *, may_wait: bool = True) -> None:
         key = key.ljust(QUERY_AT, b"\0")  # one shorter than an ID
         place, packet = key[PLACE_AT:QUERY_AT], packet_of(key)
         server = self._servers.get(place) or self._server(place)
@@ -342,11 +343,20 @@ class UDPClients:
             self._over(key, Budgeted.NEW_NAMES, now)
             return
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
+        if may_wait and case.is_early:
+            again = functools.partial(self._no_longer_early, key)
+            if self._proxy.early.keep(key[_POD], again):
+                return
         own = self._proxy.own_reply(self.transport, case, packet)
         if own is None:
             self._forward(case, key, now)
         elif own:
             self.send(server, own, source_of(key))
+
+    def _no_longer_early(self, key: Key) -> None:
+        """Its policy is there, or has been waited for in vain."""
+        self.transport.judgements.use(self._proxy.table)
+        self._query(key, time.monotonic(), may_wait=False)
 
     def _may_be_new(self, key: Key, now: float) -> bool:
         return key[_CASE] in self._cases or self._proxy.may_be_new(key[_POD], packet_of(key), now)

@@ -187,6 +187,7 @@ def _budgeted(settings: Pair) -> Pair:
             resolver,
             max_queries_per_second_per_pod=usual.max_queries_per_second_per_pod,
             max_new_names_per_second_per_pod=usual.max_new_names_per_second_per_pod,
+            max_new_names_at_once_per_pod=usual.max_new_names_at_once_per_pod,
             commit_timeout_ms=usual.commit_timeout_ms,
         ),
     )
@@ -219,6 +220,7 @@ def _settings(folder: Path) -> Pair:
         commit_timeout_ms=5_000,
         max_queries_per_second_per_pod=_NO_LIMIT,
         max_new_names_per_second_per_pod=_NO_LIMIT,
+        max_new_names_at_once_per_pod=_NO_LIMIT,
     )
     return shim, resolver
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hypothesis import settings
@@ -101,9 +102,10 @@ class CacheMachine(RuleBasedStateMachine):
         name=st.sampled_from(NAMES),
         addresses=st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=3),
         ttl_s=st.sampled_from([0, 1, 5, 20]),
+        pod=st.sampled_from(["one", "other"]),
     )
-    def learn(self, name: Name, addresses: list[bytes], ttl_s: int) -> None:
-        self.obey(self.cache.learn(name, addresses, ttl_s, self.now))
+    def learn(self, name: Name, addresses: list[bytes], ttl_s: int, pod: str) -> None:
+        self.obey(self.cache.learn(name, addresses, ttl_s, self.now, asked_by=pod))
         for address in addresses:
             had = self.model.known.get((name, address))
             expires_at = max(self.now + ttl_s, had.expires_at if had else 0)
@@ -152,6 +154,11 @@ class CacheMachine(RuleBasedStateMachine):
     @invariant()
     def it_counts_right(self) -> None:
         assert self.cache.address_count == len(self.model.known)
+        names, addresses = Counter[str](), Counter[str]()
+        for entry in self.cache._names.values():
+            names[entry.asked_by] += 1
+            addresses[entry.asked_by] += len(entry.leases)
+        assert (self.cache._holdings._names, self.cache._holdings._addresses) == (names, addresses)
 
 
 CacheMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

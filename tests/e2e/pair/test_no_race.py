@@ -59,7 +59,7 @@ TOPOLOGY = Topology.model_validate(
         "nodes": [
             {
                 "name": "node1",
-                "resolver": {"commit_timeout_ms": 20_000, "max_new_names_per_second_per_pod": 10_000},
+                "resolver": {"commit_timeout_ms": 20_000, "max_new_names_at_once_per_pod": 100_000},
             }
         ],
         "pods": [

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
+from acns.resolver.early import MOST_OF_POD
 
 from .resolver_world import (
     QUIET_S,
@@ -25,6 +26,8 @@ from .resolver_world import (
     query,
     quiet,
     rcode,
+    receive_framed,
+    send_framed,
     until,
 )
 
@@ -159,6 +162,46 @@ def test_pod_without_an_endpoint_in_the_snapshot_is_servfail(bench: Bench) -> No
     bench.agent.publish(state)
     bench.agent.take_ack()
     assert rcode_of(bench, "www.example.com.") == SERVFAIL
+
+
+def publish_no_rules(bench: Bench, *, endpoints: bool = True) -> None:
+    state = policy(request_id="none")
+    state.ClearField("egress_l7_dns_policy")
+    if not endpoints:
+        state.ClearField("identity_to_endpoint_mapping")
+    bench.agent.publish(state)
+    bench.agent.take_ack()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["an endpoint without rules", "no endpoint yet"])
+def test_a_query_that_is_here_before_its_policy_is_answered_by_it(bench: Bench, known: bool) -> None:
+    """The kernel redirects a pod before we are told why."""
+    bench.serving("*.example.com")
+    publish_no_rules(bench, endpoints=known)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    stream, listening = bench.keep(bench.world.pod.connect(SERVER)), bench.world.dns.listen(SERVER, 53)
+    bench.keep(listening)
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    send_framed(stream, query("tcp.example.com."))
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 2, "both are kept")
+    bench.agent.publish(policy("*.example.com", request_id="with"))
+    packet, resolver = server.recvfrom(4096)
+    server.sendto(answer(packet, "192.0.2.7"), resolver)
+    assert rcode(pod.recv(4096)) == 0
+    upstream = bench.keep(listening.accept()[0])
+    send_framed(upstream, answer(receive_framed(upstream), "192.0.2.8"))
+    assert rcode(receive_framed(stream)) == 0
+
+
+def test_a_query_whose_policy_does_not_come_is_refused_and_others_do_not_wait_for_it(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    publish_no_rules(bench)
+    pods = [bench.pod_socket() for _ in range(MOST_OF_POD + 1)]
+    for pod in pods:
+        pod.sendto(query("www.example.com."), (SERVER, 53))
+    assert rcode(pods[-1].recv(4096)) == REFUSED
+    assert bench.resolver.metric("acns_dns_in_flight") == MOST_OF_POD
+    assert [rcode(pod.recv(4096)) for pod in pods[:-1]] == [REFUSED] * MOST_OF_POD
 
 
 # --- a failing agent -----------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ def test_queries_leave_from_many_ports_under_many_ids(bench: Bench) -> None:
 
 
 def test_ports_do_not_stay_the_same(bench: Bench) -> None:
-    bench.serving("*.example.com", upstream_timeout_ms=200, max_new_names_per_second_per_pod=1_000_000)
+    bench.serving("*.example.com", upstream_timeout_ms=200, max_new_names_at_once_per_pod=1_000_000)
     pod, server = bench.pod_socket(), bench.server_socket()
     numbers = itertools.count()
 

@@ -105,6 +105,31 @@ def test_more_than_half_full_nothing_is_promised_and_the_bounds_hold() -> None:
     assert kept == 50
 
 
+def test_past_half_who_floods_is_promised_nothing_and_others_are() -> None:
+    made, outcomes = cache(max_names=100), set()
+    made.learn(WWW, [ONE], 60.0, 0.0, asked_by="quiet")
+    for number in range(1_000):
+        made.learn(name(number), [address(number)], 60.0, 1.0, asked_by="loud")
+        loud = made.promise(name(number), [address(number)], 1.0) > 0
+        made.learn(WWW, [ONE], 60.0, 1.0, asked_by="quiet")
+        quiet = made.promise(WWW, [ONE], 1.0) > 0
+        outcomes.add((number < 49, made.name_count <= 90, loud, quiet))
+    assert outcomes == {
+        (True, True, True, True),
+        (False, True, False, True),
+        (False, False, False, False),
+    }
+
+
+def test_what_two_promise_each_other_in_turns_is_bounded_too() -> None:
+    made = cache(max_names=100)
+    for number in range(1_000):
+        for by in ("one", "other"):
+            made.learn(name(number), [address(number)], 60.0, 1.0, asked_by=by)
+            made.promise(name(number), [address(number)], 1.0)
+        assert made.name_count <= 101
+
+
 def test_a_name_with_more_than_half_its_addresses_is_not_promised() -> None:
     made = cache(max_addresses_per_name=10)
     assert [bool(_learned(made, number)) for number in range(10)] == [True] * 5 + [False] * 5
