@@ -11,6 +11,7 @@ import pytest
 
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.api import kept
 from lab.runtime.lab import Lab
 
 pytestmark = pytest.mark.root
@@ -85,6 +86,20 @@ async def test_no_peer_can_open_what_a_name_never_opens(
     learned = [line for line in opened(quickstart).splitlines() if "expires" in line]
     assert any("192.0.2.74 " in line for line in learned)
     assert not any(f"{address.decode()} " in line for line in learned)
+
+
+async def test_nothing_is_promised_of_an_answer_with_an_address_that_no_peer_can_open(
+    peer: rpc.FQDNDataAsyncStub,
+) -> None:
+    assert await promised_s(peer, mapping("api.example.com.", b"192.0.2.78")) > 0
+    assert await promised_s(peer, mapping("api.example.com.", b"192.0.2.78", b"10.244.0.53")) == 0
+
+
+async def promised_s(peer: rpc.FQDNDataAsyncStub, request: pb.FQDNMapping) -> float:
+    """For how long the shim keeps what it has just confirmed."""
+    call = peer.UpdateMappingRequest(request)
+    assert (await call).response == pb.RESPONSE_CODE_NO_ERROR
+    return kept.from_metadata(await call.trailing_metadata())
 
 
 async def test_a_name_that_no_selector_matches_opens_nothing(quickstart: Lab, peer: rpc.FQDNDataStub) -> None:

@@ -6,6 +6,8 @@ import itertools
 import socket
 
 import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.packet import Raw
 
 from .resolver_world import (
     ENDPOINT,
@@ -258,6 +260,26 @@ def test_server_that_is_not_there_is_servfail_at_once(bench: Bench) -> None:
     pod = bench.pod_socket()
     pod.sendto(query("www.example.com."), (GONE_SERVER, 53))  # nobody listens: ICMP port unreachable
     assert rcode(pod.recv(4096)) == SERVFAIL
+
+
+def test_an_icmp_error_ends_a_query_only_where_it_is_about_its_server(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    forwarded, resolver = server.recvfrom(4096)
+    icmp = bench.keep(
+        bench.world.dns.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+    )
+    icmp.sendto(port_unreachable(resolver, OTHER_SERVER, forwarded), resolver)
+    assert quiet(pod)
+    icmp.sendto(port_unreachable(resolver, SERVER, forwarded), resolver)
+    assert rcode(pod.recv(4096)) == SERVFAIL
+
+
+def port_unreachable(resolver: tuple[str, int], server: str, sent: bytes) -> bytes:
+    """What says that the resolver's datagram has found nobody at a server."""
+    datagram = IP(src=resolver[0], dst=server) / UDP(sport=resolver[1], dport=53) / Raw(sent)
+    return bytes(ICMP(type="dest-unreach", code="port-unreachable") / datagram)
 
 
 def test_query_that_may_not_leave_is_servfail(bench: Bench) -> None:

@@ -201,6 +201,15 @@ def test_a_query_sent_back_is_no_answer() -> None:
     assert gate.judge_answer(asked, query("www.example.com."), SETTINGS) == Ignore(Reason.NOT_AN_ANSWER)
 
 
+@pytest.mark.parametrize("opcode", [1, 2, 4, 5, 6, 15])
+def test_what_answers_another_operation_is_no_answer(opcode: int) -> None:
+    asked = forwarded()
+    other = patched(answer(asked, A), 2, bytes((0x81 | opcode << 3,)))
+    bare_error = patched(other, 3, bytes((0x84,)) + bytes(8))[:12]
+    for packet in (other, bare_error):
+        assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.NOT_AN_ANSWER)
+
+
 def test_an_answer_to_another_question_is_ignored() -> None:
     asked = forwarded()
     other_name = answer(asked, A, text="ww.example.com.")

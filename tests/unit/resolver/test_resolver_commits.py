@@ -330,6 +330,17 @@ async def replayed(made: Commits) -> None:
     replay.cancel()
 
 
+async def test_what_an_old_connection_confirmed_is_not_known_under_a_new_one() -> None:
+    async def confirm_late(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        made._link._established(Stub(confirm))  # type: ignore[arg-type]
+        return await confirm(request)
+
+    made = commits(confirm_late)
+    made._link.stub.promises_s = 60.0  # type: ignore[union-attr]
+    assert await made.commit(MAPPING, time.monotonic()) is Outcome.COMMITTED
+    assert made.known.promise(MAPPING.name, MAPPING.addresses) == UNKNOWN
+
+
 async def test_an_agent_that_hung_is_asked_again_when_what_waited_has_run_out() -> None:
     made = commits(hang, timeout_s=0.01)
     lasts_not = replace(MAPPING, ttl_s=0)
