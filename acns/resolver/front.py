@@ -38,7 +38,7 @@ class Front:
             proxy.context.commits.let_through = loop.let_through
             upstream = UDPUpstream(timeout_s, metrics)
             opened.callback(upstream.close)
-            as_pods = TransparentUDP(transparency, timeout_s, metrics.ignored)
+            as_pods = TransparentUDP(transparency, timeout_s, metrics)
             opened.callback(as_pods.close)
             replies = ReplySockets(settings.reply_sockets)
             opened.callback(replies.close)

@@ -13,7 +13,7 @@ from acns.telemetry.metrics import BareTally, Tally, Times, new_registry
 
 UDP: Final = "udp"
 TCP: Final = "tcp"
-SERVICE, PORT = "service", "port"
+SERVICE, PORT, DESCRIPTORS = "service", "port", "descriptors"
 """Why a query was not asked as its pod."""
 IGNORED: Final = (
     *("unknown_id", "wrong_server", "wrong_port", "other-question", "not-an-answer", "malformed"),
@@ -75,10 +75,10 @@ class ResolverMetrics:
         self.not_transparent = Tally(
             "acns_dns_not_transparent",
             "Queries over UDP, and connections, asked from the node's address, as a Service may stand before "
-            "their server or a program of the node has the pod's port.",
+            "their server, a program of the node has the pod's port, or (UDP) descriptors are short.",
             ("reason",),
             registry=registry,
-            known=((SERVICE,), (PORT,)),
+            known=((SERVICE,), (PORT,), (DESCRIPTORS,)),
         )
 
     def _about_tcp(self, registry: CollectorRegistry) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from acns import heap
 from acns.errors import Bug, EnvironmentFault, PeerError
+from acns.resolver import transparent
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import Commits
 from acns.resolver.front import Front, own_listeners
@@ -40,7 +41,7 @@ MEET_S: Final = 1.0
 """For the shim's policy stream to open; it may be dead."""
 HTTP_TRIES: Final = 20
 HTTP_RETRY_S: Final = 0.25
-OTHER_DESCRIPTORS: Final = 128  # everything but connections and reply sockets
+OTHER_DESCRIPTORS: Final = 128  # everything but connections, reply sockets and those that speak as a pod
 
 
 class Service:
@@ -254,8 +255,7 @@ class Service:
 
     def _raise_descriptor_limit(self) -> None:
         """Have the descriptors that the settings promise, as far as the hard limit goes."""
-        settings = self.settings
-        needed = 2 * settings.max_tcp_connections + settings.reply_sockets + OTHER_DESCRIPTORS
+        needed = _descriptors(self.settings)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < needed:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
@@ -279,3 +279,11 @@ class Service:
             ),
         ):
             Reading(name, documentation, read, registry=registry)
+
+
+def _descriptors(settings: ResolverSettings) -> int:
+    """As many as may be open at once. A query that is asked as its pod may need a socket of its own."""
+    needed = 2 * settings.max_tcp_connections + settings.reply_sockets + OTHER_DESCRIPTORS
+    if settings.transparent:
+        needed += settings.max_in_flight + transparent.MOST_LINGERING + transparent.SPARE_DESCRIPTORS
+    return needed

@@ -6,10 +6,12 @@ all others are asked from the resolver's own address, counted, and named once in
 
 A pod's port may also be one that a program of the node has, for whatever address. The kernel gives it to
 nobody else, so that pod is asked for from the node's address too. The resolver's own ports are no such: it
-shares them with itself.
+shares them with itself. And so it is where descriptors are short: each pod's port takes one, and the last are
+left to what all pods need, the sockets that answer them and their connections.
 
 An answer is addressed to the pod. The ruleset diverts it here by the very socket that asked, which it knows
-by its mark; one that finds no socket of ours belongs to no rule of the pod's, and is dropped.
+by its mark; one that finds no socket of ours belongs to no rule of the pod's, and is dropped. So a socket
+stays for a while after its last query: what comes late or twice is counted.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,17 +29,25 @@ from typing import Final
 
 from acns.datapath.constants import MARK_AS_POD
 from acns.dns.message import with_id
+from acns.resolver import icmp
 from acns.resolver.flight import ID_BYTES, Ended, Flight, restored
 from acns.resolver.intercept import IP_TRANSPARENT, MAX_MESSAGE_BYTES, Address, Server
-from acns.resolver.metrics import PORT, SERVICE, ResolverMetrics
+from acns.resolver.metrics import DESCRIPTORS, PORT, SERVICE, ResolverMetrics
 from acns.telemetry import log as logs
-from acns.telemetry.metrics import Tally
 
 log = logs.named(__name__)
 
 MANY_SERVERS: Final = 4_096
 SWEEP_INTERVAL_S: Final = 0.1
+LINGER_S: Final = 3.0
+"""A socket stays open for so long after its last query."""
+MOST_LINGERING: Final = 512
+SPARE_DESCRIPTORS: Final = 128
+"""Not taken for datagrams, which the node's own sockets can carry as well."""
+_NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 _BURST: Final = 16
+
+_Key = tuple[Address, Server]
 
 
 class Transparency:
@@ -74,6 +85,16 @@ class Transparency:
             self._metrics.not_transparent.add(PORT)
             return None
 
+    def udp_socket(self, pod: Address) -> socket.socket | None:
+        """The same for datagrams. Raises OSError, EMFILE already where only `SPARE_DESCRIPTORS` are left."""
+        made = self.pod_socket(socket.SOCK_DGRAM, pod)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # The kernel gives the lowest number that is free: all below are taken.
+        if made is not None and made.fileno() >= limit - SPARE_DESCRIPTORS:
+            made.close()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return made
+
     def _find(self, address: bytes) -> bool:
         if len(self._known) >= MANY_SERVERS:
             self._known.clear()
@@ -108,14 +129,18 @@ class _Asking:
 
 
 class TransparentUDP:
-    """Queries over UDP as their pods. A pod's port and server have a socket, open while an answer is owed."""
+    """Queries over UDP as their pods. A pod's port and server have a socket, open while an answer is owed and
+    a little longer."""
 
-    def __init__(self, transparency: Transparency, timeout_s: float, ignored: Tally) -> None:
+    def __init__(self, transparency: Transparency, timeout_s: float, metrics: ResolverMetrics) -> None:
         self._loop = asyncio.get_running_loop()
         self._transparency = transparency
         self._timeout_s = timeout_s
-        self._ignored = ignored
-        self._asking: dict[tuple[Address, Server], _Asking] = {}
+        self._ignored = metrics.ignored
+        self._not_transparent = metrics.not_transparent
+        self._asking: dict[_Key, _Asking] = {}
+        self._lingering: dict[_Key, float] = {}
+        """Those of them that nothing waits on, and since when, oldest first."""
         self._sweeper: asyncio.TimerHandle | None = None
 
     def send(self, flight: Flight, pod: Address) -> bool:
@@ -133,11 +158,10 @@ class TransparentUDP:
             self._send(asking.socket, with_id(flight.packet, identifier))
         except OSError as error:
             flight.failed(errno.errorcode.get(error.errno or 0, "send failed"))
-            self._close_idle(key)
+            self._linger(key)
             return True
         asking.waiting[identifier] = flight, self._loop.time() + self._timeout_s
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        self._lingering.pop(key, None)
         return True
 
     def send_again(self, packet: bytes, server: Server, pod: Address) -> bool:
@@ -157,23 +181,40 @@ class TransparentUDP:
             waiting, asking.waiting = asking.waiting, {}
             for flight, _ in waiting.values():
                 flight.abandoned()
-            self._close_idle(key)
+            self._close(key)
         if self._sweeper:
             self._sweeper.cancel()
 
-    def _open(self, key: tuple[Address, Server]) -> _Asking | None:
+    def _open(self, key: _Key) -> _Asking | None:
         pod, server = key
-        made = self._transparency.pod_socket(socket.SOCK_DGRAM, pod)
+        made = self._pod_socket(pod)
         if made is None:
             return None
         try:
+            icmp.queue_errors(made)
             made.connect((socket.inet_ntoa(server[0]), server[1]))
         except OSError:
             made.close()
             raise
         asking = self._asking[key] = _Asking(made)
         self._loop.add_reader(made, self._readable, key, asking)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep)
         return asking
+
+    def _pod_socket(self, pod: Address) -> socket.socket | None:
+        """None: as the pod it cannot be asked now. Where descriptors are short, sockets that only linger go
+        first. Raises OSError."""
+        while True:
+            try:
+                return self._transparency.udp_socket(pod)
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTORS:
+                    raise
+            if not self._lingering:
+                self._not_transparent.add(DESCRIPTORS)
+                return None
+            self._close(next(iter(self._lingering)))
 
     def _free_id(self, flight: Flight, asking: _Asking) -> int | None:
         if flight.kept_id is not None:
@@ -187,22 +228,25 @@ class TransparentUDP:
         """An ICMP error for an *earlier* query is reported by the next call, so try twice."""
         try:
             sender.send(packet)
-        except ConnectionRefusedError:
+        except BlockingIOError:
+            raise
+        except OSError:
             sender.send(packet)
 
     # --- answers --------------------------------------------------------------------------------------
 
-    def _readable(self, key: tuple[Address, Server], asking: _Asking) -> None:
+    def _readable(self, key: _Key, asking: _Asking) -> None:
         for _ in range(_BURST):
             try:
                 packet = asking.socket.recv(MAX_MESSAGE_BYTES)
             except BlockingIOError:
                 break
-            except OSError as error:
-                self._fail(asking, errno.errorcode.get(error.errno or 0, "unreachable"))
-                break
+            except OSError:  # what it is about, the error queue says
+                continue
             self._answer(asking, packet)
-        self._close_idle(key)
+        for payload, _, reason in icmp.take_errors(asking.socket):
+            self._fail(asking, payload[:ID_BYTES], reason)
+        self._linger(key)
 
     def _answer(self, asking: _Asking, packet: bytes) -> None:
         if len(packet) < ID_BYTES:
@@ -216,20 +260,40 @@ class TransparentUDP:
             asking.waiting.pop(identifier, None)
             asking.ended.answered(identifier)
 
-    def _fail(self, asking: _Asking, reason: str) -> None:
-        """The server is not there, for none of them."""
+    def _fail(self, asking: _Asking, quoted_id: bytes, reason: str) -> None:
+        """The server is not there, for none of them: routers tell it of a few datagrams a second only. An ID
+        that nobody waits for is of an earlier query, or forged; of some datagrams none is quoted."""
+        if len(quoted_id) == ID_BYTES and int.from_bytes(quoted_id) not in asking.waiting:
+            return
         waiting, asking.waiting = asking.waiting, {}
-        for flight, _ in waiting.values():
+        for identifier, (flight, _) in waiting.items():
+            asking.ended.given_up(identifier)
             flight.failed(reason)
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def _close_idle(self, key: tuple[Address, Server]) -> None:
+    def _linger(self, key: _Key) -> None:
+        """If nothing waits on the socket any more: for late answers, and the same ones again. It takes none
+        of a successor's: of two sockets for the same port and server the kernel delivers to the newer."""
         asking = self._asking.get(key)
-        if asking is not None and not asking.waiting:
-            del self._asking[key]
-            self._loop.remove_reader(asking.socket)
-            asking.socket.close()
+        if asking is not None and not asking.waiting and key not in self._lingering:
+            self._lingering[key] = self._loop.time()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Of those that linger, the oldest: too many, or for too long."""
+        due = self._loop.time() - LINGER_S
+        while self._lingering:
+            key, since = next(iter(self._lingering.items()))
+            if since > due and len(self._lingering) <= MOST_LINGERING:
+                return
+            self._close(key)
+
+    def _close(self, key: _Key) -> None:
+        self._lingering.pop(key, None)
+        asking = self._asking.pop(key)
+        self._loop.remove_reader(asking.socket)
+        asking.socket.close()
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -240,5 +304,6 @@ class TransparentUDP:
                 del asking.waiting[identifier]
                 asking.ended.given_up(identifier)
                 flight.silent()
-            self._close_idle(key)
+            self._linger(key)
+        self._let_go()
         self._sweeper = self._loop.call_later(SWEEP_INTERVAL_S, self._sweep) if self._asking else None

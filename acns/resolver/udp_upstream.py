@@ -18,11 +18,11 @@ import contextlib
 import errno
 import os
 import socket
-import struct
 from array import array
 from typing import Final
 
 from acns.dns.message import with_id
+from acns.resolver import icmp
 from acns.resolver.flight import DUPLICATE, ID_BYTES, LATE, UNKNOWN_ID
 from acns.resolver.intercept import RECEIVE_BUFFER_BYTES, Address
 from acns.resolver.judged import Case
@@ -41,15 +41,8 @@ _RANDOM_BYTES: Final = 65_536
 _RANDOM_BYTES_EACH: Final = 4
 _FEW: Final = 8_192  # drawn numbers; between two sweeps as many may be used
 NO_ID: Final = -1
-_ERRORS_AT_ONCE: Final = 64
 
 _ENDED: Final = {UNUSED: UNKNOWN_ID, ANSWERED: DUPLICATE, GIVEN_UP: LATE}
-
-IP_RECVERR: Final = 11  # linux/in.h
-_EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err
-_UNREACHABLE: Final = frozenset(
-    (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ENOPROTOOPT)
-)
 
 
 class UDPUpstream:
@@ -152,14 +145,8 @@ class UDPUpstream:
             self._ignored.add("wrong_port" if waiting.case.address[0] == source[0] else "wrong_server")
 
     def read_errors(self, port: Port) -> None:
-        for _ in range(_ERRORS_AT_ONCE):
-            try:
-                packet, ancillary, _, server = port.socket.recvmsg(512, 256, socket.MSG_ERRQUEUE)
-            except OSError:  # BlockingIOError: no more of them
-                port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # or the epoll reports it for ever
-                return
-            reason = _unreachable(ancillary)
-            if reason is None or len(packet) < ID_BYTES:
+        for packet, server, reason in icmp.take_errors(port.socket):
+            if len(packet) < ID_BYTES:
                 continue
             ident = packet[0] << 8 | packet[1]
             waiting = port.waiting.get(ident)
@@ -221,18 +208,9 @@ def _socket() -> socket.socket:
     """On a port that the kernel chooses at random. Once it has, our sockets that ask as a pod may have that
     port too, at the pod's address."""
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    made.setsockopt(socket.SOL_IP, IP_RECVERR, 1)
+    icmp.queue_errors(made)
     with contextlib.suppress(OSError):
         made.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), RECEIVE_BUFFER_BYTES)
     made.bind(("", 0))
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return made
-
-
-def _unreachable(ancillary: list[tuple[int, int, bytes]]) -> str | None:
-    """The error's name when the ancillary data say that the datagram had nowhere to go."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_IP and kind == IP_RECVERR:
-            number = int(_EXTENDED_ERROR.unpack_from(data)[0])
-            return errno.errorcode[number] if number in _UNREACHABLE else None
-    return None

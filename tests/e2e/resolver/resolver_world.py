@@ -34,6 +34,7 @@ import grpc
 from acns import settings
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.datapath import constants, rules
 
 from ...waiting import until as until
 
@@ -136,6 +137,15 @@ class World:
         self.node.run("nft", "-f", "-", text=RULES)
         self.node.run("ip", "rule", "add", "fwmark", "0x200/0xf00", "lookup", "2005", "pref", "9")
         self.node.run("ip", "route", "add", "local", "default", "dev", "lo", "table", "2005")
+
+    def divert_answers(self) -> None:
+        """For transparent mode: by the ruleset's very rule. And a way back from the server to the pod."""
+        self.node.run("nft", "add", "rule", "inet", "x", "tp", rules.answers_a_socket(constants.MARK_AS_POD))
+        self.dns.run("ip", "route", "add", "10.244.0.0/24", "via", NODE_SERVER)
+
+    def sockets_as_pod(self) -> int:
+        """UDP sockets of the node's that ask with the pod's address."""
+        return len(self.node.run("ss", "-Hun", "src", POD).splitlines())
 
     def _link(
         self, inner: Namespace, name: str, outer_address: str, inner_address: str, gateway: str
