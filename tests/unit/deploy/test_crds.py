@@ -13,6 +13,8 @@ import yaml
 
 from acns.policy import crd, manifests
 from acns.policy.profiles import Profile
+from lab.spec import expect
+from lab.spec.load import load_topology
 
 ROOT = Path(__file__).parents[3]
 BY_KIND = {kind.kind: crd.object_schema(kind) for kind in crd.KINDS}
@@ -23,6 +25,19 @@ ANYTHING, INT_OR_STRING = "x-kubernetes-preserve-unknown-fields", "x-kubernetes-
 def test_what_is_committed_is_what_the_models_say(kind: crd.Kind) -> None:
     committed = (ROOT / "deploy" / "crds" / f"{kind.plural}.yaml").read_text()
     assert committed == crd.text(kind), "run: python -m acns.policy.crd deploy/crds"
+
+
+AT_THE_ROOT = {
+    *("description", "type", "format", "title", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum"),
+    *("maxLength", "minLength", "pattern", "maxItems", "minItems", "uniqueItems", "multipleOf", "required"),
+    *("items", "properties", "externalDocs", "example", ANYTHING, "x-kubernetes-validations"),
+}
+"""All that an API server takes there of a kind with a status (apiextensions, allowedFieldsAtRootSchema)."""
+
+
+@pytest.mark.parametrize("kind", sorted(BY_KIND))
+def test_at_its_root_the_schema_has_what_a_kind_with_a_status_may_have(kind: str) -> None:
+    assert BY_KIND[kind].keys() <= AT_THE_ROOT
 
 
 @pytest.mark.parametrize("kind", sorted(BY_KIND))
@@ -130,7 +145,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any]] = {
         ("spec", "endpointSelector"),
         {"matchExpressions": [{"key": "a", "operator": "Is", "values": ["b"]}]},
     ),
-    "no spec at all": (("spec",), None),
+    "policy without a selector": (("spec", "endpointSelector"), None),
 }
 
 
@@ -150,7 +165,25 @@ def test_what_the_parser_refuses_by_structure_is_refused(case: str) -> None:
     assert refusals(document)
 
 
-def test_a_field_that_is_refused_for_a_reason_reaches_the_shim_whole() -> None:
-    document = yaml.safe_load(yaml.safe_dump(GOOD))
-    document["spec"]["egress"][1]["toPorts"][0]["rules"] = {"http": [{"method": "GET"}]}
+UNSUPPORTED = load_topology(ROOT / "topologies" / "unsupported.yaml")
+EXPECTED = [
+    one for one in map(expect.parse_any, UNSUPPORTED.expect) if isinstance(one, expect.PolicyExpectation)
+]
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda one: one.file)
+def test_a_policy_that_is_refused_for_a_reason_reaches_the_shim_or_has_it_from_the_api_server(
+    expected: expect.PolicyExpectation,
+) -> None:
+    text = (ROOT / "topologies" / "policies" / "unsupported" / expected.file).read_text()
+    by_structure = [one for document in yaml.safe_load_all(text) for one in refusals(document)]
+    problems = manifests.parse(text, expected.file, Profile.ACNS).problems
+    told = by_structure or [str(one) for one in problems if not one.warning]
+    assert [one for one in told if expected.text in one]
+
+
+def test_a_policy_without_a_spec_reaches_the_shim() -> None:
+    document = {**GOOD, "spec": None}
+    del document["spec"]
     assert refusals(document) == []
+    assert manifests.parse(yaml.safe_dump(document), "p.yaml", Profile.CILIUM).problems
