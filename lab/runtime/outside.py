@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from lab.spec.expect import Expectation, PolicyExpectation, Row
 from lab.world import probe
+from lab.world.manifests import Place
 
 if TYPE_CHECKING:
     from acns.policy.routes import Outcome
@@ -21,7 +22,8 @@ DNS_PORT: Final = 53
 _UDP: Final = 17
 _WORDS: Final = {"redirected": "uses resolver", "allowed": "bypasses resolver"}
 """By outcome, by its value: what it is the value of takes as long to import as all the rest."""
-_WARNING: Final = ": warning: "
+WARNING: Final = ": warning: "
+"""In what a shim has against a manifest, where it only warns."""
 
 
 def prepare() -> None:
@@ -70,7 +72,16 @@ def policy_row(wanted: PolicyExpectation, problems: Iterable[Iterable[str]]) -> 
 
 def error_file(problem: str) -> str:
     """The name of the file that a shim has something against; empty where it only warns."""
-    return "" if _WARNING in problem else PurePath(problem.partition(":")[0]).name
+    return "" if WARNING in problem else PurePath(problem.partition(":")[0]).name
+
+
+def error_object(problem: str) -> Place | None:
+    """What object it is about, where a shim knows of no files: `CiliumNetworkPolicy default/x spec…: …`."""
+    kind, _, rest = problem.partition(" ")
+    if WARNING in problem or not rest:
+        return None
+    namespace, _, name = rest.split(" ")[0].rstrip(":").rpartition("/")
+    return kind, namespace, name
 
 
 def _dns_server(lab: Lab, pod: str) -> IPv4Address | None:

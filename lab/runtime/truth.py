@@ -17,7 +17,7 @@ from lab.spec import expect
 from lab.spec.expect import Expectation, PolicyExpectation, Row
 from lab.spec.status import AgentStatus, Health, NodeStatus, PodStatus, Status
 from lab.spec.topology import AGENTS, Node, Pod, Service, Topology
-from lab.world import musl, probe
+from lab.world import manifests, musl, probe
 
 if TYPE_CHECKING:
     from lab.runtime.lab import Lab
@@ -55,7 +55,14 @@ def unexpected_errors(topology: Topology, found: Status) -> int:
     """How many errors in manifests no statement of the topology expects."""
     statements = map(expect.parse_any, topology.expect)
     files = {one.file for one in statements if isinstance(one, PolicyExpectation)}
-    return found.errors - sum(outside.error_file(problem) in files for problem in found.problems)
+    if not files:
+        return found.errors
+    texts = manifests.policy_files(topology)
+    places = set().union(*(manifests.places(texts[file]) for file in files if file in texts))
+    return found.errors - sum(
+        outside.error_file(problem) in files or outside.error_object(problem) in places
+        for problem in found.problems
+    )
 
 
 def _tried_inside(

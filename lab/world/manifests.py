@@ -9,7 +9,7 @@ for each policy under its own name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from lab.world import pod_files
 from lab.world.services import Backends, backends, namespaces, target_port
 
 Manifest = dict[str, Any]
+Place = tuple[str, str, str]
+"""An object's kind, namespace ("" where the kind has none) and name."""
 CREATED = "2026-01-01T00:00:00Z"
 """One moment for everything: manifests must not change when nothing did."""
 
@@ -53,6 +55,22 @@ def policy_files(topology: Topology) -> dict[str, str]:
         elif policy.inline is not None:
             files[inline.file_name(index)] = policy.inline
     return files
+
+
+def places(text: str) -> frozenset[Place]:
+    """Of the objects in a file that is YAML; none of one that is not."""
+    try:
+        found = list(yaml.safe_load_all(text))
+    except yaml.YAMLError:
+        return frozenset()
+    return frozenset(place(one) for one in found if isinstance(one, dict) and "metadata" in one)
+
+
+def place(item: Mapping[str, Any]) -> Place:
+    """As an API server takes a manifest."""
+    kind, metadata = item["kind"], item["metadata"]
+    namespace = "" if "Clusterwide" in kind else metadata.get("namespace") or "default"
+    return kind, namespace, metadata["name"]
 
 
 def _text(manifests: Iterable[Manifest]) -> str:

@@ -300,10 +300,10 @@ class KindLab:
             if (namespace, name, one["spec"]["clusterIP"]) not in kept:  # which cannot be changed in place
                 self.tools.kubectl("-n", namespace, "delete", "service", name)
         texts = manifests.policy_files(self.topology).values()
-        wanted = {looking.place(one) for text in texts for one in yaml.safe_load_all(text) if one}
+        wanted = {manifests.place(one) for text in texts for one in yaml.safe_load_all(text) if one}
         for kind in _POLICIES:
             for one in self.tools.get(kind, "-A"):
-                key = _, namespace, name = looking.place(one)
+                key = _, namespace, name = manifests.place(one)
                 if key not in wanted:
                     where = ("-n", namespace) if namespace else ()
                     self.tools.kubectl(*where, "delete", kind, name)

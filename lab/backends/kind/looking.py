@@ -7,16 +7,15 @@ by the same probe as in a lab of network namespaces.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from acns.errors import AcnsError
 from lab.backends.kind import cluster, objects, tools
 from lab.backends.kind.objects import AGENTS
+from lab.runtime.outside import WARNING
 from lab.spec import expect
 from lab.spec.expect import Expectation, PolicyExpectation, Row
 from lab.spec.status import AgentStatus, Health, NodeStatus, PodStatus, Status
@@ -41,7 +40,8 @@ def status(lab: KindLab) -> Status:
     said = {node.name: _said_by_shim(lab, agents, node.name) for node in nodes}
     endpoints = {key: value for one in said.values() for key, value in one.get("endpoints", {}).items()}
     own = {(one["metadata"]["namespace"], one["metadata"]["name"]): one for one in running}
-    problems = tuple(problem for one in said.values() for problem in one.get("problems", ()))
+    # All nodes have the same objects, so each says the same of them.
+    problems = tuple(dict.fromkeys(problem for one in said.values() for problem in one.get("problems", ())))
     return Status(
         lab=lab.name,
         topology=lab.topology.name,
@@ -53,7 +53,7 @@ def status(lab: KindLab) -> Status:
             for pod in objects.pods(lab.topology)
         ),
         problems=problems,
-        errors=max((one.get("errors", 0) for one in said.values()), default=0),
+        errors=sum(WARNING not in problem for problem in problems),
     )
 
 
@@ -61,10 +61,14 @@ def is_settled(lab: KindLab) -> bool:
     """Whether the shims know all pods of the lab, and have said of every policy what they think of it."""
     if any(pod.enforced is None for pod in status(lab).pods):
         return False
-    judged = [
-        bool(one.get("status", {}).get("conditions")) for kind in CILIUM for one in lab.tools.get(kind, "-A")
-    ]
-    return all(judged)
+    return all(_is_judged(one) for kind in CILIUM for one in lab.tools.get(kind, "-A"))
+
+
+def _is_judged(item: Item) -> bool:
+    """As it is now: Cilium's own definition does not say of which generation a condition is."""
+    generation = item["metadata"].get("generation")
+    conditions = item.get("status", {}).get("conditions", ())
+    return any(one.get("observedGeneration", generation) == generation for one in conditions)
 
 
 def check(lab: KindLab) -> tuple[list[Row], list[str]]:
@@ -107,7 +111,7 @@ def _policy_row(lab: KindLab, wanted: PolicyExpectation) -> Row:
     text = manifests.policy_files(lab.topology).get(wanted.file, "")
     argv = lab.tools.kubectl_argv("apply", "--dry-run=server", "-f", "-")
     applied = tools.run(argv, text=objects.served_policy(text, wanted.file))
-    here = {place(one) for one in yaml.safe_load_all(text) if one}
+    here = manifests.places(text)
     said = [applied.err, *_refusals(lab, here)]
     refused = [message for message in said if wanted.text in message]
     actual = "refused" if refused else "refused otherwise" if any(said) else "taken"
@@ -115,19 +119,13 @@ def _policy_row(lab: KindLab, wanted: PolicyExpectation) -> Row:
     return Row(wanted.file, wanted.text, None, "refused", actual, bool(refused), detail)
 
 
-def place(item: Item) -> tuple[str, str, str]:
-    """Kind, namespace ("" where the kind has none) and name, as the API server takes a manifest."""
-    named = item["metadata"].get("namespace")
-    return item["kind"], "" if "Clusterwide" in item["kind"] else named or "default", item["metadata"]["name"]
-
-
-def _refusals(lab: KindLab, here: set[tuple[str, str, str]]) -> list[str]:
+def _refusals(lab: KindLab, here: Set[manifests.Place]) -> list[str]:
     found = []
     for kind in CILIUM:
         for one in lab.tools.get(kind, "-A"):
             conditions = one.get("status", {}).get("conditions", ())
             bad = [each.get("message", "") for each in conditions if each.get("status") == "False"]
-            found += bad if place(one) in here else []
+            found += bad if manifests.place(one) in here else []
     return found
 
 

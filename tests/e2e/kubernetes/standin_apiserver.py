@@ -58,6 +58,10 @@ class Behaviour:
     max_watch_s: float = 3600.0
 
 
+_NOTE_OCTETS = 1024
+"""Of an Event: what the API server's validation counts, whatever it says."""
+
+
 class StandInAPIServer:
     """Use as a context manager. `listener` may have been made in another network namespace."""
 
@@ -351,6 +355,9 @@ class StandInAPIServer:
         if key in self.state.of(served.plural):
             text = f'{served.plural}.{_group(served)} "{key[1]}" already exists'
             return _json(_status(409, "AlreadyExists", text), 409)
+        if len(body.get("note", "").encode()) > _NOTE_OCTETS:
+            text = f'Event "{key[1]}" is invalid: note: Invalid value: "": can have at most 1024 characters'
+            return _json(_status(422, "Invalid", text), 422)
         self._apply(served, {**body, "metadata": {**body["metadata"], "namespace": target.namespace}})
         return _json(_with_kind(served, self.state.of(served.plural)[key]), 201)
 

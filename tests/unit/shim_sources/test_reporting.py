@@ -9,6 +9,8 @@ import pytest
 
 from acns.shim.sources.kubernetes import reporter, reporting
 from acns.shim.sources.kubernetes.reporting import ACCEPTED, Agent
+from acns.shim.sources.kubernetes.resources import NETWORK_POLICIES
+from acns.shim.sources.kubernetes.shelf import Record
 from tests.e2e.kubernetes.standin_apiserver import Request, StandInAPIServer
 from tests.unit.shim_sources.observing import Observing, observing, pod, policy, refused_policy
 
@@ -191,6 +193,41 @@ async def test_a_right_that_is_missing_for_one_kind_holds_nothing_else_up(
         await seen.until(lambda: bool(server.all_of("Event")))
         assert [one["regarding"]["name"] for one in server.all_of("Event")] == ["second"]
         assert len([one for one in writes(server) if one.method == "PATCH"]) == 1
+
+
+def refused_at_length() -> dict[str, Any]:
+    """For more reasons than an Event has room for."""
+    http = {"ports": [{"port": "80"}], "rules": {"http": [{"path": "/"}]}}
+    return policy("web", toPorts=[http] * 20)
+
+
+async def test_an_event_has_as_much_as_the_api_server_takes(server: StandInAPIServer, tmp_path: Path) -> None:
+    server.put(agent("acns-shim-a"))
+    server.put(refused_at_length())
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(server.all_of("Event")))
+    (event,) = server.all_of("Event")
+    assert 900 < len(event["note"].encode()) <= 1024
+
+
+async def test_an_event_that_the_api_server_does_not_take_is_not_tried_for_ever(
+    server: StandInAPIServer, tmp_path: Path, rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_NOTE_OCTETS", 10_000)
+    server.put(agent("acns-shim-a"))
+    server.put(refused_at_length())
+    async with observing(server, tmp_path, report_as=ME) as seen:
+        await seen.until(lambda: bool(conditions(server)))
+        for _ in range(3):
+            await looks(seen, server, rounds)
+    assert len([one for one in writes(server) if one.method == "POST"]) == 1
+    assert server.all_of("Event") == []
+
+
+def test_a_message_is_cut_by_octets_and_between_characters() -> None:
+    record = Record(uid="u", generation=1, version="1", conditions=())
+    said = reporting.Verdict(NETWORK_POLICIES, ("shop", "web"), record, ("€" * 2_000,)).message
+    assert said == "€" * 341  # 3 octets each
 
 
 async def test_a_condition_says_which_generation_it_is_about(

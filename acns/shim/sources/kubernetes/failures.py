@@ -22,6 +22,7 @@ class Trouble(StrEnum):
     CONFLICT = "conflict"  # 409: somebody was first
     UNREACHABLE = "unreachable"  # no connection, or it broke
     SILENT = "silent"  # a connection on which nothing comes
+    INVALID = "invalid"  # 422: it would be refused again
     REFUSED = "refused"  # any other answer
     MALFORMED = "malformed"  # an answer that is none
 
@@ -55,6 +56,7 @@ _BY_CODE = {
     403: Trouble.FORBIDDEN,
     409: Trouble.CONFLICT,
     410: Trouble.GONE,
+    422: Trouble.INVALID,
     429: Trouble.BUSY,
     503: Trouble.BUSY,
     504: Trouble.BUSY,

@@ -35,7 +35,10 @@ _SHORT_S: Final = 10.0
 """A watch that ends sooner, without a word, was not one: not to be opened again at once."""
 _QUIET_ENDS: Final = 2
 """So many watches without a word in a row are not believed."""
-_LIST_ANEW: Final = (Trouble.GONE, Trouble.ABSENT, Trouble.MALFORMED, Trouble.REFUSED)
+_LIST_ANEW: Final = (
+    *(Trouble.GONE, Trouble.ABSENT, Trouble.MALFORMED),
+    *(Trouble.INVALID, Trouble.REFUSED),
+)
 """A server that cannot go on from a version, whatever it calls that, would not the next time either."""
 
 

@@ -131,7 +131,9 @@ class Reporter:
                     self._told[what, one.record.uid] = one.identity
                 return
             log.failure(f"{what} about a policy not written", failure, policy="/".join(one.key))
-            if failure.trouble is Trouble.FORBIDDEN:
+            if failure.trouble is Trouble.INVALID:
+                self._told[what, one.record.uid] = one.identity  # as far as it can be
+            elif failure.trouble is Trouble.FORBIDDEN:
                 self._denied[_scope(what, one)] = time.monotonic() + DENIED_S
             else:
                 await asyncio.sleep(LOOK_S)

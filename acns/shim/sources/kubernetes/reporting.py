@@ -23,7 +23,7 @@ from acns.shim.sources.kubernetes.wire import Key
 ACCEPTED: Final = "Policy validation succeeded"
 """Cilium's words."""
 
-_NOTE_CHARACTERS: Final = 1024  # events.k8s.io/v1
+_NOTE_OCTETS: Final = 1024  # events.k8s.io/v1 says characters; its API server counts octets
 _SHOWN: Final = 8
 _DEFAULT_NAMESPACE: Final = "default"
 """Where events about objects without a namespace live."""
@@ -44,7 +44,8 @@ class Verdict:
             return ACCEPTED
         left = len(self.refused) - _SHOWN
         more = f"\n… and {left} more" if left > 0 else ""
-        return ("\n".join(self.refused[:_SHOWN]) + more)[:_NOTE_CHARACTERS]
+        whole = "\n".join(self.refused[:_SHOWN]) + more
+        return whole.encode()[:_NOTE_OCTETS].decode(errors="ignore")
 
     @property
     def reason(self) -> str:
@@ -110,7 +111,7 @@ class Verdict:
         return home, {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{name[:200]}.{digest}", "namespace": home},
+            "metadata": {"name": f"{name[:200].rstrip('-.')}.{digest}", "namespace": home},
             "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "acns-shim",
             "reportingInstance": reporter[:128],
