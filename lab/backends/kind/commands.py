@@ -22,6 +22,7 @@ from lab.runtime.explaining import FORMAT_VERSION, program, remark
 if TYPE_CHECKING:
     from lab.backends.kind.kind_lab import KindLab
     from lab.runtime import happenings
+    from lab.runtime.faults.model import Options
     from lab.runtime.observe import Typed
     from lab.spec.expect import Row
 
@@ -114,20 +115,18 @@ class KindCommands:
             remark(f"{path}: {path.stat().st_size >> 10} KiB; its README.md says what is where")
         return 0
 
-    def fault(self, words: Sequence[str]) -> int:
-        """`kill shim|resolver [NODE]`, `link down|ok POD|NODE`."""
-        match list(words):
-            case ["kill", ("shim" | "resolver") as agent, *where] if len(where) < 2:
-                for pod in self.lab.kill(agent, where[0] if where else None):
-                    remark(f"killed {pod}: its DaemonSet makes another")
-            case ["link", ("down" | "ok") as state_, owner]:
-                self.lab.link(owner, state_)
-                remark(f"link of {owner}: {state_}")
-            case _:
-                raise InputError(
-                    f"a lab on kind knows no fault '{' '.join(words)}'",
-                    hint="kill shim|resolver [NODE], link down|ok POD|NODE; the others are for namespaces",
-                )
+    def fault(
+        self, words: Sequence[str], options: Options, for_s: float | None = None, *, as_json: bool = False
+    ) -> int:
+        """Kill an agent's pod, cut a link, mend it, or mend all."""
+        from lab.backends.kind import faults
+        from lab.runtime.faults.model import Mending, as_object
+
+        wanted = faults.parse(words, options, for_s)
+        faults.do(self.lab, wanted, remark)
+        if as_json:
+            lasts = not isinstance(wanted, Mending) and wanted.lasts
+            print(json.dumps(as_object(self.lab.name, wanted, lasts=lasts)))
         return 0
 
     def rows(self) -> list[Row]:

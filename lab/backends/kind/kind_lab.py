@@ -70,12 +70,12 @@ class KindLab:
         """Bring it up, or go on with it."""
         objects.refuse_unsupported(self.topology)
         placed = cluster.placing(self.topology, self.name, nodes)
-        count = nodes or len(placed)
-        machine.check(count, version)
+        machine.check(nodes or len(placed), version)
         with self.store.locked():
-            self._refuse_somebody_elses()
+            there = self._there()
+            count = nodes or self._count(len(placed), there)
             self.store.save(self.topology, count)
-            self._cluster(count, version, progress)
+            self._cluster(count, there, version, progress)
             self._images(progress)
             self._network(progress)
             recorders.start(self, progress)
@@ -95,21 +95,25 @@ class KindLab:
             self.store.remove()
         return there
 
-    def _refuse_somebody_elses(self) -> None:
-        """A lab's folder is made before its cluster."""
-        if not self.store.exists() and self.tools.kind("get", "nodes", "--name", self.name).out.split():
+    def _there(self) -> set[str]:
+        """The nodes that the cluster has. Raises InputError where it is somebody else's: a lab's folder is
+        made before its cluster."""
+        found = self.tools.kind("get", "nodes", "--name", self.name).out.split()
+        if found and not self.store.exists():
             raise InputError(
                 f"there is a kind cluster {self.name} that no lab has made", hint="give the lab a --name"
             )
+        return set(found)
 
-    def _cluster(self, count: int, version: str, progress: Progress) -> None:
-        wanted = set(cluster.node_names(self.name, count))
-        found = self.tools.kind("get", "nodes", "--name", self.name).out.split()
-        if found and set(found) != wanted:
-            progress(f"cluster {self.name} has other nodes: it is made anew")
-            self.tools.kind("delete", "cluster", "--name", self.name)
-            found = []
-        if found and self._is_whole(progress):
+    def _count(self, needed: int, there: set[str]) -> int:
+        """How many nodes, where nobody says: as many as the topology needs; a cluster that has more keeps
+        them, and of one that is there in part it is known how many were wanted."""
+        return max(needed, len(there), self.store.nodes()) if there else needed
+
+    def _cluster(self, count: int, there: set[str], version: str, progress: Progress) -> None:
+        if there and there != set(cluster.node_names(self.name, count)):
+            self._remove_cluster("has other nodes", progress)
+        elif there and self._is_whole(there, progress):
             for node in self.tools.get("nodes") if version else ():
                 machine.refuse_other_version(version, node["status"]["nodeInfo"]["kubeletVersion"])
             return
@@ -125,17 +129,34 @@ class KindLab:
             tools.run(["kind", "delete", "cluster", "--name", self.name])
             raise
 
-    def _is_whole(self, progress: Progress) -> bool:
+    def _is_whole(self, wanted: set[str], progress: Progress) -> bool:
         """Whether the cluster that is there was made to its end; another is removed."""
         export = ("export", "kubeconfig", "--name", self.name)
         try:
             self.tools.kind(*export, "--kubeconfig", str(self.store.kubeconfig))
         except ProcessFailed:
-            progress(f"cluster {self.name} was not made to its end: it is made anew")
-            self.tools.kind("delete", "cluster", "--name", self.name)
+            self._remove_cluster("was not made to its end", progress)
+            return False
+        if missing := self._missing(wanted):
+            self._remove_cluster(f"has never had {', '.join(sorted(missing))} join it", progress)
             return False
         progress(f"cluster {self.name} is there")
         return True
+
+    def _missing(self, wanted: set[str]) -> set[str]:
+        """Nodes whose container is there and that the API server does not know, after a while: `kind create`
+        was killed before they joined."""
+        missing = wanted
+        for _ in range(_TRIES):
+            missing = wanted - {one["metadata"]["name"] for one in self.tools.get("nodes")}
+            if not missing:
+                break
+            time.sleep(_RETRY_S)
+        return missing
+
+    def _remove_cluster(self, why: str, progress: Progress) -> None:
+        progress(f"cluster {self.name} {why}: it is made anew")
+        self.tools.kind("delete", "cluster", "--name", self.name)
 
     def _images(self, progress: Progress) -> None:
         dockerfile = REPOSITORY / "deploy" / "Dockerfile"
@@ -178,14 +199,17 @@ class KindLab:
         self.tools.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=120s", timeout_s=150)
 
     def _placed_nodes(self) -> list[KindNode]:
-        """All nodes, once each has its range of pods' addresses."""
+        """All nodes, once each is there and has its range of pods' addresses."""
+        wanted, lacking = set(cluster.node_names(self.name, self.store.nodes())), set[str]()
         for _ in range(_TRIES):
             items = self.tools.get("nodes")
-            if len(nodes := cluster.nodes_of(items)) == len(items):
+            nodes = cluster.nodes_of(items)
+            known = wanted | {item["metadata"]["name"] for item in items}
+            if not (lacking := known - {node.name for node in nodes}):
                 return nodes
             time.sleep(_RETRY_S)
         raise EnvironmentFault(
-            "nodes of the cluster get no range of pod addresses", hint="kubectl get nodes -o yaml"
+            f"no range of pod addresses for {', '.join(sorted(lacking))}", hint="kubectl get nodes -o yaml"
         )
 
     def _agents(self, progress: Progress) -> None:
@@ -368,45 +392,6 @@ class KindLab:
             return self.tools.kubectl_argv("-n", AGENTS, "logs", *flags, pod["metadata"]["name"])
         namespace, name = self.pod(process)
         return self.tools.kubectl_argv("-n", namespace, "logs", *flags, name)
-
-    def kill(self, agent: str, node: str | None) -> list[str]:
-        """End an agent's pod at once, on one node or on all; its DaemonSet makes another. Their names."""
-        placed = cluster.placing(self.topology, self.name, None)
-        where = placed.get(node, node) if node else None
-        found = [
-            one["metadata"]["name"]
-            for one in self.tools.get("pods", "-n", AGENTS)
-            if one["metadata"]["name"].startswith(f"acns-{agent}-")
-            and where in (None, one["spec"].get("nodeName"))
-        ]
-        if not found:
-            raise LabNotFound(
-                f"there is no {agent} on {node or 'any node'}", hint="invoke lab.status shows them"
-            )
-        self.tools.kubectl("-n", AGENTS, "delete", "pod", "--force", "--grace-period=0", *found)
-        return found
-
-    def link(self, pod: str, state: str) -> None:
-        """Take a pod's cable out (`down`), or put it in again (`ok`); or a node's."""
-        placed = cluster.placing(self.topology, self.name, None)
-        if (node := placed.get(pod, pod)) in cluster.node_names(self.name, self.store.nodes()):
-            self._on_node(node, cluster.cordon_script(down=state == "down"))
-            return
-        namespace, name = self.pod(pod)
-        (item,) = [one for one in self.tools.get("pods", "-n", namespace) if one["metadata"]["name"] == name]
-        # By the pod's own route: that of a link which is down goes, so it is found by the neighbour then.
-        address, node = item["status"]["podIP"], item["spec"]["nodeName"]
-        remembered = self.store.path / f"link-{namespace}-{name}"
-        if state == "down":
-            route = json.loads(self.tools.docker("exec", node, "ip", "-j", "route", "get", address).out)
-            remembered.write_text(str(route[0]["dev"]))
-        elif not remembered.exists():
-            return
-        device = remembered.read_text()
-        self._on_node(node, f"ip link set {device} {'down' if state == 'down' else 'up'}\n")
-        if state == "ok":
-            self._on_node(node, f"ip route replace {address} dev {device} scope host\n")
-            remembered.unlink()
 
     def pod(self, where: str) -> tuple[str, str]:
         """Namespace and name of a pod of the lab's. Raises LabNotFound."""

@@ -43,8 +43,9 @@ class Store:
 
     def save(self, topology: Topology, nodes: int) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._write("topology.json", topology.model_dump_json(by_alias=True, exclude_unset=True))
         self._write("lab.json", json.dumps({"version": 1, "nodes": nodes}))
+        # Last: by this one a lab is there.
+        self._write("topology.json", topology.model_dump_json(by_alias=True, exclude_unset=True))
 
     def topology(self) -> Topology:
         return Topology.model_validate_json((self.path / "topology.json").read_text())

@@ -25,21 +25,46 @@ PROGRAMS: Final = {
 PATIENCE_S: Final = 120.0
 _SHOWN: Final = 400
 
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A failure that people meet, by what is said then; `of`: the programs in whose mouth it means that."""
+
+    signs: tuple[str, ...]
+    message: str
+    hint: str
+    of: tuple[str, ...] = tuple(PROGRAMS)
+
+
 _KNOWN: Final = (
-    (
-        ("cannot connect to the docker daemon", "failed to get docker info", "is the docker daemon running"),
+    _Known(
+        (
+            "permission denied while trying to connect to the docker daemon socket",
+            "permission denied while trying to connect to the docker api",  # since Docker 29
+        ),
+        "this user may not reach the Docker daemon",
+        "as root (sudo), or as one of the group `docker`",
+    ),
+    _Known(
+        (
+            "cannot connect to the docker daemon",
+            "failed to connect to the docker api",  # since Docker 29
+            "failed to get docker info",
+            "is the docker daemon running",
+        ),
         "the Docker daemon does not run, or may not be reached",
         "start it (systemctl start docker), and see that `docker version` shows a server",
     ),
-    (
+    _Known(
         ("no space left on device",),
         "the disk is full",
         "make room where Docker keeps images: docker system df",
     ),
-    (
+    _Known(
         ("connection refused", "was refused - did you specify the right host"),
         "the cluster's API server does not answer",
         "docker ps shows whether its node runs; invoke lab.down, and up again, where it does not",
+        of=("kubectl",),  # a registry may refuse a connection, too
     ),
 )
 
@@ -123,9 +148,9 @@ def checked(argv: Sequence[str], *, text: str | None = None, timeout_s: float = 
 def failure(argv: Sequence[str], done: Done) -> EnvironmentFault | ProcessFailed:
     """What to say of it."""
     said = f"{done.err}\n{done.out}".lower()
-    for signs, message, hint in _KNOWN:
-        if any(sign in said for sign in signs):
-            return EnvironmentFault(message, hint=hint)
+    for known in _KNOWN:
+        if Path(argv[0]).name in known.of and any(sign in said for sign in known.signs):
+            return EnvironmentFault(known.message, hint=known.hint)
     lines = [line.strip() for line in done.err.splitlines() if line.strip()]
     first = next((number for number, line in enumerate(lines) if line.lower().startswith("error")), -1)
     reason = " ".join(lines[first:])[:_SHOWN] or "it says nothing"

@@ -13,9 +13,9 @@ from typing import Final, Literal
 
 from lab.backends.kind import commands as on_kind
 from lab.errors import AcnsError, InputError
-from lab.runtime.commands import FORMAT_VERSION, remark
+from lab.runtime.commands import remark
 from lab.runtime.faults import inflict
-from lab.runtime.faults.model import Fault, Mending, Options, parse
+from lab.runtime.faults.model import Fault, Mending, Options, as_object, parse
 from lab.runtime.faults.storm import CALM_S, Step, Targets, storm
 from lab.runtime.lab import Lab
 from lab.spec.topology import DNSProgram
@@ -26,6 +26,7 @@ Observer = Callable[[Fault, Literal["begins", "fails", "is over"]], None]
 _DEFAULT_STORM_S: Final = 60.0
 LONGEST_S: Final = 86_400.0
 _INSTEAD: Final = "`stop` and `hang` last: --for says how long"
+_STORMS_ELSEWHERE: Final = "bring the same topology up without --backend kind"
 
 
 def fault(
@@ -47,13 +48,15 @@ def fault(
             raise InputError("a storm tells of itself line by line", hint="leave out --json")
         if words:
             raise InputError("a storm draws its faults itself", hint="leave out --storm, or the words")
+        if on_kind.lab(name):
+            raise InputError("--storm: a lab on kind has none", hint=_STORMS_ELSEWHERE)
         return _storm(Lab.attach(name), storm_seed, for_s or _DEFAULT_STORM_S)
     if kind := on_kind.lab(name):
-        return kind.fault(words)
+        return kind.fault(words, options, for_s, as_json=as_json)
     wanted, lab = parse(words, options), Lab.attach(name)
     if isinstance(wanted, Mending):
         inflict.mend(lab, wanted)
-        done = _said(lab, wanted, lasts=False)
+        done = as_object(lab.name, wanted, lasts=False)
     else:
         done = _one(lab, inflict.resolved(lab, wanted), for_s)
     if as_json:
@@ -66,13 +69,13 @@ def _one(lab: Lab, found: Fault, for_s: float | None) -> dict[str, object]:
         inflict.inflict(lab, found)
         if found.lasts:
             remark(f"{found}: until `invoke lab.fault clear`")
-        return _said(lab, found, lasts=found.lasts)
+        return as_object(lab.name, found, lasts=found.lasts)
     if not found.lasts:
         raise InputError(f"{found} is over at once, and takes no --for", hint=_INSTEAD)
     with _until_told_to_end(), lasting(lab, found):
         remark(f"{found}: for {for_s:g} s")
         time.sleep(for_s)
-    return _said(lab, found, lasts=False)
+    return as_object(lab.name, found, lasts=False)
 
 
 @contextlib.contextmanager
@@ -87,12 +90,6 @@ def _until_told_to_end() -> Iterator[None]:
 
 def _end(number: int, _: object) -> None:
     raise SystemExit(128 + number)
-
-
-def _said(lab: Lab, what: Fault | Mending, *, lasts: bool) -> dict[str, object]:
-    """For programs; `lasts`: until it is mended."""
-    kind = "mended" if isinstance(what, Mending) else "fault"
-    return {"version": FORMAT_VERSION, "lab": lab.name, kind: str(what), "lasts": lasts}
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 
 from acns.located import did_you_mean, nearest
 from lab.errors import InputError
+from lab.runtime.explaining import FORMAT_VERSION
 from lab.spec.topology import AGENTS, Agent
 from lab.world import dns_fault
 
@@ -40,7 +41,7 @@ class AgentFault:
     node: str
 
     def __str__(self) -> str:
-        return f"{self.action} {self.agent} --node {self.node}"
+        return f"{self.action} {self.agent}" + f" --node {self.node}" * bool(self.node)
 
     @property
     def lasts(self) -> bool:
@@ -105,6 +106,12 @@ class Options:
     at: str = ""
     delay_s: float = 2.0
     share: float = 0.3
+
+
+def as_object(lab: str, what: Fault | Mending, *, lasts: bool) -> dict[str, object]:
+    """What was done, for programs; `lasts`: until it is mended."""
+    kind = "mended" if isinstance(what, Mending) else "fault"
+    return {"version": FORMAT_VERSION, "lab": lab, kind: str(what), "lasts": lasts}
 
 
 def parse(words: Sequence[str], options: Options) -> Fault | Mending:

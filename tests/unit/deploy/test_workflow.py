@@ -59,6 +59,17 @@ def test_every_task_that_a_workflow_calls_exists() -> None:
 
 
 @pytest.mark.parametrize("name", ["kind", "tests"])
+def test_what_root_wrote_is_made_readable_before_it_is_uploaded(name: str) -> None:
+    """Files of a lab's are for root alone, and what uploads them runs as an ordinary user."""
+    for job in workflow(name)["jobs"].values():
+        before = ""
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/upload-artifact@"):
+                assert re.search(rf"sudo chmod .*a\+r\S* {re.escape(step['with']['path'])}", before)
+            before += step.get("run", "")
+
+
+@pytest.mark.parametrize("name", ["kind", "tests"])
 def test_it_may_read_and_no_more_and_runs_on_every_change(name: str) -> None:
     found = workflow(name)
     assert found["permissions"] == {"contents": "read"}

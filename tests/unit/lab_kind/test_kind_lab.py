@@ -25,8 +25,9 @@ from lab.spec.topology import Topology
 from lab.world import certs
 
 from ..deploy import kustomize
-from .conftest import Desk, make_desk
+from .conftest import NODES, Desk, make_desk
 
+CONTROL, WORKER = "demo-control-plane", "demo-worker"
 KUSTOMIZED = yaml.safe_dump_all(kustomize.build(kustomize.DEPLOY / "overlays" / "kind"))
 
 
@@ -57,6 +58,18 @@ def first_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         made.say("kubectl kustomize", stdout=KUSTOMIZED)
         lab().up()
         yield made
+
+
+def nodes_named(*names: str) -> str:
+    """As `kubectl get nodes` shows them: recorded ones under these names."""
+    (item, *_) = json.loads(NODES)["items"]
+    return json.dumps({"items": [{**item, "metadata": {**item["metadata"], "name": one}} for one in names]})
+
+
+def config(desk: Desk) -> dict[str, Any]:
+    """Of the cluster that was made."""
+    (created,) = desk.calls("kind", "create", "cluster")
+    return dict(yaml.safe_load(Path(created["argv"][created["argv"].index("--config") + 1]).read_text()))
 
 
 def applied(desk: Desk) -> list[dict[str, Any]]:
@@ -232,10 +245,11 @@ def test_settings_of_agents_reach_their_command_line(desk: Desk) -> None:
 
 def test_nodes_and_version_are_as_asked_for(desk: Desk) -> None:
     desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kubectl get nodes", stdout=nodes_named(CONTROL, WORKER, "demo-worker2"))
     lab().up(nodes=3, version="1.33.1")
     (created,) = desk.calls("kind", "create", "cluster", "--image", "kindest/node:v1.33.1")
-    config = yaml.safe_load(Path(created["argv"][created["argv"].index("--config") + 1]).read_text())
-    assert [node["role"] for node in config["nodes"]] == ["control-plane", "worker", "worker"]
+    assert "kindest/node:v1.33.1" in created["argv"]
+    assert [node["role"] for node in config(desk)["nodes"]] == ["control-plane", "worker", "worker"]
 
 
 # --- half-made, and made already ---------------------------------------------------------------------------
@@ -263,10 +277,60 @@ def test_a_half_made_lab_is_gone_on_with(desk: Desk) -> None:
     assert [one for one in applied(desk) if one["kind"] == "Pod"]
 
 
-def test_a_cluster_with_other_nodes_is_made_anew(desk: Desk, up: KindLab) -> None:
-    desk.say("kind get nodes", "kind-get-nodes")
+@pytest.mark.parametrize("there", [f"{WORKER}\n", f"{CONTROL}\ndemo-worker2\n"])
+def test_a_cluster_that_lacks_a_node_is_made_anew(desk: Desk, up: KindLab, there: str) -> None:
+    desk.say("kind get nodes", stdout=there)
     up.up()
     assert [call["argv"][1] for call in desk.calls("kind")][:3] == ["get", "delete", "create"]
+
+
+def test_a_cluster_with_more_nodes_keeps_them_where_nobody_says_how_many(desk: Desk, up: KindLab) -> None:
+    desk.say("kind get nodes", "kind-get-nodes")
+    up.store.save(up.topology, 2)
+    up.up()
+    assert not desk.calls("kind", "delete")
+    assert not desk.calls("kind", "create")
+    assert up.store.nodes() == 2
+    assert desk.calls("docker", "run", "container:demo-worker"), "its recorder"
+
+
+@pytest.mark.parametrize(
+    ("topology_name", "nodes", "roles"),
+    [("quickstart", 1, ["control-plane"]), ("two-nodes", None, ["control-plane", "worker"])],
+)
+def test_a_cluster_is_made_anew_for_another_number_and_for_a_topology_that_needs_more(
+    desk: Desk, up: KindLab, topology_name: str, nodes: int | None, roles: list[str]
+) -> None:
+    there = f"{CONTROL}\n{WORKER}\n" if nodes else f"{CONTROL}\n"
+    desk.say("kind get nodes", stdout=there)
+    lab(topology(topology_name)).up(nodes=nodes)
+    assert [call["argv"][1] for call in desk.calls("kind")][:3] == ["get", "delete", "create"]
+    assert [node["role"] for node in config(desk)["nodes"]] == roles
+
+
+def test_of_a_cluster_that_is_there_in_part_the_number_is_kept(desk: Desk, up: KindLab) -> None:
+    """Killed while it made containers; what was asked for is known."""
+    desk.say("kind get nodes", "kind-get-nodes")
+    desk.say("kubectl get nodes", stdout=nodes_named(CONTROL, WORKER, "demo-worker2"))
+    up.store.save(up.topology, 3)
+    up.up()
+    assert len(config(desk)["nodes"]) == 3
+
+
+def test_a_cluster_whose_nodes_never_joined_is_made_anew(
+    desk: Desk, up: KindLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between init and join: kubeconfig and API server are there."""
+    monkeypatch.setattr("lab.backends.kind.kind_lab._RETRY_S", 0.0)
+    monkeypatch.setattr("lab.backends.kind.kind_lab._TRIES", 3)
+    desk.say("kind get nodes", "kind-get-nodes")
+    desk.say("kubectl get nodes", stdout=nodes_named(CONTROL))
+    up.store.save(up.topology, 2)
+    told: list[str] = []
+    with pytest.raises(EnvironmentFault, match="no range of pod addresses for demo-worker"):
+        up.up(told.append)  # for the stand-in's new cluster is as the old one
+    assert [call["argv"][1] for call in desk.calls("kind")][:4] == ["get", "export", "delete", "create"]
+    assert "cluster demo has never had demo-worker join it: it is made anew" in told
 
 
 def test_another_version_than_that_of_the_cluster_that_is_there_is_refused(desk: Desk, up: KindLab) -> None:
@@ -367,6 +431,51 @@ def test_a_daemon_that_does_not_run_is_one_line(desk: Desk) -> None:
     desk.say("kind get nodes", "kind-create-docker-not-running")
     with pytest.raises(EnvironmentFault, match="the Docker daemon does not run"):
         lab().up()
+
+
+_SOCKET = "unix:///var/run/docker.sock"
+_DIAL = "dial unix /var/run/docker.sock: connect:"
+
+
+@pytest.mark.parametrize("program", ["docker version", "kind get nodes"])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            f"failed to connect to the docker API at {_SOCKET}; check if the path is correct and if the "
+            f"daemon is running: {_DIAL} no such file or directory",
+            "the Docker daemon does not run",
+        ),
+        (
+            f"failed to connect to the docker API at {_SOCKET}; check if the path is correct and if the "
+            f"daemon is running: {_DIAL} connection refused",
+            "the Docker daemon does not run",
+        ),
+        (
+            f"permission denied while trying to connect to the docker API at {_SOCKET}",
+            "this user may not reach the Docker daemon",
+        ),
+        (
+            f"permission denied while trying to connect to the Docker daemon socket at {_SOCKET}: "
+            f'Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.51/version": {_DIAL} permission denied',
+            "this user may not reach the Docker daemon",
+        ),
+    ],
+)
+def test_what_dockers_of_today_say_is_understood(desk: Desk, program: str, said: str, told: str) -> None:
+    desk.say(program, exit_code=1, stderr=f"{said}\n")
+    with pytest.raises(EnvironmentFault, match=told) as raised:
+        lab().up()
+    assert (raised.value.exit_code, bool(raised.value.hint)) == (3, True)
+
+
+def test_a_registry_that_refuses_the_connection_is_not_told_as_the_api_server(
+    desk: Desk, up: KindLab
+) -> None:
+    said = 'failed to do request: Head "https://registry.example/v2/": dial tcp: connect: connection refused'
+    desk.say("docker build", exit_code=1, stderr=f"ERROR: {said}\n")
+    with pytest.raises(ProcessFailed, match=r"registry\.example"):
+        up.up()
 
 
 def test_too_little_memory_or_disk_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,32 +616,6 @@ def test_logs_as_json_have_an_object_for_each_line(desk: Desk, up: KindLab, caps
         (1, "node1/shim", "one"),
         (1, "node1/shim", '{"two": 2}'),
     ]
-
-
-def test_faults_kill_an_agents_pod_and_take_a_pods_cable_out_and_in(desk: Desk, up: KindLab) -> None:
-    found = commands.lab(None)
-    assert found is not None
-    found.fault(["kill", "shim"])
-    assert desk.calls("kubectl", "delete", "pod", "--force", "acns-shim-aaaaa")
-    desk.say(
-        "docker exec ip -j route get 10.244.0.9", stdout='[{"dst": "10.244.0.9", "dev": "veth12345678"}]'
-    )
-    found.fault(["link", "down", "web"])
-    found.fault(["link", "ok", "web"])
-    scripts = [
-        call["stdin"] for call in desk.calls("docker", "exec", "--interactive", "demo-control-plane", "sh")
-    ]
-    assert scripts[-3:] == [
-        "ip link set veth12345678 down\n",
-        "ip link set veth12345678 up\n",
-        "ip route replace 10.244.0.9 dev veth12345678 scope host\n",
-    ]
-    found.fault(["link", "down", "node1"])
-    found.fault(["link", "ok", "node1"])
-    scripts = [call["stdin"] for call in desk.calls("docker", "exec", "--interactive", "demo-control-plane")]
-    assert ['oifname "eth0" drop' in script for script in scripts[-2:]] == [True, False]
-    with pytest.raises(InputError, match="knows no fault 'upstream lying'"):
-        found.fault(["upstream", "lying"])
 
 
 def test_a_bundle_has_the_cluster_the_nodes_and_the_logs(up: KindLab, tmp_path: Path) -> None:
