@@ -189,6 +189,13 @@ class Query(ABC):
             self.case.was_counted = False
             self.transport.context.new_names.give_back(self.case.asker.source)
 
+    def _is_unanswered(self) -> None:
+        """It costs its pod nothing, and is as new the next time as it was."""
+        if self.case.was_counted:
+            self._brings_nothing()
+            self.case.was_taken_on = self.case.is_plain = False
+            self.transport.context.asked.discard(self.case.asker.source + message.folded_name(self.packet))
+
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
         context = self.transport.context
@@ -245,7 +252,7 @@ class Query(ABC):
         if self.done:
             return
         self.done = True
-        self._brings_nothing()
+        self._is_unanswered()
         self.transport.context.budget.give(self.case.lane)
         self.transport.outcome(outcome).count += 1
         self.note(

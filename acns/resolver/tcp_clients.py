@@ -319,7 +319,9 @@ class TCPClient:
             if self._stream.closed:  # while its policy was waited for
                 flight.abandoned()
                 return
-            self._forward(flight, now)
+            self._forward(flight, self._loop.time())
+            if not self._working:  # long after it came: nobody else flushes
+                self._work_soon()
 
         def reply(answer: bytes | None) -> None:
             if answer is not None and not forwarded and keepalive.is_asked(packet):
