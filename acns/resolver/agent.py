@@ -39,6 +39,7 @@ FRESH_POLICY_S: Final = 1.0
 """How long a resolver that starts waits for the shim's snapshot before it serves by the one on disk; not at
 all where nobody takes the connection."""
 KEEP_AGAIN_S: Final = 1.0
+KEEP_AT_MOST_S: Final = 0.25
 MAX_SNAPSHOT_BYTES: Final = 256 << 20
 CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_SNAPSHOT_BYTES),
@@ -74,8 +75,8 @@ class AgentLink:
         self._journal = journal
         self._refused = ""
         self._kept = kept
-        self._taking = asyncio.Lock()
         self._newest: pb.PolicyState | None = None
+        """Of the snapshots that this process was sent and took."""
         self._keeping: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         """A connection has failed."""
@@ -130,24 +131,24 @@ class AgentLink:
             log.warning("serving by the policy on disk: the agent does not answer", peer=self.address)
 
     async def kept(self) -> None:
-        """Returns when the policy in force is on disk too: a successor goes on with that."""
-        async with self._taking:
-            return
+        """Returns when the policy in force is on disk too: a successor goes on with that. A disk that stands
+        still does not hold it up: nobody answers pods meanwhile."""
+        if self._keeping is not None:
+            await asyncio.wait({self._keeping}, timeout=KEEP_AT_MOST_S)
 
     async def catch_up(self) -> None:
         """What a predecessor has kept since this process started is newer than what was on disk then; only
         the shim itself knows better, and what it says meanwhile comes after this."""
-        async with self._taking:
-            if self._kept is None or self.connected.is_set():
-                return
-            state = await asyncio.to_thread(self._kept.load)
-            if state is not None and self._use(state, "restored") is None:
-                log.info("serving by the policy that the predecessor had")
+        if self._kept is None or self._newest is not None:
+            return
+        state = await asyncio.to_thread(self._kept.load)
+        if state is not None and self._newest is None and self._use(state, "restored") is None:
+            log.info("serving by the policy that the predecessor had")
 
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
         async for state in call:
-            response = await self._take(state)
+            response = self._take(state)
             try:
                 await call.write(pb.PolicyStateResponse(response=response, request_id=state.request_id))
             except asyncio.InvalidStateError:
@@ -162,23 +163,23 @@ class AgentLink:
         log.info("policy stream open", peer=self.address)
         self._journal.record(Event.AGENT_CONNECTED, peer=self.address)
 
-    async def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
-        """Make the snapshot the policy in force, and keep it, or say why not."""
-        async with self._taking:
-            if self._use(state, "applied") is not None:
-                return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
-            self._newest = state
-            if self._kept is not None and not await asyncio.to_thread(self._kept.save, state):
-                self._keeping = asyncio.create_task(self._keep_later(self._kept, state))
+    def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
+        """Make the snapshot the policy in force, and keep it, or say why not. Nobody waits for the disk."""
+        if self._use(state, "applied") is not None:
+            return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+        self._newest = state
+        if self._kept is not None and (self._keeping is None or self._keeping.done()):
+            self._keeping = asyncio.create_task(self._keep(self._kept))
         return pb.RESPONSE_CODE_NO_ERROR
 
-    async def _keep_later(self, kept: PolicyFile, state: pb.PolicyState) -> None:
-        """A disk that took nothing may have room again before the next snapshot comes."""
-        while True:
-            await asyncio.sleep(KEEP_AGAIN_S)
-            async with self._taking:
-                if self._newest is not state or await asyncio.to_thread(kept.save, state):
+    async def _keep(self, kept: PolicyFile) -> None:
+        """Until the newest is kept: a disk that took nothing may have room again later."""
+        while (state := self._newest) is not None:
+            is_kept = await asyncio.to_thread(kept.save, state)
+            if self._newest is state:
+                if is_kept:
                     return
+                await asyncio.sleep(KEEP_AGAIN_S)
 
     def _use(self, state: pb.PolicyState, outcome: str) -> codec.BadMessage | None:
         """The error where the snapshot cannot be understood; the policy stays as it was then."""

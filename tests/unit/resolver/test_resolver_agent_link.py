@@ -37,8 +37,10 @@ class SlowDisk:
 
     def __init__(self) -> None:
         self.asked, self.told = threading.Event(), threading.Event()
+        self.last: pb.PolicyState | None = None
 
     def save(self, state: pb.PolicyState) -> bool:
+        self.last = state
         self.asked.set()
         return self.told.wait(WAIT_S)
 
@@ -151,5 +153,32 @@ async def test_what_is_in_force_is_kept_before_it_counts_as_kept(tmp_path: Path)
             assert not kept.done()
             disk.told.set()
             await asyncio.wait_for(kept, WAIT_S)
+        finally:
+            disk.told.set()
+
+
+async def test_a_disk_that_stands_still_holds_up_neither_serving_nor_a_handover(tmp_path: Path) -> None:
+    disk = SlowDisk()
+    async with following(tmp_path, disk) as link:
+        try:
+            await asyncio.wait_for(link.connected.wait(), WAIT_S)
+            for each in (link.catch_up(), link.kept()):
+                await asyncio.wait_for(each, WAIT_S / 2)
+            assert not disk.told.is_set()
+        finally:
+            disk.told.set()
+
+
+async def test_of_snapshots_that_come_while_one_is_being_kept_the_last_is_kept(tmp_path: Path) -> None:
+    disk = SlowDisk()
+    async with following(tmp_path, disk) as link:
+        try:
+            assert await asyncio.to_thread(disk.asked.wait, WAIT_S)
+            for pod in (2, 3):
+                assert link._take(snapshot(pod)) == pb.RESPONSE_CODE_NO_ERROR
+            disk.told.set()
+            assert link._keeping is not None
+            await asyncio.wait_for(link._keeping, WAIT_S)
+            assert disk.last == snapshot(3)
         finally:
             disk.told.set()
