@@ -19,6 +19,7 @@ from acns.resolver.early import MOST_OF_POD
 from .resolver_world import (
     QUIET_S,
     SERVER,
+    WAIT_S,
     Bench,
     Gate,
     answer,
@@ -191,6 +192,24 @@ def test_a_query_that_is_here_before_its_policy_is_answered_by_it(bench: Bench, 
     upstream = bench.keep(listening.accept()[0])
     send_framed(upstream, answer(receive_framed(upstream), "192.0.2.8"))
     assert rcode(receive_framed(stream)) == 0
+
+
+def test_an_early_query_leaves_on_a_connection_that_idles(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listening = bench.keep(bench.world.dns.listen(SERVER, 53))
+    first, second = (bench.keep(bench.world.pod.connect(SERVER)) for _ in range(2))
+    send_framed(first, query("first.example.com."))
+    upstream = bench.keep(listening.accept()[0])
+    upstream.settimeout(WAIT_S)
+    send_framed(upstream, answer(receive_framed(upstream), "192.0.2.7"))
+    assert rcode(receive_framed(first)) == 0
+    first.close()
+    publish_no_rules(bench)
+    send_framed(second, query("second.example.com."))
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 1, "it is kept")
+    bench.agent.publish(policy("*.example.com", request_id="with"))
+    send_framed(upstream, answer(receive_framed(upstream), "192.0.2.8"))
+    assert rcode(receive_framed(second)) == 0
 
 
 def test_a_query_whose_policy_does_not_come_is_refused_and_others_do_not_wait_for_it(bench: Bench) -> None:
