@@ -269,8 +269,8 @@ class NameCache:
             self._holdings.add(entry.asked_by, names=0, addresses=addresses)
 
     def _pass_on(self, entry: Entry, asked_by: str) -> None:
-        """It is this endpoint's now."""
-        if entry.asked_by != asked_by:
+        """Of those who learn it a name counts for the one that holds least: who floods takes none over."""
+        if self._holdings.names(asked_by) < self._holdings.names(entry.asked_by):
             held = len(entry.leases)
             self._holdings.add(entry.asked_by, names=-1, addresses=-held)
             self._holdings.add(asked_by, names=1, addresses=held)

@@ -77,7 +77,7 @@ class Entry:
     selectors: tuple[FQDNSelector, ...]
     leases: dict[bytes, Lease] = field(default_factory=dict)
     asked_by: str = ""
-    """Who last learned one of them."""
+    """For whom they count, of those who learned one."""
     last_live: float = -math.inf
     """When a collection last saw a live connection to one of the addresses."""
     kept_until: float = -math.inf

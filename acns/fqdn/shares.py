@@ -36,6 +36,10 @@ class Holdings:
         if not self._names[endpoint]:
             del self._names[endpoint], self._addresses[endpoint]
 
+    def names(self, endpoint: str) -> int:
+        """How many it holds."""
+        return self._names[endpoint]
+
     def is_modest(self, endpoint: str, *, names: float, addresses: float) -> bool:
         """Whether it holds no more than an even part of the room, which is so much for all."""
         all_of_them = max(len(self._names), 1)

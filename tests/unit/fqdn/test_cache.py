@@ -444,6 +444,16 @@ def test_whoever_floods_loses_what_is_in_use_before_another_loses_what_is_idle()
     assert ip(1) in one.elements(STAR)
 
 
+def test_whoever_floods_cannot_take_over_names_of_others_before() -> None:
+    one = cache(max_names=20)
+    flooded(one, times=10, addresses=1, by="loud")
+    for by in ("quiet", "loud"):
+        one.learn(WWW, [ip(1)], 60, now=2, asked_by=by)
+    for i in range(200):
+        one.learn((b"m%d" % i, b"example", b"com"), [ip(60)], 1e9, now=3, asked_by="loud")
+    assert ip(1) in one.elements(STAR)
+
+
 def test_where_everybody_holds_much_each_keeps_the_same() -> None:
     one = cache(max_names=20)
     for by in ("a", "b"):
