@@ -300,6 +300,8 @@ class Bench:
     agent: ScriptedAgent
     folder: Path
     resolver: Resolver = field(init=False)
+    started_by: tuple[str, ...] = ()
+    """A program that starts the resolver, with its arguments."""
     _cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def start(self, **changed: object) -> Resolver:
@@ -325,7 +327,15 @@ class Bench:
         path.write_text(settings.render(values))
         self.resolver.log_file.touch()
         self.resolver.process = subprocess.Popen(
-            [*self.world.node.command, sys.executable, "-m", "acns.resolver", "--settings", str(path)]
+            [
+                *self.world.node.command,
+                *self.started_by,
+                sys.executable,
+                "-m",
+                "acns.resolver",
+                "--settings",
+                str(path),
+            ]
         )
         return self.resolver
 

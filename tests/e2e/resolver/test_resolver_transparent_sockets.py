@@ -62,17 +62,6 @@ def router(world: World, request: pytest.FixtureRequest) -> Iterator[None]:
     world.dns.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
 
 
-@contextlib.contextmanager
-def few_descriptors() -> Iterator[None]:
-    """A process that starts has few, and may have more if it says so."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def no_more_descriptors(bench: Bench) -> None:
     """The resolver has `ROOM` of them left, beside those that it keeps for other things."""
     pid = bench.resolver.process.pid
@@ -208,8 +197,8 @@ def test_a_socket_that_lingers_takes_no_answer_from_the_next_process(bench: Benc
 
 
 def test_there_are_descriptors_for_all_queries_that_may_be_in_flight(bench: Bench) -> None:
-    with few_descriptors():
-        bench.serving("*.example.com", max_tcp_connections=32, reply_sockets=16, **SETTINGS)
+    bench.started_by = ("prlimit", f"--nofile={FEW_DESCRIPTORS}:")  # it may have more if it says so
+    bench.serving("*.example.com", max_tcp_connections=32, reply_sockets=16, **SETTINGS)
     server = bench.server_socket()
     for number in range(FEW_DESCRIPTORS):
         pod = bench.pod_socket()
