@@ -347,8 +347,8 @@ class NameCache:
         """Make room where there is too much. An answer that a pod waits for is not what has to go for it."""
         if self._within(1.0):
             return
-        if not newest.selectors and newest.kept_until < now:
-            self._forget(newest_name, newest)
+        if not newest.selectors:
+            self._forget(newest_name, newest, now)
         self._let_some_go(lambda entry: not entry.selectors, now)
         if self._within(1.0):
             return
@@ -373,8 +373,8 @@ class NameCache:
         for name, entry in list(self._names.items()):
             if self._within(_EVICT_TO):
                 return
-            if entry.kept_until < now and dispensable(entry):
-                self._forget(name, entry)
+            if dispensable(entry):
+                self._forget(name, entry, now)
 
     def _may_promise(self, entry: Entry) -> bool:
         if self._within(_PROMISING_TO):
@@ -391,11 +391,14 @@ class NameCache:
             len(self._names) <= self._max_names * share and self._address_count <= self._max_addresses * share
         )
 
-    def _forget(self, name: Name, entry: Entry) -> None:
-        for address in list(entry.leases):
-            self._end(entry, address, End.LIMIT)
-        del self._names[name]
-        self._gone(entry)
+    def _forget(self, name: Name, entry: Entry, now: float) -> None:
+        """All of it but the addresses that are promised."""
+        for address, lease in list(entry.leases.items()):
+            if lease.kept_until < now:
+                self._end(entry, address, End.LIMIT)
+        if not entry.leases:
+            del self._names[name]
+            self._gone(entry)
 
     def _gone(self, entry: Entry) -> None:
         if entry.name is not None:

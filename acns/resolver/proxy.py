@@ -6,7 +6,6 @@ that a pod sends again while the first is on its way is the same query, and has 
 
 from __future__ import annotations
 
-import functools
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -71,6 +70,7 @@ class Proxy:
                 settings.max_new_names_at_once_per_pod / settings.max_new_names_per_second_per_pod,
             ),
             asked=Memory(_ASKED_BYTES, lambda key: _ENTRY_BYTES + len(key)),
+            overload=self.overload,
         )
         self.transports = {
             name: Transport(name, Judgements(protocol, gate_settings, self.context.budget), self.context)
@@ -103,7 +103,10 @@ class Proxy:
         key = case_prefix(asked.source, asked.server) + asked.packet[ID_BYTES:]
         case = transport.judgements.case(key, asked.source, asked.server, asked.packet)
         if may_wait and case.is_early:
-            again = functools.partial(self.receive, asked, forward, reply, may_wait=False)
+
+            def again(may_wait: bool) -> None:
+                self.receive(asked, forward, reply, may_wait=may_wait)
+
             if self.early.keep(asked.source, again):
                 return
         own = self.own_reply(transport, case, asked.packet)
@@ -154,11 +157,11 @@ class Proxy:
         in another case, or with another cookie, is none: if it has got other addresses, its answer counts."""
         pod = case.asker.source
         asked = pod + message.folded_name(packet)
-        if case.was_counted or self.context.asked.get(asked):
+        if case.was_counted or self.context.asked.get(asked) is not None:
             return True
         case.was_counted = self.context.new_names.take(pod, time.monotonic())
         if case.was_counted:
-            self.context.asked.put(asked, True)
+            self.context.asked.put(asked, False)
         return case.was_counted
 
     def may_be_new(self, pod: bytes, packet: bytes, now: float) -> bool:

@@ -26,6 +26,7 @@ from acns.resolver.intercept import Server
 from acns.resolver.judged import KNOWN, Answer, Case, Judgements
 from acns.resolver.memory import Memory
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.rates import Rates
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Cell
@@ -51,7 +52,9 @@ class Context:
     """How many names whose addresses have to be committed a pod may bring: one costs as much as dozens of
     others."""
     asked: Memory[bytes, bool]
-    """Names that pods have asked for: their addresses, and the name in lower case."""
+    """Names that pods have asked for: their addresses, and the name in lower case. Whether one has had its
+    addresses committed: that counts once."""
+    overload: Overload
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, work: Coroutine[object, object, None]) -> None:
@@ -171,11 +174,15 @@ class Query(ABC):
         promise = commits.known.promise(mapping.name, mapping.addresses)
         sure_until = promise.sure_until(mapping.ttl_s)
         if now >= commits.held_from(promise) or (now >= sure_until and not commits.renewals.has_room):
-            if commits.worth_waiting:
-                context.start(self._commit(answer, mapping))
-            else:
+            if not commits.worth_waiting:
                 commits.keep(mapping)
                 self._finish(answer, "unprogrammed")
+            elif self._may_be_committed(now):
+                context.start(self._commit(answer, mapping))
+            else:
+                pod, transport = self.case.asker.source, self.transport.name
+                context.overload.note(pod, transport, Budgeted.NEW_NAMES)
+                self._end(context.overload.reply(self.packet, transport), "over-budget", mapping)
             return
         answer.sure_until, answer.epoch = sure_until, commits.known.epoch
         self._brings_nothing()
@@ -189,6 +196,17 @@ class Query(ABC):
             self.case.was_counted = False
             self.transport.context.new_names.give_back(self.case.asker.source)
 
+    def _may_be_committed(self, now: float) -> bool:
+        """Whether the pod may bring another name now, or has brought this one before. It may have asked for
+        it at no cost, as by a type that the name has no records of."""
+        context, pod = self.transport.context, self.case.asker.source
+        asked = pod + message.folded_name(self.packet)
+        may = self.case.was_counted or context.new_names.take(pod, now) or context.asked.get(asked) is True
+        self.case.was_counted = False
+        if may:
+            context.asked.put(asked, True)
+        return may
+
     def _is_unanswered(self) -> None:
         """It costs its pod nothing, and is as new the next time as it was."""
         if self.case.was_counted:
@@ -199,9 +217,6 @@ class Query(ABC):
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
         context = self.transport.context
-        if not self.case.was_counted:
-            context.new_names.take(self.case.asker.source, time.monotonic())
-        self.case.was_counted = False
         context.commits.let_through()
         try:
             outcome = await context.commits.commit(mapping, time.monotonic())

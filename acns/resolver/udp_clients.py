@@ -344,7 +344,7 @@ class UDPClients:
             return
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
         if may_wait and case.is_early:
-            again = functools.partial(self._no_longer_early, key)
+            again = functools.partial(self._judge_again, key)
             if self._proxy.early.keep(key[_POD], again):
                 return
         own = self._proxy.own_reply(self.transport, case, packet)
@@ -353,10 +353,10 @@ class UDPClients:
         elif own:
             self.send(server, own, source_of(key))
 
-    def _no_longer_early(self, key: Key) -> None:
-        """Its policy is there, or has been waited for in vain."""
+    def _judge_again(self, key: Key, may_wait: bool) -> None:
+        """Another policy is there, or the query's own has been waited for in vain."""
         self.transport.judgements.use(self._proxy.table)
-        self._query(key, time.monotonic(), may_wait=False)
+        self._query(key, time.monotonic(), may_wait=may_wait)
 
     def _may_be_new(self, key: Key, now: float) -> bool:
         return key[_CASE] in self._cases or self._proxy.may_be_new(key[_POD], packet_of(key), now)

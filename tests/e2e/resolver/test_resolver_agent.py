@@ -194,6 +194,36 @@ def test_a_query_that_is_here_before_its_policy_is_answered_by_it(bench: Bench, 
     assert rcode(receive_framed(stream)) == 0
 
 
+def test_a_snapshot_about_somebody_else_does_not_end_the_waiting(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    publish_no_rules(bench)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 1, "it is kept")
+    publish_no_rules(bench)
+    assert bench.resolver.metric("acns_dns_in_flight") == 1
+    bench.agent.publish(policy("*.example.com", request_id="with"))
+    packet, resolver = server.recvfrom(4096)
+    server.sendto(answer(packet, "192.0.2.7"), resolver)
+    assert rcode(pod.recv(4096)) == 0
+
+
+def test_snapshots_about_others_do_not_prolong_the_waiting(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    publish_no_rules(bench)
+    pod = bench.pod_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    pod.setblocking(False)
+
+    def refused() -> bool:
+        publish_no_rules(bench)
+        with contextlib.suppress(BlockingIOError):
+            return rcode(pod.recv(4096)) == REFUSED
+        return False
+
+    until(refused, "refused while snapshots come")
+
+
 def test_an_early_query_leaves_on_a_connection_that_idles(bench: Bench) -> None:
     bench.serving("*.example.com")
     listening = bench.keep(bench.world.dns.listen(SERVER, 53))

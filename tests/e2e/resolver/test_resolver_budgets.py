@@ -194,6 +194,28 @@ def test_names_that_bring_no_address_count_for_nothing(budgeted: Callable[..., B
         assert rcode(pod.recv(4096)) == NOERROR
 
 
+def test_names_that_first_bring_no_address_count_when_they_do(budgeted: Callable[..., Bench]) -> None:
+    """Asked for by another type first: that costs nothing, and nothing is bought with it."""
+    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
+    server, pod = bench.server_socket(), pod_socket(bench)
+
+    def asked(number: int, *addresses: str) -> int:
+        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
+        packet, resolver = server.recvfrom(4096)
+        server.sendto(answer(packet, *addresses), resolver)
+        return rcode(pod.recv(4096))
+
+    assert {asked(number) for number in range(40)} == {NOERROR}
+    codes = [asked(number, f"192.0.2.{number}") for number in range(40)]
+    assert codes[:10] == [NOERROR] * 10
+    assert (
+        20
+        <= codes.count(SERVFAIL)
+        == bench.resolver.metric('acns_dns_answers_total{outcome="over-budget",transport="udp"}')
+    )
+    assert asked(0, "192.0.2.100") == NOERROR  # another address of a name that was brought
+
+
 def test_names_that_nobody_answers_count_for_nothing(budgeted: Callable[..., Bench]) -> None:
     bench = budgeted(
         max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10, upstream_timeout_ms=200

@@ -65,6 +65,18 @@ def test_a_flood_of_addresses_does_not_evict_what_was_promised() -> None:
     assert made.address_count <= 101
 
 
+def test_what_promised_names_bring_later_is_bounded() -> None:
+    """A promise keeps its address, not whatever else its name is given."""
+    made = cache(max_addresses=100)
+    for number in range(40):
+        made.learn(name(number), [address(number)], 60.0, 0.0)
+        assert made.promise(name(number), [address(number)], 0.0) == 60.0
+    for number in range(1_000):
+        made.learn(name(number % 40), [address(100 + number)], 60.0, 1.0)
+        assert made.address_count <= 101
+    assert {address(number) for number in range(40)} <= made.elements(EVERY).keys()
+
+
 def test_the_limit_of_its_own_name_does_not_evict_what_was_promised() -> None:
     made = cache(max_addresses_per_name=10)
     assert promised(made, 5.0) == 5.0
