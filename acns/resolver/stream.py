@@ -16,8 +16,6 @@ import struct
 from typing import Final, Protocol
 
 READ_BYTES: Final = 65_536
-HIGH_BYTES: Final = 65_536
-"""A peer that leaves more than this unread is stuck."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 
@@ -56,8 +54,9 @@ class Stream:
 
     @property
     def stuck(self) -> bool:
-        """Whether the peer reads too little. Without what is not flushed: that may still go at once."""
-        return len(self._unsent) > HIGH_BYTES
+        """Whether the peer reads too little: the kernel holds all that it takes. Without what is not flushed,
+        which may still go at once."""
+        return bool(self._unsent)
 
     @property
     def unsent(self) -> bool:

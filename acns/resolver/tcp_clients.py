@@ -37,7 +37,7 @@ from acns.resolver.tcp_upstream import Idle, TCPUpstream
 from acns.resolver.transparent import Transparency
 from acns.telemetry.journal import Journal
 
-BURST: Final = 32  # queries taken from one connection, and connections accepted, before others get their turn
+BURST: Final = 8  # queries taken from one connection, and connections accepted, before others get their turn
 SWEEP_INTERVAL_S: Final = 0.1
 SHORTEST_PAUSE_S: Final = 0.01
 NO_DESCRIPTORS_PAUSE_S: Final = 0.1
