@@ -9,6 +9,7 @@ of it is text; `kind_lab` puts it where it belongs.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -23,6 +24,10 @@ from lab.spec.topology import Topology
 CNI_FILE: Final = "/etc/cni/net.d/10-acns-lab.conflist"
 TABLE: Final = "acns-lab-masquerade"
 CORDON: Final = "acns-lab-cordon"
+_NEEDS_NFT: Final = (
+    "command -v nft > /dev/null || "
+    "{ echo 'error: this node image has no nft: take a newer --k8s-version' >&2; exit 1; }"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,18 @@ def cordon_script(*, down: bool) -> str:
     return f"{remove}{rules if down else ''}NFT\n"
 
 
+def kill_script(container: str) -> str:
+    """What ends a container at once, and it alone, for a shell on its node: its processes are those whose
+    cgroup is named after it, be it by the kubelet or by systemd. Nobody in it hears of that before."""
+    return f"""found=
+for file in $(grep -ls {shlex.quote(container)} /proc/[0-9]*/cgroup); do
+  process=${{file#/proc/}}
+  kill -KILL "${{process%/cgroup}}" && found=yes
+done
+[ "$found" ] || {{ echo "no process of {container}" >&2; exit 1; }}
+"""
+
+
 def network_script(
     node: KindNode, others: Iterable[KindNode], internet: IPv4Address, outside: Iterable[IPv4Address]
 ) -> str:
@@ -125,4 +142,4 @@ table ip {TABLE} {{
   }}
 }}
 """
-    return "\n".join(["set -e", *routes, "nft -f - <<'NFT'", f"{rules}NFT", ""])
+    return "\n".join(["set -e", _NEEDS_NFT, *routes, "nft -f - <<'NFT'", f"{rules}NFT", ""])

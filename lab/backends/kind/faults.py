@@ -1,4 +1,4 @@
-"""Faults in a lab on kind: agents' pods that are killed, and links that are down until they are mended.
+"""Faults in a lab on kind: agents' containers that are killed, and links that are down until they are mended.
 
 The cluster holds agents and servers, so what wants their processes is not there; words and options that
 would do nothing are refused. What a pod's link needs to be well again is written down before it is cut: its
@@ -8,10 +8,10 @@ route goes with it, and the pod may be gone by then.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lab.backends.kind import cluster
 from lab.backends.kind.objects import AGENTS
@@ -94,7 +94,7 @@ def do(lab: KindLab, wanted: KindFault, progress: Progress = silent) -> None:
     match wanted:
         case AgentFault(_, agent, node):
             for pod in _kill(lab, agent, node):
-                progress(f"killed {pod}: its DaemonSet makes another")
+                progress(f"killed {pod}: the kubelet starts its container again")
         case LinkFault(_, place):
             _cut(lab, place)
             progress(f"link of {place}: down, until `invoke lab.fault clear`")
@@ -107,17 +107,27 @@ def do(lab: KindLab, wanted: KindFault, progress: Progress = silent) -> None:
 
 
 def _kill(lab: KindLab, agent: str, node: str) -> list[str]:
-    """End an agent's pod at once, on one node or on all; its DaemonSet makes another. Their names."""
+    """End an agent's container at once, on one node or on all; the names of their pods. One that is deleted,
+    by force too, is asked to end and has its time for it."""
     where = _node(lab, node)
-    found = [
-        one["metadata"]["name"]
+    found = {
+        one["metadata"]["name"]: (one["spec"]["nodeName"], container)
         for one in lab.tools.get("pods", "-n", AGENTS)
-        if one["metadata"]["name"].startswith(f"acns-{agent}-") and where in ("", one["spec"].get("nodeName"))
-    ]
+        if one["metadata"]["name"].startswith(f"acns-{agent}-")
+        and where in ("", one["spec"].get("nodeName"))
+        and (container := _container(one))
+    }
     if not found:
-        raise LabNotFound(f"there is no {agent} on {node or 'any node'}", hint="invoke lab.status shows them")
-    lab.tools.kubectl("-n", AGENTS, "delete", "pod", "--force", "--grace-period=0", *found)
-    return found
+        raise LabNotFound(f"no {agent} runs on {node or 'any node'}", hint="invoke lab.status shows them")
+    for on, container in found.values():
+        _on_node(lab, on, cluster.kill_script(container))
+    return list(found)
+
+
+def _container(pod: Mapping[str, Any]) -> str:
+    """The id of a pod's one container; "": it does not run."""
+    running = [one for one in pod["status"].get("containerStatuses", ()) if "running" in one["state"]]
+    return str(running[0]["containerID"]).rpartition("/")[2] if running else ""
 
 
 def _cut(lab: KindLab, place: str) -> None:

@@ -250,7 +250,9 @@ class KindLab:
         progress("applying DNS, pods, Services and policies")
         dns = self._dns()
         made = certs.files(self.store.path)
-        pods = objects.manifests_text(self.topology, placed, made.ca.read_text(), made.server.read_text())
+        authority, certificate = made.ca.read_text(), made.server.read_text()
+        image = self._image_id(PODS_IMAGE)
+        pods = objects.manifests_text(self.topology, placed, authority, certificate, image)
         self._prune()
         self._apply_pods(pods)
         self.tools.kubectl(
@@ -276,7 +278,7 @@ class KindLab:
         what is being rolled out."""
         which = ("deploy", "coredns", "--ignore-not-found", "-o", "name")
         if not self.tools.kubectl("-n", "kube-system", "get", *which).out.strip():
-            self._apply(own_dns.text(self.topology))
+            self._apply(own_dns.text(self.topology, self._image_id(PODS_IMAGE)))
             return own_dns.NAME
         self._apply(objects.coredns_text(self.topology.internet.dns))
         self.tools.kubectl("-n", "kube-system", "rollout", "restart", "deploy/coredns")

@@ -115,13 +115,18 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def manifests_text(topology: Topology, placed: Mapping[str, str], authority: str, certificate: str) -> str:
-    """Everything but policies. `authority` and `certificate`: PEM, for clients and for servers."""
-    return yaml.safe_dump_all(list(_objects(topology, placed, authority, certificate)), sort_keys=False)
+def manifests_text(
+    topology: Topology, placed: Mapping[str, str], authority: str, certificate: str, image: str
+) -> str:
+    """Everything but policies. `authority` and `certificate`: PEM, for clients and for servers. `image`: the
+    id of the pods' image; with another one they are other pods."""
+    return yaml.safe_dump_all(
+        list(_objects(topology, placed, authority, certificate, image)), sort_keys=False
+    )
 
 
 def _objects(
-    topology: Topology, placed: Mapping[str, str], authority: str, certificate: str
+    topology: Topology, placed: Mapping[str, str], authority: str, certificate: str, image: str
 ) -> Iterator[Manifest]:
     used = list(namespaces(topology))
     for name in used:
@@ -138,7 +143,7 @@ def _objects(
         if service is not dns:
             yield _service(service, topology)
     for pod in pods(topology):
-        yield _pod(pod, placed[pod.node], topology)
+        yield _pod(pod, placed[pod.node], topology, image)
 
 
 def pods(topology: Topology) -> list[Pod]:
@@ -173,16 +178,16 @@ def _service_port(port: ServicePort) -> Manifest:
     return {"name": port.name, "port": port.port, "protocol": port.protocol, "targetPort": target_port(port)}
 
 
-def _pod(pod: Pod, node: str, topology: Topology) -> Manifest:
+def _pod(pod: Pod, node: str, topology: Topology, image: str) -> Manifest:
     made = _object("v1", "Pod", pod.name, pod.namespace, topology)
     made["metadata"]["labels"] = {**pod.labels, **made["metadata"]["labels"]}
-    authority = f"{FILES}/ca.pem"
+    variables = {"CURL_CA_BUNDLE": f"{FILES}/ca.pem", "SSL_CERT_FILE": f"{FILES}/ca.pem", "LAB_IMAGE": image}
     container = {
         "name": "main",
         "image": PODS_IMAGE,
         "imagePullPolicy": "Never",
         "command": _command(pod),
-        "env": [{"name": name, "value": authority} for name in ("CURL_CA_BUNDLE", "SSL_CERT_FILE")],
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [{"name": "files", "mountPath": FILES, "readOnly": True}],
     }

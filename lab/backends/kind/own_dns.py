@@ -25,9 +25,10 @@ _FOLDER: Final = "/etc/dns"
 _TENTH: Final = SERVICES[10]
 
 
-def text(topology: Topology) -> str:
-    """What is applied; another configuration makes another pod of it."""
+def text(topology: Topology, image: str) -> str:
+    """What is applied; another configuration, or another image by its id, makes another pod of it."""
     config = cluster_dns.config_text(topology)
+    version = hashlib.sha256(f"{image}\n{config}".encode()).hexdigest()[:16]
     made = [_object("v1", "ConfigMap", NAME) | {"data": {"dnsmasq.conf": config}}]
     deployment = _object("apps/v1", "Deployment", NAME)
     labels = {**LABELS, "app.kubernetes.io/name": NAME}
@@ -37,7 +38,7 @@ def text(topology: Topology) -> str:
         "template": {
             "metadata": {
                 "labels": labels,
-                "annotations": {f"{objects.LABEL}-config": hashlib.sha256(config.encode()).hexdigest()[:16]},
+                "annotations": {f"{objects.LABEL}-config": version},
             },
             "spec": _pod(),
         },

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ PROGRAMS: Final = {
     "kubectl": "install kubectl, of a version near the cluster's",
 }
 PATIENCE_S: Final = 120.0
+_ENVIRONMENT: Final = {"BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+"""Or each build would have an id of its own, as it says when it was made, and all that runs would be old."""
 _SHOWN: Final = 400
 
 
@@ -61,10 +64,16 @@ _KNOWN: Final = (
         "make room where Docker keeps images: docker system df",
     ),
     _Known(
-        ("connection refused", "was refused - did you specify the right host"),
+        ("was refused - did you specify the right host",),
         "the cluster's API server does not answer",
         "docker ps shows whether its node runs; invoke lab.down, and up again, where it does not",
         of=("kubectl",),  # a registry may refuse a connection, too
+    ),
+    _Known(
+        ("failed to detect containerd snapshotter", "unknown containerd config version"),
+        "this kind is older than the node image, and cannot load images into it",
+        "a newer kind, or an older --k8s-version: kind's release notes list the images of each",
+        of=("kind",),
     ),
 )
 
@@ -114,7 +123,14 @@ def run(argv: Sequence[str], *, text: str | None = None, timeout_s: float = PATI
     """Run it to its end. Raises EnvironmentFault where it is not there or takes too long."""
     with _told(argv):
         done = subprocess.run(
-            argv, input=text, capture_output=True, text=True, timeout=timeout_s, errors="replace", check=False
+            argv,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            errors="replace",
+            check=False,
+            env={**os.environ, **_ENVIRONMENT},
         )
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -31,7 +31,7 @@ class Cluster:
         self.pods: list[Pod] = []
 
     def start(self, name: str) -> Pod:
-        settings = kustomize.DEPLOY / "base" / f"{name.removeprefix('acns-')}.toml"
+        settings = kustomize.DEPLOY / "agents" / f"{name.removeprefix('acns-')}.toml"
         if name == "acns-shim":  # there is no API server here: its objects are in a folder
             text = settings.read_text().replace('source = "kubernetes"', 'manifests = "/run/acns/manifests"')
             settings = self.host_path / "shim.toml"

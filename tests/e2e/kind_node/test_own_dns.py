@@ -30,7 +30,7 @@ NOBODY = (
 
 def test_it_answers_for_services_on_port_53_as_an_ordinary_user(tmp_path: Path) -> None:
     made: dict[str, Any] = {}
-    for one in yaml.safe_load_all(own_dns.text(load_topology(find_topology("quickstart")))):
+    for one in yaml.safe_load_all(own_dns.text(load_topology(find_topology("quickstart")), "sha256:1")):
         made[one["kind"]] = one
     pod = made["Deployment"]["spec"]["template"]["spec"]
     command = pod["containers"][0]["command"]

@@ -23,6 +23,10 @@ class OnKind:
     left_out: list[str] = field(default_factory=list)
 
     @property
+    def name(self) -> str:
+        return self.lab.name
+
+    @property
     def topology(self) -> Topology:
         return self.lab.topology
 
@@ -32,6 +36,12 @@ class OnKind:
 
     def status(self) -> Status:
         return self.lab.status()
+
+    def restarts(self, agent: str) -> int:
+        """How often its containers have been started again, on all nodes."""
+        pods = self.lab.tools.get("pods", "-n", objects.AGENTS)
+        mine = (one for one in pods if one["metadata"]["name"].startswith(f"acns-{agent}-"))
+        return sum(one["status"]["containerStatuses"][0]["restartCount"] for one in mine)
 
 
 class Cluster:

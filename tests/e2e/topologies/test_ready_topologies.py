@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from lab.runtime import truth
+from lab.runtime.faults import commands
+from lab.runtime.faults.model import Options
 from lab.runtime.lab import Lab
 from lab.spec.load import find_topology, load_topology, shipped_topologies
 
+from ...waiting import until
 from .on_kind import Cluster, OnKind
 
 pytestmark = pytest.mark.root
+
+BACK_S = 90.0
+"""Longer than a kubelet waits before it starts a container that ended twice."""
 
 _NOT_SELECTED = ("policies/example-com.yaml", "policies/frontend.yaml")
 TURNS = [
@@ -76,6 +82,24 @@ def test_no_policy_is_wrong_or_doubtful_but_those_that_are_to_be(lab: Lab | OnKi
     found = lab.status()
     assert truth.unexpected_errors(lab.topology, found) == 0
     assert [problem for problem in found.problems if ": warning: " in problem] == []
+
+
+@pytest.mark.backends("netns", "kind")
+@pytest.mark.parametrize("agent", ["shim", "resolver"])
+@pytest.mark.parametrize("lab", [find_topology("quickstart")], ids=["quickstart"], indirect=True)
+def test_while_an_agent_is_killed_what_is_closed_stays_closed(lab: Lab | OnKind, agent: str) -> None:
+    """Without the shim names go on resolving, too; and all is as before when the agent is back."""
+    before = _restarts(lab, agent)
+    commands.fault(["kill", agent], lab.name, Options(node="node1"), None, None)
+    wrong = [row for row in lab.check() if not row.ok]
+    opened = [row for row in wrong if row.actual in ("connects", "resolves")]
+    assert (wrong if agent == "shim" else opened) == []
+    until(lambda: _restarts(lab, agent) > before, f"the {agent} is started again", BACK_S)
+    until(lambda: all(row.ok for row in lab.check()), "all is as before", BACK_S)
+
+
+def _restarts(lab: Lab | OnKind, agent: str) -> int:
+    return lab.restarts(agent) if isinstance(lab, OnKind) else lab.process(f"node1/{agent}").restarts
 
 
 @pytest.mark.backends("netns", reason="the time of one look-up would be that of kubectl exec")

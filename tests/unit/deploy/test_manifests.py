@@ -24,7 +24,7 @@ from acns.shim.sources.kubernetes import resources
 from . import kustomize
 from .kustomize import DEPLOY, Manifest
 
-FOLDERS = ("base", "overlays/kind", "overlays/profile-cilium")
+FOLDERS = ("base", "agents", "overlays/kind", "overlays/profile-cilium")
 VERSIONS = ("1.29", "1.33", "1.36")
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 CASES = [*((FOLDERS[0], version) for version in VERSIONS), *((folder, "1.36") for folder in FOLDERS[1:])]
@@ -44,9 +44,19 @@ def container(name: str, folder: str = "base") -> Manifest:
 @pytest.mark.parametrize(("folder", "version"), CASES)
 def test_every_manifest_is_one_of_that_kubernetes_without_an_unknown_field(folder: str, version: str) -> None:
     manifests = kustomize.build(DEPLOY / folder)
-    assert len(manifests) == 11
+    assert len(manifests) == (8 if folder == "agents" else 11)
     for one in manifests:
         kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_the_agents_alone_leave_the_policy_kinds_of_a_cluster_alone() -> None:
+    made, alone = ({_name(one) for one in kustomize.build(DEPLOY / folder)} for folder in ("base", "agents"))
+    assert {kind for kind, _ in made - alone} == {"CustomResourceDefinition"}
+    assert alone < made
+
+
+def _name(one: Manifest) -> tuple[str, str]:
+    return one["kind"], one["metadata"]["name"]
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on PATH")
@@ -93,7 +103,7 @@ def test_an_agent_has_its_capabilities_a_read_only_root_and_nothing_else(name: s
 
 def test_what_the_shim_remembers_outlives_a_reboot_and_the_resolver_reads_it_there() -> None:
     shim, resolver = (
-        tomllib.loads((DEPLOY / "base" / f"{name}.toml").read_text()) for name in ("shim", "resolver")
+        tomllib.loads((DEPLOY / "agents" / f"{name}.toml").read_text()) for name in ("shim", "resolver")
     )
     assert shim["state_dir"].startswith("/var/lib/"), "/run is lost at a reboot"
     assert resolver["shim_ledger"] == f"{shim['state_dir']}/ledger.log"
@@ -106,9 +116,9 @@ def test_the_settings_delivered_are_the_agents_own(agent: str, folder: str) -> N
     command = container(f"acns-{agent}", folder)["command"]
     overrides = [text for flag, text in itertools.pairwise(command) if flag == "--set"]
     given: dict[str, str] = dict(text.partition("=")[::2] for text in overrides)  # type: ignore[misc]
-    loaded: Any = settings.load(kind, DEPLOY / "base" / f"{agent}.toml", given)
+    loaded: Any = settings.load(kind, DEPLOY / "agents" / f"{agent}.toml", given)
     mounted = {one["mountPath"] for one in container(f"acns-{agent}", folder)["volumeMounts"]}
-    for name, value in tomllib.loads((DEPLOY / "base" / f"{agent}.toml").read_text()).items():
+    for name, value in tomllib.loads((DEPLOY / "agents" / f"{agent}.toml").read_text()).items():
         if isinstance(value, str) and ("/run" in value or "/var" in value):
             assert str(Path(value.removeprefix("unix:"))).startswith(tuple(mounted)), name
     if agent == "shim":
@@ -118,7 +128,7 @@ def test_the_settings_delivered_are_the_agents_own(agent: str, folder: str) -> N
 
 def test_probes_ask_the_socket_that_the_settings_name() -> None:
     for agent in ("shim", "resolver"):
-        values = tomllib.loads((DEPLOY / "base" / f"{agent}.toml").read_text())
+        values = tomllib.loads((DEPLOY / "agents" / f"{agent}.toml").read_text())
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             *_, path, page = container(f"acns-{agent}")[probe]["exec"]["command"]
             assert path == values["http_socket"]
@@ -131,7 +141,7 @@ def test_updates_let_two_resolvers_and_never_two_shims_on_a_node() -> None:
     assert shim["updateStrategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert "ports" not in container("acns-resolver"), "a host port keeps the second one off the node"
     assert "--takeover" in container("acns-resolver")["command"]
-    values = tomllib.loads((DEPLOY / "base" / "resolver.toml").read_text())
+    values = tomllib.loads((DEPLOY / "agents" / "resolver.toml").read_text())
     assert values["outlive_handover"] is True
     assert not values["http_socket"].startswith("/run/acns/"), "each is asked for itself"
 

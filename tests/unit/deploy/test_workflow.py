@@ -27,7 +27,9 @@ def commands(name: str) -> str:
 
 
 def test_the_kind_workflow_runs_on_three_versions_of_kubernetes_that_are_not_too_old() -> None:
-    versions = workflow("kind")["jobs"]["topologies"]["strategy"]["matrix"]["kubernetes"]
+    matrix = workflow("kind")["jobs"]["topologies"]["strategy"]["matrix"]["include"]
+    assert all(re.fullmatch(r"v\d+\.\d+\.\d+", one["kind"]) for one in matrix)
+    versions = [one["kubernetes"] for one in matrix]
     assert len({version.rpartition(".")[0] for version in versions}) == 3
     assert [machine.image(version) for version in versions] == [f"kindest/node:v{one}" for one in versions]
 

@@ -24,13 +24,22 @@ INFO = json.dumps({"MemTotal": 16 << 30, "DockerRootDir": "/nowhere/docker"})
 INTERNET = json.dumps([{"NetworkSettings": {"Networks": {"kind": {"IPAddress": "172.18.0.9"}}}}])
 
 
-def pod(namespace: str, name: str, node: str, address: str, *, ready: bool = True) -> dict[str, Any]:
-    """As `kubectl get pods` shows one."""
+def pod(
+    namespace: str, name: str, node: str, address: str, *, ready: bool = True, container: str = ""
+) -> dict[str, Any]:
+    """As `kubectl get pods` shows one; `container`: the id of the one that runs."""
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    state = {"running": {}} if container else {"waiting": {"reason": "CrashLoopBackOff"}}
+    one = {"name": "main", "state": state, "containerID": f"containerd://{container or 'c' * 64}"}
     return {
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"nodeName": node},
-        "status": {"phase": "Running", "podIP": address, "conditions": conditions},
+        "status": {
+            "phase": "Running",
+            "podIP": address,
+            "conditions": conditions,
+            "containerStatuses": [one],
+        },
     }
 
 

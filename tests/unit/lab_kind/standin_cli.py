@@ -22,7 +22,8 @@ def main() -> int:
     argv = [Path(sys.argv[0]).name, *sys.argv[1:]]
     text = "" if sys.stdin.isatty() or not wants_stdin(argv) else sys.stdin.read()
     with open(folder / "calls.jsonl", "a") as calls:
-        calls.write(json.dumps({"argv": argv, "stdin": text}) + "\n")
+        environment = {name: value for name, value in os.environ.items() if name.startswith("BUILDX_")}
+        calls.write(json.dumps({"argv": argv, "stdin": text, "environment": environment}) + "\n")
     for answer in json.loads((folder / "scenario.json").read_text()):
         if fits(answer["words"], argv):
             return say(answer, text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.backends.kind import store
+from lab.backends.kind import cluster, store
 from lab.backends.kind.kind_lab import KindLab
 from lab.errors import InputError, LabNotFound
 from lab.runtime.faults import commands
@@ -17,9 +17,11 @@ from lab.spec.load import find_topology, load_topology
 from .conftest import Desk, pod
 
 CONTROL, WORKER = "demo-control-plane", "demo-worker"
+CONTAINERS = {CONTROL: "0a" * 32, WORKER: "0b" * 32}
 AGENTS = [
-    pod("acns-system", "acns-shim-aaaaa", CONTROL, "172.18.0.3"),
-    pod("acns-system", "acns-shim-bbbbb", WORKER, "172.18.0.2"),
+    pod("acns-system", "acns-shim-aaaaa", CONTROL, "172.18.0.3", container=CONTAINERS[CONTROL]),
+    pod("acns-system", "acns-shim-bbbbb", WORKER, "172.18.0.2", container=CONTAINERS[WORKER]),
+    pod("acns-system", "acns-resolver-ccccc", WORKER, "172.18.0.2"),
 ]
 BY_GATEWAY = json.dumps([{"dst": "10.244.0.9", "gateway": "172.18.0.1", "dev": "eth0"}])
 WEB = [pod("default", "web", CONTROL, "10.244.0.9")]
@@ -42,8 +44,11 @@ def fault(words: str, options: Options | None = None, *, for_s: float | None = N
 
 
 def killed(desk: Desk) -> list[str]:
-    calls = desk.calls("kubectl", "delete", "pod", "--force", "--grace-period=0")
-    return [name for call in calls for name in call["argv"] if name.startswith("acns-shim-")]
+    """The nodes on which that node's shim was killed, and nothing else was done."""
+    by_script = {cluster.kill_script(container): node for node, container in CONTAINERS.items()}
+    done = [(call["argv"][3], by_script[call["stdin"]]) for call in desk.calls("docker", "exec")]
+    assert all(node == whose for node, whose in done)
+    return [node for node, _ in done]
 
 
 def scripts(desk: Desk, node: str) -> list[str]:
@@ -55,19 +60,23 @@ def scripts(desk: Desk, node: str) -> list[str]:
 
 def test_an_agent_is_killed_on_every_node_or_on_the_one_that_is_said(two: Desk) -> None:
     fault("kill shim")
-    assert killed(two) == ["acns-shim-aaaaa", "acns-shim-bbbbb"]
+    assert killed(two) == [CONTROL, WORKER]
     for words, option in (("kill shim", "demo-worker"), ("kill shim demo-worker", "")):
         two.forget()
         fault(words, Options(node=option))
-        assert killed(two) == ["acns-shim-bbbbb"]
+        assert killed(two) == [WORKER]
     two.forget()
     fault("kill shim", Options(node="node1"))
-    assert killed(two) == ["acns-shim-aaaaa"], "as the topology calls it"
+    assert killed(two) == [CONTROL], "as the topology calls it"
 
 
 @pytest.mark.parametrize(
     ("words", "node", "error"),
-    [("kill shim", "node9", LabNotFound), ("kill shim node1", WORKER, InputError)],
+    [
+        ("kill shim", "node9", LabNotFound),
+        ("kill shim node1", WORKER, InputError),
+        ("kill resolver", WORKER, LabNotFound),  # its container does not run
+    ],
 )
 def test_on_a_node_that_is_none_or_two_nothing_is_killed(
     two: Desk, words: str, node: str, error: type[Exception]

@@ -469,6 +469,43 @@ def test_what_dockers_of_today_say_is_understood(desk: Desk, program: str, said:
     assert (raised.value.exit_code, bool(raised.value.hint)) == (3, True)
 
 
+@pytest.mark.parametrize(
+    "said", ["failed to detect containerd snapshotter", "unknown containerd config version: 4"]
+)
+def test_a_kind_that_is_older_than_the_node_image_is_said_to_be(desk: Desk, up: KindLab, said: str) -> None:
+    desk.say("kind load docker-image", exit_code=1, stderr=f"ERROR: {said}\n")
+    with pytest.raises(EnvironmentFault, match="this kind is older than the node image"):
+        up.up()
+
+
+def test_an_image_is_built_without_a_time_in_it(desk: Desk, up: KindLab) -> None:
+    """By default buildx says when it was built, and nothing that is built again would be the same."""
+    up.up()
+    builds = desk.calls("docker", "build")
+    assert builds
+    assert {call["environment"].get("BUILDX_NO_DEFAULT_ATTESTATIONS") for call in builds} == {"1"}
+
+
+def test_with_another_image_there_are_other_pods(desk: Desk, up: KindLab) -> None:
+    """What stands in a container's environment cannot be changed in place."""
+    texts = set()
+    for image in ("sha256:1", "sha256:1", "sha256:2"):
+        desk.say("docker image inspect", stdout=f"{image}\n")
+        desk.forget()
+        up.up()
+        texts.add("".join(call["stdin"] for call in desk.calls("kubectl", "apply") if "Pod" in call["stdin"]))
+    assert len(texts) == 2
+    assert sum("value: sha256:1" in text for text in texts) == 1
+
+
+def test_what_refuses_a_connection_inside_of_a_pod_is_not_told_as_the_api_server(
+    desk: Desk, up: KindLab
+) -> None:
+    desk.say("kubectl apply", exit_code=1, stderr="error: dial tcp 10.244.0.7:80: connection refused\n")
+    with pytest.raises(ProcessFailed, match="connection refused"):
+        up.up()
+
+
 def test_a_registry_that_refuses_the_connection_is_not_told_as_the_api_server(
     desk: Desk, up: KindLab
 ) -> None:
