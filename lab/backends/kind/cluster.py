@@ -9,7 +9,7 @@ of it is text; `kind_lab` puts it where it belongs.
 from __future__ import annotations
 
 import json
-import shlex
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -24,6 +24,7 @@ from lab.spec.topology import Topology
 CNI_FILE: Final = "/etc/cni/net.d/10-acns-lab.conflist"
 TABLE: Final = "acns-lab-masquerade"
 CORDON: Final = "acns-lab-cordon"
+_CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 _NEEDS_NFT: Final = (
     "command -v nft > /dev/null || "
     "{ echo 'error: this node image has no nft: take a newer --k8s-version' >&2; exit 1; }"
@@ -114,9 +115,12 @@ def cordon_script(*, down: bool) -> str:
 
 def kill_script(container: str) -> str:
     """What ends a container at once, and it alone, for a shell on its node: its processes are those whose
-    cgroup is named after it, be it by the kubelet or by systemd. Nobody in it hears of that before."""
+    cgroup is named after it, be it by the kubelet or by systemd. Nobody in it hears of that before. Raises
+    InputError for what is no container's id: any less would be found in others' names."""
+    if not _CONTAINER_ID.fullmatch(container):
+        raise InputError(f"{container!r} is no container's id", hint="64 hexadecimal digits")
     return f"""found=
-for file in $(grep -ls {shlex.quote(container)} /proc/[0-9]*/cgroup); do
+for file in $(grep -lsE '[/-]{container}(\\.scope)?$' /proc/[0-9]*/cgroup); do
   process=${{file#/proc/}}
   kill -KILL "${{process%/cgroup}}" && found=yes
 done

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.backends.kind import cluster
+from lab.errors import InputError
 
 MINE, OTHER = f"{os.getpid():064x}", f"{os.getpid() + (1 << 64):064x}"
 HIERARCHIES = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/pids"))  # version 2, and 1
@@ -47,6 +48,12 @@ def test_it_ends_what_is_in_that_container_and_nothing_else(name: str) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         assert mine.wait(10) == -9
         assert other.poll() is None
+
+
+@pytest.mark.parametrize("name", ["", "0", "a" * 63, "a" * 65, "A" * 64, f"{'a' * 63}."])
+def test_what_would_be_found_in_others_names_is_no_container(name: str) -> None:
+    with pytest.raises(InputError, match="is no container's id"):
+        cluster.kill_script(name)
 
 
 def test_where_nothing_runs_it_says_so() -> None:
