@@ -16,11 +16,16 @@ from lab.backends.kind.kind_lab import KindLab
 from lab.runtime import state
 from lab.spec.load import find_topology, load_topology
 from lab.spec.plan import Addressing
+from lab.spec.topology import Topology
+from lab.world import certs
 from lab.world.manifests import manifest_files
+
+from ..deploy import kustomize
 
 STANDIN = Path(__file__).with_name("standin_cli.py")
 NODES = (STANDIN.parents[2] / "data" / "kind-cli" / "nodes.json").read_text()
 INFO = json.dumps({"MemTotal": 16 << 30, "DockerRootDir": "/nowhere/docker"})
+KUSTOMIZED = yaml.safe_dump_all(kustomize.build(kustomize.DEPLOY / "overlays" / "kind"))
 INTERNET = json.dumps([{"NetworkSettings": {"Networks": {"kind": {"IPAddress": "172.18.0.9"}}}}])
 
 
@@ -172,4 +177,23 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     agents = [pod("acns-system", "acns-shim-aaaaa", "node1", "172.18.0.3")]
     made.say("kubectl get pods -n acns-system", stdout=json.dumps({"items": agents}))
     made.say("kubectl exec acns-shim-aaaaa /cache", stdout=json.dumps(CACHE))
+    return made
+
+
+def topology(name: str = "quickstart") -> Topology:
+    return load_topology(find_topology(name))
+
+
+def lab(wanted: Topology | None = None) -> KindLab:
+    return KindLab(store.of("demo"), wanted or topology())
+
+
+@pytest.fixture
+def up(desk: Desk) -> KindLab:
+    """A lab that is up."""
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kind get nodes", stdout="demo-control-plane\n")
+    made = lab()
+    made.store.save(made.topology, 1)
+    certs.ensure(made.store.path, certs.certified_names(made.topology))
     return made
