@@ -187,7 +187,6 @@ class NameCache:
                 kept_until=max(until, lease.kept_until),
                 untold_s=max(untold.kept_s(lease.expires_at - now), lease.untold_s),
             )
-        entry.kept_until = max(until, entry.kept_until)
         return max(until - now, 0.0)
 
     def adopt(self, selector: FQDNSelector, address: bytes, expires_at: float) -> bool:
@@ -365,6 +364,8 @@ class NameCache:
 
         for dispensable in (is_idle_surplus, is_surplus, lambda entry: entry is not newest):
             self._let_some_go(dispensable, now)
+        if not self._within(1.0):
+            self._end_all(newest, lambda lease: max(lease.kept_until, lease.learned_at) < now)
 
     def _let_some_go(self, dispensable: Callable[[Entry], bool], now: float) -> None:
         """Where there is too much, down to somewhat less, of what is dispensable and not promised."""
@@ -393,12 +394,15 @@ class NameCache:
 
     def _forget(self, name: Name, entry: Entry, now: float) -> None:
         """All of it but the addresses that are promised."""
-        for address, lease in list(entry.leases.items()):
-            if lease.kept_until < now:
-                self._end(entry, address, End.LIMIT)
+        self._end_all(entry, lambda lease: lease.kept_until < now)
         if not entry.leases:
             del self._names[name]
             self._gone(entry)
+
+    def _end_all(self, entry: Entry, dispensable: Callable[[Lease], bool]) -> None:
+        for address, lease in list(entry.leases.items()):
+            if dispensable(lease):
+                self._end(entry, address, End.LIMIT)
 
     def _gone(self, entry: Entry) -> None:
         if entry.name is not None:

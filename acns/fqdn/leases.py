@@ -80,7 +80,5 @@ class Entry:
     """For whom they count, of those who learned one."""
     last_live: float = -math.inf
     """When a collection last saw a live connection to one of the addresses."""
-    kept_until: float = -math.inf
-    """The latest of its leases' promises."""
     earliest: float = math.inf
     """No lease ends before; so a collection can pass most names by."""

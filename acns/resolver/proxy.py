@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from acns.dns import message
 from acns.fqdn import gate
 from acns.fqdn.table import PolicyTable
 from acns.resolver.agent import AgentLink
@@ -22,8 +21,8 @@ from acns.resolver.early import Early
 from acns.resolver.flight import ID_BYTES, Flight
 from acns.resolver.intercept import Server
 from acns.resolver.judged import Case, CaseKey, Judgements
-from acns.resolver.memory import Memory
 from acns.resolver.metrics import TCP, UDP, ResolverMetrics
+from acns.resolver.new_names import NewNames
 from acns.resolver.overload import Budgeted, Overload
 from acns.resolver.query import Asked, Context, Query, Reply, Transport
 from acns.resolver.rates import PRESSED, Rates
@@ -32,8 +31,6 @@ from acns.telemetry.journal import Journal
 
 TOLD_PER_S: Final = 250
 """So often a second a pod is told that it is over a budget; then it gets no answer."""
-_ASKED_BYTES: Final = 2 << 20
-_ENTRY_BYTES: Final = 150  # of a dictionary, and an object's head
 _PROTOCOLS: Final = {UDP: socket.IPPROTO_UDP, TCP: socket.IPPROTO_TCP}
 
 
@@ -65,11 +62,7 @@ class Proxy:
             metrics=metrics,
             journal=journal,
             silent_is_servfail=settings.upstream_silent == "servfail",
-            new_names=Rates(
-                settings.max_new_names_per_second_per_pod,
-                settings.max_new_names_at_once_per_pod / settings.max_new_names_per_second_per_pod,
-            ),
-            asked=Memory(_ASKED_BYTES, lambda key: _ENTRY_BYTES + len(key)),
+            new_names=NewNames(settings),
             overload=self.overload,
         )
         self.transports = {
@@ -139,7 +132,7 @@ class Proxy:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
         refusal = case.refusal
         if refusal is None:
-            if not case.was_taken_on and not self._may_be_first(case, packet):
+            if not case.was_taken_on and not self.context.new_names.ask(case, packet, time.monotonic()):
                 return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
             if not self.context.budget.take(case.lane):
                 return self._over_budget(transport, case, packet, Budgeted.IN_FLIGHT)
@@ -151,24 +144,6 @@ class Proxy:
             return None
         transport.verdict(refusal.reason).count += 1
         return packet[:ID_BYTES] + case.reply_rest if case.reply_rest else b""
-
-    def _may_be_first(self, case: Case, packet: bytes) -> bool:
-        """Whether the pod may bring another name; this counts as one until its answer says otherwise. A name
-        in another case, or with another cookie, is none: if it has got other addresses, its answer counts."""
-        pod = case.asker.source
-        asked = pod + message.folded_name(packet)
-        if case.was_counted or self.context.asked.get(asked) is not None:
-            return True
-        case.was_counted = self.context.new_names.take(pod, time.monotonic())
-        if case.was_counted:
-            self.context.asked.put(asked, False)
-        return case.was_counted
-
-    def may_be_new(self, pod: bytes, packet: bytes, now: float) -> bool:
-        """Whether the pod may ask what it has not asked so before; looked at before that is judged."""
-        if not self.context.new_names.wait_s(pod, now):
-            return True
-        return pod + message.folded_name(packet) in self.context.asked
 
     @property
     def rate_kind(self) -> Budgeted:

@@ -24,10 +24,9 @@ from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
 from acns.resolver.judged import KNOWN, Answer, Case, Judgements
-from acns.resolver.memory import Memory
 from acns.resolver.metrics import ResolverMetrics
+from acns.resolver.new_names import NewNames
 from acns.resolver.overload import Budgeted, Overload
-from acns.resolver.rates import Rates
 from acns.telemetry.journal import Event, Journal
 from acns.telemetry.metrics import Cell
 
@@ -48,12 +47,7 @@ class Context:
     metrics: ResolverMetrics
     journal: Journal
     silent_is_servfail: bool
-    new_names: Rates
-    """How many names whose addresses have to be committed a pod may bring: one costs as much as dozens of
-    others."""
-    asked: Memory[bytes, bool]
-    """Names that pods have asked for: their addresses, and the name in lower case. Whether one has had its
-    addresses committed: that counts once."""
+    new_names: NewNames
     overload: Overload
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -137,7 +131,11 @@ class Query(ABC):
         answer = question.last
         if answer is None or rest != question.last_rest:
             answer = self.transport.judgements.answer(question, rest)
-        elif now < answer.sure_until and answer.epoch == context.commits.known.epoch:
+        elif (
+            now < answer.sure_until
+            and answer.epoch == context.commits.known.epoch
+            and not self.case.was_counted
+        ):
             self.transport.took(now - self.asked_at)
             self._finish(answer, KNOWN)
             return True
@@ -146,7 +144,7 @@ class Query(ABC):
             return False
         context.metrics.upstream_time.observe(now - self.asked_at)
         if answer.learned is None:
-            self._brings_nothing()
+            context.new_names.is_empty(self.case)
             self._finish(answer, "plain")
         else:
             self._teach(answer, answer.learned, now)
@@ -177,7 +175,7 @@ class Query(ABC):
             if not commits.worth_waiting:
                 commits.keep(mapping)
                 self._finish(answer, "unprogrammed")
-            elif self._may_be_committed(now):
+            elif context.new_names.commit(self.case, self.packet, now):
                 context.start(self._commit(answer, mapping))
             else:
                 pod, transport = self.case.asker.source, self.transport.name
@@ -185,34 +183,10 @@ class Query(ABC):
                 self._end(context.overload.reply(self.packet, transport), "over-budget", mapping)
             return
         answer.sure_until, answer.epoch = sure_until, commits.known.epoch
-        self._brings_nothing()
+        context.new_names.is_open(self.case, self.packet)
         if now >= sure_until and (worker := commits.renewals.add(mapping, now)) is not None:
             context.start(commits.renew(worker))
         self._finish(answer, KNOWN)
-
-    def _brings_nothing(self) -> None:
-        """No name whose addresses have to be committed first."""
-        if self.case.was_counted:
-            self.case.was_counted = False
-            self.transport.context.new_names.give_back(self.case.asker.source)
-
-    def _may_be_committed(self, now: float) -> bool:
-        """Whether the pod may bring another name now, or has brought this one before. It may have asked for
-        it at no cost, as by a type that the name has no records of."""
-        context, pod = self.transport.context, self.case.asker.source
-        asked = pod + message.folded_name(self.packet)
-        may = self.case.was_counted or context.new_names.take(pod, now) or context.asked.get(asked) is True
-        self.case.was_counted = False
-        if may:
-            context.asked.put(asked, True)
-        return may
-
-    def _is_unanswered(self) -> None:
-        """It costs its pod nothing, and is as new the next time as it was."""
-        if self.case.was_counted:
-            self._brings_nothing()
-            self.case.was_taken_on = self.case.is_plain = False
-            self.transport.context.asked.discard(self.case.asker.source + message.folded_name(self.packet))
 
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
@@ -267,7 +241,7 @@ class Query(ABC):
         if self.done:
             return
         self.done = True
-        self._is_unanswered()
+        self.transport.context.new_names.is_unanswered(self.case, self.packet)
         self.transport.context.budget.give(self.case.lane)
         self.transport.outcome(outcome).count += 1
         self.note(

@@ -85,7 +85,7 @@ class ResolverSettings:
     """Names of one pod a second whose addresses have to be committed: each costs both agents together some
     1.5 ms. Past it a name that the pod has not asked for before is over its budget; one that it has, in
     whatever case and with whatever options, goes on, as long as it is among the last ten thousand or so of
-    all pods."""
+    all pods that were asked for, or of those that brought addresses."""
 
     max_new_names_at_once_per_pod: int = 1_000
     """So many of them a pod may be ahead of that: a program that starts may look up hundreds."""

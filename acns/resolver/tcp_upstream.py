@@ -147,7 +147,10 @@ class TCPUpstream:
             self._stream.pause() if paused else self._stream.resume()
 
     def sweep(self, now: float) -> None:
-        """End what waits too long. All wait equally long, so the first that is not due ends the search."""
+        """End what waits too long. All wait equally long, so the first that is not due ends the search. Where
+        the pod does not read, answers may be there in time: then it is the pod's own time that ends."""
+        if self._paused and self._stream:
+            return
         due = []
         for identifier, waiting in self._waiting.items():
             if waiting.deadline > now:

@@ -80,6 +80,7 @@ class UDPClients:
         self._upstream = upstream
         self._replies = replies
         self._rates = proxy.rates
+        self._new_names = proxy.context.new_names
         self._transparency = transparency
         self._as_pods = as_pods
         self._loop = loop
@@ -210,6 +211,7 @@ class UDPClients:
                     answer is not None
                     and answer.epoch == epoch
                     and now < answer.sure_until
+                    and not case.was_counted
                     and memory[start + ANSWER_AT : start + length + _BEFORE_ANSWER] == question.last_rest
                     and memory[start + PEER_AT : start + ANSWER_AT] == case.place
                     and (case.asker is asker or case.asker.sender_generation == generation)
@@ -359,7 +361,7 @@ class UDPClients:
         self._query(key, time.monotonic(), may_wait=may_wait)
 
     def _may_be_new(self, key: Key, now: float) -> bool:
-        return key[_CASE] in self._cases or self._proxy.may_be_new(key[_POD], packet_of(key), now)
+        return key[_CASE] in self._cases or self._new_names.may_be_asked(key[_POD], packet_of(key), now)
 
     def _over(self, key: Key, kind: Budgeted, now: float) -> None:
         """Past one of its pod's budgets."""

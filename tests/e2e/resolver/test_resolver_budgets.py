@@ -22,7 +22,6 @@ from .resolver_world import (
     WAIT_S,
     Bench,
     World,
-    answer,
     query,
     rcode,
     receive_framed,
@@ -138,100 +137,6 @@ def test_in_flight_past_the_budget_is_tc_over_udp_where_that_is_set(budgeted: Ca
     assert received[2] & TC
     line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
     assert (line["source"], line["kind"]) == (POD, "in_flight")
-
-
-def received(server: socket.socket) -> bytes | None:
-    try:
-        return server.recv(4096)
-    except BlockingIOError:
-        return None
-
-
-def test_past_its_new_names_a_pod_is_refused_those_and_nothing_else(budgeted: Callable[..., Bench]) -> None:
-    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
-    pod = pod_socket(bench)
-
-    def asked(name: str, ident: int) -> int:
-        pod.sendto(query(name, ident=ident), (SERVER, 53))
-        return rcode(pod.recv(4096))
-
-    with answering(bench, "192.0.2.9"):
-        assert asked("first.example.com.", 0) == NOERROR
-        assert asked("www.example.org.", 0) == REFUSED
-        numbers = itertools.count(100)
-        until(lambda: asked(f"n{next(numbers)}.example.com.", 1) == SERVFAIL, "past its budget", 60)
-        assert asked("first.example.com.", 20) == NOERROR
-        assert asked("FiRsT.eXample.com.", 24) == NOERROR  # the same name
-        assert asked("www.example.org.", 21) == REFUSED
-        assert answered(bench, 22)
-        line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
-        assert (line["source"], line["kind"]) == (POD, "new_names")
-        assert until(lambda: asked("later.example.com.", 23) == NOERROR, "its next name has its turn")
-
-
-def test_new_names_count_from_when_they_are_asked_not_from_when_they_are_answered(
-    budgeted: Callable[..., Bench],
-) -> None:
-    """Or a flood of them would be on its way before the first is counted."""
-    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
-    server, pod = bench.server_socket(), pod_socket(bench)
-    for number in range(200):
-        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
-    assert rcode(pod.recv(4096)) == SERVFAIL
-    over = 'acns_dns_over_budget_total{kind="new_names",transport="udp"}'
-    until(lambda: bench.resolver.metric(over) >= 50, "past its budget")
-    server.setblocking(False)
-    assert 10 <= len(list(iter(lambda: received(server), None))) <= 50
-
-
-def test_names_that_bring_no_address_count_for_nothing(budgeted: Callable[..., Bench]) -> None:
-    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
-    server, pod = bench.server_socket(), pod_socket(bench)
-    for number in range(40):
-        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
-        packet, resolver = server.recvfrom(4096)
-        server.sendto(answer(packet), resolver)
-        assert rcode(pod.recv(4096)) == NOERROR
-
-
-def test_names_that_first_bring_no_address_count_when_they_do(budgeted: Callable[..., Bench]) -> None:
-    """Asked for by another type first: that costs nothing, and nothing is bought with it."""
-    bench = budgeted(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10)
-    server, pod = bench.server_socket(), pod_socket(bench)
-
-    def asked(number: int, *addresses: str) -> int:
-        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
-        packet, resolver = server.recvfrom(4096)
-        server.sendto(answer(packet, *addresses), resolver)
-        return rcode(pod.recv(4096))
-
-    assert {asked(number) for number in range(40)} == {NOERROR}
-    codes = [asked(number, f"192.0.2.{number}") for number in range(40)]
-    assert codes[:10] == [NOERROR] * 10
-    assert (
-        20
-        <= codes.count(SERVFAIL)
-        == bench.resolver.metric('acns_dns_answers_total{outcome="over-budget",transport="udp"}')
-    )
-    assert asked(0, "192.0.2.100") == NOERROR  # another address of a name that was brought
-
-
-def test_names_that_nobody_answers_count_for_nothing(budgeted: Callable[..., Bench]) -> None:
-    bench = budgeted(
-        max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=10, upstream_timeout_ms=200
-    )
-    bench.server_socket()
-    pod = pod_socket(bench)
-    for number in range(40):
-        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
-        if number % 10 == 9:
-            silent = 'acns_dns_answers_total{outcome="silent",transport="udp"}'
-            until(lambda: bench.resolver.metric(silent) > number, "given up")  # noqa: B023 - asked at once
-    over = 'acns_dns_over_budget_total{kind="new_names",transport="udp"}'
-    assert bench.resolver.metric(over) == 0
-    for number in range(40):  # nor are they known from having been asked
-        pod.sendto(query(f"n{number}.example.com.", ident=number), (SERVER, 53))
-    until(lambda: bench.resolver.metric(over) >= 20, "past its budget")
 
 
 # --- a flood, and the others ---------------------------------------------------------------------------

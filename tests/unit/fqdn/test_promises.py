@@ -77,6 +77,15 @@ def test_what_promised_names_bring_later_is_bounded() -> None:
     assert {address(number) for number in range(40)} <= made.elements(EVERY).keys()
 
 
+def test_a_name_that_many_endpoints_learn_is_bounded_with_all() -> None:
+    """Each of them may hold so many addresses of it, and all together no more than there is room for."""
+    made = cache(max_addresses=1_000, max_addresses_per_name=100)
+    for number in range(4_000):
+        made.learn(WWW, [address(number)], 60.0, float(number) / 1000, f"endpoint {number % 40}")
+        assert made.address_count <= 1_001
+    assert address(3_999) in made.elements(EVERY)
+
+
 def test_the_limit_of_its_own_name_does_not_evict_what_was_promised() -> None:
     made = cache(max_addresses_per_name=10)
     assert promised(made, 5.0) == 5.0

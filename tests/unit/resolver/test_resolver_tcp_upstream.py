@@ -115,6 +115,16 @@ async def test_one_on_which_an_answer_may_come_late_is_nobody_elses(connection: 
     assert not connection.may_be_anothers()
 
 
+async def test_what_may_be_answered_but_is_not_read_is_not_silent(connection: Connection) -> None:
+    """The pod does not read; that has a time of its own."""
+    connection.ask(query := Asking())
+    connection.upstream.pause(True)
+    connection.upstream.sweep(asyncio.get_running_loop().time() + TIMEOUT_S)
+    assert query.outcomes == []
+    connection.upstream.pause(False)
+    await connection.answer(query, await connection.received())
+
+
 async def test_one_in_the_middle_of_a_frame_is_nobody_elses(connection: Connection) -> None:
     await connection.answered(behind=framed(QUERY)[:-1])
     assert not connection.may_be_anothers()
