@@ -75,6 +75,12 @@ _KNOWN: Final = (
         "a newer kind, or an older --k8s-version: kind's release notes list the images of each",
         of=("kind",),
     ),
+    _Known(
+        ("ctr: content digest",),
+        "kind cannot load an image of several platforms out of Docker's containerd image store",
+        'a known issue of kind\'s; daemon.json: {"features": {"containerd-snapshotter": false}}',
+        of=("kind",),
+    ),
 )
 
 

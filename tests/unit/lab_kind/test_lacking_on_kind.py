@@ -69,11 +69,16 @@ def test_what_dockers_of_today_say_is_understood(desk: Desk, program: str, said:
 
 
 @pytest.mark.parametrize(
-    "said", ["failed to detect containerd snapshotter", "unknown containerd config version: 4"]
+    ("said", "told"),
+    [
+        ("failed to detect containerd snapshotter", "this kind is older than the node image"),
+        ("unknown containerd config version: 4", "this kind is older than the node image"),
+        ("Command Output: ctr: content digest sha256:44b2c602: not found", "containerd image store"),
+    ],
 )
-def test_a_kind_that_is_older_than_the_node_image_is_said_to_be(desk: Desk, up: KindLab, said: str) -> None:
+def test_why_kind_cannot_load_an_image_is_said(desk: Desk, up: KindLab, said: str, told: str) -> None:
     desk.say("kind load docker-image", exit_code=1, stderr=f"ERROR: {said}\n")
-    with pytest.raises(EnvironmentFault, match="this kind is older than the node image"):
+    with pytest.raises(EnvironmentFault, match=told):
         up.up()
 
 
