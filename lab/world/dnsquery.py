@@ -33,34 +33,34 @@ class Reply:
 
 def ask(server: str, name: str, record_type: str, timeout_s: float, *, port: int | None = None) -> Reply:
     """The reply of `server`. Raises TimeoutError without one, ConnectionRefusedError where nobody listens."""
-    query, question = _query(name, record_type)
-    query_id = query[:2]
+    packet, question = query(name, record_type)
+    query_id = packet[:2]
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.connect((server, port or PORT))
-        opened.send(query)
+        opened.send(packet)
         while (left_s := deadline - time.monotonic()) > 0:
             opened.settimeout(left_s)
-            packet = opened.recv(65_535)
-            if packet[:2] == query_id and packet[12 : 12 + len(question)] in (question, b""):
-                return read_reply(packet, len(question))
+            reply = opened.recv(65_535)
+            if reply[:2] == query_id and reply[12 : 12 + len(question)] in (question, b""):
+                return read_reply(reply, len(question))
     raise TimeoutError
 
 
 def ask_over_tcp(server: str, name: str, record_type: str, timeout_s: float) -> Reply:
     """The same over TCP (RFC 7766). A connection that ends before the reply is a ValueError."""
-    query, question = _query(name, record_type)
+    packet, question = query(name, record_type)
     with socket.create_connection((server, PORT), timeout_s) as opened:
-        opened.sendall(struct.pack("!H", len(query)) + query)
+        opened.sendall(struct.pack("!H", len(packet)) + packet)
         with opened.makefile("rb") as stream:
             length = stream.read(2)
-            packet = stream.read(int.from_bytes(length, "big"))
-    if packet[:2] != query[:2] or packet[12 : 12 + len(question)] not in (question, b""):
+            reply = stream.read(int.from_bytes(length, "big"))
+    if reply[:2] != packet[:2] or reply[12 : 12 + len(question)] not in (question, b""):
         raise ValueError("the connection ended, or the reply is to another query")
-    return read_reply(packet, len(question))
+    return read_reply(reply, len(question))
 
 
-def _query(name: str, record_type: str) -> tuple[bytes, bytes]:
+def query(name: str, record_type: str) -> tuple[bytes, bytes]:
     """A query without EDNS, and the question in it."""
     question = _wire_name(name) + struct.pack("!HH", types.number(record_type), 1)
     return os.urandom(2) + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question, question

@@ -120,7 +120,7 @@ def _kill(lab: KindLab, agent: str, node: str) -> list[str]:
     if not found:
         raise LabNotFound(f"no {agent} runs on {node or 'any node'}", hint="invoke lab.status shows them")
     for on, container in found.values():
-        _on_node(lab, on, cluster.kill_script(container))
+        lab.on_node(on, cluster.kill_script(container))
     return list(found)
 
 
@@ -133,12 +133,12 @@ def _container(pod: Mapping[str, Any]) -> str:
 def _cut(lab: KindLab, place: str) -> None:
     """Take the cable of a pod out, or that of a node."""
     if (node := _node(lab, place)) in _nodes(lab):
-        _on_node(lab, node, cluster.cordon_script(down=True))
+        lab.on_node(node, cluster.cordon_script(down=True))
         return
     file = _note(lab, place)
-    wanted = _to_cut(lab, file, *_where(lab, place))
+    wanted = _to_cut(lab, file, *lab.place(place))
     file.write_text(json.dumps(asdict(wanted)))
-    _on_node(lab, wanted.node, f"ip link set {wanted.device} down\n")
+    lab.on_node(wanted.node, f"ip link set {wanted.device} down\n")
 
 
 def _to_cut(lab: KindLab, file: Path, node: str, address: str) -> _Cut:
@@ -154,7 +154,7 @@ def _to_cut(lab: KindLab, file: Path, node: str, address: str) -> _Cut:
 
 def _mend(lab: KindLab, place: str) -> None:
     if (node := _node(lab, place)) in _nodes(lab):
-        _on_node(lab, node, cluster.cordon_script(down=False))
+        lab.on_node(node, cluster.cordon_script(down=False))
     elif (file := _note(lab, place)).exists():
         _mend_cut(lab, file)
 
@@ -162,7 +162,7 @@ def _mend(lab: KindLab, place: str) -> None:
 def _mend_everything(lab: KindLab) -> None:
     """Nodes first: the way to some may be what is cut."""
     for node in _nodes(lab):
-        _on_node(lab, node, cluster.cordon_script(down=False))
+        lab.on_node(node, cluster.cordon_script(down=False))
     for file in sorted(lab.store.path.glob(f"{_CUT}*")):
         _mend_cut(lab, file)
 
@@ -176,7 +176,7 @@ ip link show {cut.device} > /dev/null 2>&1 || exit 0
 ip link set {cut.device} up
 ip route replace {cut.address} dev {cut.device} scope host
 """
-        _on_node(lab, cut.node, script)
+        lab.on_node(cut.node, script)
     file.unlink()
 
 
@@ -192,13 +192,6 @@ def _nodes(lab: KindLab) -> list[str]:
     return cluster.node_names(lab.name, lab.store.nodes())
 
 
-def _where(lab: KindLab, place: str) -> tuple[str, str]:
-    """A pod's node and address."""
-    namespace, name = lab.pod(place)
-    (item,) = [one for one in lab.tools.get("pods", "-n", namespace) if one["metadata"]["name"] == name]
-    return item["spec"]["nodeName"], item["status"]["podIP"]
-
-
 def _note(lab: KindLab, place: str) -> Path:
     """Where it is written down that a pod's link is cut."""
     return lab.store.path / f"{_CUT}{'_'.join(lab.pod(place))}.json"
@@ -206,7 +199,3 @@ def _note(lab: KindLab, place: str) -> Path:
 
 def _read(file: Path) -> _Cut:
     return _Cut(**json.loads(file.read_text()))
-
-
-def _on_node(lab: KindLab, node: str, script: str) -> None:
-    lab.tools.docker("exec", "--interactive", node, "sh", text=script)

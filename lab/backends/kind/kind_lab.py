@@ -191,7 +191,7 @@ class KindLab:
         nodes = self._placed_nodes()
         for node in nodes:
             script = cluster.network_script(node, nodes, gateway, self.addressing.internet)
-            self._on_node(node.name, script)
+            self.on_node(node.name, script)
             write = f"mkdir -p /etc/cni/net.d && cat > {cluster.CNI_FILE}"
             self.tools.docker(
                 "exec", "--interactive", node.name, "sh", "-c", write, text=cluster.cni_text(node)
@@ -352,7 +352,8 @@ class KindLab:
     def _remove_internet(self) -> None:
         tools.run(["docker", "rm", "--force", self.internet])
 
-    def _on_node(self, node: str, script: str) -> Done:
+    def on_node(self, node: str, script: str) -> Done:
+        """Run by a shell there."""
         return self.tools.docker("exec", "--interactive", node, "sh", text=script)
 
     # --- looking ----------------------------------------------------------------------------------------
@@ -378,6 +379,15 @@ class KindLab:
             return ["docker", "exec", *interactive, *tty, placed.get(where, where), *argv]
         namespace, name = self.pod(where)
         return self.tools.kubectl_argv("-n", namespace, "exec", *flags, name, "--", *argv)
+
+    def place(self, pod: str) -> tuple[str, str]:
+        """A pod's node and address. Raises LabNotFound."""
+        namespace, name = self.pod(pod)
+        items = self.tools.get("pods", "-n", namespace)
+        found = next((one for one in items if one["metadata"]["name"] == name), None)
+        if found is None or not found["status"].get("podIP"):
+            raise LabNotFound(f"pod {namespace}/{name} does not run", hint="invoke lab.status shows why")
+        return found["spec"]["nodeName"], found["status"]["podIP"]
 
     def logs_argv(self, process: str, *, follow: bool) -> list[str]:
         """The command line that shows a log: `NODE/shim`, `NODE/resolver`, `internet`, a pod."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from acns.errors import AcnsError
-from lab.backends.kind import cluster, objects, tools
+from lab.backends.kind import asking, cluster, objects, tools
 from lab.backends.kind.objects import AGENTS
 from lab.runtime.outside import WARNING
 from lab.spec import expect
@@ -83,6 +83,8 @@ def check(lab: KindLab) -> tuple[list[Row], list[str]]:
             left_out.append(f"{text}: {reason}")
         elif isinstance(statement, PolicyExpectation):
             rows.append(_policy_row(lab, statement))
+        elif statement.is_traced:
+            rows.append(asking.row(lab, statement))
         else:
             translated = objects.translated(statement, addresses)
             by_pod.setdefault(statement.pod, []).append(translated)

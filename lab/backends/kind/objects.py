@@ -336,8 +336,8 @@ def untried(statement: Statement, topology: Topology) -> str:
     pods_of_dns = [pod for pod in topology.pods if is_cluster_dns(topology, pod)]
     if statement.pod in {name for pod in pods_of_dns for name in (pod.name, f"{pod.namespace}/{pod.name}")}:
         return "the cluster's DNS is CoreDNS here, and not the topology's pod"
-    if statement.is_traced:
-        return "packets are traced in the lab's own namespaces only"
+    if statement.is_traced and not file_of(topology, "resolver", "journal_file"):
+        return "the resolver keeps no journal, which would show whose queries it takes"
     if statement.by_musl:
         return "the pods' image has no program with musl"
     if statement.verb == "connects" and _needs_ipv6(statement, topology):

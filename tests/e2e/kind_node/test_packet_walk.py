@@ -14,6 +14,8 @@ import dns.rcode
 import pytest
 
 from acns.datapath import headers
+from lab.backends.kind import asking
+from lab.world import dnsquery
 
 from ..resolver.resolver_world import Namespace, until
 from . import kind_node
@@ -55,6 +57,18 @@ def test_a_query_to_the_cluster_ip_is_answered_by_the_resolver_which_asks_from_t
     assert ADDRESS in reply.to_text()
     assert node.asked == [(DNS_POD, NODE, "tcp" if tcp else "udp")]
     assert f"src={CLIENT} dst={KUBE_DNS}" not in node.node.run("conntrack", "-L")
+
+
+@pytest.mark.parametrize(("pod", "seen"), [(CLIENT, "redirected"), (FREE, "tracked")])
+def test_whose_queries_the_resolver_takes_is_seen_on_the_node(node: KindNode, pod: str, seen: str) -> None:
+    """As `lab.check` looks for it, whatever the answer is."""
+    name, journal = f"asked-by-{seen}.invalid.", node.folder / "resolver-journal.jsonl"
+    with node.pods[pod].udp() as asked:
+        asked.connect((KUBE_DNS, 53))
+        asked.send(dnsquery.query(name, "A")[0])
+        script = asking.seen_script(name, str(journal), pod, asked.getsockname()[1])
+        found = until(lambda: node.node.run("sh", "-c", f"set +e\n{script}true"), "somebody saw it")
+    assert found.split() == [seen]
 
 
 @TRANSPORTS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lab.backends.kind import looking, store
+from lab.backends.kind import asking, looking, store
 from lab.backends.kind.kind_lab import KindLab
 from lab.runtime.truth import unexpected_errors
 from lab.spec.load import find_topology, load_topology
@@ -37,6 +37,44 @@ def test_what_the_shims_of_several_nodes_say_of_one_object_is_one_error(desk: De
     found = lab.status()
     assert len([one for one in found.nodes if one.agents[0].health == "ready"]) == 2
     assert (found.problems, found.errors) == ((HTTP, ODD, DOUBTFUL), 2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "actual", "ok"),
+    [
+        ("redirected", "uses resolver", True),
+        ("tracked", "bypasses resolver", False),
+        ("", "seen by nobody", False),
+    ],
+)
+def test_whose_queries_the_resolver_takes_is_told_by_what_the_node_has_seen(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, seen: str, actual: str, ok: bool
+) -> None:
+    monkeypatch.setattr(asking, "_RETRY_S", 0.0)
+    wanted = load_topology(find_topology("quickstart")).model_copy(
+        update={"expect": ("frontend uses resolver",)}
+    )
+    made = KindLab(store.of("demo"), wanted)
+    made.up()
+    desk.say("kubectl exec lab.world.one_query", stdout='{"server": "10.96.0.10", "port": 40000}\n')
+    desk.say("docker exec --interactive demo-control-plane sh", stdout=f"{seen}\n")
+    desk.forget()
+    (row,), left_out = made.check()
+    assert (row.expected, row.actual, row.ok) == ("uses resolver", actual, ok)
+    assert left_out == []
+    (query,) = desk.calls("kubectl", "exec", "frontend", "lab.world.one_query")
+    script = desk.calls("docker", "exec", "demo-control-plane", "sh")[0]["stdin"]
+    for part in (query["argv"][-1], "10.244.0.7", "40000", "/run/acns/resolver-journal.jsonl"):
+        assert part in script
+
+
+def test_without_a_journal_nobody_can_say_whose_queries_the_resolver_takes(desk: Desk) -> None:
+    quickstart = load_topology(find_topology("quickstart"))
+    quiet = [node.model_copy(update={"resolver": {"journal_file": ""}}) for node in quickstart.nodes]
+    wanted = quickstart.model_copy(update={"expect": ("frontend uses resolver",), "nodes": tuple(quiet)})
+    rows, left_out = KindLab(store.of("demo"), wanted).check()
+    assert rows == []
+    assert "keeps no journal" in left_out[0]
 
 
 @pytest.mark.parametrize(
