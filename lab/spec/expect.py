@@ -85,9 +85,7 @@ VERBS: Mapping[str, Meaning] = {
     "blocked": Meaning(
         "POD blocked HOST:PORT", "an address, or a name that resolves; and no connection", "blocked"
     ),
-    "uses": Meaning(
-        "POD uses resolver", "its DNS queries are redirected (a query is traced)", "uses resolver"
-    ),
+    "uses": Meaning("POD uses resolver", "its DNS queries are redirected (one is followed)", "uses resolver"),
     "bypasses": Meaning(
         "POD bypasses resolver", "its DNS queries go to the DNS server itself", "bypasses resolver"
     ),

@@ -1,8 +1,8 @@
 """Whose queries the resolver takes, in a lab on kind: told by what a query leaves behind on its pod's node.
 
 One that is redirected stands in the resolver's journal, and the kernel tracks no connection for it. Of any
-other the resolver knows nothing, and the kernel tracks it: kube-proxy has to translate it. So either way
-there is something to be seen; where there is nothing, nobody has seen the query.
+other the resolver knows nothing, and the kernel tracks it where it lets it through, as it translates
+addresses. Where neither is to be seen, nobody has taken the query.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import json
 import secrets
 import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from acns.telemetry.bounded_file import older
 from lab.backends.kind import objects, tools
 from lab.spec.expect import Expectation, Row
 
@@ -43,7 +45,12 @@ def row(lab: KindLab, wanted: Expectation) -> Row:
 
 def seen_script(name: str, journal: str, address: str, port: int) -> str:
     """What a shell on the node says of the query with that name, from there."""
-    return f"""if grep -qsF {shlex.quote(name)} {shlex.quote(journal)}; then
+    journals = shlex.join([journal, str(older(Path(journal)))])
+    return f"""command -v conntrack > /dev/null || {{
+  echo 'error: this node image has no conntrack' >&2
+  exit 1
+}}
+if grep -qsF {shlex.quote(name)} {journals}; then
   echo {_REDIRECTED}
 elif conntrack -L -p udp --orig-src {address} --orig-port-src {int(port)} 2> /dev/null | grep -q .; then
   echo {_TRACKED}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lab.backends.kind import cluster
 from lab.backends.kind.objects import AGENTS
-from lab.errors import InputError, LabNotFound
+from lab.errors import AcnsError, InputError, LabNotFound
 from lab.runtime.faults.model import AgentFault, LinkFault, Mending, Options
 from lab.runtime.progress import Progress, silent
 
@@ -93,8 +93,7 @@ def do(lab: KindLab, wanted: KindFault, progress: Progress = silent) -> None:
     """Make it happen, or mend it; a mending may be done where nothing is wrong. Raises LabNotFound."""
     match wanted:
         case AgentFault(_, agent, node):
-            for pod in _kill(lab, agent, node):
-                progress(f"killed {pod}: the kubelet starts its container again")
+            _kill(lab, agent, node, progress)
         case LinkFault(_, place):
             _cut(lab, place)
             progress(f"link of {place}: down, until `invoke lab.fault clear`")
@@ -106,9 +105,9 @@ def do(lab: KindLab, wanted: KindFault, progress: Progress = silent) -> None:
             progress("all links: ok")
 
 
-def _kill(lab: KindLab, agent: str, node: str) -> list[str]:
-    """End an agent's container at once, on one node or on all; the names of their pods. One that is deleted,
-    by force too, is asked to end and has its time for it."""
+def _kill(lab: KindLab, agent: str, node: str, progress: Progress) -> None:
+    """End an agent's container at once, on one node or on all. A pod that is deleted, by force too, is asked
+    to end and has its time for it. What could not be killed does not keep the others alive."""
     where = _node(lab, node)
     found = {
         one["metadata"]["name"]: (one["spec"]["nodeName"], container)
@@ -119,9 +118,15 @@ def _kill(lab: KindLab, agent: str, node: str) -> list[str]:
     }
     if not found:
         raise LabNotFound(f"no {agent} runs on {node or 'any node'}", hint="invoke lab.status shows them")
-    for on, container in found.values():
-        lab.on_node(on, cluster.kill_script(container))
-    return list(found)
+    failed: list[AcnsError] = []
+    for pod, (on, container) in found.items():
+        try:
+            lab.on_node(on, cluster.kill_script(container))
+            progress(f"killed {pod}: the kubelet starts its container again")
+        except AcnsError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def _container(pod: Mapping[str, Any]) -> str:

@@ -64,10 +64,16 @@ _KNOWN: Final = (
         "make room where Docker keeps images: docker system df",
     ),
     _Known(
-        ("was refused - did you specify the right host",),
+        ("was refused - did you specify the right host", "failed to download openapi"),
         "the cluster's API server does not answer",
         "docker ps shows whether its node runs; invoke lab.down, and up again, where it does not",
         of=("kubectl",),  # a registry may refuse a connection, too
+    ),
+    _Known(
+        ("is not running",),
+        "a node of the cluster does not run",
+        "docker ps --all, and docker start; or invoke lab.down, and up again",
+        of=("kind",),  # before what it makes of that
     ),
     _Known(
         ("failed to detect containerd snapshotter", "unknown containerd config version"),

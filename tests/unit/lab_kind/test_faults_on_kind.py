@@ -9,7 +9,7 @@ import pytest
 
 from lab.backends.kind import cluster, store
 from lab.backends.kind.kind_lab import KindLab
-from lab.errors import InputError, LabNotFound
+from lab.errors import InputError, LabNotFound, ProcessFailed
 from lab.runtime.faults import commands
 from lab.runtime.faults.model import Options
 from lab.spec.load import find_topology, load_topology
@@ -84,6 +84,13 @@ def test_on_a_node_that_is_none_or_two_nothing_is_killed(
     with pytest.raises(error):
         fault(words, Options(node=node))
     assert not killed(two)
+
+
+def test_what_could_not_be_killed_does_not_keep_the_others_alive(two: Desk) -> None:
+    two.say(f"docker exec --interactive {CONTROL} sh", exit_code=1, stderr="no process of 0a0a\n")
+    with pytest.raises(ProcessFailed, match="no process of 0a0a"):
+        fault("kill shim")
+    assert killed(two) == [CONTROL, WORKER]
 
 
 # --- links --------------------------------------------------------------------------------------------------

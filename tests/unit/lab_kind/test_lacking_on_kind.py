@@ -74,11 +74,28 @@ def test_what_dockers_of_today_say_is_understood(desk: Desk, program: str, said:
         ("failed to detect containerd snapshotter", "this kind is older than the node image"),
         ("unknown containerd config version: 4", "this kind is older than the node image"),
         ("Command Output: ctr: content digest sha256:44b2c602: not found", "containerd image store"),
+        (
+            "failed to detect containerd snapshotter: command docker exec demo-worker failed with: exit "
+            "status 1: Error response from daemon: container 4711 is not running",
+            "a node of the cluster does not run",
+        ),
     ],
 )
 def test_why_kind_cannot_load_an_image_is_said(desk: Desk, up: KindLab, said: str, told: str) -> None:
     desk.say("kind load docker-image", exit_code=1, stderr=f"ERROR: {said}\n")
     with pytest.raises(EnvironmentFault, match=told):
+        up.up()
+
+
+def test_an_api_server_that_is_down_when_something_is_applied_is_told(desk: Desk, up: KindLab) -> None:
+    """As kubectl 1.36.3 says it."""
+    said = (
+        'error validating "STDIN": error validating data: failed to download openapi: Get '
+        '"https://127.0.0.1:1/openapi/v2?timeout=32s": dial tcp 127.0.0.1:1: connect: connection refused; if '
+        "you choose to ignore these errors, turn validation off with --validate=false"
+    )
+    desk.say("kubectl apply", exit_code=1, stderr=f"error: {said}\n")
+    with pytest.raises(EnvironmentFault, match="API server does not answer"):
         up.up()
 
 
