@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lab.runtime.lab import Lab
 
-from ..resolver.resolver_world import Bench, ScriptedAgent, World
+from ..resolver.conftest import bench, two_pods, world
 from . import outage
 from .outage import Place
+
+__all__ = ["bench", "own_lab", "place", "two_pods", "world"]
 
 pytestmark = pytest.mark.root
 
@@ -30,17 +31,3 @@ def own_lab() -> Iterator[Lab]:
 def place(own_lab: Lab) -> Iterator[Place]:
     with outage.places(own_lab) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.end()
-
-
-@pytest.fixture
-def bench(world: World, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(world, ScriptedAgent(tmp_path / "fqdndata.sock"), tmp_path)
-    yield made
-    made.end()

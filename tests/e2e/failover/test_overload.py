@@ -18,7 +18,7 @@ import pytest
 from lab.bench.dns_floods import NO_RESETS, syn
 
 from ..resolver.resolver_world import POD, SERVER, Bench, World, query, receive_framed, send_framed, until
-from ..resolver.two_pods import OTHER_POD, add_pod, answered, answering, beside, pod_socket, serve_both
+from ..resolver.two_pods import OTHER_POD, answered, answering, beside, pod_socket, serve_both
 
 pytestmark = pytest.mark.root
 
@@ -27,12 +27,6 @@ HALF_OPEN = 10_000
 GROWTH_BYTES = 96 << 20
 
 Flood = Callable[[], object]
-
-
-@pytest.fixture(scope="module")
-def two_pods(world: World) -> World:
-    add_pod(world)
-    return world
 
 
 @pytest.fixture

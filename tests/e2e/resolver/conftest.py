@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .resolver_world import Bench, ScriptedAgent, World
+from .two_pods import add_pod
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +16,12 @@ def world() -> Iterator[World]:
     made = World()
     yield made
     made.end()
+
+
+@pytest.fixture(scope="module")
+def two_pods(world: World) -> World:
+    add_pod(world)
+    return world
 
 
 @pytest.fixture

@@ -40,7 +40,6 @@ from .two_pods import (
     QUERIES,
     REFUSED,
     SERVFAIL,
-    add_pod,
     answered,
     answering,
     beside,
@@ -51,12 +50,6 @@ from .two_pods import (
 pytestmark = pytest.mark.root
 
 TC = 0x02
-
-
-@pytest.fixture(scope="module")
-def two_pods(world: World) -> World:
-    add_pod(world)
-    return world
 
 
 @pytest.fixture

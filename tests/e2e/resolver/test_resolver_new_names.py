@@ -19,7 +19,6 @@ from .two_pods import (
     OTHER_POD,
     REFUSED,
     SERVFAIL,
-    add_pod,
     answered,
     answering,
     pod_socket,
@@ -30,12 +29,6 @@ pytestmark = pytest.mark.root
 
 OVER = 'acns_dns_over_budget_total{kind="new_names",transport="udp"}'
 Budgeted = Callable[..., Bench]
-
-
-@pytest.fixture(scope="module")
-def two_pods(world: World) -> World:
-    add_pod(world)
-    return world
 
 
 @pytest.fixture
