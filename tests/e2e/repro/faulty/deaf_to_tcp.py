@@ -14,7 +14,7 @@ _teach = Query._teach
 
 def _teach_udp_only(query: Query, answer: Answer, learned: Learned, now: float) -> None:
     if query.transport.name == "tcp":
-        query._brings_nothing()
+        query.transport.context.new_names.is_empty(query.case)
         query._finish(answer, "not told")
     else:
         _teach(query, answer, learned, now)
