@@ -19,9 +19,7 @@ from lab.bench.dns_sides import Side
 from lab.errors import ProcessFailed
 from lab.kernel import netns, nft
 
-_FLOOD_BEGINS_S, _FLOOD_MORE_S = 2.0, 4.0
-"""What a pod may have at once, over its budgets, is behind it then: it is measured how others do beside a
-flood that goes on."""
+_FLOOD_BEGINS_S, _FLOOD_MORE_S = 0.5, 3.0
 _UNTIL_ALL_PROBES_ARE_THERE_S = 0.5
 
 
