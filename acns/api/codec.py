@@ -8,7 +8,9 @@ prefix raises `BadMessage`, which says which field is wrong; nothing is guessed.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -49,6 +51,8 @@ def address_from_wire(value: bytes, field: str = "address") -> bytes:
 
 
 def _from_text(value: bytes) -> bytes | None:
+    with contextlib.suppress(OSError, ValueError):
+        return socket.inet_pton(socket.AF_INET, value.decode("ascii"))
     try:
         return ipaddress.ip_address(value.decode("ascii")).packed
     except ValueError:  # UnicodeDecodeError is one
@@ -66,7 +70,8 @@ def pod_address_from_wire(value: bytes, field: str) -> bytes:
 
 def address_to_wire(address: bytes) -> bytes:
     """The text of a raw address, as bytes: what real peers put in `record_ip` and `source_ip`."""
-    return str(ipaddress.ip_address(address)).encode("ascii")
+    text = socket.inet_ntoa(address) if len(address) == 4 else str(ipaddress.ip_address(address))
+    return text.encode("ascii")
 
 
 def ipv4_only(addresses: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -5,7 +5,7 @@ import warnings
 
 from acns.api import fqdndata_pb2 as acns_dot_api_dot_fqdndata__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.78.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class FQDNDataStub:
+class FQDNDataStub(object):
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -46,7 +46,7 @@ class FQDNDataStub:
                 _registered_method=True)
 
 
-class FQDNDataServicer:
+class FQDNDataServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def StreamPolicyState(self, request_iterator, context):
@@ -86,7 +86,7 @@ def add_FQDNDataServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class FQDNData:
+class FQDNData(object):
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod

@@ -153,6 +153,16 @@ def from_text(text: str) -> Name:
     """The name that `text` prints; trailing dot optional, escapes understood. Raises ValueError."""
     if text == ".":
         return ROOT
+    plain = text.isascii() and "\\" not in text
+    labels = text.removesuffix(".").encode().lower().split(b".") if plain else _escaped_labels(text)
+    for label in labels:
+        _check_label(label, text)
+    if sum(map(len, labels)) + len(labels) + 1 > MAX_NAME_OCTETS:
+        raise ValueError(f"{text!r} is not a domain name: it exceeds {MAX_NAME_OCTETS} octets")
+    return tuple(labels)
+
+
+def _escaped_labels(text: str) -> list[bytes]:
     labels: list[bytes] = []
     label = bytearray()
     position, separated = 0, False
@@ -162,15 +172,13 @@ def from_text(text: str) -> Name:
             raise ValueError(f"{text!r} is not a domain name: a backslash with nothing it could escape")
         position, separated = piece.end(), bool(piece[4])
         if separated:
-            labels.append(_checked_label(bytes(label).lower(), text))
+            labels.append(bytes(label).lower())
             label.clear()
         else:
             label.append(_octet(piece, text))
     if not separated:
-        labels.append(_checked_label(bytes(label).lower(), text))
-    if sum(map(len, labels)) + len(labels) + 1 > MAX_NAME_OCTETS:
-        raise ValueError(f"{text!r} is not a domain name: it exceeds {MAX_NAME_OCTETS} octets")
-    return tuple(labels)
+        labels.append(bytes(label).lower())
+    return labels
 
 
 def _pointer_target(buf: bytes, offset: int, stop: int, segment_start: int) -> int:
@@ -203,9 +211,8 @@ def _octet(piece: re.Match[str], text: str) -> int:
     return value
 
 
-def _checked_label(label: bytes, text: str) -> bytes:
+def _check_label(label: bytes, text: str) -> None:
     if not label:
         raise ValueError(f"{text!r} is not a domain name: it has an empty label")
     if len(label) > MAX_LABEL_OCTETS:
         raise ValueError(f"{text!r} is not a domain name: a label exceeds {MAX_LABEL_OCTETS} octets")
-    return label
