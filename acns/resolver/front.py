@@ -78,7 +78,7 @@ class Front:
         await self.answered(within_s)
 
     async def answered(self, within_s: float) -> None:
-        """Wait until nothing is in flight and nothing untold of what has left, for so long at most."""
+        """Wait until nothing is in flight, unsent, or untold of what has left, for so long at most."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         while self._owes and loop.time() < deadline:
@@ -86,7 +86,8 @@ class Front:
 
     @property
     def _owes(self) -> bool:
-        return bool(self._udp.in_line or self._proxy.in_flight or self._proxy.context.commits.renewals)
+        in_flight = self._udp.in_line or self._proxy.in_flight or self._tcp.owes
+        return bool(in_flight or self._proxy.context.commits.renewals)
 
     def close(self) -> None:
         """Whatever is still in flight gets no answer."""

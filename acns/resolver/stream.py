@@ -27,8 +27,8 @@ class Owner(Protocol):
     def ended(self, stream: Stream) -> None:
         """The peer has closed its half; it may still read."""
 
-    def drained(self, stream: Stream) -> None:
-        """All that was unsent is sent, where some was."""
+    def wrote(self, stream: Stream) -> None:
+        """More of what was unsent is sent: `unsent` says whether that is all."""
 
     def lost(self, stream: Stream, reason: str) -> None:
         """The stream is closed by an error; an errno's name."""
@@ -96,10 +96,10 @@ class Stream:
             self._loop.remove_writer(self._fd)
 
     def _writable(self) -> None:
+        before = len(self._unsent)
         self._send(self._unsent)
-        if self._unsent or self._fd < 0:
-            return
-        self._owner.drained(self)
+        if self._fd >= 0 and len(self._unsent) < before:
+            self._owner.wrote(self)
 
     # --- reading --------------------------------------------------------------------------------------
 

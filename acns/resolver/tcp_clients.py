@@ -39,8 +39,8 @@ from acns.telemetry.journal import Journal
 
 BURST: Final = 8  # queries taken from one connection, and connections accepted, before others get their turn
 SEND_BUFFER_BYTES: Final = 8 << 10
-"""Of a connection, in the kernel, which takes twice that: the answers to a full pipeline have room. Without a
-bound it takes up to 4 MiB of answers that nobody reads, and whoever does not read is asked for so long."""
+"""What the kernel takes of one connection, which makes it some 16 KiB. Without a bound it takes up to 4 MiB
+of answers that nobody reads, and whoever does not read is asked for so long."""
 SWEEP_INTERVAL_S: Final = 0.1
 SHORTEST_PAUSE_S: Final = 0.01
 NO_DESCRIPTORS_PAUSE_S: Final = 0.1
@@ -131,6 +131,11 @@ class TCPClients:
             self.loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
+
+    @property
+    def owes(self) -> bool:
+        """Whether an answer waits here for its pod to read."""
+        return any(connection.owes for connection in self.connections)
 
     def close(self) -> None:
         self.stop_accepting()
@@ -240,15 +245,21 @@ class TCPClient:
         self._ended = True
         self._work()
 
-    def drained(self, stream: Stream) -> None:
+    def wrote(self, stream: Stream) -> None:
         self._active_at = self._loop.time()
-        self._clients.changed.set()
-        self._work()
+        if not stream.unsent:
+            self._clients.changed.set()
+            self._work()
 
     def lost(self, stream: Stream, reason: str) -> None:
         self.end()
 
     # --- work -----------------------------------------------------------------------------------------
+
+    @property
+    def owes(self) -> bool:
+        """Whether an answer waits here for the pod to read."""
+        return self._stream.unsent
 
     @property
     def _full(self) -> bool:
@@ -445,7 +456,7 @@ class _Nobody:
 
     def ended(self, stream: Stream) -> None: ...
 
-    def drained(self, stream: Stream) -> None: ...
+    def wrote(self, stream: Stream) -> None: ...
 
     def lost(self, stream: Stream, reason: str) -> None: ...
 

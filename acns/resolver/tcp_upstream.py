@@ -286,8 +286,9 @@ class TCPUpstream:
             self._waiting.pop(identifier, None)
             self._ended.answered(identifier)
 
-    def drained(self, stream: Stream) -> None:
-        self._changed()
+    def wrote(self, stream: Stream) -> None:
+        if not stream.unsent:
+            self._changed()
 
     def ended(self, stream: Stream) -> None:
         """A server that closes its half has said all that it will."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 
@@ -419,6 +421,34 @@ def test_pod_that_does_not_read_holds_up_its_server_and_gets_everything_once_it_
     assert bench.resolver.metric("process_resident_memory_bytes") < 200 << 20
     for _ in range(sent):
         assert len(receive_framed(pod)) == 65_535
+
+
+def _long_answers(bench: Bench, count: int, **settings: object) -> socket.socket:
+    """A pod with a small window, and so many answers of 64 KiB on their way to it."""
+    bench.serving("*.example.com", **settings)
+    listener, pod = listening(bench), bench.keep(bench.world.pod.inside(_small_window))
+    send_framed(pod, *(query(f"n{number}.example.com.", "TXT", ident=number) for number in range(count)))
+    server = accepted(bench, listener)
+    for packet in [receive_framed(server) for _ in range(count)]:
+        send_framed(server, _longest_answer(packet))
+    return pod
+
+
+def test_pod_that_reads_slowly_gets_its_answer_however_long_that_takes(bench: Bench) -> None:
+    pod = _long_answers(bench, 1, tcp_idle_timeout_ms=500)
+    got = 0
+    while got < 2 + 65_535 and (data := pod.recv(2_048)):
+        got += len(data)
+        threading.Event().wait(0.05)  # 32 times: three times the time-out
+    assert got == 2 + 65_535
+
+
+def test_resolver_that_ends_waits_for_a_pod_that_has_not_read_yet(bench: Bench) -> None:
+    pod = _long_answers(bench, 1)
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 0, "answered")
+    bench.resolver.process.send_signal(signal.SIGTERM)
+    until(lambda: not bench.world.node.run("ss", "-Hltn"), "it takes no more connections")
+    assert len(receive_framed(pod)) == 65_535
 
 
 @pytest.mark.parametrize("asks", [True, False])
