@@ -86,8 +86,8 @@ class Front:
 
     @property
     def _owes(self) -> bool:
-        in_flight = self._udp.in_line or self._proxy.in_flight or self._tcp.owes
-        return bool(in_flight or self._proxy.context.commits.renewals)
+        owed_to_pods = self._udp.in_line or self._proxy.in_flight or self._tcp.owes
+        return bool(owed_to_pods or self._proxy.context.commits.renewals)
 
     def close(self) -> None:
         """Whatever is still in flight gets no answer."""

@@ -28,7 +28,7 @@ class Owner(Protocol):
         """The peer has closed its half; it may still read."""
 
     def wrote(self, stream: Stream) -> None:
-        """More of what was unsent is sent: `unsent` says whether that is all."""
+        """More of what was unsent is sent; while it is `stuck`, not all."""
 
     def lost(self, stream: Stream, reason: str) -> None:
         """The stream is closed by an error; an errno's name."""

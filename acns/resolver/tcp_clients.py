@@ -247,7 +247,7 @@ class TCPClient:
 
     def wrote(self, stream: Stream) -> None:
         self._active_at = self._loop.time()
-        if not stream.unsent:
+        if not stream.stuck:
             self._clients.changed.set()
             self._work()
 

@@ -287,7 +287,7 @@ class TCPUpstream:
             self._ended.answered(identifier)
 
     def wrote(self, stream: Stream) -> None:
-        if not stream.unsent:
+        if not stream.stuck:
             self._changed()
 
     def ended(self, stream: Stream) -> None:
