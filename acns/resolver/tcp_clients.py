@@ -39,8 +39,11 @@ from acns.telemetry.journal import Journal
 
 BURST: Final = 8  # queries taken from one connection, and connections accepted, before others get their turn
 SEND_BUFFER_BYTES: Final = 8 << 10
-"""What the kernel takes of one connection, which makes it some 16 KiB. Without a bound it takes up to 4 MiB
-of answers that nobody reads, and whoever does not read is asked for so long."""
+"""What the kernel keeps of one connection until the pod has it, which makes it some 16 KiB; without a bound up
+to 4 MiB."""
+UNSENT_BYTES: Final = 512
+"""It takes no more while so much of that waits for the pod's window: answers that nobody reads soon hold up
+the questions."""
 SWEEP_INTERVAL_S: Final = 0.1
 SHORTEST_PAUSE_S: Final = 0.01
 NO_DESCRIPTORS_PAUSE_S: Final = 0.1
@@ -83,8 +86,9 @@ class TCPClients:
 
     def serve(self, listener: socket.socket) -> None:
         """Accept from `listener`, which is ours from now on."""
-        # Accepted ones inherit both.
+        # Accepted ones inherit all three.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._listener, self._accepts = listener, True
         self._accept_on(listener)

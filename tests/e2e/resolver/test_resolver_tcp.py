@@ -238,7 +238,8 @@ def test_pod_that_does_not_read_its_answers_is_let_go(bench: Bench) -> None:
         return bench.resolver.metric(let_go) == 1
 
     until(flooded, "let go")
-    assert 0 < bench.resolver.metric('acns_dns_queries_total{transport="tcp"') < 1_000
+    # 224, or 573 where the kernel takes answers for as long as its buffer has room.
+    assert 0 < bench.resolver.metric('acns_dns_queries_total{transport="tcp"') < 400
 
 
 def _small_window() -> socket.socket:
