@@ -81,7 +81,7 @@ class ResolverSettings:
     """Messages a second from one pod address, denied and malformed ones too; the kernel drops what is past
     the shim's setting of this name, which should be above. The real service warns at 1,000."""
 
-    max_new_names_per_second_per_pod: int = 10
+    max_new_names_per_second_per_pod: int = 5
     """Names of one pod a second whose addresses have to be committed: each costs both agents together more
     than 1 ms. Past it a name that the pod has not asked for before is over its budget; one that it has, in
     whatever case and with whatever options, goes on, as long as it is among the last ten thousand or so of
