@@ -39,8 +39,8 @@ from acns.telemetry.journal import Journal
 
 BURST: Final = 8  # queries taken from one connection, and connections accepted, before others get their turn
 SEND_BUFFER_BYTES: Final = 8 << 10
-"""What the kernel keeps of one connection until the pod has it, which makes it some 16 KiB; without a bound up
-to 4 MiB."""
+"""What the kernel keeps of one connection until the pod has it, which makes it some 16 KiB; without a bound
+up to 4 MiB."""
 UNSENT_BYTES: Final = 512
 """It takes no more while so much of that waits for the pod's window: answers that nobody reads soon hold up
 the questions."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 
@@ -17,7 +14,6 @@ import pytest
 from .resolver_world import (
     QUIET_S,
     SERVER,
-    WAIT_S,
     Bench,
     answer,
     query,
@@ -27,32 +23,12 @@ from .resolver_world import (
     send_framed,
     until,
 )
+from .tcp_peers import accepted, closed_by_peer, listening, longest_answer, pod_connection
 
 pytestmark = pytest.mark.root
 
 REFUSED, SERVFAIL = 5, 2
 KEEPALIVE = 11
-
-
-def pod_connection(bench: Bench, address: str = SERVER) -> socket.socket:
-    return bench.keep(bench.world.pod.connect(address))
-
-
-def listening(bench: Bench) -> socket.socket:
-    return bench.keep(bench.world.dns.listen(SERVER, 53))
-
-
-def accepted(bench: Bench, listener: socket.socket) -> socket.socket:
-    stream = bench.keep(listener.accept()[0])
-    stream.settimeout(WAIT_S)
-    return stream
-
-
-def closed_by_peer(stream: socket.socket) -> bool:
-    try:
-        return stream.recv(1) == b""
-    except ConnectionResetError:
-        return True
 
 
 def refused(connect: Callable[[], socket.socket]) -> bool:
@@ -224,32 +200,6 @@ def test_pod_that_pipelines_without_end_is_not_read_past_the_limit(bench: Bench)
             forwarded.append(receive_framed(server))
 
 
-def test_pod_that_does_not_read_its_answers_is_let_go(bench: Bench) -> None:
-    bench.serving("*.example.com", tcp_idle_timeout_ms=500)
-    pod = bench.keep(bench.world.pod.inside(_small_window))
-    pod.settimeout(0.2)
-    asked = query("www.example.org.")
-    flood = (struct.pack("!H", len(asked)) + asked) * 1000
-    let_go = 'acns_dns_tcp_timeouts_total{reason="stuck"}'
-
-    def flooded() -> bool:
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            pod.send(flood)
-        return bench.resolver.metric(let_go) == 1
-
-    until(flooded, "let go")
-    # 224, or 573 where the kernel takes answers for as long as its buffer has room.
-    assert 0 < bench.resolver.metric('acns_dns_queries_total{transport="tcp"') < 400
-
-
-def _small_window() -> socket.socket:
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    made.settimeout(WAIT_S)
-    made.connect((SERVER, 53))
-    return made
-
-
 def test_queries_of_a_pod_that_went_away_leave_the_budget(bench: Bench) -> None:
     bench.serving("*.example.com")
     listener, pod = listening(bench), pod_connection(bench)
@@ -382,20 +332,12 @@ def test_answer_of_65535_bytes_comes_through_a_byte_at_a_time_or_whole(bench: Be
     listener, pod = listening(bench), pod_connection(bench)
     send_framed(pod, query("www.example.com.", "TXT"))
     server = accepted(bench, listener)
-    packet = _longest_answer(receive_framed(server))
+    packet = longest_answer(receive_framed(server))
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in struct.pack("!H", len(packet)) + packet[:500]:
         server.send(bytes((byte,)))
     server.sendall(packet[500:])
     assert receive_framed(pod)[2:] == packet[2:]
-
-
-def _longest_answer(asked: bytes) -> bytes:
-    """65,535 bytes: strings in a TXT record."""
-    head = asked[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + asked[12 : asked.index(b"\0\x00\x10\0\x01", 12) + 5]
-    room = 65_535 - len(head) - 12
-    strings = (b"\xff" + b"x" * 255) * (room // 256) + bytes((room % 256 - 1,)) + b"y" * (room % 256 - 1)
-    return head + b"\xc0\x0c\0\x10\0\x01\0\0\x01\x2c" + struct.pack("!H", len(strings)) + strings
 
 
 def test_connections_opened_and_left_are_closed_in_time_and_room_comes_back(bench: Bench) -> None:
@@ -404,52 +346,6 @@ def test_connections_opened_and_left_are_closed_in_time_and_room_comes_back(benc
     assert all(closed_by_peer(stream) for stream in left)
     assert bench.resolver.metric('acns_dns_tcp_timeouts_total{reason="idle"}') == 1_500
     assert _serves(bench)
-
-
-def test_pod_that_does_not_read_holds_up_its_server_and_gets_everything_once_it_reads(bench: Bench) -> None:
-    bench.serving("*.example.com", max_tcp_pipeline=1_000)
-    listener, pod = listening(bench), bench.keep(bench.world.pod.inside(_small_window))
-    send_framed(pod, *(query(f"n{number}.example.com.", "TXT", ident=number) for number in range(250)))
-    server = accepted(bench, listener)
-    server.settimeout(1)
-    asked = [receive_framed(server) for _ in range(250)]
-    sent = 0
-    with contextlib.suppress(TimeoutError):  # 16 MB: more than kernel buffers take, unless they are read
-        for packet in asked:
-            send_framed(server, _longest_answer(packet))
-            sent += 1
-    assert sent < 250
-    assert bench.resolver.metric("process_resident_memory_bytes") < 200 << 20
-    for _ in range(sent):
-        assert len(receive_framed(pod)) == 65_535
-
-
-def _long_answers(bench: Bench, count: int, **settings: object) -> socket.socket:
-    """A pod with a small window, and so many answers of 64 KiB on their way to it."""
-    bench.serving("*.example.com", **settings)
-    listener, pod = listening(bench), bench.keep(bench.world.pod.inside(_small_window))
-    send_framed(pod, *(query(f"n{number}.example.com.", "TXT", ident=number) for number in range(count)))
-    server = accepted(bench, listener)
-    for packet in [receive_framed(server) for _ in range(count)]:
-        send_framed(server, _longest_answer(packet))
-    return pod
-
-
-def test_pod_that_reads_slowly_gets_its_answer_however_long_that_takes(bench: Bench) -> None:
-    pod = _long_answers(bench, 1, tcp_idle_timeout_ms=500)
-    got = 0
-    while got < 2 + 65_535 and (data := pod.recv(2_048)):
-        got += len(data)
-        threading.Event().wait(0.05)  # 32 times: three times the time-out
-    assert got == 2 + 65_535
-
-
-def test_resolver_that_ends_waits_for_a_pod_that_has_not_read_yet(bench: Bench) -> None:
-    pod = _long_answers(bench, 1)
-    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 0, "answered")
-    bench.resolver.process.send_signal(signal.SIGTERM)
-    until(lambda: not bench.world.node.run("ss", "-Hltn"), "it takes no more connections")
-    assert len(receive_framed(pod)) == 65_535
 
 
 @pytest.mark.parametrize("asks", [True, False])
