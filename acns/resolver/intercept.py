@@ -30,6 +30,13 @@ IP_RECVORIGDSTADDR: Final = 20
 SO_MEMINFO: Final = 55  # asm-generic/socket.h
 
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
+TCP_RECEIVE_BYTES: Final = 32 << 10
+TCP_SEND_BYTES: Final = 8 << 10
+"""What the kernel keeps of one connection for us, and for the pod. It makes twice as much of both; without
+bounds it keeps some 4 MiB of each."""
+TCP_UNSENT_BYTES: Final = 512
+"""It begins no other segment of answers while so much waits for room in the pod's window: who does not read
+is soon asked no more. A segment has up to half of that window, so this does much where windows are small."""
 MAX_MESSAGE_BYTES: Final = 65_535
 _MEMORY: Final = struct.Struct("=II")  # octets held for reading, and how many may be (linux/sock_diag.h)
 _SOCKADDR_IN: Final = struct.Struct("!2xH4s8x")  # the family is in host order, and known
@@ -58,14 +65,23 @@ def bind_udp(listener: socket.socket, port: int) -> socket.socket:
 
 
 def open_tcp(port: int, *, backlog: int = 1024) -> socket.socket:
-    """The listener where redirected TCP connections arrive; accepted sockets inherit its mark."""
+    """The listener where redirected TCP connections arrive; accepted sockets inherit its mark and bounds."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     with _explained(f"cannot listen on TCP {PROXY_ADDRESS}:{port}"), _closing_on_error(listener):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _make_transparent(listener)
+        _bound(listener)
         listener.bind((PROXY_ADDRESS, port))
         listener.listen(backlog)
         return listener
+
+
+def _bound(listener: socket.socket) -> None:
+    """What one connection can make the kernel hold (socket(7), tcp(7)); each piece of it leaves at once."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, TCP_RECEIVE_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TCP_SEND_BYTES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, TCP_UNSENT_BYTES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def pressure(listener: socket.socket) -> int:

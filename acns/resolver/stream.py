@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 READ_BYTES: Final = 65_536
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
+_NO_LOW_WATER: Final = 0x7FFF_FFFF
 
 
 class Owner(Protocol):
@@ -78,6 +79,13 @@ class Stream:
             self._unsent += data
         else:
             self._send(data)
+
+    def push(self) -> None:
+        """Have the kernel take all that its buffer has room for, since nothing will follow: it goes on
+        sending that after `close`."""
+        if self._unsent and self._fd >= 0:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NO_LOW_WATER)
+            self._send(self._unsent)
 
     def _send(self, data: bytes) -> None:
         try:

@@ -38,12 +38,6 @@ from acns.resolver.transparent import Transparency
 from acns.telemetry.journal import Journal
 
 BURST: Final = 8  # queries taken from one connection, and connections accepted, before others get their turn
-SEND_BUFFER_BYTES: Final = 8 << 10
-"""What the kernel keeps of one connection until the pod has it, which makes it some 16 KiB; without a bound
-up to 4 MiB."""
-UNSENT_BYTES: Final = 512
-"""It takes no more while so much of that waits for the pod's window: answers that nobody reads soon hold up
-the questions."""
 SWEEP_INTERVAL_S: Final = 0.1
 SHORTEST_PAUSE_S: Final = 0.01
 NO_DESCRIPTORS_PAUSE_S: Final = 0.1
@@ -86,10 +80,6 @@ class TCPClients:
 
     def serve(self, listener: socket.socket) -> None:
         """Accept from `listener`, which is ours from now on."""
-        # Accepted ones inherit all three.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._listener, self._accepts = listener, True
         self._accept_on(listener)
 
@@ -429,9 +419,10 @@ class TCPClient:
             self._upstream.flush()
 
     def end(self, *, reset: bool = False) -> None:
-        """Close, with what is written as far as it can be sent now; or have the kernel forget it at once."""
+        """Close, with what is written as far as the kernel takes it; or have it forget all at once."""
         if not reset:
             self._stream.flush()
+            self._stream.push()
         if not self._stream.closed:
             self._stream.reset() if reset else self._stream.close()
         self._clients.forget(self)
@@ -450,7 +441,8 @@ class TCPClient:
             return
         if self._active_at + self._clients.settings.tcp_idle_timeout_ms / 1000 <= now:
             self._gate.metrics.tcp_timeouts.add("stuck" if stuck else "idle")
-            self.end(reset=stuck)
+            self._stream.push()
+            self.end(reset=self._stream.unsent)
 
 
 class _Nobody:

@@ -55,7 +55,7 @@ TOPOLOGY = Topology.model_validate(
     {
         "name": "race",
         # However slow the machine is: no answer may be released because its commit took too long. However
-        # fast it is: so many new names are more than a pod may usually ask for (1,000, then 10 a second).
+        # fast it is: so many new names are more than a pod may usually ask for (1,000, then 5 a second).
         "nodes": [
             {
                 "name": "node1",
