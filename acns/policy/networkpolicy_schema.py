@@ -81,14 +81,18 @@ class IPBlock(Strict):
     except_: Annotated[list[CIDRText] | None, Field(alias="except")] = None
     """Networks inside `cidr` that are not meant."""
 
-    @pydantic.model_validator(mode="after")
-    def _inside(self) -> IPBlock:
-        whole = parse_cidr(self.cidr)
-        for text in self.except_ or []:
-            part = parse_cidr(text)
-            if part == whole or not contains(whole, part):
-                refuse(f"{text} in 'except' must be a part of {self.cidr}")
-        return self
+    @pydantic.field_validator("except_")
+    @classmethod
+    def _inside(cls, parts: list[str] | None, info: pydantic.ValidationInfo) -> list[str] | None:
+        if (cidr := info.data.get("cidr")) is None:  # there is an error of its own about it
+            return parts
+        whole = parse_cidr(cidr)
+        others = [
+            text for text in parts or [] if parse_cidr(text) == whole or not contains(whole, parse_cidr(text))
+        ]
+        if others:
+            refuse(f"{', '.join(others)} must be a part of {cidr}, not all of it")
+        return parts
 
 
 class Peer(Strict):
