@@ -37,8 +37,8 @@ def small_window() -> socket.socket:
     return made
 
 
-def longest_answer(asked: bytes, octets: int = 65_535) -> bytes:
-    """That long: strings in a TXT record."""
+def long_answer(asked: bytes, octets: int = 65_535) -> bytes:
+    """So many, 65,535 at most: strings in a TXT record."""
     head = asked[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + asked[12 : asked.index(b"\0\x00\x10\0\x01", 12) + 5]
     room = octets - len(head) - 12
     strings = (b"\xff" + b"x" * 255) * (room // 256) + bytes((room % 256 - 1,)) + b"y" * (room % 256 - 1)

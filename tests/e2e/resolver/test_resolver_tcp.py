@@ -23,7 +23,7 @@ from .resolver_world import (
     send_framed,
     until,
 )
-from .tcp_peers import accepted, closed_by_peer, listening, longest_answer, pod_connection
+from .tcp_peers import accepted, closed_by_peer, listening, long_answer, pod_connection
 
 pytestmark = pytest.mark.root
 
@@ -332,7 +332,7 @@ def test_answer_of_65535_bytes_comes_through_a_byte_at_a_time_or_whole(bench: Be
     listener, pod = listening(bench), pod_connection(bench)
     send_framed(pod, query("www.example.com.", "TXT"))
     server = accepted(bench, listener)
-    packet = longest_answer(receive_framed(server))
+    packet = long_answer(receive_framed(server))
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for byte in struct.pack("!H", len(packet)) + packet[:500]:
         server.send(bytes((byte,)))

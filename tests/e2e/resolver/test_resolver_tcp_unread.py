@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from .resolver_world import SERVER, WAIT_S, Bench, query, receive_framed, send_framed, until
-from .tcp_peers import accepted, listening, longest_answer, small_window
+from .tcp_peers import accepted, listening, long_answer, small_window
 
 pytestmark = pytest.mark.root
 
@@ -44,7 +44,7 @@ def test_pod_that_does_not_read_holds_up_its_server_and_gets_everything_once_it_
     sent = 0
     with contextlib.suppress(TimeoutError):  # 16 MB: more than kernel buffers take, unless they are read
         for packet in asked:
-            send_framed(server, longest_answer(packet))
+            send_framed(server, long_answer(packet))
             sent += 1
     assert sent < 250
     assert bench.resolver.metric("process_resident_memory_bytes") < 200 << 20
@@ -59,7 +59,7 @@ def _long_answers(bench: Bench, count: int, **settings: object) -> socket.socket
     send_framed(pod, *(query(f"n{number}.example.com.", "TXT", ident=number) for number in range(count)))
     server = accepted(bench, listener)
     for packet in [receive_framed(server) for _ in range(count)]:
-        send_framed(server, longest_answer(packet))
+        send_framed(server, long_answer(packet))
     return pod
 
 
@@ -86,7 +86,7 @@ def _unread_answer(bench: Bench, **settings: object) -> socket.socket:
     listener, pod = listening(bench), bench.keep(bench.world.pod.inside(small_window))
     send_framed(pod, query("www.example.com.", "TXT"))
     server = accepted(bench, listener)
-    send_framed(server, longest_answer(receive_framed(server), 9_000))
+    send_framed(server, long_answer(receive_framed(server), 9_000))
     until(lambda: bench.resolver.metric("acns_dns_in_flight") == 0, "answered")
     return pod
 
