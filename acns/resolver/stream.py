@@ -82,7 +82,7 @@ class Stream:
 
     def push(self) -> None:
         """Have the kernel take all that its buffer has room for, since nothing will follow: it goes on
-        sending that after `close`."""
+        sending that after `close`; where the peer has sent what nobody read, it resets (RFC 2525, 2.17)."""
         if self._unsent and self._fd >= 0:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NO_LOW_WATER)
             self._send(self._unsent)
