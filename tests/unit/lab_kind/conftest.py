@@ -22,6 +22,7 @@ from lab.world.manifests import manifest_files
 
 from ..deploy import kustomize
 
+CONTROL, WORKER = "demo-control-plane", "demo-worker"
 STANDIN = Path(__file__).with_name("standin_cli.py")
 NODES = (STANDIN.parents[2] / "data" / "kind-cli" / "nodes.json").read_text()
 INFO = json.dumps({"MemTotal": 16 << 30, "DockerRootDir": "/nowhere/docker"})
@@ -197,3 +198,20 @@ def up(desk: Desk) -> KindLab:
     made.store.save(made.topology, 1)
     certs.ensure(made.store.path, certs.certified_names(made.topology))
     return made
+
+
+def nodes_named(*names: str) -> str:
+    """As `kubectl get nodes` shows them: recorded ones under these names."""
+    (item, *_) = json.loads(NODES)["items"]
+    return json.dumps({"items": [{**item, "metadata": {**item["metadata"], "name": one}} for one in names]})
+
+
+def config(desk: Desk) -> dict[str, Any]:
+    """Of the cluster that was made."""
+    (created,) = desk.calls("kind", "create", "cluster")
+    return dict(yaml.safe_load(Path(created["argv"][created["argv"].index("--config") + 1]).read_text()))
+
+
+def applied(desk: Desk) -> list[dict[str, Any]]:
+    texts = [call["stdin"] for call in desk.calls("kubectl", "apply", "-f", "-")]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
