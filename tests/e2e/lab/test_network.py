@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -108,3 +109,16 @@ def test_a_new_name_works_at_once_with_an_address_the_internet_did_not_have(lab:
     names = {**lab.topology.internet.names, "new.example.com": InternetName(a=("198.51.100.99",))}
     lab.set_names(names)
     assert "server: 198.51.100.99:80" in reaches(lab.pod("a"), "198.51.100.99")
+
+
+def test_any_number_of_addresses_is_no_interfaces_list_and_each_works(lab: Lab) -> None:
+    """The kernel walks that list for each more, and no other program runs on its CPU meanwhile."""
+    from lab.spec.topology import InternetName
+
+    many = [str(IPv4Address("198.18.0.1") + number) for number in range(3_000)]
+    names = {f"n{number}.example.com": InternetName(a=(address,)) for number, address in enumerate(many)}
+    lab.set_names({**lab.topology.internet.names, **names})
+    listed = lab.internet.run(["ip", "-4", "-oneline", "address", "show", "dev", "lo"]).stdout
+    assert len(listed.splitlines()) == 1
+    for address in (many[0], many[-1]):
+        assert f"server: {address}:80" in reaches(lab.pod("a"), address)
