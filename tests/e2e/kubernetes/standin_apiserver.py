@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from . import standin_answers as answers
 from .standin_state import CUSTOM, Filter, Served, State, Value, key_of
 
-RECORDED = Path(__file__).parents[2] / "data" / "kind"
 PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 T = TypeVar("T")
 
@@ -244,43 +244,45 @@ class StandInAPIServer:
         while self.behaviour.silent and not asked.is_watch:
             await asyncio.sleep(0.05)
         if self.behaviour.token and request.headers.get("Authorization") != f"Bearer {self.behaviour.token}":
-            return _recorded("401-bad-token.json", 401)
+            return answers.recorded("401-bad-token.json", 401)
         if self.behaviour.busy:
             self.behaviour.busy -= 1
-            return _recorded(
+            return answers.recorded(
                 "429-list.txt", 429, {"Retry-After": "1", "Content-Type": "text/plain; charset=utf-8"}
             )
         if asked.path == "/apis":
-            return _json(self._groups())
+            return answers.json_answer(self._groups())
         if asked.path == "/version":
-            return _json({"major": "1", "gitVersion": self.behaviour.version})
+            return answers.json_answer({"major": "1", "gitVersion": self.behaviour.version})
         return await self._about(request, asked)
 
     async def _about(self, request: web.Request, asked: Request) -> web.StreamResponse:
         for served in self.state.served.values():
             if asked.path == served.base:
-                return _json(self._resources(served.base))
+                return answers.json_answer(self._resources(served.base))
             if (target := _target(served, asked.path)) is not None:
                 return await self._resource(request, asked, served, target)
-        return _recorded("crd-absent-404.txt", 404, PLAIN)
+        return answers.recorded("crd-absent-404.txt", 404, PLAIN)
 
     async def _resource(
         self, request: web.Request, asked: Request, served: Served, target: _Target
     ) -> web.StreamResponse:
         verb = _verb(asked, target)
         if served.plural in self.behaviour.plain_404:
-            return _recorded("crd-absent-404.txt", 404, PLAIN)
+            return answers.recorded("crd-absent-404.txt", 404, PLAIN)
         if served.plural in self.behaviour.garbage:
             return web.Response(text="<html>welcome</html>")
         if (verb, served.plural) in self.behaviour.forbidden:
-            return _json(_forbidden(served, verb), 403)
+            return answers.json_answer(answers.forbidden(served, verb), 403)
         if verb == "create":
             return self._create(served, target, asked.body or {})
         if verb == "patch":
             return self._patch(served, target, asked.body or {})
         if verb == "get":
             found = self.state.of(served.plural).get((target.namespace, target.name))
-            return _json(_with_kind(served, found)) if found else _json(_absent(served, target.name), 404)
+            if not found:
+                return answers.json_answer(answers.absent(served, target.name), 404)
+            return answers.json_answer(answers.with_kind(served, found))
         wanted = Filter.of(target.namespace, asked.query)
         if verb == "watch":
             return await self._watch(request, asked, served, wanted)
@@ -295,18 +297,18 @@ class StandInAPIServer:
                 read = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
                 version, start = read["rv"], tuple(read["start"])
             except (ValueError, KeyError):
-                return _recorded("bad-continue-400.json", 400)
+                return answers.recorded("bad-continue-400.json", 400)
             if self.behaviour.expired_continues or version < self.state.horizon:
                 self.behaviour.expired_continues = max(0, self.behaviour.expired_continues - 1)
-                return _recorded("continue-expired-410.json", 410)
+                return answers.recorded("continue-expired-410.json", 410)
         minimum = asked.query.get("resourceVersion", "")
         if minimum and int(minimum) > self.state.current:
-            return _recorded("list-rv-too-large-504.json", 504, {"Retry-After": "1"})
+            return answers.recorded("list-rv-too-large-504.json", 504, {"Retry-After": "1"})
         left = [
             each for each in self.state.listed(served.plural) if wanted.takes(each) and key_of(each) > start
         ]
-        return _json(
-            _page(served, version, left, int(asked.query.get("limit", "0")) if minimum != "0" else 0)
+        return answers.json_answer(
+            answers.page(served, version, left, int(asked.query.get("limit", "0")) if minimum != "0" else 0)
         )
 
     # --- watches ---------------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ class StandInAPIServer:
         await answer.prepare(request)
         if after < self.state.horizon:
             text = f"too old resource version: {after} ({self.state.horizon})"
-            await _send(answer, "ERROR", _status(410, "Expired", text))
+            await answers.send_event(answer, "ERROR", answers.status_of(410, "Expired", text))
             return answer
         await self._stream(answer, asked, served, wanted, after)
         return answer
@@ -338,13 +340,13 @@ class StandInAPIServer:
             for change in list(self.state.changes(served.plural, after)) if not self.behaviour.silent else []:
                 after = change.version
                 if seen := wanted.seen(change):
-                    await _send(answer, seen[0], _with_kind(served, seen[1]))
+                    await answers.send_event(answer, seen[0], answers.with_kind(served, seen[1]))
             try:
                 await asyncio.wait_for(news.wait(), min(left, self.behaviour.bookmark_s))
             except TimeoutError:
                 # From the future of this server nothing comes, not even bookmarks.
                 if marks and not self.behaviour.silent and after <= self.state.current:
-                    await _send(answer, "BOOKMARK", _bookmark(served, self.state.current))
+                    await answers.send_event(answer, "BOOKMARK", answers.bookmark(served, self.state.current))
             while self.behaviour.silent and loop.time() < ends + 3600:
                 await asyncio.sleep(0.05)
 
@@ -353,26 +355,26 @@ class StandInAPIServer:
     def _create(self, served: Served, target: _Target, body: Value) -> web.Response:
         key = (target.namespace, body["metadata"]["name"])
         if key in self.state.of(served.plural):
-            text = f'{served.plural}.{_group(served)} "{key[1]}" already exists'
-            return _json(_status(409, "AlreadyExists", text), 409)
+            text = f'{served.plural}.{answers.group_of(served)} "{key[1]}" already exists'
+            return answers.json_answer(answers.status_of(409, "AlreadyExists", text), 409)
         if len(body.get("note", "").encode()) > _NOTE_OCTETS:
             text = f'Event "{key[1]}" is invalid: note: Invalid value: "": can have at most 1024 characters'
-            return _json(_status(422, "Invalid", text), 422)
+            return answers.json_answer(answers.status_of(422, "Invalid", text), 422)
         self._apply(served, {**body, "metadata": {**body["metadata"], "namespace": target.namespace}})
-        return _json(_with_kind(served, self.state.of(served.plural)[key]), 201)
+        return answers.json_answer(answers.with_kind(served, self.state.of(served.plural)[key]), 201)
 
     def _patch(self, served: Served, target: _Target, body: Value) -> web.Response:
         """A merge patch of the status subresource: whatever else it says does not count."""
         key = (target.namespace, target.name)
         found = self.state.of(served.plural).get(key)
         if found is None:
-            return _json(_absent(served, target.name), 404)
+            return answers.json_answer(answers.absent(served, target.name), 404)
         version = (body.get("metadata") or {}).get("resourceVersion")
         if version not in (None, found["metadata"]["resourceVersion"]):
             text = f'Operation cannot be fulfilled on {served.plural} "{target.name}": it has been modified'
-            return _json(_status(409, "Conflict", text), 409)
+            return answers.json_answer(answers.status_of(409, "Conflict", text), 409)
         self._apply(served, {**found, "status": {**(found.get("status") or {}), **body["status"]}})
-        return _json(_with_kind(served, self.state.of(served.plural)[key]))
+        return answers.json_answer(answers.with_kind(served, self.state.of(served.plural)[key]))
 
     def _apply(self, served: Served, value: Value) -> None:
         self.state.put(served.plural, value)
@@ -426,94 +428,3 @@ def _verb(asked: Request, target: _Target) -> str:
     if target.name:
         return "get"
     return "watch" if asked.is_watch else "list"
-
-
-def _page(served: Served, version: int, left: list[Value], limit: int) -> Value:
-    """Items of built-in kinds leave out what the list says already; custom ones say it again."""
-    shown = left[:limit] if limit else left
-    metadata: Value = {"resourceVersion": str(version)}
-    if len(shown) < len(left):
-        token = json.dumps({"v": "meta.k8s.io/v1", "rv": version, "start": key_of(shown[-1])})
-        metadata |= {
-            "continue": base64.urlsafe_b64encode(token.encode()).decode().rstrip("="),
-            "remainingItemCount": len(left) - len(shown),
-        }
-    elif served.custom:
-        metadata["continue"] = ""
-    items = [_with_kind(served, each) if served.custom else _without_kind(each) for each in shown]
-    return {
-        "kind": f"{served.kind}List",
-        "apiVersion": served.api_version,
-        "metadata": metadata,
-        "items": items,
-    }
-
-
-def _with_kind(served: Served, value: Value) -> Value:
-    return {"kind": served.kind, "apiVersion": served.api_version, **value}
-
-
-def _without_kind(value: Value) -> Value:
-    return {name: each for name, each in value.items() if name not in ("kind", "apiVersion")}
-
-
-def _bookmark(served: Served, version: int) -> Value:
-    bare: Value = {"metadata": {"resourceVersion": str(version)}}
-    if served.plural == "pods":
-        bare |= {"spec": {"containers": None}, "status": {}}
-    return _with_kind(served, bare)
-
-
-def _group(served: Served) -> str:
-    return served.api_version.rpartition("/")[0]
-
-
-def _forbidden(served: Served, verb: str) -> Value:
-    group = _group(served)
-    full = f"{served.plural}.{group}" if group else served.plural
-    user = "system:serviceaccount:default:norights"
-    text = (
-        f'{full} is forbidden: User "{user}" cannot {verb} resource "{served.plural}" '
-        f'in API group "{group}" at the cluster scope'
-    )
-    details = ({"group": group} if group else {}) | {"kind": served.plural}
-    return {**_status(403, "Forbidden", text), "details": details}
-
-
-def _absent(served: Served, name: str) -> Value:
-    group = _group(served)
-    full = f"{served.plural}.{group}" if group else served.plural
-    details = {"name": name, "kind": served.plural} | ({"group": group} if group else {})
-    return {**_status(404, "NotFound", f'{full} "{name}" not found'), "details": details}
-
-
-def _status(code: int, reason: str, message: str) -> Value:
-    return {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "metadata": {},
-        "status": "Failure",
-        "message": message,
-        "reason": reason,
-        "code": code,
-    }
-
-
-async def _send(answer: web.StreamResponse, type: str, value: Value) -> None:
-    """One event, one line, one chunk."""
-    await answer.write(json.dumps({"type": type, "object": value}, separators=(",", ":")).encode() + b"\n")
-
-
-def _json(value: Value, status: int = 200) -> web.Response:
-    return web.Response(
-        body=json.dumps(value, separators=(",", ":")),
-        status=status,
-        headers={"Content-Type": "application/json"},
-    )
-
-
-def _recorded(name: str, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    body = (RECORDED / "api" / name).read_bytes()
-    return web.Response(
-        body=body, status=status, headers={"Content-Type": "application/json", **(headers or {})}
-    )

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from .standin_apiserver import RECORDED, StandInAPIServer
+from .standin_answers import RECORDED
+from .standin_apiserver import StandInAPIServer
 
 LISTS = (
     "namespaces", "nodes", "services", "endpointslices", "networkpolicies", "ciliumnetworkpolicies",

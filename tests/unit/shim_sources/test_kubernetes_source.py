@@ -12,7 +12,8 @@ import trustme
 from acns.shim.sources import memory
 from acns.shim.sources.kubernetes import api
 from acns.shim.sources.kubernetes.resources import CILIUM_POLICIES
-from tests.e2e.kubernetes.standin_apiserver import RECORDED, StandInAPIServer
+from tests.e2e.kubernetes.standin_answers import RECORDED
+from tests.e2e.kubernetes.standin_apiserver import StandInAPIServer
 from tests.unit.shim_sources.observing import lists, observing, pod, policy, refused_policy, watches
 
 
