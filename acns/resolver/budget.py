@@ -104,18 +104,18 @@ class InFlight:
             or self.taken >= self.total
         ):
             return False
-        self._count(lane, 1)
+        lane.taken += 1
+        lane.endpoint.taken += 1
+        lane.server.taken += 1
+        self.taken += 1
         return True
 
     def give(self, lane: Lane) -> None:
         """Give one back."""
-        self._count(lane, -1)
-
-    def _count(self, lane: Lane, change: int) -> None:
-        lane.taken += change
-        lane.endpoint.taken += change
-        lane.server.taken += change
-        self.taken += change
+        lane.taken -= 1
+        lane.endpoint.taken -= 1
+        lane.server.taken -= 1
+        self.taken -= 1
 
 
 def _kept(known: WeakValueDictionary[object, Kept], key: object, make: Callable[[], Kept]) -> Kept:

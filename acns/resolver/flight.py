@@ -1,4 +1,6 @@
-"""What an upstream transport knows of a query on its way: what to send, where to, and whom to tell."""
+"""A query on its way, for who asks with a socket of its own: what to send, where to, and whom to tell; and
+how those before it have ended.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,6 @@ class Flight(Protocol):
 
     def answered(self, packet: bytes) -> bool:
         """An answer from that server, under whatever ID. False: it does not count, wait on."""
-
-    def answered_by(self, rest: bytes, now: float) -> bool:
-        """The same, for who reads many at one time: behind the ID, within a burst of the journal's."""
 
     def failed(self, reason: str) -> None:
         """The query could not be sent, or the server said that it is not there."""

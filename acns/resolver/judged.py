@@ -22,6 +22,7 @@ from acns.fqdn.table import NameRules, PolicyTable
 from acns.resolver.batch import sockaddr_of
 from acns.resolver.budget import InFlight
 from acns.resolver.flight import ID_BYTES
+from acns.resolver.framing import LENGTH_BYTES
 from acns.resolver.intercept import Address, Server
 from acns.resolver.memory import Memory
 from acns.telemetry.journal import Event
@@ -55,6 +56,7 @@ class Answer:
         "is_same",
         "known_line",
         "learned",
+        "length",
         "rest",
         "sure_until",
     )
@@ -67,13 +69,15 @@ class Answer:
         """Until when its addresses need no telling, as of the epoch of what is known."""
         self.ignored: gate.Reason | None = None
         self.learned: Learned | None = None
-        self.rest = b""
+        self.rest = self.length = b""
+        """What leaves, and its length with an ID as it stands before it on a connection."""
         self.is_same = False
         """As it came."""
         if isinstance(judged, gate.Ignore):
             self.ignored = judged.reason
             return
         self.rest, self.learned = judged.packet[ID_BYTES:], judged.learned
+        self.length = len(judged.packet).to_bytes(LENGTH_BYTES)
         addresses = self.learned.addresses if self.learned else ()
         told = {
             "reason": "",

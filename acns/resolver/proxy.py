@@ -18,13 +18,13 @@ from acns.resolver.batch import sockaddr_of
 from acns.resolver.budget import InFlight
 from acns.resolver.commits import Commits
 from acns.resolver.early import Early
-from acns.resolver.flight import ID_BYTES, Flight
+from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Server
 from acns.resolver.judged import Case, CaseKey, Judgements
 from acns.resolver.metrics import TCP, UDP, ResolverMetrics
 from acns.resolver.new_names import NewNames
 from acns.resolver.overload import Budgeted, Overload
-from acns.resolver.query import Asked, Context, Query, Reply, Transport
+from acns.resolver.query import Asked, Context, Reply, Transport
 from acns.resolver.rates import PRESSED, Rates
 from acns.resolver.settings import ResolverSettings
 from acns.telemetry.journal import Journal
@@ -87,10 +87,10 @@ class Proxy:
         self.context.commits.let_through()
 
     def receive(
-        self, asked: Asked, forward: Callable[[Flight], None], reply: Reply, *, may_wait: bool = True
+        self, asked: Asked, forward: Callable[[Case], None], reply: Reply, *, may_wait: bool = True
     ) -> None:
-        """A query came in, within a burst of the journal's. `forward` sends it on; `reply` is called once,
-        sooner or later. `may_wait`: for a policy that is under way."""
+        """A query came in, within a burst of the journal's: sooner or later it is taken on, and `forward`
+        sends it, or ends with a `reply` of ours. `may_wait`: for a policy that is under way."""
         transport = self.transports[asked.transport]
         transport.judgements.use(self.table)
         key = case_prefix(asked.source, asked.server) + asked.packet[ID_BYTES:]
@@ -103,30 +103,13 @@ class Proxy:
             if self.early.keep(asked.source, again):
                 return
         own = self.own_reply(transport, case, asked.packet)
-        if own is not None:
-            reply(own or None)
-            return
-        query = _ReplyingQuery(transport, case, asked.packet, time.monotonic())
-        query.reply = reply
-        forward(query)
+        forward(case) if own is None else reply(own or None)
 
     def remembered(self) -> Mapping[CaseKey, Case]:
         """What has become of queries over TCP by the policy in force: some of it."""
         judgements = self.transports[TCP].judgements
         judgements.use(self.table)
         return judgements.cases.young
-
-    def take_on(self, case: Case, packet: bytes, now: float, reply: Reply) -> Flight | None:
-        """A query over TCP whose case is remembered, to be sent on; None where it takes more than that."""
-        transport = self.transports[TCP]
-        if not case.is_plain or self.journal.full or not self.context.budget.take(case.lane):
-            return None
-        transport.forwarded.count += 1
-        if self.journal.on:
-            self.journal.record_ready(case.query_line)
-        query = _ReplyingQuery(transport, case, packet, now)
-        query.reply = reply
-        return query
 
     def own_reply(self, transport: Transport, case: Case, packet: bytes) -> bytes | None:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
@@ -170,13 +153,3 @@ class Proxy:
 def case_prefix(source: bytes, server: Server) -> bytes:
     """The beginning of the keys of cases over TCP; behind it are a query's octets behind its ID."""
     return source + sockaddr_of(*server)
-
-
-class _ReplyingQuery(Query):
-    """One whose answer goes through a function."""
-
-    __slots__ = ("reply",)
-    reply: Reply
-
-    def deliver(self, packet: bytes | None) -> None:
-        self.reply(packet)

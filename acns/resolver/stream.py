@@ -38,7 +38,7 @@ class Owner(Protocol):
 class Stream:
     """One connected socket, its own from now on. It does not read before `resume`."""
 
-    __slots__ = ("_fd", "_loop", "_out", "_owner", "_reading", "_socket", "_unsent")
+    __slots__ = ("_fd", "_loop", "_owner", "_reading", "_socket", "_unsent", "pieces")
 
     def __init__(self, connected: socket.socket, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._socket = connected
@@ -46,7 +46,8 @@ class Stream:
         self._owner = owner
         self._loop = loop
         self._reading = False
-        self._out: list[bytes] = []  # for the next flush
+        self.pieces: list[bytes] = []
+        """What leaves with the next `flush`; the same list always."""
         self._unsent = b""  # what the last one left over; we are told when more may go
 
     @property
@@ -61,20 +62,16 @@ class Stream:
 
     @property
     def unsent(self) -> bool:
-        return bool(self._unsent or self._out)
+        return bool(self._unsent or self.pieces)
 
     # --- writing --------------------------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Goes with the next `flush`."""
-        self._out.append(data)
-
     def flush(self) -> None:
-        """Send what was written, in one piece."""
-        if not self._out or self._fd < 0:
+        """Send the pieces as one."""
+        if not self.pieces or self._fd < 0:
             return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
+        data = b"".join(self.pieces)
+        self.pieces.clear()
         if self._unsent:
             self._unsent += data
         else:
@@ -150,7 +147,7 @@ class Stream:
         self.pause()
         if self._unsent:
             self._loop.remove_writer(self._fd)
-        self._out.clear()
+        self.pieces.clear()
         self._unsent = b""
         self._fd = -1
         self._socket.close()

@@ -7,6 +7,9 @@ while this side does not drain; and this side is not read while the pod does not
 
 A connection has one pod's queries at a time, so that one pod cannot hold up another's and each answer is
 somebody's. When the pod is gone and nothing is left unanswered, another may have it (`Idle`).
+
+An answer that is the same again, with addresses that are known, goes to the pod's connection without an
+object of its own; all else goes through `TCPQuery`.
 """
 
 from __future__ import annotations
@@ -18,15 +21,15 @@ import socket
 import struct
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from acns.resolver.flight import ID_BYTES, Ended, Flight
+from acns.resolver.flight import ID_BYTES, Ended
 from acns.resolver.framing import Frames
 from acns.resolver.intercept import Server
+from acns.resolver.judged import Case
+from acns.resolver.query import kept_id
 from acns.resolver.stream import Stream, errno_name
-from acns.telemetry.journal import Journal
-from acns.telemetry.metrics import Tally
+from acns.resolver.tcp_query import Client, Waiting
 
 MAX_IDLE: Final = 64
 MAX_IDLE_S: Final = 2.0
@@ -35,14 +38,8 @@ _HEAD: Final = struct.Struct("!HH")  # a frame's length, and its message's ID
 _RANDOM_BYTES: Final = 4_096
 _drawn: Final[array[int]] = array("H")
 _IN_PROGRESS: Final = frozenset((0, errno.EINPROGRESS))
-
-
-@dataclass(slots=True)
-class _Waiting:
-    flight: Flight
-    deadline: float
-    again: bool = False
-    """Already sent once into a connection that was closed."""
+_new: Final = tuple.__new__
+"""Makes a named tuple in a third of the time that its own constructor takes."""
 
 
 class Idle:
@@ -90,33 +87,29 @@ class Idle:
 
 
 class TCPUpstream:
-    """One server's connection and the queries waiting on it.
-
-    `changed` is called when something has come in, or when there may be room for more (`stuck`).
-    """
+    """One server's connection and the queries of one pod's connection that wait on it."""
 
     def __init__(
         self,
+        client: Client,
         server: Server,
         timeout_s: float,
-        ignored: Tally,
-        journal: Journal,
-        changed: Callable[[], None],
         *,
         idle: Idle | None,
         as_pod: Callable[[], socket.socket | None] | None,
     ) -> None:
-        """`as_pod`: makes a socket to ask as the pod with, if it can, on a connection that is nobody else's
-        (no `idle`)."""
+        """`client` hears what becomes of its queries. `as_pod`: makes a socket to ask as the pod with, if it
+        can, on a connection that is nobody else's (no `idle`)."""
         self._loop = asyncio.get_running_loop()
+        self._client = client
         self._server = server
         self._timeout_s = timeout_s
-        self._ignored = ignored
-        self._journal = journal
+        self._context = client.transport.context
+        self._journal = self._context.journal
+        self._ignored = self._context.metrics.ignored
         self._idle = idle
         self._as_pod = as_pod
-        self._changed = changed
-        self._waiting: dict[int, _Waiting] = {}  # by ID, oldest first
+        self._waiting: dict[int, Waiting] = {}  # by ID, oldest first
         self._connecting: socket.socket | None = None
         self._stream: Stream | None = None
         self._frames = Frames()
@@ -125,26 +118,32 @@ class TCPUpstream:
         self._unanswered = False  # and may yet say something that nobody waits for
         self._paused = False
         self.answering = False
-        """`changed` is about to be called."""
+        """The client's `work` is about to be called."""
 
     @property
     def stuck(self) -> bool:
         """Whether the server reads too little."""
         return self._stream is not None and self._stream.stuck
 
-    def send(self, flight: Flight, now: float) -> None:
-        """Queue the query; it leaves with the next `flush`. `flight` hears of the outcome."""
-        self._add(_Waiting(flight, now + self._timeout_s))
+    def send(self, case: Case, packet: bytes, now: float) -> None:
+        """Queue a query that was taken on; it leaves with the next `flush`."""
+        stream = self._stream
+        if stream is None or not case.is_plain or not _drawn or (ident := _drawn.pop()) in self._waiting:
+            self._add(Waiting(case, packet, now))
+            return
+        self._waiting[ident] = _new(Waiting, (case, packet, now, False))
+        stream.pieces += (_HEAD.pack(len(packet), ident), packet[ID_BYTES:])  # as `_write`, without a call
 
     def flush(self) -> None:
-        if self._stream:
+        if self._stream and self._stream.pieces:
             self._stream.flush()
 
     def pause(self, paused: bool) -> None:
         """Read no answers for now, as the pod does not."""
-        self._paused = paused
-        if self._stream:
-            self._stream.pause() if paused else self._stream.resume()
+        if paused is not self._paused:
+            self._paused = paused
+            if self._stream:
+                self._stream.pause() if paused else self._stream.resume()
 
     def sweep(self, now: float) -> None:
         """End what waits too long. All wait equally long, so the first that is not due ends the search. Where
@@ -153,7 +152,7 @@ class TCPUpstream:
             return
         due = []
         for identifier, waiting in self._waiting.items():
-            if waiting.deadline > now:
+            if waiting.asked_at > now - self._timeout_s:
                 break
             due.append(identifier)
         for identifier in due:
@@ -162,7 +161,8 @@ class TCPUpstream:
                 continue
             self._unanswered = True
             self._ended.given_up(identifier)
-            late.flight.failed("ETIMEDOUT") if self._connecting else late.flight.silent()
+            query = self._client.query(late)
+            query.failed("ETIMEDOUT") if self._connecting else query.silent()
         if self._connecting and due and not self._waiting:
             self._stop_connecting()
 
@@ -170,7 +170,7 @@ class TCPUpstream:
         """The pod is gone."""
         abandoned, self._waiting = self._waiting, {}
         for waiting in abandoned.values():
-            waiting.flight.abandoned()
+            self._client.query(waiting).abandoned()
         self._stop_connecting()
         if self._stream is None:
             return
@@ -183,10 +183,10 @@ class TCPUpstream:
 
     # --- out ------------------------------------------------------------------------------------------
 
-    def _add(self, waiting: _Waiting) -> None:
-        kept = waiting.flight.kept_id
+    def _add(self, waiting: Waiting) -> None:
+        kept = kept_id(waiting.case, waiting.packet)
         if kept is not None and kept in self._waiting:
-            waiting.flight.failed("another query has its ID")
+            self._client.query(waiting).failed("another query has its ID")
             return
         identifier = _drawn_id() if kept is None else kept
         while identifier in self._waiting:  # a pod's connection has few queries in flight: this ends soon
@@ -197,9 +197,9 @@ class TCPUpstream:
         if self._stream:
             self._write(self._stream, identifier, waiting)
 
-    def _write(self, stream: Stream, identifier: int, waiting: _Waiting) -> None:
-        packet = waiting.flight.packet
-        stream.write(_HEAD.pack(len(packet), identifier) + packet[ID_BYTES:])
+    def _write(self, stream: Stream, identifier: int, waiting: Waiting) -> None:
+        packet = waiting.packet
+        stream.pieces += (_HEAD.pack(len(packet), identifier), packet[ID_BYTES:])
 
     def _connect(self) -> bool:
         """Have a connection, or begin one; False: that failed, and what waited with it."""
@@ -237,7 +237,7 @@ class TCPUpstream:
         if code := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             made.close()
             self._fail_all(errno.errorcode.get(code, "connect failed"))
-            self._changed()
+            self._client.work()
             return
         self._served = False
         stream = self._start(made)
@@ -263,32 +263,68 @@ class TCPUpstream:
     def received(self, stream: Stream, data: bytes) -> None:
         self.answering = True
         self._journal.burst()
-        now = self._loop.time()
         try:
             self._frames.feed(data)
-            while stream is self._stream and (packet := self._frames.take()) is not None:
-                self._served = True
-                self._answer(packet, now)
+            self._answers(stream, self._loop.time())
         finally:
             self.answering = False
             self._journal.nudge()
-            self._changed()
+            self._client.work()
 
-    def _answer(self, packet: bytes, now: float) -> None:
-        if len(packet) < ID_BYTES:
-            self._ignored.add("malformed")
-            return
-        identifier = packet[0] << 8 | packet[1]
-        waiting = self._waiting.get(identifier)
-        if waiting is None:
-            self._ignored.add(self._ended.kind(identifier))
-        elif waiting.flight.answered_by(packet[ID_BYTES:], now):
-            self._waiting.pop(identifier, None)
-            self._ended.answered(identifier)
+    def _answers(self, stream: Stream, now: float) -> None:
+        """All that are whole, in their order."""
+        client, context, journal = self._client, self._context, self._journal
+        known, give, took = context.commits.known, context.budget.give, client.transport.took
+        waits, answered, take, pieces = self._waiting, self._ended.answered, self._frames.take, client.pieces
+        note = journal.pieces.extend if journal.on else None
+        passed = 0
+        try:
+            while stream is self._stream and (packet := take()) is not None:
+                self._served = True
+                if len(packet) < ID_BYTES:
+                    self._ignored.add("malformed")
+                    continue
+                ident = packet[0] << 8 | packet[1]
+                waiting = waits.get(ident)
+                if waiting is None:
+                    self._ignored.add(self._ended.kind(ident))
+                    continue
+                case, query, asked_at, _ = waiting
+                answer = case.question.last
+                if (
+                    answer is not None
+                    and answer.epoch == known.epoch
+                    and now < answer.sure_until
+                    and not case.was_counted
+                    and not journal.full
+                    and packet[ID_BYTES:] == case.question.last_rest
+                ):
+                    took(now - asked_at)
+                    give(case.lane)
+                    if note:
+                        note((journal.now, case.answer_line, answer.known_line))
+                    pieces += (answer.length, query[:ID_BYTES], answer.rest)
+                    passed += 1
+                    del waits[ident]
+                    answered(ident)
+                else:
+                    self._unusual(waiting, ident, packet[ID_BYTES:], now)
+        finally:
+            client.passed_on(passed, now)
+
+    def _unusual(self, waiting: Waiting, ident: int, rest: bytes, now: float) -> None:
+        """An answer that is new, or none."""
+        counts = True  # a bug ends the query, too
+        try:
+            counts = self._client.query(waiting).answered_by(rest, now)
+        finally:
+            if counts:
+                self._waiting.pop(ident, None)
+                self._ended.answered(ident)
 
     def wrote(self, stream: Stream) -> None:
         if not stream.stuck:
-            self._changed()
+            self._client.work()
 
     def ended(self, stream: Stream) -> None:
         """A server that closes its half has said all that it will."""
@@ -304,17 +340,16 @@ class TCPUpstream:
         served, self._served = self._served, False
         for waiting in unanswered.values():
             if served and not waiting.again:
-                waiting.again = True
-                self._add(waiting)
+                self._add(waiting._replace(again=True))
             else:
-                waiting.flight.failed("closed by server")
+                self._client.query(waiting).failed("closed by server")
         self.flush()
-        self._changed()
+        self._client.work()
 
     def _fail_all(self, reason: str) -> None:
         failed, self._waiting = self._waiting, {}
         for waiting in failed.values():
-            waiting.flight.failed(reason)
+            self._client.query(waiting).failed(reason)
 
 
 def _drawn_id() -> int:

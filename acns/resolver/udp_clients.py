@@ -389,8 +389,12 @@ class UDPClients:
             self._upstream.ignore(port, packet, source)
             return
         self._find_sender(waiting.case.asker)
-        if UDPQuery(self, waiting).answered_by(packet[ID_BYTES:], now):
-            port.end(ident)
+        counts = True  # a bug ends the query, too
+        try:
+            counts = UDPQuery(self, waiting).answered_by(packet[ID_BYTES:], now)
+        finally:
+            if counts:
+                port.end(ident)
 
     def _again(self, waiting: Waiting, now: float) -> Waiting:
         """The pod repeats itself: the first datagram, or its answer, may have been lost."""

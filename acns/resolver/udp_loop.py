@@ -12,6 +12,7 @@ reason whoever has much else to do on the event loop lets datagrams go between (
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import socket
 import time
@@ -23,6 +24,8 @@ from acns.telemetry.journal import Journal
 ROUNDS: Final = 8
 """Then everything else on the event loop gets its turn."""
 _AT_ONCE: Final = 64
+_LET_THROUGH_EVERY_S: Final = 0.0002
+"""To look costs as much as a part of a query over TCP, of which a burst takes some 50 µs."""
 
 Ready = Callable[[int, float], None]
 """Called with the epoll's events and the time, by which all of a round goes."""
@@ -40,6 +43,7 @@ class UDPLoop:
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
         self._work: Work = lambda now: False
+        self._looked_at = -math.inf
         self._next: asyncio.Handle | None = None
         """A turn that comes whatever the epoll says."""
         self._loop.add_reader(self._epoll.fileno(), self._ready_now)
@@ -62,8 +66,9 @@ class UDPLoop:
         self._epoll.close()
 
     def let_through(self) -> None:
-        """What has come, in the midst of other work. Not to be called from what this loop calls."""
-        if self._epoll.closed:
+        """What has come, in the midst of other work, if nobody has looked just now. Not to be called from
+        what this loop calls."""
+        if self._epoll.closed or time.monotonic() < self._looked_at + _LET_THROUGH_EVERY_S:
             return
         self._journal.burst()
         self._round()
@@ -95,7 +100,7 @@ class UDPLoop:
     def _round(self) -> bool:
         """Whether anything came."""
         events, ready = self._epoll.poll(0, _AT_ONCE), self._ready
-        now = time.monotonic()
+        now = self._looked_at = time.monotonic()
         for descriptor, what in events:
             found = ready.get(descriptor)
             if found is not None:  # removed by one before it in this round

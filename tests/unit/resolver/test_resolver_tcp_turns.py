@@ -8,18 +8,17 @@ import socket
 from collections.abc import Callable
 
 from acns.dns import message
-from acns.resolver import handover, tcp_clients
-from acns.resolver.flight import Flight
+from acns.resolver import handover, tcp_client
 from acns.resolver.framing import framed
 from acns.resolver.judged import Case, CaseKey
-from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.overload import Overload
 from acns.resolver.query import Asked
 from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
-from acns.resolver.tcp_clients import TCPClient, TCPClients
+from acns.resolver.tcp_client import TCPClient
+from acns.resolver.tcp_clients import TCPClients
 from acns.resolver.transparent import Transparency
-from acns.telemetry.journal import Journal
+from tests.unit.resolver import alone
 
 QUERY = bytes.fromhex("0007 0100 0001 0000 0000 0000 0161 00 0001 0001")
 WAIT_S = 10.0
@@ -29,10 +28,11 @@ class RefusingGate:
     """Refuses all, and keeps what it was asked."""
 
     def __init__(self, per_second: int) -> None:
-        self.metrics = ResolverMetrics()
+        proxy = alone.proxy()
+        self.metrics = proxy.metrics
+        self.transports = proxy.transports
         self.rates = Rates(per_second)
-        self.journal = Journal("", "resolver")
-        self.overload = Overload("servfail", self.metrics, self.journal)
+        self.overload = Overload("servfail", self.metrics, proxy.journal)
         self.asked: list[bytes] = []
 
     def let_through(self) -> None:
@@ -40,9 +40,6 @@ class RefusingGate:
 
     def remembered(self) -> dict[CaseKey, Case]:
         return {}
-
-    def take_on(self, case: Case, packet: bytes, now: float, reply: object) -> Flight | None:
-        return None
 
     def receive(self, asked: Asked, forward: object, reply: Callable[[bytes | None], None]) -> None:
         self.asked.append(asked.packet)
@@ -87,15 +84,15 @@ async def test_a_thousand_queries_in_one_piece_are_taken_a_burst_at_a_time() -> 
         while taken[-1] < 1000:
             await asyncio.sleep(0)
             taken.append(len(connection.gate.asked))
-    assert all(after - before <= tcp_clients.BURST for before, after in itertools.pairwise(taken))
+    assert all(after - before <= tcp_client.BURST for before, after in itertools.pairwise(taken))
     connection.end()
 
 
 async def test_what_one_burst_is_answered_leaves_in_one_piece() -> None:
     connection = Connection()
-    connection.pod.send(framed(QUERY) * tcp_clients.BURST)
+    connection.pod.send(framed(QUERY) * tcp_client.BURST)
     data = await asyncio.get_running_loop().sock_recv(connection.pod, 65_536)
-    assert len(data) == tcp_clients.BURST * len(framed(QUERY))
+    assert len(data) == tcp_client.BURST * len(framed(QUERY))
     connection.end()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
+
+from acns.resolver import udp_loop
 from acns.resolver.udp_loop import ROUNDS, UDPLoop
 from acns.telemetry.journal import Journal
 
@@ -67,3 +70,29 @@ async def test_a_datagram_goes_between_and_its_bug_is_not_that_of_who_lets_it() 
         loop.let_through()
         loop.close()
     assert [str(error) for error in reported] == ["'a bug'"]
+
+
+async def test_a_datagram_goes_between_as_soon_as_nobody_has_looked_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Clock:
+        now = 100.0
+
+        @classmethod
+        def monotonic(cls) -> float:
+            return cls.now
+
+    monkeypatch.setattr(udp_loop, "time", Clock)
+    ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, other:
+        loop, came = UDPLoop(Journal("", "resolver")), list[bytes]()
+        loop.add(ours, lambda events, now: came.append(ours.recv(16)))
+        for number in range(3):
+            other.send(b"%d" % number)
+            loop.let_through()
+            loop.let_through()
+            if number == 1:
+                Clock.now += 0.001
+                loop.let_through()
+        loop.close()
+    assert came == [b"0", b"1"]
