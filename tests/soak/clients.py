@@ -61,6 +61,7 @@ class Clients:
         self._places = {pod: lab.pod(pod).netns_fd() for pod in self._pods}
         self._udp: dict[str, Iterator[_UDP]] = {}
         self._stock: dict[str, list[socket.socket]] = {pod: [] for pod in self._pods}
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -70,6 +71,7 @@ class Clients:
             self._udp[pod] = itertools.cycle(made)
 
     async def close(self) -> None:
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -180,7 +182,9 @@ class Clients:
     # --- connections --------------------------------------------------------------------------------------
 
     def connect(self, pod: str, address: str, why: str) -> None:
-        """One SYN, judged at the uplink; ended without a word."""
+        """One SYN, judged at the uplink; ended without a word. One that is due when all has ended is none."""
+        if self._closed:
+            return
         sequence = next(self._sequences)
         made = self.open_socket(pod, socket.SOCK_STREAM)
         try:
