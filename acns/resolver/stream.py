@@ -7,13 +7,14 @@ kept true: nothing is written after the end was said; what a peer that does not 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import socket
 import struct
 from typing import Final, Protocol
+
+from acns.resolver.sockets import Sockets
 
 READ_BYTES: Final = 65_536
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
@@ -38,13 +39,13 @@ class Owner(Protocol):
 class Stream:
     """One connected socket, its own from now on. It does not read before `resume`."""
 
-    __slots__ = ("_fd", "_loop", "_owner", "_reading", "_socket", "_unsent", "pieces")
+    __slots__ = ("_fd", "_owner", "_reading", "_socket", "_sockets", "_unsent", "pieces")
 
-    def __init__(self, connected: socket.socket, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connected: socket.socket, owner: Owner, sockets: Sockets) -> None:
         self._socket = connected
         self._fd = connected.fileno()
         self._owner = owner
-        self._loop = loop
+        self._sockets = sockets
         self._reading = False
         self.pieces: list[bytes] = []
         """What leaves with the next `flush`; the same list always."""
@@ -94,11 +95,11 @@ class Stream:
             return
         if sent < len(data):
             if not self._unsent:
-                self._loop.add_writer(self._fd, self._writable)
+                self._sockets.loop.add_writer(self._fd, self._writable)
             self._unsent = data[sent:]
         elif self._unsent:
             self._unsent = b""
-            self._loop.remove_writer(self._fd)
+            self._sockets.loop.remove_writer(self._fd)
 
     def _writable(self) -> None:
         before = len(self._unsent)
@@ -111,14 +112,14 @@ class Stream:
     def resume(self) -> None:
         if not self._reading and self._fd >= 0:
             self._reading = True
-            self._loop.add_reader(self._fd, self._readable)
+            self._sockets.add(self._fd, self._readable)
 
     def pause(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self._sockets.remove(self._fd)
 
-    def _readable(self) -> None:
+    def _readable(self, events: int, now: float) -> None:
         try:
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:
@@ -146,7 +147,7 @@ class Stream:
             return
         self.pause()
         if self._unsent:
-            self._loop.remove_writer(self._fd)
+            self._sockets.loop.remove_writer(self._fd)
         self.pieces.clear()
         self._unsent = b""
         self._fd = -1

@@ -27,6 +27,7 @@ from acns.resolver.proxy import case_prefix
 from acns.resolver.query import Asked, Query, Reply, Transport
 from acns.resolver.rates import Rates
 from acns.resolver.settings import ResolverSettings
+from acns.resolver.sockets import Sockets
 from acns.resolver.stream import Stream
 from acns.resolver.tcp_query import TCPQuery, Waiting
 from acns.resolver.tcp_upstream import Idle, TCPUpstream
@@ -61,7 +62,7 @@ class Clients(Protocol):
     gate: Gate
     transparency: Transparency
     idle: Idle
-    loop: asyncio.AbstractEventLoop
+    sockets: Sockets
     changed: asyncio.Event
     """A connection has come to its end, or owes its pod less."""
 
@@ -81,7 +82,7 @@ class TCPClient:
         self._clients = clients
         self._gate = clients.gate
         self._journal = self.transport.context.journal
-        self._loop = clients.loop
+        self._loop = clients.sockets.loop
         self._source = socket.inet_aton(peer[0])
         self._server = server
         self._prefix = case_prefix(self._source, server)
@@ -95,7 +96,7 @@ class TCPClient:
         self._working = False  # it flushes when it is through
         self._active_at = self._loop.time()
         self._upstream: TCPUpstream | None = None
-        self._stream = Stream(made, self, self._loop)
+        self._stream = Stream(made, self, clients.sockets)
         self.pieces = self._stream.pieces
         self._stream.resume()
 
@@ -242,6 +243,7 @@ class TCPClient:
             self,
             self._server,
             timeout_s,
+            self._clients.sockets,
             idle=None if as_pod else self._clients.idle,
             as_pod=partial(transparency.pod_socket, socket.SOCK_STREAM, self._peer) if as_pod else None,
         )

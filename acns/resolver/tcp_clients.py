@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from acns.resolver.budget import Budget
@@ -19,6 +20,7 @@ from acns.resolver.intercept import Address
 from acns.resolver.metrics import TCP
 from acns.resolver.overload import Budgeted
 from acns.resolver.settings import ResolverSettings
+from acns.resolver.sockets import Sockets
 from acns.resolver.stream import Stream
 from acns.resolver.tcp_client import Gate, TCPClient
 from acns.resolver.tcp_upstream import Idle
@@ -38,8 +40,8 @@ class TCPClients:
         self.gate = gate
         self.budget = Budget(settings.max_tcp_connections, settings.max_tcp_connections_per_pod)
         self.connections: set[TCPClient] = set()
-        self.idle = Idle()
-        self.loop = asyncio.get_running_loop()
+        self.sockets = Sockets()
+        self.idle = Idle(self.sockets)
         self.changed = asyncio.Event()
         """A connection has come to its end, or owes its pod less."""
         self._listener: socket.socket | None = None
@@ -78,7 +80,7 @@ class TCPClients:
         """Accept no more; somebody else may, from this listener and its queue."""
         assert self._listener, "it is accepted from"
         self._accepts = False
-        self.loop.remove_reader(self._listener)
+        self.sockets.remove(self._listener.fileno())
         return self._listener
 
     def take_back(self) -> None:
@@ -90,7 +92,7 @@ class TCPClients:
 
     def stop_accepting(self) -> None:
         if self._listener:
-            self.loop.remove_reader(self._listener)
+            self.sockets.remove(self._listener.fileno())
             self._listener.close()
             self._listener = None
 
@@ -106,6 +108,7 @@ class TCPClients:
         for connection in list(self.connections):
             connection.end()
         self.idle.close()
+        self.sockets.close()
 
     def forget(self, connection: TCPClient) -> None:
         """It has come to its end."""
@@ -118,9 +121,9 @@ class TCPClients:
 
     def _accept_on(self, listener: socket.socket) -> None:
         if listener is self._listener and self._accepts:
-            self.loop.add_reader(listener, self._acceptable, listener)
+            self.sockets.add(listener.fileno(), partial(self._acceptable, listener))
 
-    def _acceptable(self, listener: socket.socket) -> None:
+    def _acceptable(self, listener: socket.socket, events: int, now: float) -> None:
         own = listener.getsockname()
         for _ in range(ACCEPTED_AT_ONCE):
             try:
@@ -131,8 +134,8 @@ class TCPClients:
                 continue  # gone before it was accepted
             except OSError:  # no descriptors, no memory: it would be ready again at once
                 self.gate.metrics.tcp_refused.add("descriptors")
-                self.loop.remove_reader(listener)
-                self.loop.call_later(NO_DESCRIPTORS_PAUSE_S, self._accept_on, listener)
+                self.sockets.remove(listener.fileno())
+                self.sockets.loop.call_later(NO_DESCRIPTORS_PAUSE_S, self._accept_on, listener)
                 return
             self._accepted(made, peer, own)
 
@@ -151,16 +154,16 @@ class TCPClients:
 
     def _refuse(self, made: socket.socket, reason: str) -> None:
         self.gate.metrics.tcp_refused.add(reason)
-        Stream(made, _NOBODY, self.loop).reset()
+        Stream(made, _NOBODY, self.sockets).reset()
 
     # --- time -----------------------------------------------------------------------------------------
 
     def _sweep_later(self) -> None:
-        self._sweeper = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        self._sweeper = self.sockets.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     def _sweep(self) -> None:
         """One timer for all connections; none where there are none."""
-        now = self.loop.time()
+        now = self.sockets.loop.time()
         for connection in list(self.connections):
             connection.sweep(now)
         self.idle.sweep(now)

@@ -14,13 +14,13 @@ object of its own; all else goes through `TCPQuery`.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import socket
 import struct
 from array import array
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from acns.resolver.flight import ID_BYTES, Ended
@@ -28,6 +28,7 @@ from acns.resolver.framing import Frames
 from acns.resolver.intercept import Server
 from acns.resolver.judged import Case
 from acns.resolver.query import kept_id
+from acns.resolver.sockets import Sockets
 from acns.resolver.stream import Stream, errno_name
 from acns.resolver.tcp_query import Client, Waiting
 
@@ -45,8 +46,8 @@ _new: Final = tuple.__new__
 class Idle:
     """Connections that no pod uses, each to be used again by one, the latest first."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
         self._kept: dict[socket.socket, tuple[Server, float]] = {}
 
     def __len__(self) -> int:
@@ -56,8 +57,8 @@ class Idle:
         """Watched: one that the server closes, or says something on, is closed."""
         if len(self._kept) >= MAX_IDLE:
             self._drop(next(iter(self._kept)))
-        self._kept[connection] = server, self._loop.time()
-        self._loop.add_reader(connection, self._drop, connection)
+        self._kept[connection] = server, self._sockets.loop.time()
+        self._sockets.add(connection.fileno(), partial(self._said, connection))
 
     def take(self, server: Server) -> socket.socket | None:
         for connection, (there, _) in reversed(self._kept.items()):
@@ -77,12 +78,15 @@ class Idle:
         for connection in list(self._kept):
             self._drop(connection)
 
+    def _said(self, connection: socket.socket, events: int, now: float) -> None:
+        self._drop(connection)
+
     def _drop(self, connection: socket.socket) -> None:
         self._forget(connection)
         connection.close()
 
     def _forget(self, connection: socket.socket) -> None:
-        self._loop.remove_reader(connection)
+        self._sockets.remove(connection.fileno())
         del self._kept[connection]
 
 
@@ -94,13 +98,15 @@ class TCPUpstream:
         client: Client,
         server: Server,
         timeout_s: float,
+        sockets: Sockets,
         *,
         idle: Idle | None,
         as_pod: Callable[[], socket.socket | None] | None,
     ) -> None:
         """`client` hears what becomes of its queries. `as_pod`: makes a socket to ask as the pod with, if it
         can, on a connection that is nobody else's (no `idle`)."""
-        self._loop = asyncio.get_running_loop()
+        self._sockets = sockets
+        self._loop = sockets.loop
         self._client = client
         self._server = server
         self._timeout_s = timeout_s
@@ -223,7 +229,7 @@ class TCPUpstream:
             self._fail_all(errno.errorcode.get(code, "connect failed"))
             return False
         self._connecting = made
-        self._loop.add_writer(made, self._connected, made)
+        self._loop.add_writer(made.fileno(), self._connected, made)
         return True
 
     def _socket(self) -> socket.socket:
@@ -232,7 +238,7 @@ class TCPUpstream:
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
     def _connected(self, made: socket.socket) -> None:
-        self._loop.remove_writer(made)
+        self._loop.remove_writer(made.fileno())
         self._connecting = None
         if code := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             made.close()
@@ -247,7 +253,7 @@ class TCPUpstream:
 
     def _start(self, connection: socket.socket) -> Stream:
         self._frames, self._ended, self._unanswered = Frames(), Ended(), False
-        self._stream = Stream(connection, self, self._loop)
+        self._stream = Stream(connection, self, self._sockets)
         if not self._paused:
             self._stream.resume()
         return self._stream

@@ -30,8 +30,9 @@ from acns.resolver.metrics import UDP
 from acns.resolver.overload import Budgeted
 from acns.resolver.proxy import Proxy
 from acns.resolver.query import Query, Transport
+from acns.resolver.sockets import Ready
 from acns.resolver.transparent import Transparency, TransparentUDP
-from acns.resolver.udp_loop import Ready, UDPLoop
+from acns.resolver.udp_loop import UDPLoop
 from acns.resolver.udp_query import ANSWERED, Key, Port, UDPQuery, Waiting, packet_of, source_of
 from acns.resolver.udp_upstream import AGAIN_AFTER_S, NO_ID, UDPUpstream
 from acns.telemetry.journal import Event

@@ -12,7 +12,7 @@ from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, Server
 from acns.resolver.judged import Case
 from acns.resolver.query import Query, Transport
-from acns.resolver.udp_loop import Ready
+from acns.resolver.sockets import Ready
 
 Key = bytes
 """A query's ID, who asks, whom, and the rest of its octets: a place of a listener's `Batch`, as it is."""

@@ -15,6 +15,7 @@ from acns.resolver.framing import Frames, framed
 from acns.resolver.judged import Judgements
 from acns.resolver.metrics import TCP
 from acns.resolver.query import Query
+from acns.resolver.sockets import Sockets
 from acns.resolver.tcp_query import TCPQuery, Waiting
 from acns.resolver.tcp_upstream import Idle, TCPUpstream
 from tests.unit.resolver import alone
@@ -89,13 +90,14 @@ class Connection:
     """A pod's connection to a server, which was idle before, and the server's end of it."""
 
     def __init__(self) -> None:
-        self.idle = Idle()
+        self.sockets = Sockets()
+        self.idle = Idle(self.sockets)
         self.ours, self.server = socket.socketpair()
         self.ours.setblocking(False)
         self.server.setblocking(False)
         self.idle.keep(SERVER, self.ours)
         self.pod = Pod()
-        self.upstream = TCPUpstream(self.pod, SERVER, TIMEOUT_S, idle=self.idle, as_pod=None)
+        self.upstream = TCPUpstream(self.pod, SERVER, TIMEOUT_S, self.sockets, idle=self.idle, as_pod=None)
 
     def ask(self, *queries: bytes) -> None:
         proxy = self.pod.proxy
@@ -139,6 +141,7 @@ class Connection:
         self.upstream.close()
         kept = len(self.idle) == 1
         self.idle.close()
+        self.sockets.close()
         self.server.close()
         return kept
 

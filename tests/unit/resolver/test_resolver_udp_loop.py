@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from acns.resolver import udp_loop
+from acns.resolver import sockets, udp_loop
 from acns.resolver.udp_loop import ROUNDS, UDPLoop
 from acns.telemetry.journal import Journal
 
@@ -83,6 +83,7 @@ async def test_a_datagram_goes_between_as_soon_as_nobody_has_looked_for_a_moment
             return cls.now
 
     monkeypatch.setattr(udp_loop, "time", Clock)
+    monkeypatch.setattr(sockets, "time", Clock)
     ours, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, other:
         loop, came = UDPLoop(Journal("", "resolver")), list[bytes]()
