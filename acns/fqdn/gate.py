@@ -59,6 +59,7 @@ __all__ = [
 
 _IPV6 = (message.TYPE_AAAA, message.TYPE_RRSIG)
 _TRANSFERS = (message.TYPE_AXFR, message.TYPE_IXFR)
+_COUNTS_AT = 4  # of a header, to its end
 _BARE_ERRORS = (
     message.RCODE_FORMERR,
     message.RCODE_SERVFAIL,
@@ -215,7 +216,7 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
         if not header.is_response or header.opcode != query.opcode:
             return Ignore(Reason.NOT_AN_ANSWER)
         if _is_bare_error(header):
-            return Deliver(packet[: message.HEADER_OCTETS], None)
+            return Deliver(packet[:_COUNTS_AT] + bytes(message.HEADER_OCTETS - _COUNTS_AT), None)
         if header.questions != 1 or not packet.startswith(query.question_wire, message.HEADER_OCTETS):
             return Ignore(Reason.OTHER_QUESTION)
         return _delivery(query, packet, header, settings)
@@ -225,9 +226,10 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
 
 def _is_bare_error(header: Header) -> bool:
     """Whether a server says that it could not read the question, and repeats none: some without EDNS do
-    (RFC 6891 §7). It opens nothing, its pod asks otherwise, and it must come from the right place, as any."""
-    counts = header.questions, header.answers, header.authorities, header.additionals
-    return counts == (0, 0, 0, 0) and header.flags & 0xF in _BARE_ERRORS
+    (RFC 6891 §7), some with it, in an OPT record that is all there is (§6.1.1). It opens nothing, its pod
+    asks otherwise, and it must come from the right place, as any."""
+    counts = header.questions, header.answers, header.authorities
+    return counts == (0, 0, 0) and header.additionals <= 1 and header.flags & 0xF in _BARE_ERRORS
 
 
 def _flaw(header: Header) -> tuple[int, Reason] | None:

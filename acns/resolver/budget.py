@@ -5,21 +5,27 @@ server, is not everybody's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 from acns.resolver.settings import ResolverSettings
+
+LARGE_OCTETS: Final = 2_048
+"""A query that is longer counts by its octets, too: each is kept until its end, over TCP twice."""
+LARGE_AT_ONCE_BYTES: Final = 8 << 20
+LARGE_OF_ENDPOINT_BYTES: Final = 1 << 20
 
 Kept = TypeVar("Kept")
 
 
 class Share:
-    """How much one key has taken."""
+    """How much one key has taken. `large_bytes`: of that, of queries that are large."""
 
-    __slots__ = ("__weakref__", "taken")
+    __slots__ = ("__weakref__", "large_bytes", "taken")
 
     def __init__(self) -> None:
         self.taken = 0
+        self.large_bytes = 0
 
 
 class Budget:
@@ -65,7 +71,8 @@ class InFlight:
     """Queries being worked on. A server that has died keeps each until its time is up: the limits with a
     server in them leave room for queries to the others. Every `take` that said True needs its `give`.
 
-    Who takes often counts `taken` himself, here and in a lane's three places, and keeps to the limits.
+    Who takes often counts `taken` himself, here and in a lane's three places, and keeps to the limits; large
+    queries are seldom.
     """
 
     def __init__(self, *, total: int, per_endpoint: int, per_server: int, per_lane: int) -> None:
@@ -74,6 +81,7 @@ class InFlight:
         self.per_server = per_server
         self.per_lane = per_lane
         self.taken = 0
+        self.large_bytes = 0
         self._endpoints: WeakValueDictionary[object, Share] = WeakValueDictionary()
         self._servers: WeakValueDictionary[object, Share] = WeakValueDictionary()
         self._lanes: WeakValueDictionary[object, Lane] = WeakValueDictionary()
@@ -95,14 +103,17 @@ class InFlight:
             lambda: Lane(_kept(self._endpoints, endpoint, Share), _kept(self._servers, server, Share)),
         )
 
-    def take(self, lane: Lane) -> bool:
-        """Whether there is room for one more query; it is then taken."""
+    def take(self, lane: Lane, octets: int = 0) -> bool:
+        """Whether there is room for one more query, so long; it is then taken."""
+        if octets > LARGE_OCTETS and not self._take_large(lane.endpoint, octets):
+            return False
         if (
             lane.taken >= self.per_lane
             or lane.endpoint.taken >= self.per_endpoint
             or lane.server.taken >= self.per_server
             or self.taken >= self.total
         ):
+            self._give_large(lane.endpoint, octets)
             return False
         lane.taken += 1
         lane.endpoint.taken += 1
@@ -110,12 +121,28 @@ class InFlight:
         self.taken += 1
         return True
 
-    def give(self, lane: Lane) -> None:
-        """Give one back."""
+    def give(self, lane: Lane, octets: int = 0) -> None:
+        """Give one back, with the octets that it was taken with."""
         lane.taken -= 1
         lane.endpoint.taken -= 1
         lane.server.taken -= 1
         self.taken -= 1
+        self._give_large(lane.endpoint, octets)
+
+    def _take_large(self, endpoint: Share, octets: int) -> bool:
+        if (
+            endpoint.large_bytes + octets > LARGE_OF_ENDPOINT_BYTES
+            or self.large_bytes + octets > LARGE_AT_ONCE_BYTES
+        ):
+            return False
+        endpoint.large_bytes += octets
+        self.large_bytes += octets
+        return True
+
+    def _give_large(self, endpoint: Share, octets: int) -> None:
+        if octets > LARGE_OCTETS:
+            endpoint.large_bytes -= octets
+            self.large_bytes -= octets
 
 
 def _kept(known: WeakValueDictionary[object, Kept], key: object, make: Callable[[], Kept]) -> Kept:

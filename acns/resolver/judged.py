@@ -223,6 +223,11 @@ class Judgements:
                 self.cases.put(key, found)
         return found
 
+    def allow(self, case: Case) -> bool:
+        """Whether the policy in use lets a query go on that an earlier one has let go."""
+        asker, query = self._asker(case.asker.source, case.asker.server), case.question.query
+        return query is not None and asker.rules is not None and asker.rules.allow(query.name)
+
     def answer(self, question: Question, rest: bytes) -> Answer:
         """`rest`: the answer's octets behind the ID."""
         key = question, rest

@@ -117,7 +117,7 @@ class Proxy:
         if refusal is None:
             if not case.was_taken_on and not self.context.new_names.ask(case, packet, time.monotonic()):
                 return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
-            if not self.context.budget.take(case.lane):
+            if not self.context.budget.take(case.lane, len(packet)):
                 return self._over_budget(transport, case, packet, Budgeted.IN_FLIGHT)
         if self.journal.on:
             self.journal.record_ready(case.query_line)

@@ -237,7 +237,7 @@ class Query(ABC):
             return
         self.done = True
         transport, journal = self.transport, self.transport.context.journal
-        transport.context.budget.give(self.case.lane)
+        transport.context.budget.give(self.case.lane, len(self.packet))
         (transport.passed if outcome is KNOWN else transport.outcome(outcome)).count += 1
         if journal.on:
             journal.record_ready(self.case.answer_line, answer.line(outcome))
@@ -251,7 +251,7 @@ class Query(ABC):
             return
         self.done = True
         self.transport.context.new_names.is_unanswered(self.case, self.packet)
-        self.transport.context.budget.give(self.case.lane)
+        self.transport.context.budget.give(self.case.lane, len(self.packet))
         self.transport.outcome(outcome).count += 1
         self.note(
             Event.DNS_ANSWER,

@@ -145,7 +145,7 @@ class TCPClient:
             return
         self._working = True
         try:
-            more = bool(self._next or len(self._frames)) and self._take()
+            more = (self._next is not None or len(self._frames) > 0) and self._take()
         finally:
             self._working = False
             self._flush()
@@ -172,7 +172,8 @@ class TCPClient:
         note = journal.pieces.extend if journal.on else None
         now = self._loop.time()
         for _ in range(min(BURST, self._room)):
-            if (packet := self._next or take()) is None:
+            packet = take() if self._next is None else self._next
+            if packet is None:
                 return False
             if not within_rate(self._source, now):
                 self._pace(packet, now)

@@ -120,7 +120,8 @@ class TCPUpstream:
         self._stream: Stream | None = None
         self._frames = Frames()
         self._ended = Ended()
-        self._served = False  # the server has answered on this connection
+        self._was_idle = False  # the server has answered others on this connection
+        self._answered = False  # and this pod
         self._unanswered = False  # and may yet say something that nobody waits for
         self._paused = False
         self.answering = False
@@ -214,8 +215,7 @@ class TCPUpstream:
         )  # another idle one may be gone as well
         kept = self._idle.take(self._server) if self._idle and not fresh else None
         if kept is not None:
-            self._served = True  # others: it may be closing, then
-            self._start(kept)
+            self._start(kept, was_idle=True)
             return True
         try:
             made = self._socket()
@@ -245,14 +245,17 @@ class TCPUpstream:
             self._fail_all(errno.errorcode.get(code, "connect failed"))
             self._client.work()
             return
-        self._served = False
         stream = self._start(made)
-        for identifier, waiting in self._waiting.items():
-            self._write(stream, identifier, waiting)
+        for identifier, waiting in list(self._waiting.items()):
+            if self._may_leave(waiting):
+                self._write(stream, identifier, waiting)
+            else:
+                del self._waiting[identifier]
         stream.flush()
 
-    def _start(self, connection: socket.socket) -> Stream:
+    def _start(self, connection: socket.socket, *, was_idle: bool = False) -> Stream:
         self._frames, self._ended, self._unanswered = Frames(), Ended(), False
+        self._was_idle, self._answered = was_idle, False
         self._stream = Stream(connection, self, self._sockets)
         if not self._paused:
             self._stream.resume()
@@ -286,7 +289,6 @@ class TCPUpstream:
         passed = 0
         try:
             while stream is self._stream and (packet := take()) is not None:
-                self._served = True
                 if len(packet) < ID_BYTES:
                     self._ignored.add("malformed")
                     continue
@@ -306,7 +308,7 @@ class TCPUpstream:
                     and packet[ID_BYTES:] == case.question.last_rest
                 ):
                     took(now - asked_at)
-                    give(case.lane)
+                    give(case.lane, len(query))
                     if note:
                         note((journal.now, case.answer_line, answer.known_line))
                     pieces += (answer.length, query[:ID_BYTES], answer.rest)
@@ -316,6 +318,7 @@ class TCPUpstream:
                 else:
                     self._unusual(waiting, ident, packet[ID_BYTES:], now)
         finally:
+            self._answered = self._answered or passed > 0
             client.passed_on(passed, now)
 
     def _unusual(self, waiting: Waiting, ident: int, rest: bytes, now: float) -> None:
@@ -325,6 +328,7 @@ class TCPUpstream:
             counts = self._client.query(waiting).answered_by(rest, now)
         finally:
             if counts:
+                self._answered = True
                 self._waiting.pop(ident, None)
                 self._ended.answered(ident)
 
@@ -338,19 +342,30 @@ class TCPUpstream:
         self.lost(stream, "closed by server")
 
     def lost(self, stream: Stream, reason: str) -> None:
-        """The server closed. What it did not answer goes once more, if it had served us before."""
+        """The server closed. What it did not answer goes once more where it had served others: it may have
+        been closing already; and as often as it has answered some of ours (RFC 7766 section 6.2.4)."""
         if stream is not self._stream:
             return
         self._stream = None
         unanswered, self._waiting = self._waiting, {}
-        served, self._served = self._served, False
+        answered, was_idle = self._answered, self._was_idle
         for waiting in unanswered.values():
-            if served and not waiting.again:
-                self._add(waiting._replace(again=True))
-            else:
+            if not (answered or (was_idle and not waiting.again)):
                 self._client.query(waiting).failed("closed by server")
+            elif self._may_leave(waiting):
+                self._add(waiting._replace(again=True))
         self.flush()
         self._client.work()
+
+    def _may_leave(self, waiting: Waiting) -> bool:
+        """Whether it still may, now that it does; if not, that is its end."""
+        judgements = self._client.transport.judgements
+        if (table := self._context.link.table) is not None:
+            judgements.use(table)
+        if judgements.allow(waiting.case):
+            return True
+        self._client.query(waiting).failed("its policy has changed")
+        return False
 
     def _fail_all(self, reason: str) -> None:
         failed, self._waiting = self._waiting, {}

@@ -338,7 +338,7 @@ class UDPClients:
         if server is None:
             self.transport.verdict("direct").count += 1
             return
-        if same is not None:
+        if same is not None and self.transport.judgements.allow(same.case):
             self.transport.joined.count += 1
             self._asked[key] = self._again(same, now)
             return

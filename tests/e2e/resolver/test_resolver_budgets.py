@@ -12,8 +12,11 @@ import socket
 import struct
 from collections.abc import Callable
 
+import dns.edns
 import dns.message
 import pytest
+
+from acns.resolver.budget import LARGE_OF_ENDPOINT_BYTES
 
 from .resolver_world import (
     ENDPOINT,
@@ -130,6 +133,29 @@ def test_in_flight_past_the_budget_is_tc_over_udp_where_that_is_set(budgeted: Ca
     assert received[2] & TC
     line = until(lambda: bench.resolver.journal("dns.over-budget"), "a line in the journal")[0]
     assert (line["source"], line["kind"]) == (POD, "in_flight")
+
+
+def test_large_queries_in_flight_are_few_and_take_no_room_of_others(budgeted: Callable[..., Bench]) -> None:
+    bench = budgeted()
+    server, pod, other = bench.server_socket(), pod_socket(bench), pod_socket(bench, OTHER_POD)
+    fit = LARGE_OF_ENDPOINT_BYTES // len(large_query(0))
+    for number in range(fit + 3):
+        pod.sendto(large_query(number), (SERVER, 53))
+        if number < fit:
+            server.recv(65_536)
+        else:
+            assert rcode(pod.recv(4096)) == SERVFAIL
+    for one, ident in ((pod, 1_000), (other, 1_001)):
+        one.sendto(query("www.example.com.", ident=ident), (SERVER, 53))
+        assert server.recv(4096)
+    assert bench.resolver.metric('acns_dns_over_budget_total{kind="in_flight",transport="udp"}') == 3
+
+
+def large_query(number: int) -> bytes:
+    """With an EDNS option that pads it to some 60,000 octets (RFC 7830)."""
+    asked = dns.message.make_query("www.example.com.", "TXT", use_edns=0, id=number)
+    asked.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(60_000))])
+    return asked.to_wire(max_size=65_535)
 
 
 # --- a flood, and the others ---------------------------------------------------------------------------

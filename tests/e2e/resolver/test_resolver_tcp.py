@@ -16,6 +16,7 @@ from .resolver_world import (
     SERVER,
     Bench,
     answer,
+    policy,
     query,
     quiet,
     rcode,
@@ -130,6 +131,59 @@ def test_query_sent_into_a_connection_that_the_server_is_closing_is_sent_once_mo
     server.close()
     failed = receive_framed(pod)  # once more, not for ever
     assert (failed[1], rcode(failed)) == (2, SERVFAIL)
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_server_that_closes_after_some_answers_is_asked_for_the_others_again(bench: Bench, each: int) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, *(query(f"n{number}.example.com.", ident=number) for number in range(6)))
+    for _ in range(6 // each):
+        server = accepted(bench, listener)
+        for _ in range(each):
+            send_framed(server, answer(receive_framed(server), "192.0.2.7"))
+        server.close()
+    replies = [receive_framed(pod) for _ in range(6)]
+    assert sorted(reply[1] for reply in replies) == list(range(6))
+    assert {rcode(reply) for reply in replies} == {0}
+
+
+def test_two_queries_on_a_used_connection_that_is_closing_are_both_asked_again(bench: Bench) -> None:
+    """As a resolver does that asks for A and AAAA at once, of a server that closes after each answer."""
+    bench.serving("*.example.com")
+    listener, before = listening(bench), pod_connection(bench)
+    send_framed(before, query("www.example.com."))
+    server = accepted(bench, listener)
+    send_framed(server, answer(receive_framed(server), "192.0.2.7"))
+    receive_framed(before)
+    before.close()
+    pod = pod_connection(bench)
+    send_framed(pod, query("www.example.com.", ident=1), query("www.example.com.", "TXT", ident=2))
+    receive_framed(server)
+    server.close()
+    for _ in range(2):
+        server = accepted(bench, listener)
+        send_framed(server, answer(receive_framed(server)))
+        server.close()
+    replies = [receive_framed(pod) for _ in range(2)]
+    assert sorted((reply[1], rcode(reply)) for reply in replies) == [(1, 0), (2, 0)]
+
+
+def test_what_its_policy_allows_no_more_is_not_asked_again_when_the_server_closes(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("a.example.com.", ident=1))
+    server = accepted(bench, listener)
+    send_framed(server, answer(receive_framed(server), "192.0.2.7"))
+    receive_framed(pod)
+    send_framed(pod, query("b.example.com.", ident=2), query("b.example.net.", ident=3))
+    receive_framed(server)
+    bench.agent.publish(policy("*.example.net", request_id="two"))
+    assert bench.agent.take_ack().request_id == "two"
+    server.close()
+    replies = {reply[1]: rcode(reply) for reply in (receive_framed(pod), receive_framed(pod))}
+    assert replies == {2: SERVFAIL, 3: REFUSED}
+    assert quiet(listener)
 
 
 def test_server_that_closes_without_answering_is_servfail(bench: Bench) -> None:
@@ -314,6 +368,15 @@ def test_empty_frame_closes_the_connection(bench: Bench) -> None:
     pod.sendall(b"\0\0" * 50)
     assert closed_by_peer(pod)
     until(lambda: bench.resolver.metric('acns_dns_tcp_refused_total{reason="garbage"}') == 1, "counted once")
+
+
+def test_empty_frame_past_the_rate_closes_the_connection_too(bench: Bench) -> None:
+    bench.serving("*.example.com", max_queries_per_second_per_pod=4)
+    pod = pod_connection(bench)
+    send_framed(pod, *(query("www.example.org.", ident=number) for number in range(2)), b"")
+    assert [receive_framed(pod)[1] for _ in range(2)] == [0, 1]
+    assert closed_by_peer(pod)
+    assert bench.resolver.metric('acns_dns_over_budget_total{kind="rate",transport="tcp"}') > 0
 
 
 def test_query_of_65535_bytes_is_read_whole_and_its_connection_goes_on(bench: Bench) -> None:

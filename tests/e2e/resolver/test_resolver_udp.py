@@ -19,6 +19,7 @@ from .resolver_world import (
     Bench,
     Gate,
     answer,
+    policy,
     query,
     quiet,
     rcode,
@@ -231,6 +232,19 @@ def test_another_port_id_or_letter_case_is_another_query(bench: Bench, other: st
     assert len({server.recv(4096) for _ in range(2)}) == 2
 
 
+def test_a_repetition_whose_name_is_allowed_no_more_is_refused_and_leaves_no_more(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    server.recv(4096)
+    bench.agent.publish(policy("*.example.net", request_id="two"))
+    assert bench.agent.take_ack().request_id == "two"
+    pod.sendto(asked, (SERVER, 53))
+    assert rcode(pod.recv(4096)) == REFUSED
+    assert quiet(server)
+
+
 def test_queries_leave_from_many_ports_under_many_ids(bench: Bench) -> None:
     bench.serving("*.example.com")
     pod, server = bench.pod_socket(), bench.server_socket()
@@ -274,6 +288,28 @@ def test_an_icmp_error_ends_a_query_only_where_it_is_about_its_server(bench: Ben
     assert quiet(pod)
     icmp.sendto(port_unreachable(resolver, SERVER, forwarded), resolver)
     assert rcode(pod.recv(4096)) == SERVFAIL
+
+
+def test_an_icmp_error_ends_all_that_has_left_from_the_same_port_for_its_server(bench: Bench) -> None:
+    """Its host tells of a few datagrams only. From one port to one Service's address is one backend."""
+    bench.serving("*.example.com")
+    pod, server, other = bench.pod_socket(), bench.server_socket(), bench.server_socket(GONE_SERVER)
+    left: dict[tuple[str, int], list[bytes]] = {}
+    for number in range(40):  # from 16 ports
+        pod.sendto(query("www.example.com.", ident=number), (SERVER, 53))
+        forwarded, resolver = server.recvfrom(4096)
+        left.setdefault(resolver, []).append(forwarded)
+        pod.sendto(query("www.example.com.", ident=100 + number), (GONE_SERVER, 53))
+        other.recv(4096)
+    resolver, several = max(left.items(), key=lambda one: len(one[1]))
+    icmp = bench.keep(
+        bench.world.dns.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+    )
+    icmp.sendto(port_unreachable(resolver, SERVER, several[0]), resolver)
+    failed = [pod.recv(4096) for _ in several]
+    assert {rcode(one) for one in failed} == {SERVFAIL}
+    assert all(one[1] < 100 for one in failed)
+    assert quiet(pod)
 
 
 def port_unreachable(resolver: tuple[str, int], server: str, sent: bytes) -> bytes:

@@ -226,6 +226,8 @@ def test_an_error_of_a_server_that_repeats_no_question_is_passed_on(rcode: int) 
     asked = forwarded()
     bare = patched(answer(asked), 2, b"\x81" + bytes([0x80 | rcode]) + bytes(8))[:12]
     assert gate.judge_answer(asked, bare + b"more", SETTINGS) == gate.Deliver(bare, None)
+    with_opt = patched(bare, 10, b"\0\1") + b"\0\0\x29\x04\xd0" + bytes(6)
+    assert gate.judge_answer(asked, with_opt, SETTINGS) == gate.Deliver(bare, None)
     with_counts = patched(bare, 6, b"\0\1")
     assert gate.judge_answer(asked, with_counts, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
 

@@ -17,7 +17,7 @@ from scapy.layers.inet import IP, UDP
 from acns.api.codec import Mapping
 from acns.resolver import intercept, node_replies
 from acns.resolver.backlog import Backlog
-from acns.resolver.budget import Budget, InFlight
+from acns.resolver.budget import LARGE_AT_ONCE_BYTES, LARGE_OCTETS, LARGE_OF_ENDPOINT_BYTES, Budget, InFlight
 from acns.resolver.flight import Ended
 from acns.resolver.framing import Frames, framed
 from acns.resolver.intercept import ReplySockets
@@ -59,6 +59,40 @@ def test_what_is_given_back_can_be_taken_again(keys: list[str]) -> None:
         budget.give(share)
     assert budget.taken == 0
     assert budget.take(budget.share("a"))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy"), st.integers(1, 65_535)), max_size=400)
+)
+def test_large_queries_in_flight_have_a_bound_in_octets_that_comes_back(
+    asked: list[tuple[str, str, int]],
+) -> None:
+    budget = InFlight(total=10_000, per_endpoint=300, per_server=10_000, per_lane=200)
+    taken = []
+    for endpoint, server, octets in asked:
+        lane = budget.lane(endpoint, server)
+        if budget.take(lane, octets):
+            taken.append((lane, octets))
+    large = {
+        lane.endpoint: sum(
+            octets for one, octets in taken if one.endpoint is lane.endpoint and octets > 2_048
+        )
+        for lane, _ in taken
+    }
+    assert all(total == endpoint.large_bytes <= LARGE_OF_ENDPOINT_BYTES for endpoint, total in large.items())
+    assert sum(large.values()) == budget.large_bytes <= LARGE_AT_ONCE_BYTES
+    for lane, octets in taken:
+        budget.give(lane, octets)
+    assert budget.taken == budget.large_bytes == 0
+    assert all(endpoint.large_bytes == 0 for endpoint in large)
+
+
+def test_large_queries_of_many_endpoints_have_a_bound_together() -> None:
+    budget = InFlight(total=10_000, per_endpoint=300, per_server=10_000, per_lane=200)
+    lanes = [budget.lane(endpoint, "dns") for endpoint in range(20)]
+    taken = sum(budget.take(lane, 64_000) for lane in lanes for _ in range(20))
+    assert LARGE_AT_ONCE_BYTES - 64_000 < taken * 64_000 <= LARGE_AT_ONCE_BYTES
+    assert budget.take(lanes[0], LARGE_OCTETS)
 
 
 def test_one_server_leaves_room_for_queries_to_the_others() -> None:
