@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from acns.dns import name as names
 from acns.dns.name import MalformedDNS, Name
-from acns.dns.rewrite import truncated, with_id, without_aaaa
+from acns.dns.rewrite import TooLong, truncated, with_id, without_aaaa
 from acns.dns.wire import (
     CD,
     CLASS_IN,
@@ -88,6 +88,7 @@ __all__ = [
     "MalformedDNS",
     "Query",
     "Record",
+    "TooLong",
     "folded_name",
     "learnable",
     "read_answer",

@@ -48,13 +48,18 @@ _NAPTR_FIXED, _NAPTR_STRINGS = 4, 3
 _FIRST_UNREACHABLE = 0x4000  # a pointer has fourteen bits
 
 
+class TooLong(MalformedDNS):
+    """Written anew it would be longer than a message may be: names that may not be compressed were."""
+
+
 def with_id(packet: bytes, message_id: int) -> bytes:
     """The same message under another ID."""
     return struct.pack("!H", message_id) + packet[2:]
 
 
 def without_aaaa(packet: bytes) -> bytes:
-    """The answer without the AAAA records of its answer section and their signatures. Raises MalformedDNS."""
+    """The answer without the AAAA records of its answer section and their signatures. Raises TooLong or
+    MalformedDNS."""
     header = wire.read_header(packet)
     offset = wire.read_question(packet, header).end
     count = header.answers + header.authorities + header.additionals
@@ -102,7 +107,7 @@ def _written(packet: bytes, header: Header, question_end: int, records: Iterable
     for record in records:
         writer.record(record)
         if len(writer.out) > wire.MAX_MESSAGE_OCTETS:
-            raise MalformedDNS("longer than a message may be, once its names are written out")
+            raise TooLong("longer than a message may be, once its names are written out")
     return bytes(writer.out)
 
 

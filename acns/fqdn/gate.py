@@ -256,7 +256,7 @@ def _delivery(query: Query, packet: bytes, header: Header, settings: GateSetting
     if query.signature and answer.signature:
         # Without what was taken out the signature is wrong, and the pod throws all away (RFC 8945 §5.3).
         return Deliver(packet, _learned(answer))
-    fit = _fitted(query, _filtered(answer, settings))
+    fit = _fitted(query, answer, settings)
     # What the pod is not given it has to ask for again, and it is learned then.
     return Deliver(fit or message.truncated(packet), _learned(answer) if fit else None)
 
@@ -268,7 +268,11 @@ def _filtered(answer: Answer, settings: GateSettings) -> bytes:
     return message.without_aaaa(answer.packet)
 
 
-def _fitted(query: Query, packet: bytes) -> bytes | None:
+def _fitted(query: Query, answer: Answer, settings: GateSettings) -> bytes | None:
+    try:
+        packet = _filtered(answer, settings)
+    except message.TooLong:
+        return None
     return packet if len(packet) <= query.size_limit else None
 
 

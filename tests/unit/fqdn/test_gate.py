@@ -239,6 +239,17 @@ def test_a_malformed_answer_is_ignored() -> None:
         assert gate.judge_answer(asked, packet[:cut], SETTINGS) == Ignore(Reason.MALFORMED)
 
 
+def test_an_answer_that_is_too_long_once_its_aaaa_records_are_out_is_delivered_as_truncated() -> None:
+    """SRV targets may not be compressed (RFC 2782), but some servers do it: written anew they are not."""
+    asked = forwarded("ANY", protocol=message.TCP)
+    owner, count = b"\xc0\x0c", 3_000
+    aaaa = owner + b"\0\x1c\0\1\0\0\0\x3c\0\x10" + bytes(16)
+    srv = owner + b"\0\x21\0\1\0\0\0\x3c\0\x08" + bytes(6) + owner
+    empty = answer(asked)
+    full = patched(empty, 6, (count + 1).to_bytes(2)) + aaaa + srv * count
+    assert gate.judge_answer(asked, full, SETTINGS) == gate.Deliver(message.truncated(empty), None)
+
+
 def test_an_answer_that_its_server_cut_short_is_delivered_as_truncated() -> None:
     asked = forwarded()
     packet = answer(asked, A)
