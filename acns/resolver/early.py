@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from acns.resolver.agent import AgentLink
+from acns.resolver.budget import LARGE_OCTETS
 from acns.telemetry.journal import Journal
 
 KEPT_S: Final = 0.5
@@ -49,9 +50,12 @@ class Early:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, pod: bytes, again: Again) -> bool:
-        """Whether `again` will be called, once: not where no snapshot can come, nor for any number."""
-        if not self._link.connected.is_set() or len(self._kept) >= _MOST or self._of_pod[pod] >= MOST_OF_POD:
+    def keep(self, pod: bytes, again: Again, octets: int) -> bool:
+        """Whether `again` will be called, once, which holds a query of so many octets: not where no snapshot
+        can come, nor for any number, nor for large ones."""
+        if not self._link.connected.is_set() or octets > LARGE_OCTETS:
+            return False
+        if len(self._kept) >= _MOST or self._of_pod[pod] >= MOST_OF_POD:
             return False
         loop = asyncio.get_running_loop()
         until = loop.time() + KEPT_S if self._until is None else self._until

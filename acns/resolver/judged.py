@@ -38,7 +38,8 @@ _ENTRY_BYTES: Final = 1_200
 _COPIES: Final = 3
 _ASKERS: Final = 16_384
 _REMEMBERED_OCTETS: Final = 1_500
-"""Larger answers are judged each time: they are rare, and few would fill the room of many."""
+"""Larger ones are judged each time: they are rare, and few would fill the room of many. So what goes the
+shortest way is never as long as `budget.LARGE_OCTETS`, and is not counted in octets."""
 _NO_ID: Final = bytes(ID_BYTES)
 
 CaseKey = bytes

@@ -100,7 +100,7 @@ class Proxy:
             def again(may_wait: bool) -> None:
                 self.receive(asked, forward, reply, may_wait=may_wait)
 
-            if self.early.keep(asked.source, again):
+            if self.early.keep(asked.source, again, len(asked.packet)):
                 return
         own = self.own_reply(transport, case, asked.packet)
         forward(case) if own is None else reply(own or None)

@@ -18,6 +18,7 @@ from acns.api.codec import Mapping
 from acns.dns import message
 from acns.dns import name as names
 from acns.dns.message import Learned
+from acns.fqdn import gate
 from acns.resolver.agent import AgentLink
 from acns.resolver.budget import InFlight
 from acns.resolver.commits import WITHOUT_ANSWER, Commits, Outcome
@@ -85,6 +86,12 @@ class Transport:
         )
         self.took = context.metrics.upstream_time.observe
         self.passed = self.outcome(KNOWN)
+
+    def allows(self, case: Case) -> bool:
+        """Whether the policy in force lets a query go on that an earlier one has let go."""
+        if (table := self.context.link.table) is not None:
+            self.judgements.use(table)
+        return self.judgements.allow(case)
 
     def verdict(self, verdict: str) -> Cell:
         return self.context.metrics.queries.cell(self.name, verdict)
@@ -168,6 +175,10 @@ class Query(ABC):
         context.metrics.upstream_timeout.observe(time.monotonic() - self.asked_at)
         self._end(self._servfail() if context.silent_is_servfail else None, "silent")
 
+    def revoked(self) -> None:
+        """Its policy has changed meanwhile: it is answered as if it came now."""
+        self._end(gate.denied(self.packet, self.transport.judgements.settings).packet, "revoked")
+
     def abandoned(self) -> None:
         """The pod's connection is gone, and with it the use of an answer."""
         self._end(None, "abandoned")
@@ -177,6 +188,9 @@ class Query(ABC):
     def _teach(self, answer: Answer, learned: Learned, now: float) -> None:
         """Some of its addresses are to be told to the agent: before it leaves, or soon after."""
         context = self.transport.context
+        if not self.transport.allows(self.case):
+            self.revoked()
+            return
         commits, mapping = context.commits, self._mapping(learned)
         promise = commits.known.promise(mapping.name, mapping.addresses)
         sure_until = promise.sure_until(mapping.ttl_s)

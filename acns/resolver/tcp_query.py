@@ -11,12 +11,12 @@ from acns.resolver.query import Query, Transport
 
 
 class Waiting(NamedTuple):
-    """A query on its way: as it came, when, and whether it was sent once into a connection that closed."""
+    """A query on its way: as it came, when, and how often it was sent into a connection that closed."""
 
     case: Case
     packet: bytes
     asked_at: float
-    again: bool = False
+    times: int = 0
 
 
 class Client(Protocol):

@@ -1,9 +1,10 @@
 """The TCP connection to a DNS server that stands behind one TCP connection of a pod.
 
 Made at the first query, made again when the server has closed it meanwhile (RFC 7766 section 6.2.4: servers
-close idle connections, so a query sent into a closing one is sent once more). Queries are pipelined under
-random IDs, answers may come in any order. Queries are bounded by the pod's connection, which is not read
-while this side does not drain; and this side is not read while the pod does not read.
+close idle connections, so a query sent into a closing one is sent once more; and some close after an answer,
+so what waits behind it is sent some times). Queries are pipelined under random IDs, answers may come in any
+order. Queries are bounded by the pod's connection, which is not read while this side does not drain; and this
+side is not read while the pod does not read.
 
 A connection has one pod's queries at a time, so that one pod cannot hold up another's and each answer is
 somebody's. When the pod is gone and nothing is left unanswered, another may have it (`Idle`).
@@ -14,20 +15,23 @@ object of its own; all else goes through `TCPQuery`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+from acns.resolver.budget import LARGE_OCTETS
 from acns.resolver.flight import ID_BYTES, Ended
 from acns.resolver.framing import Frames
 from acns.resolver.intercept import Server
 from acns.resolver.judged import Case
-from acns.resolver.query import kept_id
+from acns.resolver.metrics import PORT
+from acns.resolver.query import Query, kept_id
 from acns.resolver.sockets import Sockets
 from acns.resolver.stream import Stream, errno_name
 from acns.resolver.tcp_query import Client, Waiting
@@ -35,6 +39,9 @@ from acns.resolver.tcp_query import Client, Waiting
 MAX_IDLE: Final = 64
 MAX_IDLE_S: Final = 2.0
 """Servers keep connections longer: RFC 7766 section 6.2.3 has "a few seconds" as the least."""
+AGAIN_AT_MOST: Final = 8
+"""So often a query is sent once more, where each connection has answered some before it closed: a pod may
+have many wait, and each time all of them leave again. A large one goes once more."""
 _HEAD: Final = struct.Struct("!HH")  # a frame's length, and its message's ID
 _RANDOM_BYTES: Final = 4_096
 _drawn: Final[array[int]] = array("H")
@@ -79,7 +86,9 @@ class Idle:
             self._drop(connection)
 
     def _said(self, connection: socket.socket, events: int, now: float) -> None:
-        self._drop(connection)
+        with contextlib.suppress(BlockingIOError):  # nothing: what was told was another's
+            connection.recv(1)
+            self._drop(connection)
 
     def _drop(self, connection: socket.socket) -> None:
         self._forget(connection)
@@ -138,7 +147,7 @@ class TCPUpstream:
         if stream is None or not case.is_plain or not _drawn or (ident := _drawn.pop()) in self._waiting:
             self._add(Waiting(case, packet, now))
             return
-        self._waiting[ident] = _new(Waiting, (case, packet, now, False))
+        self._waiting[ident] = _new(Waiting, (case, packet, now, 0))
         stream.pieces += (_HEAD.pack(len(packet), ident), packet[ID_BYTES:])  # as `_write`, without a call
 
     def flush(self) -> None:
@@ -211,19 +220,17 @@ class TCPUpstream:
     def _connect(self) -> bool:
         """Have a connection, or begin one; False: that failed, and what waited with it."""
         fresh = any(
-            waiting.again for waiting in self._waiting.values()
+            waiting.times for waiting in self._waiting.values()
         )  # another idle one may be gone as well
         kept = self._idle.take(self._server) if self._idle and not fresh else None
         if kept is not None:
             self._start(kept, was_idle=True)
             return True
         try:
-            made = self._socket()
+            made, code = self._begun()
         except OSError as error:
             self._fail_all(errno_name(error))
             return False
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = made.connect_ex((socket.inet_ntoa(self._server[0]), self._server[1]))
         if code not in _IN_PROGRESS:
             made.close()
             self._fail_all(errno.errorcode.get(code, "connect failed"))
@@ -232,10 +239,19 @@ class TCPUpstream:
         self._loop.add_writer(made.fileno(), self._connected, made)
         return True
 
-    def _socket(self) -> socket.socket:
+    def _begun(self) -> tuple[socket.socket, int]:
+        """A socket that connects, and how that has begun. Raises OSError."""
         if self._as_pod and (made := self._as_pod()):
-            return made
-        return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            if (code := self._begin(made)) != errno.EADDRNOTAVAIL:
+                return made, code
+            made.close()  # what the server has closed from there is not over yet
+            self._context.metrics.not_transparent.add(PORT)
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        return made, self._begin(made)
+
+    def _begin(self, made: socket.socket) -> int:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made.connect_ex((socket.inet_ntoa(self._server[0]), self._server[1]))
 
     def _connected(self, made: socket.socket) -> None:
         self._loop.remove_writer(made.fileno())
@@ -246,12 +262,13 @@ class TCPUpstream:
             self._client.work()
             return
         stream = self._start(made)
-        for identifier, waiting in list(self._waiting.items()):
-            if self._may_leave(waiting):
-                self._write(stream, identifier, waiting)
-            else:
-                del self._waiting[identifier]
+        revoked = {ident: one for ident, one in self._waiting.items() if not self._allows(one)}
+        for identifier in revoked:
+            del self._waiting[identifier]
+        for identifier, waiting in self._waiting.items():
+            self._write(stream, identifier, waiting)
         stream.flush()
+        self._end(revoked.values(), Query.revoked)
 
     def _start(self, connection: socket.socket, *, was_idle: bool = False) -> Stream:
         self._frames, self._ended, self._unanswered = Frames(), Ended(), False
@@ -342,35 +359,44 @@ class TCPUpstream:
         self.lost(stream, "closed by server")
 
     def lost(self, stream: Stream, reason: str) -> None:
-        """The server closed. What it did not answer goes once more where it had served others: it may have
-        been closing already; and as often as it has answered some of ours (RFC 7766 section 6.2.4)."""
+        """The server closed. What it did not answer goes once more where it had served others, since it may
+        have been closing already, and some times where it has answered some of ours."""
         if stream is not self._stream:
             return
         self._stream = None
-        unanswered, self._waiting = self._waiting, {}
-        answered, was_idle = self._answered, self._was_idle
-        for waiting in unanswered.values():
-            if not (answered or (was_idle and not waiting.again)):
-                self._client.query(waiting).failed("closed by server")
-            elif self._may_leave(waiting):
-                self._add(waiting._replace(again=True))
+        unanswered, self._waiting = list(self._waiting.values()), {}
+        failed, revoked, again = list[Waiting](), list[Waiting](), list[Waiting]()
+        for one in unanswered:
+            fate = failed if not self._goes_again(one) else again if self._allows(one) else revoked
+            fate.append(one)
+        for one in again:
+            self._add(one._replace(times=one.times + 1))
         self.flush()
+        self._end(failed, lambda query: query.failed("closed by server"))
+        self._end(revoked, Query.revoked)
         self._client.work()
 
-    def _may_leave(self, waiting: Waiting) -> bool:
-        """Whether it still may, now that it does; if not, that is its end."""
-        judgements = self._client.transport.judgements
-        if (table := self._context.link.table) is not None:
-            judgements.use(table)
-        if judgements.allow(waiting.case):
-            return True
-        self._client.query(waiting).failed("its policy has changed")
-        return False
+    def _goes_again(self, waiting: Waiting) -> bool:
+        """Of what this connection has left unanswered."""
+        if self._answered and len(waiting.packet) <= LARGE_OCTETS:
+            return waiting.times < AGAIN_AT_MOST
+        return (self._answered or self._was_idle) and not waiting.times
+
+    def _allows(self, waiting: Waiting) -> bool:
+        """Whether it may leave now; its policy may have changed since it came."""
+        return self._client.transport.allows(waiting.case)
 
     def _fail_all(self, reason: str) -> None:
         failed, self._waiting = self._waiting, {}
-        for waiting in failed.values():
-            self._client.query(waiting).failed(reason)
+        self._end(failed.values(), lambda query: query.failed(reason))
+
+    def _end(self, ended: Iterable[Waiting], end: Callable[[Query], None]) -> None:
+        """A bug in one is nothing to the others."""
+        for waiting in ended:
+            try:
+                end(self._client.query(waiting))
+            except Exception as error:  # noqa: BLE001 - reported as any other that nobody catches
+                self._loop.call_exception_handler({"message": "a query failed", "exception": error})
 
 
 def _drawn_id() -> int:

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 
 from acns.resolver import intercept
 from acns.resolver.batch import ANSWER_AT, PEER_AT, PLACE_AT, QUERY_AT, Batch
+from acns.resolver.budget import LARGE_OCTETS
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, ReplySockets, Server
 from acns.resolver.judged import KNOWN, Asker, Case
@@ -33,7 +34,7 @@ from acns.resolver.query import Query, Transport
 from acns.resolver.sockets import Ready
 from acns.resolver.transparent import Transparency, TransparentUDP
 from acns.resolver.udp_loop import UDPLoop
-from acns.resolver.udp_query import ANSWERED, Key, Port, UDPQuery, Waiting, packet_of, source_of
+from acns.resolver.udp_query import ANSWERED, GIVEN_UP, Key, Port, UDPQuery, Waiting, packet_of, source_of
 from acns.resolver.udp_upstream import AGAIN_AFTER_S, NO_ID, UDPUpstream
 from acns.telemetry.journal import Event
 
@@ -53,8 +54,8 @@ _new: Final = tuple.__new__
 _A_FEW: Final = 4  # out of the lines, before what has come meanwhile; one takes some 50 µs
 _IN_LINE_OF_POD: Final = 1_024
 _IN_LINE: Final = 8_192  # of all, beside one of each pod
-_LARGE_OCTETS: Final = 2_048
-_LARGE_IN_LINE: Final = 16  # such are rare, and take much room
+_LARGE_IN_LINE_OF_POD: Final = 16  # such are rare, and take much room
+_LARGE_IN_LINE: Final = 128
 
 Item = TypeVar("Item")
 Came = tuple[Port, bytes, Address]
@@ -98,6 +99,7 @@ class UDPClients:
         self._servers: dict[bytes, Server] = {}
         self._new: Lines[Key] = Lines()
         self._come: Lines[Came] = Lines()
+        self._large_in_line = 0
         loop.behind(self._work_off)
 
     def start(self) -> None:
@@ -291,24 +293,27 @@ class UDPClients:
         if key not in self._asked and not self._may_be_new(key, now):
             self._over(key, Budgeted.NEW_NAMES, now)
         elif self._has_room(self._new, key[_POD], len(key)):
-            self._new.put(key[_POD], key)
-            self._loop.wake()
+            self._put(self._new, key[_POD], key, len(key))
         else:
             self._over(key, Budgeted.IN_FLIGHT, now)
 
     def _queue_answer(self, pod: bytes, came: Came) -> None:
         if self._has_room(self._come, pod, len(came[1])):
-            self._come.put(pod, came)
-            self._loop.wake()
+            self._put(self._come, pod, came, len(came[1]))
         else:
             self._proxy.metrics.ignored.add("no_room")
 
     def _has_room(self, lines: Lines[Any], pod: bytes, octets: int) -> bool:
-        """However long the others' lines are, there is room for one of each pod."""
+        """However long the others' lines are, there is room for one of each pod that is not large."""
         in_line = lines.of(pod)
-        if octets > _LARGE_OCTETS:
-            return in_line < _LARGE_IN_LINE
+        if octets > LARGE_OCTETS:
+            return in_line < _LARGE_IN_LINE_OF_POD and self._large_in_line < _LARGE_IN_LINE
         return not in_line or (in_line < _IN_LINE_OF_POD and len(lines) < _IN_LINE)
+
+    def _put(self, lines: Lines[Item], pod: bytes, item: Item, octets: int) -> None:
+        lines.put(pod, item)
+        self._large_in_line += octets > LARGE_OCTETS
+        self._loop.wake()
 
     def _work_off(self, now: float) -> bool:
         """A little of what is in line. Whether there is more."""
@@ -317,8 +322,10 @@ class UDPClients:
         self.transport.judgements.use(self._proxy.table)
         for _ in range(_A_FEW // 2):
             if (came := self._come.take()) is not None:
+                self._large_in_line -= len(came[1]) > LARGE_OCTETS
                 self._work_on(self._unusual, came, now)
             if (key := self._new.take()) is not None:
+                self._large_in_line -= len(key) > LARGE_OCTETS
                 self._work_on(self._query, key, now)
         return self.in_line > 0
 
@@ -338,9 +345,8 @@ class UDPClients:
         if server is None:
             self.transport.verdict("direct").count += 1
             return
-        if same is not None and self.transport.judgements.allow(same.case):
-            self.transport.joined.count += 1
-            self._asked[key] = self._again(same, now)
+        if same is not None:
+            self._repeated(same, now)
             return
         if not self._may_be_new(key, now):
             self._over(key, Budgeted.NEW_NAMES, now)
@@ -348,13 +354,22 @@ class UDPClients:
         case = self.transport.judgements.case(key[_CASE], key[_POD], server, packet)
         if may_wait and case.is_early:
             again = functools.partial(self._judge_again, key)
-            if self._proxy.early.keep(key[_POD], again):
+            if self._proxy.early.keep(key[_POD], again, len(packet)):
                 return
         own = self._proxy.own_reply(self.transport, case, packet)
         if own is None:
             self._forward(case, key, now)
         elif own:
             self.send(server, own, source_of(key))
+
+    def _repeated(self, waiting: Waiting, now: float) -> None:
+        """A query comes once more while the first is on its way: they are one."""
+        if self.transport.allows(waiting.case):
+            self.transport.joined.count += 1
+            self._asked[waiting.key] = self._again(waiting, now)
+        elif waiting.port.waiting.get(waiting.ident) is waiting:  # nobody but us has it
+            waiting.port.end(waiting.ident, GIVEN_UP)
+            UDPQuery(self, waiting).revoked()
 
     def _judge_again(self, key: Key, may_wait: bool) -> None:
         """Another policy is there, or the query's own has been waited for in vain."""

@@ -145,15 +145,16 @@ class UDPUpstream:
             self._ignored.add("wrong_port" if waiting.case.address[0] == source[0] else "wrong_server")
 
     def read_errors(self, port: Port) -> None:
-        """The server is not there for what has left from this port: hosts tell of a few datagrams only, Linux
-        of one a second. From another port a Service's address may lead to another backend."""
+        """The server is not there for all that this endpoint has asked it from this port: hosts tell of a few
+        datagrams only, Linux of one a second. From another port a Service's address may lead to another
+        backend, and whom a server has had enough of is not everybody."""
         for packet, server, reason in icmp.take_errors(port.socket):
             if len(packet) < ID_BYTES:
                 continue
             told = port.waiting.get(packet[0] << 8 | packet[1])
             if told is None or told.case.address != server:
                 continue  # of an earlier query, or forged
-            for ident in [one.ident for one in port.waiting.values() if one.case.address == server]:
+            for ident in [one.ident for one in port.waiting.values() if one.case.lane is told.case.lane]:
                 self._give_up(port, ident).failed(reason)
 
     def _give_up(self, port: Port, ident: int) -> Query:

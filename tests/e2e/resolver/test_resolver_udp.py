@@ -6,9 +6,8 @@ import itertools
 import socket
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP
-from scapy.packet import Raw
 
+from .icmp_errors import from_the_servers_host, port_unreachable
 from .resolver_world import (
     ENDPOINT,
     GONE_SERVER,
@@ -245,6 +244,20 @@ def test_a_repetition_whose_name_is_allowed_no_more_is_refused_and_leaves_no_mor
     assert quiet(server)
 
 
+def test_an_answer_to_what_is_allowed_no_more_teaches_nothing(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    pod, server = bench.pod_socket(), bench.server_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    forwarded, resolver = server.recvfrom(4096)
+    bench.agent.publish(policy("*.example.net", request_id="two"))
+    assert bench.agent.take_ack().request_id == "two"
+    server.sendto(answer(forwarded, "192.0.2.7"), resolver)
+    assert rcode(pod.recv(4096)) == REFUSED
+    assert bench.agent.mappings.empty()
+    assert bench.resolver.metric('acns_dns_answers_total{outcome="revoked",transport="udp"}') == 1
+    assert bench.resolver.metric("acns_dns_in_flight") == 0
+
+
 def test_queries_leave_from_many_ports_under_many_ids(bench: Bench) -> None:
     bench.serving("*.example.com")
     pod, server = bench.pod_socket(), bench.server_socket()
@@ -281,9 +294,7 @@ def test_an_icmp_error_ends_a_query_only_where_it_is_about_its_server(bench: Ben
     pod, server = bench.pod_socket(), bench.server_socket()
     pod.sendto(query("www.example.com."), (SERVER, 53))
     forwarded, resolver = server.recvfrom(4096)
-    icmp = bench.keep(
-        bench.world.dns.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
-    )
+    icmp = from_the_servers_host(bench)
     icmp.sendto(port_unreachable(resolver, OTHER_SERVER, forwarded), resolver)
     assert quiet(pod)
     icmp.sendto(port_unreachable(resolver, SERVER, forwarded), resolver)
@@ -302,20 +313,12 @@ def test_an_icmp_error_ends_all_that_has_left_from_the_same_port_for_its_server(
         pod.sendto(query("www.example.com.", ident=100 + number), (GONE_SERVER, 53))
         other.recv(4096)
     resolver, several = max(left.items(), key=lambda one: len(one[1]))
-    icmp = bench.keep(
-        bench.world.dns.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
-    )
+    icmp = from_the_servers_host(bench)
     icmp.sendto(port_unreachable(resolver, SERVER, several[0]), resolver)
     failed = [pod.recv(4096) for _ in several]
     assert {rcode(one) for one in failed} == {SERVFAIL}
     assert all(one[1] < 100 for one in failed)
     assert quiet(pod)
-
-
-def port_unreachable(resolver: tuple[str, int], server: str, sent: bytes) -> bytes:
-    """What says that the resolver's datagram has found nobody at a server."""
-    datagram = IP(src=resolver[0], dst=server) / UDP(sport=resolver[1], dport=53) / Raw(sent)
-    return bytes(ICMP(type="dest-unreach", code="port-unreachable") / datagram)
 
 
 def test_query_that_may_not_leave_is_servfail(bench: Bench) -> None:

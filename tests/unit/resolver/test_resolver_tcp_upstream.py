@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from typing import Final
@@ -15,7 +16,7 @@ from acns.resolver.framing import Frames, framed
 from acns.resolver.judged import Judgements
 from acns.resolver.metrics import TCP
 from acns.resolver.query import Query
-from acns.resolver.sockets import Sockets
+from acns.resolver.sockets import Ready, Sockets
 from acns.resolver.tcp_query import TCPQuery, Waiting
 from acns.resolver.tcp_upstream import Idle, TCPUpstream
 from tests.unit.resolver import alone
@@ -290,3 +291,57 @@ async def test_an_answer_that_has_counted_is_a_duplicate_from_then_on(known: Con
         while not known.pod.proxy.metrics.ignored.count("duplicate"):
             await asyncio.sleep(0)
     assert (known.pod.passed, known.pod.in_flight) == (1, 0)
+
+
+class Overheard(Sockets):
+    """Keeps what was added last."""
+
+    def add(self, descriptor: int, ready: Ready) -> None:
+        self.ready = ready
+        super().add(descriptor, ready)
+
+
+async def test_what_is_told_of_another_socket_does_not_end_an_idle_connection() -> None:
+    """A descriptor may be used again between what the kernel tells and who is told."""
+    sockets = Overheard()
+    idle = Idle(sockets)
+    ours, server = socket.socketpair()
+    ours.setblocking(False)
+    with server:
+        idle.keep(SERVER, ours)
+        sockets.ready(select.EPOLLIN, 0.0)
+        assert len(idle) == 1
+        server.send(b"x")
+        sockets.ready(select.EPOLLIN, 0.0)
+        assert len(idle) == 0
+    sockets.close()
+
+
+async def test_where_the_pods_own_port_is_not_free_yet_the_server_is_asked_from_the_nodes_address() -> None:
+    def bound(address: tuple[str, int]) -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        return made
+
+    def as_pod() -> socket.socket:
+        made = bound(before.getsockname())
+        made.setblocking(False)
+        return made
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, bound(("127.0.0.1", 0)) as before:
+        before.connect(listener.getsockname())
+        pod, sockets = Pod(), Sockets()
+        server = socket.inet_aton("127.0.0.1"), listener.getsockname()[1]
+        upstream = TCPUpstream(pod, server, TIMEOUT_S, sockets, idle=None, as_pod=as_pod)
+        case = alone.case_of(pod.proxy, QUERY)
+        assert pod.proxy.own_reply(pod.transport, case, QUERY) is None
+        upstream.send(case, QUERY, asyncio.get_running_loop().time())
+        listener.accept()[0].close()  # the pod's own
+        listener.settimeout(WAIT_S)
+        accepted, peer = listener.accept()
+        with accepted:
+            assert peer != before.getsockname()
+        upstream.close()
+        sockets.close()
+    assert pod.proxy.metrics.not_transparent.count("port") == 1
