@@ -35,6 +35,10 @@ _QUOTED = re.compile(r"'([^']+)'")
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 _DATE = "tag:yaml.org,2002:timestamp"
+_MERGE = "tag:yaml.org,2002:merge"
+
+_Entries = dict[str, tuple[yaml.ScalarNode, yaml.Node]]
+"""Those of a mapping, by key."""
 
 
 def with_dates_as_text(loader: type[Any]) -> type[Any]:
@@ -155,6 +159,7 @@ class _Builder:
         self.positions: dict[Path, Position] = {}
         self.problems: list[Problem] = []
         self.open_nodes: set[int] = set()
+        self.known: dict[int, _Entries] = {}
         self.nodes = 0
 
     def value(self, node: yaml.Node, where: Path) -> Any:
@@ -181,19 +186,45 @@ class _Builder:
         return [self.value(item, (*where, index)) for index, item in enumerate(node.value)]
 
     def mapping(self, node: yaml.MappingNode, where: Path) -> dict[str, Any]:
-        self.loader.flatten_mapping(node)
         result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None:
-                self.fail(key_node, "a key must be a plain word")
-                continue
-            if key in result:
-                self.fail(key_node, f"'{key}' is given twice")
-                continue
+        for key, (key_node, value_node) in self.entries(node).items():
             self.positions[(*where, key)] = _position(key_node)
             result[key] = self.value(value_node, (*where, key))
         return result
+
+    def entries(self, node: yaml.MappingNode) -> _Entries:
+        """Its own, and what `<<` merges into it: its own key wins, and of several mappings the first one's."""
+        if id(node) not in self.known:
+            own: _Entries = {}
+            merged: list[yaml.Node] = []
+            for key_node, value_node in node.value:
+                if key_node.tag == _MERGE:
+                    merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                elif not isinstance(key_node, yaml.ScalarNode):
+                    self.fail(key_node, "a key must be a plain word")
+                elif key_node.value in own:
+                    self.fail(key_node, f"'{key_node.value}' is given twice")
+                else:
+                    own[key_node.value] = key_node, value_node
+            for each in merged:
+                own = {**self.merged(each), **own}
+            self.known[id(node)] = own
+        return self.known[id(node)]
+
+    def merged(self, node: yaml.Node) -> _Entries:
+        """The entries of a mapping that is merged into another."""
+        if not isinstance(node, yaml.MappingNode):
+            self.fail(node, "only mappings can be merged by '<<'")
+        elif id(node) in self.open_nodes:
+            self.fail(node, "an anchor contains itself")
+        elif len(self.open_nodes) > MAX_DEPTH:
+            self.fail(node, _TOO_DEEP)
+        else:
+            self.open_nodes.add(id(node))
+            found = self.entries(node)
+            self.open_nodes.discard(id(node))
+            return found
+        return {}
 
     def fail(self, node: yaml.Node, message: str) -> None:
         at = _position(node)

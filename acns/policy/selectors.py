@@ -193,8 +193,8 @@ _PREFIX = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a
 # Kubernetes sets for its own use, are no part of an identity.
 _LEFT_OUT = re.compile(
     r"io\.kubernetes|kubernetes\.io|.*beta\.kubernetes\.io|k8s\.io|statefulset\.kubernetes\.io/pod-name"
-    r"|apps\.kubernetes\.io/pod-index|batch\.kubernetes\.io/job-completion-index|pod-template-generation"
-    r"|pod-template-hash|controller-revision-hash|annotation|etcd_node"
+    r"|apps\.kubernetes\.io/pod-index|batch\.kubernetes\.io/(job-completion-index|controller-uid)"
+    r"|pod-template-generation|pod-template-hash|controller-revision-hash|controller-uid|annotation|etcd_node"
 )
 # What Cilium says about a pod is never taken from the pod itself.
 _DERIVED = re.compile(

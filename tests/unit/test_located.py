@@ -81,6 +81,48 @@ def test_anchors_and_merges_are_resolved(reader: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("merging", "value"),
+    [
+        ("{<<: *x, k: 9}", {"k": 9}),
+        ("{k: 9, <<: *x}", {"k": 9}),
+        ("{<<: [*x, *y]}", {"k": 1, "l": 3}),
+        ("{<<: [*y, *x]}", {"k": 2, "l": 3}),
+        ("{<<: [*y, *x], l: 9}", {"k": 2, "l": 9}),
+        ("{<<: *z}", {"k": 1, "l": 4}),
+        ("{<<: {<<: *z, k: 8}, l: 9}", {"k": 8, "l": 9}),
+    ],
+)
+def test_a_mappings_own_key_wins_over_merged_ones_and_of_these_the_first(
+    reader: str, merging: str, value: dict[str, int]
+) -> None:
+    text = f"x: &x {{k: 1}}\ny: &y {{k: 2, l: 3}}\nz: &z {{<<: *x, l: 4}}\na: {merging}\n"
+    assert only(text).value["a"] == value
+    assert only(text).value["z"] == {"k": 1, "l": 4}
+
+
+def test_a_merged_value_has_its_place_where_it_is_written(reader: str) -> None:
+    document = only("x: &x {k: 1, l: 2}\ny:\n  <<: *x\n  k: 3\n")
+    assert (document.position(("y", "k")), document.position(("y", "l"))) == (Position(4, 3), Position(1, 14))
+
+
+def test_a_key_that_is_written_twice_in_a_merged_mapping_is_told_once(reader: str) -> None:
+    with pytest.raises(InputError) as caught:
+        located.load("x: &x {k: 1, k: 2}\ny: {<<: *x, k: 3}\nz: *x\n", "x.yaml")
+    assert [str(each) for each in caught.value.problems] == ["x.yaml:1:14: 'k' is given twice"]
+
+
+def test_many_merges_do_not_take_long(reader: str) -> None:
+    chain = "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 60))
+    assert only("a0: &a0 {k: 1}\n" + chain).value["a59"] == {"k": 1}
+
+
+def test_merges_that_stand_in_keys_do_not_overflow_a_stack(reader: str) -> None:
+    chain = "".join(f"? &a{n} {{<<: *a{n - 1}}}\n: 1\n" for n in range(1, 2000))
+    with pytest.raises(InputError, match="nested deeper"):
+        located.load(f"a: &a0 {{k: 1}}\n{chain}z: {{<<: *a1999}}\n", "x.yaml")
+
+
+@pytest.mark.parametrize(
     ("text", "line", "message"),
     [
         ("a: 1\na: 2\n", 2, "given twice"),
