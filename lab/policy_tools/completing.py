@@ -1,7 +1,7 @@
 """What a cluster's controllers would have filled into manifests that a person wrote by hand.
 
-Pods get an address from a range that is nobody's, Services get the EndpointSlices that the endpoint
-controller would make of their selectors. What is there is left alone.
+Pods get an address from a range that is nobody's and the service account `default`, Services get the
+EndpointSlices that the endpoint controller would make of their selectors. What is there is left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FIRST = int(IPv4Address("240.0.0.1"))
 
 def completed(objects: Iterable[Object]) -> list[Object]:
     """The objects, and what follows from them."""
-    found = list(_placed(objects))
+    found = [_with_account(each) if isinstance(each, Pod) else each for each in _placed(objects)]
     pods = [each for each in found if isinstance(each, Pod) and each.is_endpoint]
     sliced = {(each.namespace, each.service) for each in found if isinstance(each, EndpointSlice)}
     bare = [
@@ -42,6 +42,11 @@ def _placed(objects: Iterable[Object]) -> Iterator[Object]:
             given += 1
         else:
             yield each
+
+
+def _with_account(pod: Pod) -> Pod:
+    """As the API server admits it."""
+    return pod if pod.service_account else replace(pod, service_account="default")
 
 
 def _lacks_address(pod: Pod) -> bool:

@@ -46,6 +46,14 @@ def test_pods_that_have_an_address_or_need_none_stay_as_they_are() -> None:
     assert completing.completed(pods) == pods
 
 
+def test_a_pod_without_a_service_account_has_the_namespaces_default_one() -> None:
+    address = IPv4Address("10.0.0.1")
+    accounts = ("", "build")
+    pods = [Pod("default", f"p{name}", pod_ip=address, service_account=name) for name in accounts]
+    found = [each.service_account for each in completing.completed(pods) if isinstance(each, Pod)]
+    assert found == ["default", "build"]
+
+
 def test_a_service_gets_the_backends_that_its_selector_finds_each_at_its_own_port() -> None:
     others = Pod("other", "web", {"app": "web"}, pod_ip=IPv4Address("10.0.0.9"))
     found = slices(WEB, web("a", 8080, "10.0.0.1"), web("b", 9090, "10.0.0.2"), others)
