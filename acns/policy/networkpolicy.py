@@ -55,7 +55,7 @@ def read_network_policy(document: Document, where: Path) -> tuple[Policy | None,
         kind=KIND,
         namespace=namespace,
         name=model.metadata.name,
-        specs=(reader.spec(model.spec),),
+        specs=(reader.spec(model.spec or Spec()),),
         problems=tuple(report.problems),
         place=place(document, where),
     )
@@ -78,7 +78,7 @@ class _Reader:
             *self._section(Direction.EGRESS, "to", egress, "Egress" in types),
         ]
         self._check_types(types, rules)
-        subject = _own_pods(model.podSelector, self.namespace)
+        subject = _own_pods(model.podSelector or KubernetesSelector(), self.namespace)
         return PolicySpec(subject, tuple(rules), frozenset(rule.direction for rule in rules))
 
     def _section(

@@ -135,7 +135,7 @@ class EgressRule(Strict):
 class Spec(Strict):
     """`spec`: which pods, what they may open, and what may be opened to them."""
 
-    podSelector: KubernetesSelector = KubernetesSelector()
+    podSelector: KubernetesSelector | None = None
     """The pods that the rules are about; {} is every pod of the namespace."""
     ingress: list[IngressRule] | None = None
     """What may be opened to the pods."""
@@ -155,6 +155,6 @@ class PolicyObject(Strict):
     apiVersion: str | None = None
     kind: str | None = None
     metadata: PolicyMetadata
-    spec: Spec = Spec()
+    spec: Spec | None = None
     status: Any = None
     """It decides nothing."""

@@ -6,8 +6,9 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from acns.policy.manifests import parse
 from acns.policy.model import Direction, Protocol
-from acns.policy.objects import CIDRBlocks, Entity, PeerSpec, PortBlock, PortSpec
+from acns.policy.objects import CIDRBlocks, Entity, PeerSpec, Policy, PortBlock, PortSpec
 from acns.policy.profiles import Profile
 
 from .reading import NP, codes, errors, labelled, policy, rule, spec
@@ -84,6 +85,14 @@ def test_its_subject_is_in_its_namespace_and_labels_are_the_pods_own() -> None:
 
 def test_an_absent_podselector_selects_every_pod() -> None:
     assert spec("ingress: []", NP.replace("  podSelector: {}\n", "")).subject == spec("", NP).subject
+
+
+@pytest.mark.parametrize("null", ["{podSelector: null}", "{podSelector: }", "null", ""])
+def test_null_is_the_empty_selector_and_the_empty_spec(null: str) -> None:
+    text = f"{NP.partition('spec:')[0]}spec: {null}\n"
+    (found,) = parse(text, "p.yaml", Profile.ACNS).objects
+    assert isinstance(found, Policy)
+    assert found.specs == policy("", NP).specs
 
 
 def test_a_pod_cannot_be_selected_by_its_namespaces_name() -> None:
