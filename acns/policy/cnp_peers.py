@@ -17,6 +17,7 @@ from acns.policy.cnp_schema import AnyRule, CIDRRule, EgressDenyRule, EgressRule
 from acns.policy.cnp_traffic_schema import NameSelector
 from acns.policy.cnp_values import NOT_IN_CRD, RESERVED_LABELS, WITHOUT_MEMBERS
 from acns.policy.codes import Code
+from acns.policy.kubernetes import place
 from acns.policy.objects import (
     CIDRBlocks,
     CIDRGroupPeer,
@@ -183,10 +184,12 @@ class PeerReader:
             else:
                 self._ignore_ipv6(entry.cidr, (*at, "cidr"))
         elif entry.cidrGroupRef is not None:
-            yield CIDRGroupPeer(name=entry.cidrGroupRef, excepted=excepted)
+            written = self._place((*at, "cidrGroupRef"))
+            yield CIDRGroupPeer(name=entry.cidrGroupRef, excepted=excepted, place=written)
         elif entry.cidrGroupSelector is not None:
             selector = Selector.of(requirements_of(entry.cidrGroupSelector, _any_source))
-            yield CIDRGroupPeer(selector=selector, excepted=excepted)
+            written = self._place((*at, "cidrGroupSelector"))
+            yield CIDRGroupPeer(selector=selector, excepted=excepted, place=written)
 
     # --- Services and names ---------------------------------------------------------------------------------
 
@@ -210,12 +213,12 @@ class PeerReader:
 
     def _fqdn(self, entry: NameSelector, at: Path) -> SelectedFQDN:
         selector = entry.selector()
-        document, where = self.report.document, self.report.place(at)
         if finding := profiles.fqdn_peer(self.profile, selector):
-            self.report.add(finding.problem(document, where))
-        position = document.position(where)
-        place = Place(position.path or document.path, position.line, position.column)
-        return SelectedFQDN(selector, place)
+            self.report.add(finding.problem(self.report.document, self.report.place(at)))
+        return SelectedFQDN(selector, self._place(at))
+
+    def _place(self, at: Path) -> Place:
+        return place(self.report.document, self.report.place(at))
 
 
 def _any_source(name: str) -> Key:

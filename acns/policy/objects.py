@@ -198,6 +198,7 @@ class CIDRGroupPeer:
     name: str = ""
     selector: Selector | None = None
     excepted: tuple[IPv4Network, ...] = ()
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""DNS servers that rules do not mean as they seem to: Services that stand for nobody, names that are open."""
+"""DNS servers that rules do not mean as they seem to: Services that stand for nobody, servers that nothing
+can watch, names that are open."""
 
 from __future__ import annotations
 
@@ -6,14 +7,19 @@ from collections.abc import Iterable, Iterator
 
 from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
+from acns.policy import profiles
+from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_rule
 from acns.policy.model import DNSAllow, DNSServers, Origin, Protocol
-from acns.policy.objects import PortSpec, Rule
+from acns.policy.networks import without
+from acns.policy.objects import CIDRGroupPeer, PortSpec, Rule
+from acns.policy.peers import cidr_groups
 from acns.policy.servers import Undecidable
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
+    yield from _link_local(scene.cluster)
     for subject in scene.subjects:
         if subject.meaning is not None:
             redirects = subject.meaning.redirects
@@ -27,6 +33,24 @@ def _undecidable(origin: Origin, found: Undecidable) -> Doubt:
     message = f"Service {found.service} cannot be a DNS server here: {found.reason}"
     hint = "a query to a ClusterIP names no backend, so it is refused: treat all backends alike"
     return Doubt(Problem(origin.path, origin.line, origin.column, message, hint))
+
+
+def _link_local(cluster: Cluster) -> Iterator[Doubt]:
+    """Node-local DNS in a CiliumCIDRGroup: what a rule names itself is refused when it is read."""
+    rules = (rule for policy in cluster.policies for spec in policy.specs for rule in spec.rules)
+    for rule in rules:
+        if any(block.dns is not None for block in rule.ports or ()):
+            for peer in (each for each in rule.peers or () if isinstance(each, CIDRGroupPeer)):
+                yield from _link_local_in(peer, cluster)
+
+
+def _link_local_in(peer: CIDRGroupPeer, cluster: Cluster) -> Iterator[Doubt]:
+    at = peer.place
+    for group in cidr_groups(peer, cluster.cidr_groups):
+        for network in without(group.networks, peer.excepted):
+            if finding := profiles.dns_server(network):
+                message = f"CiliumCIDRGroup '{group.name}': {finding.message}"
+                yield Doubt(Problem(at.path, at.line, at.column, message, finding.hint))
 
 
 def _opened(dns: tuple[DNSAllow, ...]) -> Iterator[Doubt]:

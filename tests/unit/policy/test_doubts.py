@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -294,6 +294,36 @@ def test_so_is_one_for_a_part_of_what_is_redirected(rule: str) -> None:
 )
 def test_a_plain_rule_that_opens_nothing_more_is_not(rule: str) -> None:
     assert codes(manifest(rule)) == []
+
+
+# --- node-local DNS ------------------------------------------------------------------------------------
+
+BY_GROUP = """
+- toCIDRSet:
+  - cidr: 10.0.0.0/8
+  - PEER
+  toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]
+"""
+LOCAL = CIDRGroup("local", (IPv4Network("169.254.20.10/32"), IPv4Network("10.1.0.0/16")), {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "peer", ["cidrGroupRef: local", "cidrGroupSelector: {matchLabels: {a: b}}"], ids=["by name", "by labels"]
+)
+def test_node_local_dns_in_a_cidr_group_is_refused_at_the_reference(peer: str) -> None:
+    text = manifest(BY_GROUP.replace("PEER", peer))
+    (error,) = [each for each in found(text, more=(LOCAL,)) if not each.warning]
+    line = 1 + next(n for n, line in enumerate(text.splitlines()) if peer in line)
+    assert (error.path, error.line, error.column) == ("p.yaml", line, 7)
+    assert "CiliumCIDRGroup 'local': 169.254.20.10/32 is link-local: node-local DNS" in error.message
+    assert error.hint == "let pods ask the cluster's DNS Service"
+
+
+def test_it_is_not_where_it_is_excepted_or_no_dns_server() -> None:
+    excepted = "{cidrGroupRef: local, except: [169.254.0.0/16]}"
+    assert codes(manifest(BY_GROUP.replace("PEER", excepted)), more=(LOCAL,)) == []
+    plain_port = '- toCIDRSet: [{cidrGroupRef: local}]\n  toPorts: [{ports: [{port: "53"}]}]'
+    assert codes(manifest(plain_port), more=(LOCAL,)) == []
 
 
 # --- selectors, groups, Services, entities -----------------------------------------------------------------
