@@ -193,7 +193,7 @@ class _Builder:
         return result
 
     def entries(self, node: yaml.MappingNode) -> _Entries:
-        """Its own, and what `<<` merges into it: its own key wins, and of several mappings the first one's."""
+        """Its own, and what `<<` merges into it: its own key wins, of several mappings the first one's."""
         if id(node) not in self.known:
             own: _Entries = {}
             merged: list[yaml.Node] = []

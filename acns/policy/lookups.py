@@ -79,11 +79,8 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
         ways = parts(overview, source, server.address, packet, learned)
         blocked = any(part.outcome is Outcome.DENIED for part in ways)
         answer = Answer.BLOCKED if blocked else Answer.UNPROXIED
-        if blocked:
-            hints = tuple(near_names.blocked(name, text, str(server), source.policy.dns))
-        else:
-            hints = tuple(_unseen(opens))
-        return Lookup(text, server, answer, parts=ways, opens=opens, hints=hints)
+        see = _nearest(overview, source, name, text, server) if blocked else _unseen(opens)
+        return Lookup(text, server, answer, parts=ways, opens=opens, hints=tuple(see))
     redirects = tuple(Said(one.origin, f"rules.dns, servers {one.servers.key}") for one in found.redirects)
     asked = tuple(_names(source, server))
     if found.allow is None:
@@ -92,6 +89,12 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
     allow = Said(found.allow.origin, _entry(found.allow, name))
     hints = tuple(_unanswered(overview, source, server))
     return Lookup(text, server, Answer.ASKED, redirects, allow, asked, opens=opens, hints=hints)
+
+
+def _nearest(overview: Overview, source: Local, name: Name, text: str, server: Server) -> Iterator[str]:
+    """Rules that are for other servers; where the pod is not alone at its address, none is to blame."""
+    if len(overview.claimants(source.resident)) == 1:
+        yield from near_names.blocked(name, text, str(server), source.policy.dns)
 
 
 def _opens(source: Local, name: Name) -> Iterator[Said]:

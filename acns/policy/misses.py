@@ -105,9 +105,8 @@ def _why_not(question: Question, matches: list[Match], rule: Rule | None, overvi
     if is_outside and question.is_address and any(isinstance(one.peer, FQDN) for one in matches):
         return f"; no pod on {question.end.node.node} was told {question.peer} for such a name"
     claimants = overview.directory.residents.get(question.peer, ())
-    if claimants and rule is not None:
-        return _unmet(claimants[0], rule)
-    return ""
+    unmet = (_unmet(each, rule) for each in claimants) if rule is not None else ()
+    return next(filter(None, unmet), "")
 
 
 def _unmet(pod: Resident, rule: Rule) -> str:

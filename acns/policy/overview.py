@@ -80,6 +80,11 @@ class Overview:
         claimants = self.directory.residents.get(address)
         return self.local(claimants[0]) if claimants else None
 
+    def claimants(self, resident: Resident) -> tuple[Resident, ...]:
+        """The pods of its node that claim its address, itself among them: of several none may do anything."""
+        found = self.directory.residents[resident.endpoint.address]
+        return tuple(each for each in found if each.node_name == resident.node_name)
+
     @property
     def residents(self) -> Sequence[Resident]:
         """All pods that own an address, by name."""

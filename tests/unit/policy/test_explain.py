@@ -16,11 +16,13 @@ from .explain_world import (
     DNS,
     TO_DNS,
     ask,
+    ask_name,
     dns,
     fqdn,
     learned,
     live,
     only_side,
+    pod,
     policy,
     world,
 )
@@ -39,6 +41,39 @@ FROM_CLIENT = """
 def only_nearest(found: Explanation) -> str:
     """The first thing that the sender's end says is missing."""
     return found.parts[0].sides[0].missing[0]
+
+
+# --- one address, two pods --------------------------------------------------------------------------------
+
+
+def test_of_two_pods_with_one_address_neither_may_do_anything_and_that_is_the_reason() -> None:
+    overview = world(policy(WEB), more=(pod("twin", "10.244.0.2"),))
+    for name in ("client", "twin"):
+        side = ask(overview, "198.51.100.10:80", source=name).parts[0].sides[0]
+        assert (side.decision, side.endpoint) == (Decision.UNMATCHED, f"default/{name}")
+        assert side.summary == (
+            "pods default/client and default/twin have the same address 10.244.0.2: "
+            "all traffic of this address is denied on node n1"
+        )
+        assert side.missing == ("a finished pod should be in phase Succeeded or Failed",)
+
+
+def test_nor_does_anything_reach_them() -> None:
+    found = ask(world(more=(pod("twin", "10.244.0.2"),)), "client:80", source="other")
+    assert "have the same address" in found.parts[0].sides[1].summary
+
+
+def test_no_rule_is_to_blame_for_what_such_a_pod_looks_up() -> None:
+    found = ask_name(world(policy(dns("a.io")), more=(pod("twin", "10.244.0.2"),)), "b.io")
+    assert found.lookup is not None
+    assert (found.lookup.answer, found.lookup.hints) == (Answer.BLOCKED, ())
+
+
+def test_of_two_pods_on_two_nodes_the_one_that_is_not_selected_is_named() -> None:
+    overview = world(policy(WEB), more=(pod("zwin", "10.244.0.4", node="n2"),))
+    found = ask(overview, "10.244.0.4:8080")
+    assert found.outcome is Outcome.DENIED
+    assert "default/zwin is not app=web" in only_nearest(found)
 
 
 # --- who decides ------------------------------------------------------------------------------------------
