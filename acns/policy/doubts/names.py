@@ -6,12 +6,13 @@ Where a pod may ask for `example.com` itself, and of its toFQDNs entries only `*
 pattern surely was to match it, and does not (`apex-not-matched`).
 
 What is said holds for the first pod by name of all that a rule is wrong for; a policy that selects no pod yet
-is judged by itself. In case of doubt there is none: a name counts as asked for if any rule lets the pod ask.
+is judged with those that can select the same pods. In case of doubt there is none: a name counts as asked for
+if any rule lets the pod ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -62,8 +63,8 @@ class _Judge:
     def __init__(self, subject: Subject, view: View) -> None:
         self._subject = subject
         self._view = view
-        self._rules = list(subject.allows_out())
-        self._wanted = [(rule, peer) for rule in self._rules for peer in _fqdns(rule)]
+        self._rules = list(subject.may_allow_out())
+        self._wanted = [(rule, peer) for rule in subject.allows_out() for peer in _fqdns(rule)]
 
     def findings(self) -> Iterator[_Finding]:
         if not self._wanted or not self._subject.denies_out:
@@ -106,7 +107,7 @@ class _Judge:
     @cached_property
     def _blocks(self) -> list[PortBlock]:
         """All `rules.dns`."""
-        return [block for rule in self._rules for block in rule.ports or () if block.dns is not None]
+        return list(_dns_blocks(self._rules))
 
     @cached_property
     def _asked(self) -> set[FQDNSelector]:
@@ -142,16 +143,16 @@ class _Judge:
             apex = _apex_of(entry)
             if apex is None or not any(name.matches(apex) for name in self._asked_about.get(bare, ())):
                 continue
-            if not any(other.selector.matches(apex) for _, other in self._wanted):
+            if not any(other.selector.matches(apex) for rule in self._rules for other in _fqdns(rule)):
                 asks = f"which rules.dns lets {self._subject.who} ask for"
                 message = f"'{_text(entry)}' does not match '{bare}', {asks}"
                 yield _Finding(Code.APEX_NOT_MATCHED, rule, message, f"add matchName: {bare}", peer)
 
     @cached_property
     def _asked_about(self) -> dict[str, list[FQDNSelector]]:
-        """The names that it may look up, by the domain that they are about."""
+        """The names that it surely may look up, by the domain that they are about."""
         found: dict[str, list[FQDNSelector]] = {}
-        for name in self._asked:
+        for name in {name for block in _dns_blocks(self._subject.allows_out()) for name in block.dns or ()}:
             found.setdefault(_bare(name), []).append(name)
         return found
 
@@ -182,6 +183,10 @@ class _Judge:
     def _dns_backends(self) -> set[IPv4Address]:
         fronts = self._view.directory.services.fronts.values()
         return {address for front in fronts if front.port == DNS_PORT for address, _ in front.backends}
+
+
+def _dns_blocks(rules: Iterable[Rule]) -> Iterator[PortBlock]:
+    return (block for rule in rules for block in rule.ports or () if block.dns is not None)
 
 
 def _fqdns(rule: Rule) -> Iterator[SelectedFQDN]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
@@ -14,6 +14,7 @@ from acns.policy.changes import Change
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
 from acns.policy.directory import Directory, Resident
+from acns.policy.implications import Implied
 from acns.policy.meaning import Meaning, Meanings
 from acns.policy.model import Direction, Enforcement, Origin
 from acns.policy.objects import Policy, Rule, SelectedFQDN, Spec
@@ -39,16 +40,21 @@ class Doubt:
 @dataclass(frozen=True, slots=True)
 class Subject:
     """Pods that policies cannot tell apart, by the first of their names; or `meaning` None: the pods that one
-    policy speaks of, as long as there are none."""
+    policy speaks of, as long as there are none. `perhaps`: what may apply to some of these besides."""
 
     who: str
     specs: tuple[Spec, ...]
     meaning: Meaning | None = None
     enforcement: Enforcement = Enforcement.DEFAULT
+    perhaps: tuple[Spec, ...] = ()
 
     def allows_out(self) -> Iterator[Rule]:
         """The egress rules that allow something."""
-        return (rule for spec in self.specs for rule in spec.of(Direction.EGRESS) if not rule.deny)
+        return _allows_out(self.specs)
+
+    def may_allow_out(self) -> Iterator[Rule]:
+        """Those, and the ones that perhaps apply."""
+        return _allows_out((*self.specs, *self.perhaps))
 
     @property
     def denies_out(self) -> bool:
@@ -56,6 +62,10 @@ class Subject:
         if self.enforcement is not Enforcement.DEFAULT:
             return self.enforcement is Enforcement.ALWAYS
         return any(Direction.EGRESS in spec.default_deny for spec in self.specs)
+
+
+def _allows_out(specs: Iterable[Spec]) -> Iterator[Rule]:
+    return (rule for spec in specs for rule in spec.of(Direction.EGRESS) if not rule.deny)
 
 
 class Scene:
@@ -99,22 +109,32 @@ class Scene:
                 yield Subject(who, meanings.specs_for(resident), meaning, self.enforcement)
 
     def _without_pods(self, subjects: list[Subject]) -> Iterator[Subject]:
-        """Of policies that select none: pods that they would select, and what surely selects these too."""
+        """Of policies that select none: pods that they would select, and what selects these too."""
         applying = {id(spec) for subject in subjects for spec in subject.specs}
         for policy in self.cluster.policies:
-            if any(id(spec) in applying for spec in policy.specs):
-                continue
-            for own in policy.specs:
-                wanted = set(own.subject.requirements)
-                found = [
-                    (other, spec)
-                    for other in self.cluster.policies
-                    for spec in other.specs
-                    if wanted.issuperset(spec.subject.requirements)
-                ]
-                others = {other.key: None for other, _ in found if other is not policy}
-                specs = tuple(spec for _, spec in found)
-                yield Subject(_who_would_have(policy.key, *others), specs, enforcement=self.enforcement)
+            if not any(id(spec) in applying for spec in policy.specs):
+                yield from (self._imagined(policy, spec) for spec in policy.specs)
+
+    def _imagined(self, policy: Policy, own: Spec) -> Subject:
+        wanted = Implied.by(own.subject)
+        met = [each for each in self._implied if each[2].meets(wanted)]
+        sure = [(other, spec) for other, spec, implied in met if implied.includes(wanted)]
+        others = {other.key: None for other, _ in sure if other is not policy}
+        return Subject(
+            _who_would_have(policy.key, *others),
+            tuple(spec for _, spec in sure),
+            enforcement=self.enforcement,
+            perhaps=tuple(spec for _, spec, implied in met if not implied.includes(wanted)),
+        )
+
+    @cached_property
+    def _implied(self) -> list[tuple[Policy, Spec, Implied]]:
+        """All specs, with what their subjects imply."""
+        return [
+            (policy, spec, Implied.by(spec.subject))
+            for policy in self.cluster.policies
+            for spec in policy.specs
+        ]
 
 
 def _who_would_have(key: str, *others: str) -> str:

@@ -10,6 +10,7 @@ from acns.errors import Problem
 from acns.policy import profiles
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
+from acns.policy.doubts.peers import includes, peers_by_words
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_rule
 from acns.policy.model import DNSAllow, DNSServers, Origin, Protocol
 from acns.policy.networks import without
@@ -62,17 +63,26 @@ def _opened(dns: tuple[DNSAllow, ...]) -> Iterator[Doubt]:
 
 
 def _opened_by_words(subject: Subject) -> Iterator[Doubt]:
-    """The same where there are no pods, and no servers: rules that speak of the same peers and port."""
+    """The same where there are no pods, and no servers: rules that by their words mean the same port of
+    somebody, whoever that is."""
+    if not subject.denies_out:
+        return  # and so names do not count
     blocks = [(rule, block) for rule in subject.allows_out() for block in rule.ports or ()]
     listing = [(rule, block) for rule, block in blocks if block.dns and not _is_match_all(block.dns)]
     for plain, opened in ((rule, block) for rule, block in blocks if block.dns is None):
         for rule, block in listing:
-            if _same_peers(plain, rule) and any(_same_port(a, b) for a in opened.ports for b in block.ports):
+            if _speak_of_the_same(plain, rule) and any(
+                _same_port(a, b) for a in opened.ports for b in block.ports
+            ):
                 yield _open_by_l4(plain.origin, rule.origin)
 
 
-def _same_peers(one: Rule, other: Rule) -> bool:
-    return one.peers is not None and other.peers is not None and bool(set(one.peers) & set(other.peers))
+def _speak_of_the_same(one: Rule, other: Rule) -> bool:
+    return any(
+        includes(first, second) or includes(second, first)
+        for first in peers_by_words(one)
+        for second in peers_by_words(other)
+    )
 
 
 def _same_port(one: PortSpec, other: PortSpec) -> bool:
