@@ -21,13 +21,12 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector, match_name
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
+from acns.policy.doubts.silent_servers import DNS_PORT, may_answer
 from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
 from acns.policy.overlap import overlap
 from acns.policy.peers import peers_of
 from acns.policy.view import View
-
-DNS_PORT = 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,10 @@ class _Judge:
         elif self._is_without_servers():
             yield from self._per_rule(
                 Code.DNS_MISSING,
-                f"toFQDNs opens nothing for {self._subject.who}: no DNS server is among the peers of its "
-                "rules.dns, or all are denied",
-                "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system",
+                f"toFQDNs opens nothing for {self._subject.who}: no DNS server is at the peers and ports of "
+                "its rules.dns, or all are denied",
+                "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system, and no "
+                "CIDR selects it",
             )
         elif not self._blocks:
             yield from self._per_rule(
@@ -100,7 +100,10 @@ class _Judge:
     def _is_without_servers(self) -> bool:
         """Whether rules.dns leads nowhere, and there are DNS servers to which it could."""
         meaning = self._subject.meaning
-        return bool(self._blocks and meaning is not None and not meaning.dns and self._dns_backends)
+        if meaning is None or not self._blocks or not self._dns_backends:
+            return False
+        redirected = [allow.servers for allow in meaning.dns if allow.redirects]
+        return not any(may_answer(servers, self._view.directory) for servers in redirected)
 
     # --- names -----------------------------------------------------------------------------------------
 

@@ -11,10 +11,13 @@ from acns.dns import name as dns_names
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
 from acns.policy.model import Enforcement
-from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Node, Object, SliceEndpoint
+from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Node, Object, ServicePort, SliceEndpoint
 from acns.policy.resolve import problems
 
 from .policy_world import (
+    DNS,
+    DNS_IP,
+    DNS_LABELS,
     N1,
     TO_KUBE_DNS,
     WEB,
@@ -24,6 +27,8 @@ from .policy_world import (
     manifest,
     objects,
     pod,
+    service,
+    slice_of,
 )
 
 FQDN = "- toFQDNs: [{matchName: a.io}]\n"
@@ -139,6 +144,65 @@ def test_a_deny_lets_nobody_ask() -> None:
 def test_names_that_only_a_denied_dns_server_could_tell_are_never_learned() -> None:
     deny = manifest(TO_KUBE_DNS, name="deny").replace("egress:", "egressDeny:")
     assert codes(manifest(FQDN + dns_rule("a.io")), deny) == ["dns-missing"]
+
+
+def asking(peer: str, port: int = 53) -> str:
+    return (
+        f"- {peer}\n  toPorts:\n"
+        f"  - ports: [{{port: '{port}', protocol: ANY}}]\n    rules: {{dns: [{{matchName: a.io}}]}}\n"
+    )
+
+
+KUBE_DNS_PODS = "toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system}}]"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        asking(f"toCIDR: [{DNS_IP}/32]"),
+        asking(f"toCIDR: [{DNS}/32]"),
+        asking(f"toCIDR: [{DNS}/32, {DNS_IP}/32, {N1}/32]"),
+        asking(KUBE_DNS_PODS, 5353),
+    ],
+    ids=["its ClusterIP", "its pod's address", "both", "a port that it has not"],
+)
+def test_a_dns_server_where_surely_none_is_found_is_missing(rule: str) -> None:
+    (problem,) = found(manifest(FQDN + rule))
+    assert problem.code == "dns-missing"
+    assert "no DNS server is at the peers and ports of its rules.dns" in problem.message
+    assert found(manifest(FQDN + rule), manifest(dns_rule("a.io"), name="q")) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        asking(f"toCIDR: [{DNS_IP}/31]"),
+        asking("toCIDR: [203.0.113.53/32]", 5353),
+        asking(f"toCIDR: [{DNS_IP}/32, 203.0.113.53/32]"),
+        asking("toEntities: [host]", 5353),
+        asking("toEndpoints: [{matchLabels: {app: web}}]", 5353),
+    ],
+    ids=["a network", "a server outside", "one of two", "the node", "a pod of which nothing is known"],
+)
+def test_where_one_may_be_nothing_is_missing(rule: str) -> None:
+    assert codes(manifest(FQDN + rule)) == []
+
+
+def test_a_port_that_the_dns_pods_name_or_a_service_leads_to_may_be_their_dns_port() -> None:
+    rule = manifest(FQDN + asking(KUBE_DNS_PODS, 5353))
+    named = pod(
+        "dns",
+        DNS,
+        "n2",
+        namespace="kube-system",
+        labels=DNS_LABELS,
+        named_ports=(NamedPort("alt", "UDP", 5353),),
+    )
+    other = service(
+        "alt", IPv4Address("10.96.0.11"), ServicePort("dns", "UDP", 53, 5353), namespace="kube-system"
+    )
+    assert codes(rule, more=(named,)) == []
+    assert codes(rule, more=(other, slice_of(other, [DNS]))) == []
 
 
 def test_a_dns_server_sought_in_the_policys_own_namespace_is_not_found() -> None:
