@@ -72,7 +72,7 @@ class Lookup:
 def lookup(overview: Overview, source: Local, name: Name, server: Server, learned: Learnings) -> Lookup:
     """What becomes of a query for `name` over UDP. `learned`: what the node knows already."""
     found = verdict.name_verdict(source.policy, source.node, server.address, _UDP, server.port, name)
-    text = names.to_text(name).removesuffix(".")
+    text = names.to_text(name).removesuffix(".") or "."
     opens = tuple(_opens(source, name))
     if not found.redirects:
         packet = Ports(Protocol.UDP, server.port, server.port)
@@ -84,7 +84,7 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
     redirects = tuple(Said(one.origin, f"rules.dns, servers {one.servers.key}") for one in found.redirects)
     asked = tuple(_names(source, server))
     if found.allow is None:
-        hints = tuple(near_names.refused(text, tuple(_serving(source, server)), opens))
+        hints = tuple(near_names.refused(name, text, tuple(_serving(source, server)), opens))
         return Lookup(text, server, Answer.REFUSED, redirects, names=asked, opens=opens, hints=hints)
     allow = Said(found.allow.origin, _entry(found.allow, name))
     hints = tuple(_unanswered(overview, source, server))

@@ -21,6 +21,7 @@ from acns.policy.explain import Knowledge, explain, explain_query
 from acns.policy.lookups import DNS_PORT, Server
 from acns.policy.model import Traffic
 from acns.policy.routes import Outcome
+from acns.policy.wording import HIGHEST_PORT
 from lab.errors import EnvironmentFault, InputError, ProcessFailed
 from lab.policy_tools import inputs, name_cache, validating
 from lab.policy_tools.inputs import Given
@@ -302,11 +303,12 @@ def _any_lab_is_up() -> bool:
 def _server(text: str) -> Server:
     address, colon, port = text.partition(":")
     try:
-        return Server(IPv4Address(address), int(port) if colon else DNS_PORT)
+        server = Server(IPv4Address(address), int(port) if colon else DNS_PORT)
     except (AddressValueError, ValueError):
-        raise InputError(
-            f"'{text}' is no DNS server's address", hint="write 10.96.0.10 or 10.96.0.10:53"
-        ) from None
+        server = None
+    if server is None or not 1 <= server.port <= HIGHEST_PORT:
+        raise InputError(f"'{text}' is no DNS server's address", hint="write 10.96.0.10 or 10.96.0.10:53")
+    return server
 
 
 def _name(text: str) -> Name:

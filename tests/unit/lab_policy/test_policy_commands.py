@@ -176,7 +176,9 @@ def test_what_was_typed_wrongly_is_an_input_error(
     assert raised.value.exit_code == 2
 
 
-@pytest.mark.parametrize("text", ["10.96.0", "10.96.0.10:x", "kube-dns"])
+@pytest.mark.parametrize(
+    "text", ["10.96.0", "10.96.0.10:x", "10.96.0.10:0", "10.96.0.10:-1", "10.96.0.10:65536", "kube-dns"]
+)
 def test_what_is_no_dns_server_is_an_input_error(text: str) -> None:
     with pytest.raises(InputError, match="DNS server"):
         explain("frontend", dns="api.example.com", server=text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+import pytest
+
 from acns.policy.explain import Knowledge, explain_query
 from acns.policy.lookups import Answer, Lookup, Server
 from acns.policy.routes import Outcome
@@ -81,6 +83,31 @@ def test_the_bare_domain_is_said_to_be_outside_its_own_wildcard() -> None:
 def test_two_labels_are_said_to_be_too_many_for_a_wildcard() -> None:
     found = look_up("a.b.example.com", policy(dns("*.example.com")))
     assert found.hints[0].endswith("is exactly one label more than example.com, and a.b.example.com has more")
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("\\032.example.com", "\\032"),
+        ("*.example.com", "*"),
+        ("www.example.com:443", ":"),
+        ("a\\.b.example.com", "\\."),
+    ],
+)
+def test_of_a_name_that_no_policy_can_spell_the_odd_character_is_told_and_nothing_to_add(
+    name: str, odd: str
+) -> None:
+    for rules in (dns("*.example.com"), fqdn("*.example.com")):
+        hints = look_up(name, policy(rules)).hints
+        reason = f"'{odd}' is none of the letters, digits, '-' and '_' that others have"
+        assert hints[-1] == f"only a pattern that matches every name matches {name}: {reason}"
+        assert not any("add matchName" in hint or "with matchName" in hint for hint in hints)
+
+
+def test_the_root_is_called_by_its_dot_and_matched_by_no_name() -> None:
+    found = look_up(".", policy(dns("*.example.com")))
+    assert (found.name, found.answer) == (".", Answer.REFUSED)
+    assert found.hints == ("only a pattern that matches every name matches the root",)
 
 
 def test_a_misspelt_name_is_held_against_those_there_are() -> None:
