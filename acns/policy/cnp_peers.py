@@ -18,6 +18,7 @@ from acns.policy.cnp_traffic_schema import NameSelector
 from acns.policy.cnp_values import NOT_IN_CRD, RESERVED_LABELS, WITHOUT_MEMBERS
 from acns.policy.codes import Code
 from acns.policy.kubernetes import place
+from acns.policy.networks import without
 from acns.policy.objects import (
     CIDRBlocks,
     CIDRGroupPeer,
@@ -180,6 +181,9 @@ class PeerReader:
                 if not contains(network, parse_cidr(text)):
                     self.report.error((*at, "except", index), f"{text} does not lie inside {entry.cidr}")
             if isinstance(network, IPv4Network):
+                if all(part.subnet_of(network) for part in excepted) and not without((network,), excepted):
+                    message = f"nothing is left of {entry.cidr}: this entry {self.verb} nothing"
+                    self.report.warn(Code.EMPTY_PEERS, (*at, "except"), message)
                 yield CIDRBlocks((network,), excepted)
             else:
                 self._ignore_ipv6(entry.cidr, (*at, "cidr"))

@@ -52,7 +52,7 @@ class Code(StrEnum):
         "toServices without a namespace means the Services of that name in every namespace",
     )
     IPV6_IGNORED = "ipv6-ignored", "an IPv6 CIDR, entity or ICMP type is ignored: IPv4 only"
-    EMPTY_PEERS = "empty-peers", "an empty list of peers selects nothing"
+    EMPTY_PEERS = "empty-peers", "an empty list of peers, or a CIDR with all of it excepted, selects nothing"
 
     # --- ports and sections ------------------------------------------------------------------------------
 

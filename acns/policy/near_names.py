@@ -2,7 +2,7 @@
 
 The commonest mistakes with patterns come first, then the most similar name, then the rule whose names end
 most like this one; and where a rule waits for the name by `toFQDNs`, that. Where no rule is for the server at
-all, the question is rather which server was meant. For a name that no policy can spell nothing is to be added.
+all, the question is rather which server was meant. Nothing is to be added for names that no policy can spell.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from acns.located import Document, Path
 from acns.policy.codes import Code
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
+_ANY_SERVICE = (b"any-service", b"any-namespace", b"svc", b"cluster", b"local")
 
 
 class Profile(StrEnum):
@@ -46,8 +47,8 @@ def dns_name(profile: Profile, selector: FQDNSelector) -> Finding | None:
             "rules.dns must not match every name: ACNS supports no bare wildcard there (profile acns)",
             'list the names, as in matchPattern: "*.example.com"',
         )
-    if profile is Profile.ACNS and is_service_name(selector):
-        return _service_name(selector)
+    if profile is Profile.ACNS and (finding := _service_name(selector)):
+        return finding
     return _trailing_wildcards(selector, "the pod may ask for", "so data can leave over DNS")
 
 
@@ -59,10 +60,10 @@ def fqdn_peer(profile: Profile, selector: FQDNSelector) -> Finding | None:
             "list the names; to allow all of the outside say toEntities: [world]",
             Code.MATCH_ALL_FQDN,
         )
+    if profile is Profile.ACNS and (finding := _service_name(selector)):
+        return finding
     if not is_service_name(selector):
         return _trailing_wildcards(selector, "the pod may reach", "wherever its owner lets it point")
-    if profile is Profile.ACNS:
-        return _service_name(selector)
     return Finding(
         f"'{selector.text}' names a Service of the cluster: such addresses are never learned",
         "select the Service's pods by toEndpoints",
@@ -95,7 +96,16 @@ def is_service_name(selector: FQDNSelector) -> bool:
     return labels[-2:] == ["cluster", "local"] or labels[-1] == "svc"
 
 
-def _service_name(selector: FQDNSelector) -> Finding:
+def _service_name(selector: FQDNSelector) -> Finding | None:
+    """What ACNS says of Kubernetes' own names, and of patterns under `local` that match them all."""
+    if not is_service_name(selector):
+        if not (selector.text.endswith(".local.") and selector.matches(_ANY_SERVICE)):
+            return None
+        return Finding(
+            f"'{selector.text}' matches the names of all Kubernetes Services: ACNS supports none in FQDN "
+            "rules (profile acns)",
+            'name the domain that is meant, as in matchPattern: "**.corp.local"',
+        )
     return Finding(
         f"'{selector.text}' names a Kubernetes Service: ACNS supports none in FQDN rules (profile acns)",
         "select the Service's pods by toEndpoints",

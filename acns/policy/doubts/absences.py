@@ -8,7 +8,7 @@ from acns.policy.codes import Code
 from acns.policy.directory import Resident
 from acns.policy.doubts.scene import Doubt, Scene, at_policy, at_rule
 from acns.policy.groups import API_SERVER
-from acns.policy.model import Direction, Protocol
+from acns.policy.model import Addresses, Direction, Protocol
 from acns.policy.objects import (
     CIDRBlocks,
     CIDRGroupPeer,
@@ -23,7 +23,7 @@ from acns.policy.objects import (
     SelectedServices,
     Spec,
 )
-from acns.policy.peers import cidr_groups, peers_of, services
+from acns.policy.peers import cidr_groups, peers, peers_of, services
 from acns.policy.ports import reach_of
 from acns.policy.selectors import Selector
 from acns.policy.view import View
@@ -73,11 +73,20 @@ class _Judge:
                 return Code.UNKNOWN_CIDR_GROUP, f"no {what}: this peer {verb} nothing", ""
             case SelectedServices() if not services(peer, self._view):
                 return Code.UNKNOWN_SERVICE, f"{_no_service(peer)}: this peer {verb} nothing", ""
+            case SelectedServices() if self._scene.is_populated and not self._is_anybody_behind(peer):
+                listed = " and ".join(each.key for each in services(peer, self._view))
+                message = f"nobody is behind Service {listed}: this peer {verb} nothing"
+                hint = "its selector says which pods; what an ExternalName stands for is opened by toFQDNs"
+                return Code.SELECTS_NOTHING, message, hint
             case Entity("kube-apiserver") if self._scene.is_populated and not self._has_api_servers():
                 message = f"the entity 'kube-apiserver' {verb} nothing: the API server's address is not known"
                 hint = f"it is read from the EndpointSlices of Service {'/'.join(API_SERVER)}"
                 return Code.ENTITY_WITHOUT_MEMBERS, message, hint
         return None
+
+    def _is_anybody_behind(self, peer: SelectedServices) -> bool:
+        found = peers(peer, self._view)
+        return any(not isinstance(each, Addresses) or self._view.members(each.key) for each in found)
 
     def _has_api_servers(self) -> bool:
         return bool(self._scene.directory.services.endpoints(*API_SERVER))

@@ -11,7 +11,16 @@ from acns.dns import name as dns_names
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
 from acns.policy.model import Enforcement
-from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Node, Object, ServicePort, SliceEndpoint
+from acns.policy.objects import (
+    CIDRGroup,
+    EndpointSlice,
+    NamedPort,
+    Node,
+    Object,
+    Service,
+    ServicePort,
+    SliceEndpoint,
+)
 from acns.policy.resolve import problems
 
 from .policy_world import (
@@ -587,6 +596,29 @@ def test_an_unknown_service_is_doubted() -> None:
     assert codes(manifest(rule % "web")) == []
     by_label = "- toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}}}]"
     assert codes(manifest(by_label)) == ["unknown-service"]
+
+
+def test_a_service_with_nobody_behind_it_is_doubted() -> None:
+    rule = "- toServices: [{k8sService: {serviceName: %s, namespace: default}}]"
+    lonely = Service("default", "lonely", (), (), {"app": "nobody"})
+    external = Service("default", "external")
+    for each in (lonely, external):
+        (problem,) = found(manifest(rule % each.name), more=(each,))
+        assert problem.code == "selects-nothing"
+        assert f"nobody is behind Service default/{each.name}: this peer opens nothing" in problem.message
+    slices = EndpointSlice(
+        "default", "external-1", "external", (SliceEndpoint((IPv4Address("203.0.113.9"),)),)
+    )
+    assert codes(manifest(rule % "external"), more=(external, slices)) == []
+    assert problems(Cluster.of([external, *objects(manifest(rule % "external"))])) == []
+
+
+def test_of_several_services_one_with_pods_is_enough() -> None:
+    by_label = "- toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}, namespace: default}}]"
+    lonely = Service("default", "lonely", (), (), {"app": "nobody"}, {"a": "b"})
+    crowded = Service("default", "crowded", (), (), {"app": "web"}, {"a": "b"})
+    assert codes(manifest(by_label), more=(lonely,)) == ["selects-nothing"]
+    assert codes(manifest(by_label), more=(lonely, crowded)) == []
 
 
 def test_api_servers_of_unknown_address_are_doubted() -> None:
