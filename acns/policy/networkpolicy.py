@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from acns.errors import Problem
 from acns.located import Document, Path
-from acns.policy.cidrs import ipv4
+from acns.policy.cidrs import contains, ipv4, parse_cidr
 from acns.policy.codes import Code
 from acns.policy.kubernetes import place
 from acns.policy.model import Direction, Origin, Protocol
@@ -46,20 +46,34 @@ KIND = "NetworkPolicy"
 def read_network_policy(document: Document, where: Path) -> tuple[Policy | None, list[Problem]]:
     """The policy at `where`; None with the errors, or the policy with its warnings."""
     model, problems = check(PolicyObject, document, where)
-    if model is None:
-        return None, problems
     report = Report(document)
-    namespace = model.metadata.namespace or "default"
-    reader = _Reader(report, namespace, f"{namespace}/{model.metadata.name}", (*where, "spec"))
+    if model is None:
+        sound = report.sound(PolicyObject, where)
+        if sound is not None:
+            _spec(report, sound, where)
+        return None, [*problems, *(each for each in report.problems if not each.warning)]
+    spec = _spec(report, model, where)
+    if report.has_errors:
+        return None, report.problems
     policy = Policy(
         kind=KIND,
-        namespace=namespace,
+        namespace=_namespace(model),
         name=model.metadata.name,
-        specs=(reader.spec(model.spec or Spec()),),
+        specs=(spec,),
         problems=tuple(report.problems),
         place=place(document, where),
     )
     return policy, report.problems
+
+
+def _namespace(model: PolicyObject) -> str:
+    return model.metadata.namespace or "default"
+
+
+def _spec(report: Report, model: PolicyObject, where: Path) -> PolicySpec:
+    namespace = _namespace(model)
+    reader = _Reader(report, namespace, f"{namespace}/{model.metadata.name}", (*where, "spec"))
+    return reader.spec(model.spec or Spec())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +140,26 @@ class _Reader:
     def _peers(self, peers: list[Peer], at: Path) -> Iterator[PeerSpec]:
         for index, peer in enumerate(peers):
             if peer.ipBlock is not None:
-                yield from self._block(peer.ipBlock, (*at, index, "ipBlock", "cidr"))
+                yield from self._block(peer.ipBlock, (*at, index, "ipBlock"))
             elif peer.namespaceSelector is not None:
                 yield SelectedEndpoints(_pods_of(peer.namespaceSelector, peer.podSelector))
             elif peer.podSelector is not None:
                 yield SelectedEndpoints(_own_pods(peer.podSelector, self.namespace))
 
     def _block(self, block: IPBlock, at: Path) -> Iterator[CIDRBlocks]:
+        for index, text in enumerate(block.except_ or []):
+            self._check_excepted(text, block.cidr, (*at, "except", index))
         if networks := ipv4([block.cidr]):
             yield CIDRBlocks(networks, ipv4(block.except_ or []))
         else:
-            self.report.warn(Code.IPV6_IGNORED, at, f"'{block.cidr}' is ignored: IPv4 only")
+            self.report.warn(Code.IPV6_IGNORED, (*at, "cidr"), f"'{block.cidr}' is ignored: IPv4 only")
+
+    def _check_excepted(self, text: str, cidr: str, at: Path) -> None:
+        """The API server wants a part, and not all of it."""
+        if not contains(parse_cidr(cidr), parse_cidr(text)):
+            self.report.error(at, f"{text} does not lie inside {cidr}")
+        elif parse_cidr(text) == parse_cidr(cidr):
+            self.report.error(at, f"{text} is all of {cidr}: this peer selects nothing", "remove the peer")
 
 
 def _port(model: Port) -> PortSpec:

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from acns.located import did_you_mean
-from acns.policy.cidrs import CIDRText, contains, parse_cidr
+from acns.policy.cidrs import CIDRText
 from acns.policy.cnp_values import MAX_PORT
 from acns.policy.metadata_schema import PolicyMetadata
 from acns.policy.selector_schema import KubernetesSelector
@@ -80,19 +80,6 @@ class IPBlock(Strict):
     """The network, such as 203.0.113.0/24."""
     except_: Annotated[list[CIDRText] | None, Field(alias="except")] = None
     """Networks inside `cidr` that are not meant."""
-
-    @pydantic.field_validator("except_")
-    @classmethod
-    def _inside(cls, parts: list[str] | None, info: pydantic.ValidationInfo) -> list[str] | None:
-        if (cidr := info.data.get("cidr")) is None:  # there is an error of its own about it
-            return parts
-        whole = parse_cidr(cidr)
-        others = [
-            text for text in parts or [] if parse_cidr(text) == whole or not contains(whole, parse_cidr(text))
-        ]
-        if others:
-            refuse(f"{', '.join(others)} must be a part of {cidr}, not all of it")
-        return parts
 
 
 class Peer(Strict):

@@ -126,6 +126,7 @@ BEYOND_A_SCHEMA = {
     "ingress_two_peers": "fields together",
     "no_section": "sections together",
     "no_spec": "spec and specs together",
+    "np_ip_block_except": "what an address means",
     "port_octal": "what a number means",
     "reserved_labels": "what a label means",
     "rules_empty": "an absent field",
