@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from acns.errors import Problem
-from acns.located import Document, Path
+from acns.located import Document, Path, field_names, nearest
 from acns.policy import cnp_schema, selectors
 from acns.policy.cnp_rule import SECTIONS, RuleReader
 from acns.policy.codes import Code
@@ -94,6 +94,12 @@ class _Frame:
             yield (*self.where, "specs", index)
 
 
+def _is_misspelt(name: str) -> bool:
+    """Whether an unknown field seems to be a section."""
+    known = field_names(cnp_schema.Spec)
+    return name not in known and bool(nearest(name, (section.name for section in SECTIONS)))
+
+
 @dataclass(frozen=True, slots=True)
 class _SpecReader:
     report: Report
@@ -117,6 +123,8 @@ class _SpecReader:
         if value.get("nodeSelector") is None and value.get("endpointSelector") is None:
             self.report.error(at, "'endpointSelector' is missing", "endpointSelector: {} selects every pod")
         if not any(value.get(section.name) for section in SECTIONS):
+            if any(_is_misspelt(name) for name in value):
+                return  # which has been reported
             here = next(((*at, each.name) for each in SECTIONS if each.name in value), at)
             self.report.error(
                 here,

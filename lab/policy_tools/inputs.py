@@ -109,7 +109,8 @@ def from_manifests(paths: Sequence[str], profile: str | None, enforcement: str |
 
 
 def files_of(paths: Iterable[str]) -> list[Path]:
-    """Every file that is named, or lies in a folder that is. Raises InputError for what is not there."""
+    """Every file that is named, or lies in a folder that is. Raises InputError for what is not there, and for
+    a folder without any."""
     return list(dict.fromkeys(file for path in paths for file in _files(Path(path))))
 
 
@@ -175,7 +176,11 @@ def _short(path: str) -> str:
 
 def _files(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from (each for each in sorted(path.rglob("*")) if listing.is_manifest(each) and each.is_file())
+        found = [each for each in sorted(path.rglob("*")) if listing.is_manifest(each) and each.is_file()]
+        if not found:
+            endings = ", ".join(sorted(listing.SUFFIXES))
+            raise InputError(f"there is no manifest in '{path}'", hint=f"their names end in {endings}")
+        yield from found
     elif path.is_file():
         yield path
     else:

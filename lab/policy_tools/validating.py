@@ -6,6 +6,7 @@ because there are none is not doubted.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _NEEDS = (
     (CIDRGroup, Code.UNKNOWN_CIDR_GROUP),
 )
 """Warnings that something is not there say nothing where nothing of its kind is."""
+_NODES, _KIND = re.compile(r"^nodes:", re.MULTILINE), re.compile(r"^kind:", re.MULTILINE)
 
 
 def problems(
@@ -39,9 +41,15 @@ def problems(
     unreadable: list[Problem] = []
     for path in files:
         try:
-            texts[str(path)] = textfile.read(path)
+            text = textfile.read(path)
         except InputError as error:
             unreadable.extend(error.problems)
+            continue
+        if _is_topology(text):
+            hint = f"policy.validate --topology {path} looks at its policies"
+            unreadable.append(Problem(str(path), 1, 1, "this is a topology, not a manifest", hint))
+        else:
+            texts[str(path)] = text
     return sorted([*unreadable, *problems_of(texts, profile, enforcement)])
 
 
@@ -104,6 +112,11 @@ def summary(found: Iterable[Problem]) -> str:
     """How many of each kind."""
     counted = Counter("warnings" if problem.warning else "errors" for problem in found)
     return f"{counted['errors']} errors, {counted['warnings']} warnings" if counted else "nothing is wrong"
+
+
+def _is_topology(text: str) -> bool:
+    """By a field that topologies have, and no Kubernetes object."""
+    return bool(_NODES.search(text)) and not _KIND.search(text)
 
 
 def _twice(second: Object, first: Object) -> Problem:

@@ -271,6 +271,25 @@ def test_a_file_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
         validate(tmp_path / "nowhere.yaml")
 
 
+def test_a_folder_without_manifests_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text(GOOD)
+    with pytest.raises(InputError, match="there is no manifest in"):
+        validate(tmp_path)
+
+
+def test_a_topology_among_the_files_is_told_by_its_own_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "topology.yaml"
+    path.write_text("name: mine\nnodes:\n  - name: n1\n")
+    (tmp_path / "good.yaml").write_text(GOOD)
+    assert validate(tmp_path) == 1
+    assert capsys.readouterr().out == (
+        f"{path}:1:1: this is a topology, not a manifest "
+        f"(policy.validate --topology {path} looks at its policies)\n"
+    )
+
+
 def test_a_schema_is_one_of_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert commands.schema("NetworkPolicy") == 0
     assert json.loads(capsys.readouterr().out)["title"] == "NetworkPolicy"
