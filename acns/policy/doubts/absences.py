@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from acns.policy.codes import Code
 from acns.policy.directory import Resident
 from acns.policy.doubts.scene import Doubt, Scene, at_policy, at_rule
+from acns.policy.doubts.unseen import Unseen
 from acns.policy.groups import API_SERVER
 from acns.policy.model import Addresses, Direction, Protocol
 from acns.policy.objects import (
@@ -45,14 +46,16 @@ class _Judge:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._view = View(scene.directory, "")
+        self._unseen = Unseen(scene.cluster)
         self._pods = scene.directory.residents
         self._selecting: dict[Selector, bool] = {}
         self._subjects: dict[Selector, list[Resident]] = {}
 
     def subject(self, policy: Policy, spec: Spec) -> Iterator[Doubt]:
         if not self._selects(spec.subject):
-            message = f"no pod matches '{spec.subject.key}': this policy applies to nothing"
-            yield at_policy(Code.SELECTS_NOTHING, policy, message, "compare it with the labels of the pods")
+            found = self._unseen.miss(spec.subject, "compare it with the labels of the pods")
+            message = f"no {found.what} matches '{spec.subject.key}': this policy applies to nothing"
+            yield at_policy(Code.SELECTS_NOTHING, policy, message, found.hint)
 
     # --- peers -----------------------------------------------------------------------------------------
 
@@ -65,9 +68,9 @@ class _Judge:
     def _absence(self, peer: PeerSpec, verb: str) -> tuple[Code, str, str] | None:
         match peer:
             case SelectedEndpoints(selector) if not self._selects(selector):
-                message = f"no pod matches '{selector.key}': this peer {verb} nothing"
-                hint = "a selector without a namespace means the policy's own"
-                return Code.SELECTS_NOTHING, message, hint
+                found = self._unseen.miss(selector, "a selector without a namespace means the policy's own")
+                message = f"no {found.what} matches '{selector.key}': this peer {verb} nothing"
+                return Code.SELECTS_NOTHING, message, found.hint
             case CIDRGroupPeer() if not cidr_groups(peer, self._scene.cluster.cidr_groups):
                 what = f"CiliumCIDRGroup {_called(peer.name, peer.selector)}"
                 return Code.UNKNOWN_CIDR_GROUP, f"no {what}: this peer {verb} nothing", ""

@@ -17,6 +17,7 @@ from acns.policy.objects import (
     NamedPort,
     Node,
     Object,
+    Pod,
     Service,
     ServicePort,
     SliceEndpoint,
@@ -569,6 +570,43 @@ def test_a_policy_that_selects_no_pod_is_doubted_where_it_begins() -> None:
     (problem,) = found(manifest(TO_WEB, selector="{matchLabels: {app: wbe}}"))
     assert (problem.code, problem.line) == ("selects-nothing", 1)
     assert "'any:app=wbe,k8s:io.kubernetes.pod.namespace=default'" in problem.message
+
+
+POD_NAME = "statefulset.kubernetes.io/pod-name"
+
+
+@pytest.mark.parametrize("as_peer", [False, True])
+def test_a_label_that_is_no_part_of_identities_is_told(as_peer: bool) -> None:
+    selector = f"{{matchLabels: {{{POD_NAME}: db-0}}}}"
+    text = manifest(f"- toEndpoints: [{selector}]") if as_peer else manifest(TO_WEB, selector=selector)
+    (problem,) = found(text, more=(pod("db-0", IPv4Address("10.244.0.9"), labels={POD_NAME: "db-0"}),))
+    assert problem.message.startswith(f"no pod as Cilium sees it matches 'any:{POD_NAME}=db-0,")
+    assert problem.hint == f"default/db-0 has {POD_NAME}, which is no part of identities"
+    (problem,) = found(text)
+    assert problem.message.startswith("no pod matches ")
+
+
+@pytest.mark.parametrize("as_peer", [False, True])
+@pytest.mark.parametrize(
+    ("agent", "reason"),
+    [
+        (
+            pod("agent", N1, host_network=True),
+            "it is on its node's network, and the entities host and remote-node mean such pods",
+        ),
+        (pod("agent", IPv4Address("10.244.0.9"), phase="Failed"), "it has finished (phase Failed)"),
+        (pod("agent", None, phase="Pending"), "it waits for one"),
+    ],
+    ids=["hostNetwork", "finished", "pending"],
+)
+def test_pods_without_an_address_of_their_own_are_told_with_the_reason(
+    as_peer: bool, agent: Pod, reason: str
+) -> None:
+    selector = "{matchLabels: {app: agent}}"
+    text = manifest(f"- toEndpoints: [{selector}]") if as_peer else manifest(TO_WEB, selector=selector)
+    (problem,) = found(text, more=(agent,))
+    assert problem.message.startswith("no pod with an address of its own matches 'any:app=agent,")
+    assert problem.hint == f"default/agent has none: {reason}"
 
 
 @pytest.mark.parametrize("section", ["egress", "egressDeny"])
