@@ -1,4 +1,4 @@
-"""Why a selector matches no pod although one looks as if it did: policy sees not all labels, and not all pods."""
+"""Why a selector matches no pod although one seems to: policy sees not all labels, and not all pods."""
 
 from __future__ import annotations
 

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
 from acns.dns import name as dns_names
-from acns.errors import Problem
 from acns.policy.cluster import Cluster
 from acns.policy.model import Enforcement
 from acns.policy.objects import (
     CIDRGroup,
-    EndpointSlice,
     NamedPort,
     Node,
-    Object,
-    Pod,
-    Service,
     ServicePort,
-    SliceEndpoint,
 )
 from acns.policy.resolve import problems
 
+from .doubting import FQDN, TO_WEB, codes, found, plain
 from .policy_world import (
     DNS,
     DNS_IP,
@@ -40,21 +34,6 @@ from .policy_world import (
     service,
     slice_of,
 )
-
-FQDN = "- toFQDNs: [{matchName: a.io}]\n"
-TO_WEB = "- toEndpoints: [{matchLabels: {app: web}}]"
-
-
-def found(*texts: str, more: tuple[Object, ...] = ()) -> list[Problem]:
-    return problems(cluster(*texts, more=more))
-
-
-def codes(*texts: str, more: tuple[Object, ...] = ()) -> list[str]:
-    return [problem.code for problem in found(*texts, more=more)]
-
-
-def plain(port: int) -> str:
-    return f'{TO_KUBE_DNS}  toPorts: [{{ports: [{{port: "{port}", protocol: UDP}}]}}]'
 
 
 def test_a_cluster_without_policies_has_no_problems() -> None:
@@ -231,121 +210,6 @@ def test_a_policy_that_selects_no_pod_yet_is_judged_by_itself() -> None:
     assert codes(manifest(FQDN + dns_rule("a.io"), selector=nobody)) == ["selects-nothing"]
 
 
-def without_pods(*texts: str) -> list[Problem]:
-    return problems(Cluster.of(objects("\n---\n".join(texts))))
-
-
-def test_policies_that_surely_select_the_same_pods_are_judged_together_before_there_are_any() -> None:
-    (problem,) = without_pods(manifest(FQDN))
-    assert problem.code == "dns-missing"
-    assert "a pod with policy default/p alone" in problem.message
-    assert without_pods(manifest(FQDN), manifest(dns_rule("a.io"), name="q")) == []
-    assert without_pods(manifest(FQDN), clusterwide(dns_rule("a.io"), selector="{}")) == []
-    (problem,) = without_pods(manifest(FQDN), clusterwide(dns_rule("b.io"), selector="{}"))
-    assert problem.code == "fqdn-not-in-dns"
-    (problem,) = without_pods(manifest(dns_rule("a.io")), manifest(plain(53), name="q"))
-    assert problem.code == "dns-open-by-l4"
-    assert without_pods(manifest(dns_rule("a.io")), manifest(plain(54), name="q")) == []
-    assert without_pods(manifest(dns_rule("*")), manifest(plain(53), name="q")) == []
-
-
-NAMESPACE = "io.kubernetes.pod.namespace"
-NAMESPACE_NAME = "io.cilium.k8s.namespace.labels.kubernetes.io/metadata.name"
-SAME_OR_WIDER = (
-    "{matchLabels: {k8s:app: frontend}}",
-    "{matchExpressions: [{key: app, operator: In, values: [frontend, legacy]}]}",
-    "{matchExpressions: [{key: app, operator: Exists}]}",
-    "{matchExpressions: [{key: app, operator: NotIn, values: [legacy]}]}",
-    "{matchExpressions: [{key: reserved:health, operator: DoesNotExist}]}",
-)
-SAME_OR_WIDER_CLUSTERWIDE = (
-    *SAME_OR_WIDER,
-    f"{{matchLabels: {{{NAMESPACE}: default}}}}",
-    f"{{matchLabels: {{k8s:{NAMESPACE}: default}}}}",
-    f"{{matchLabels: {{{NAMESPACE_NAME}: default}}}}",
-    f"{{matchExpressions: [{{key: {NAMESPACE}, operator: NotIn, values: [kube-system]}}]}}",
-)
-NETWORK_POLICY = """apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: q, namespace: default}
-spec:
-  podSelector: {matchLabels: {app: frontend}}
-  policyTypes: [Egress]
-  egress: [{ports: [{port: 53, protocol: UDP}]}]
-"""
-
-
-@pytest.mark.parametrize("selector", SAME_OR_WIDER)
-def test_whatever_the_spelling_in_which_another_policy_selects_the_same_pods(selector: str) -> None:
-    assert without_pods(manifest(FQDN), manifest(dns_rule("a.io"), selector=selector, name="q")) == []
-    (problem,) = without_pods(manifest(FQDN), manifest(dns_rule("b.io"), selector=selector, name="q"))
-    assert problem.code == "fqdn-not-in-dns"
-    assert "a pod with policies default/p, default/q" in problem.message
-
-
-@pytest.mark.parametrize("selector", SAME_OR_WIDER_CLUSTERWIDE)
-def test_or_a_clusterwide_one(selector: str) -> None:
-    assert without_pods(manifest(FQDN), clusterwide(dns_rule("a.io"), selector=selector)) == []
-    doubted = without_pods(manifest(dns_rule("a.io")), clusterwide(plain(53), selector=selector))
-    assert [each.code for each in doubted] == ["dns-open-by-l4"]
-
-
-def test_or_a_network_policy() -> None:
-    (problem,) = without_pods(manifest(FQDN), NETWORK_POLICY)
-    assert problem.code == "fqdn-not-in-dns"
-
-
-PERHAPS_THE_SAME = "{matchLabels: {tier: shop}}"
-
-
-def test_one_that_perhaps_selects_them_too_lets_nothing_be_missing() -> None:
-    asking = manifest(dns_rule("a.io"), name="q", selector=PERHAPS_THE_SAME)
-    assert without_pods(manifest(FQDN), asking) == []
-    assert without_pods(manifest(FQDN + dns_rule("b.io")), asking) == []
-    pattern = "- toFQDNs: [{matchPattern: '*.a.io'}]"
-    opening = manifest(FQDN + dns_rule("a.io"), name="q", selector=PERHAPS_THE_SAME)
-    assert without_pods(manifest(pattern + "\n" + dns_rule("*.a.io", "a.io")), opening) == []
-
-
-def test_nor_is_anything_wrong_between_them() -> None:
-    assert (
-        without_pods(manifest(dns_rule("a.io")), manifest(plain(53), name="q", selector=PERHAPS_THE_SAME))
-        == []
-    )
-    pattern = "- toFQDNs: [{matchPattern: '*.a.io'}]\n" + dns_rule("*.a.io")
-    asking = manifest(dns_rule("a.io"), name="q", selector=PERHAPS_THE_SAME)
-    assert without_pods(manifest(pattern), asking) == []
-
-
-@pytest.mark.parametrize(
-    "selector",
-    [
-        "{matchLabels: {app: other}}",
-        "{matchExpressions: [{key: app, operator: NotIn, values: [frontend]}]}",
-        "{matchExpressions: [{key: app, operator: DoesNotExist}]}",
-    ],
-)
-def test_those_that_select_others_do_not_count(selector: str) -> None:
-    other = manifest(dns_rule("a.io"), name="q", selector=selector)
-    (problem,) = without_pods(manifest(FQDN), other)
-    assert problem.code == "dns-missing"
-    assert "a pod with policy default/p alone" in problem.message
-
-
-def test_nor_does_one_of_another_namespace() -> None:
-    other = manifest(dns_rule("a.io"), name="q").replace("namespace: default", "namespace: other")
-    assert [one.code for one in without_pods(manifest(FQDN), other)] == ["dns-missing"]
-
-
-def test_without_a_cluster_the_words_of_a_rule_decide_what_reaches_dns() -> None:
-    def alone(rule: str) -> list[str]:
-        return [problem.code for problem in problems(Cluster.of(objects(manifest(FQDN + rule))))]
-
-    assert alone(TO_WEB) == ["dns-missing"]
-    assert "dns-missing" not in alone(TO_KUBE_DNS)
-    assert "dns-missing" not in alone("- toEntities: [cluster]")
-
-
 # --- names that nobody asks for ------------------------------------------------------------------------
 
 
@@ -453,86 +317,6 @@ def test_a_plain_rule_that_opens_nothing_more_is_not(rule: str) -> None:
     assert codes(manifest(rule)) == []
 
 
-KUBE_SYSTEM = "k8s:io.kubernetes.pod.namespace: kube-system"
-CIDR_WITH_NAMES = """
-- toCIDR: [203.0.113.0/24]
-  toPorts: [{ports: [{port: "53"}], rules: {dns: [{matchName: a.io}]}}]
-"""
-
-
-def peer_at_53(peer: str) -> str:
-    return (
-        f'- {peer}\n  toPorts: [{{ports: [{{port: "53", protocol: UDP}}]}}]'
-        if peer
-        else ('- toPorts: [{ports: [{port: "53"}]}]')
-    )
-
-
-@pytest.mark.parametrize(
-    "peer",
-    [
-        "",
-        f"toEndpoints: [{{matchLabels: {{{KUBE_SYSTEM}, k8s-app: kube-dns}}}}]",
-        f"toEndpoints: [{{matchLabels: {{{KUBE_SYSTEM}}}}}]",
-        f"toEndpoints: [{{matchLabels: {{{KUBE_SYSTEM}, k8s-app: kube-dns, tier: x}}}}]",
-        "toEntities: [cluster]",
-        "toEntities: [world, all]",
-    ],
-)
-def test_without_a_cluster_a_rule_that_by_its_words_is_for_the_same_servers_is(peer: str) -> None:
-    (problem,) = without_pods(manifest(dns_rule("a.io")), manifest(peer_at_53(peer), name="q"))
-    assert problem.code == "dns-open-by-l4"
-    assert "default/p egress[0]" in problem.message
-    reverse = manifest(peer_at_53(peer), name="another")
-    assert [each.code for each in without_pods(reverse, manifest(dns_rule("a.io")))] == ["dns-open-by-l4"]
-
-
-def test_so_is_a_network_policys() -> None:
-    (problem,) = without_pods(manifest(dns_rule("a.io")), NETWORK_POLICY)
-    assert problem.code == "dns-open-by-l4"
-
-
-@pytest.mark.parametrize(
-    ("peer", "expected"),
-    [
-        ("toCIDR: [203.0.0.0/16]", ["dns-open-by-l4"]),
-        ("toCIDR: [203.0.113.53/32]", ["dns-open-by-l4"]),
-        ("toEntities: [world]", ["dns-open-by-l4"]),
-        ("toCIDRSet: [{cidr: 203.0.0.0/16, except: [203.0.113.0/24]}]", []),
-        ("toCIDR: [198.51.100.0/24]", []),
-        ("toEntities: [cluster]", []),
-        ("toFQDNs: [{matchName: dns.example.com}]", []),
-    ],
-)
-def test_so_is_one_for_networks_with_a_part_in_common(peer: str, expected: list[str]) -> None:
-    doubted = without_pods(manifest(CIDR_WITH_NAMES), manifest(peer_at_53(peer), name="q"))
-    assert [each.code for each in doubted] == expected
-
-
-@pytest.mark.parametrize(
-    "peer",
-    [
-        "toEndpoints: [{matchLabels: {k8s-app: kube-dns}}]",
-        f"toEndpoints: [{{matchLabels: {{{KUBE_SYSTEM}, k8s-app: other}}}}]",
-        f"toEndpoints: [{{matchLabels: {{{KUBE_SYSTEM}, tier: x}}}}]",
-        "toEntities: [world]",
-        "toEntities: [host]",
-        "toCIDR: [0.0.0.0/0]",
-    ],
-)
-def test_one_for_other_servers_or_perhaps_the_same_is_not(peer: str) -> None:
-    assert without_pods(manifest(dns_rule("a.io")), manifest(peer_at_53(peer), name="q")) == []
-
-
-def test_where_nothing_is_denied_by_default_no_name_is() -> None:
-    open_to_all = "enableDefaultDeny: {egress: false}"
-    both = [
-        manifest(rule, extra=open_to_all, name=name)
-        for rule, name in ((dns_rule("a.io"), "p"), (plain(53), "q"))
-    ]
-    assert without_pods(*both) == []
-
-
 # --- node-local DNS ------------------------------------------------------------------------------------
 
 BY_GROUP = """
@@ -561,145 +345,6 @@ def test_it_is_not_where_it_is_excepted_or_no_dns_server() -> None:
     assert codes(manifest(BY_GROUP.replace("PEER", excepted)), more=(LOCAL,)) == []
     plain_port = '- toCIDRSet: [{cidrGroupRef: local}]\n  toPorts: [{ports: [{port: "53"}]}]'
     assert codes(manifest(plain_port), more=(LOCAL,)) == []
-
-
-# --- selectors, groups, Services, entities -----------------------------------------------------------------
-
-
-def test_a_policy_that_selects_no_pod_is_doubted_where_it_begins() -> None:
-    (problem,) = found(manifest(TO_WEB, selector="{matchLabels: {app: wbe}}"))
-    assert (problem.code, problem.line) == ("selects-nothing", 1)
-    assert "'any:app=wbe,k8s:io.kubernetes.pod.namespace=default'" in problem.message
-
-
-POD_NAME = "statefulset.kubernetes.io/pod-name"
-
-
-@pytest.mark.parametrize("as_peer", [False, True])
-def test_a_label_that_is_no_part_of_identities_is_told(as_peer: bool) -> None:
-    selector = f"{{matchLabels: {{{POD_NAME}: db-0}}}}"
-    text = manifest(f"- toEndpoints: [{selector}]") if as_peer else manifest(TO_WEB, selector=selector)
-    (problem,) = found(text, more=(pod("db-0", IPv4Address("10.244.0.9"), labels={POD_NAME: "db-0"}),))
-    assert problem.message.startswith(f"no pod as Cilium sees it matches 'any:{POD_NAME}=db-0,")
-    assert problem.hint == f"default/db-0 has {POD_NAME}, which is no part of identities"
-    (problem,) = found(text)
-    assert problem.message.startswith("no pod matches ")
-
-
-@pytest.mark.parametrize("as_peer", [False, True])
-@pytest.mark.parametrize(
-    ("agent", "reason"),
-    [
-        (
-            pod("agent", N1, host_network=True),
-            "it is on its node's network, and the entities host and remote-node mean such pods",
-        ),
-        (pod("agent", IPv4Address("10.244.0.9"), phase="Failed"), "it has finished (phase Failed)"),
-        (pod("agent", None, phase="Pending"), "it waits for one"),
-    ],
-    ids=["hostNetwork", "finished", "pending"],
-)
-def test_pods_without_an_address_of_their_own_are_told_with_the_reason(
-    as_peer: bool, agent: Pod, reason: str
-) -> None:
-    selector = "{matchLabels: {app: agent}}"
-    text = manifest(f"- toEndpoints: [{selector}]") if as_peer else manifest(TO_WEB, selector=selector)
-    (problem,) = found(text, more=(agent,))
-    assert problem.message.startswith("no pod with an address of its own matches 'any:app=agent,")
-    assert problem.hint == f"default/agent has none: {reason}"
-
-
-@pytest.mark.parametrize("section", ["egress", "egressDeny"])
-def test_a_peer_that_selects_no_pod_is_doubted_at_its_rule(section: str) -> None:
-    text = manifest("- toEndpoints: [{matchLabels: {app: wbe}}]").replace("egress:", f"{section}:")
-    (problem,) = found(text)
-    assert (problem.code, problem.line) == ("selects-nothing", 10)
-
-
-def test_where_there_are_no_pods_no_selector_is_blamed() -> None:
-    assert problems(Cluster.of(objects(manifest(TO_WEB)))) == []
-
-
-def test_an_unknown_cidr_group_is_doubted() -> None:
-    text = manifest("- toCIDRSet: [{cidrGroupRef: ours}]")
-    assert codes(text) == ["unknown-cidr-group"]
-    assert codes(text, more=(CIDRGroup("ours"),)) == []
-    by_label = manifest("- toCIDRSet: [{cidrGroupSelector: {matchLabels: {a: b}}}]")
-    assert codes(by_label, more=(CIDRGroup("ours"),)) == ["unknown-cidr-group"]
-
-
-def test_an_unknown_service_is_doubted() -> None:
-    rule = "- toServices: [{k8sService: {serviceName: %s, namespace: default}}]"
-    assert codes(manifest(rule % "wbe")) == ["unknown-service"]
-    assert codes(manifest(rule % "web")) == []
-    by_label = "- toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}}}]"
-    assert codes(manifest(by_label)) == ["unknown-service"]
-
-
-def test_a_service_with_nobody_behind_it_is_doubted() -> None:
-    rule = "- toServices: [{k8sService: {serviceName: %s, namespace: default}}]"
-    lonely = Service("default", "lonely", (), (), {"app": "nobody"})
-    external = Service("default", "external")
-    for each in (lonely, external):
-        (problem,) = found(manifest(rule % each.name), more=(each,))
-        assert problem.code == "selects-nothing"
-        assert f"nobody is behind Service default/{each.name}: this peer opens nothing" in problem.message
-    slices = EndpointSlice(
-        "default", "external-1", "external", (SliceEndpoint((IPv4Address("203.0.113.9"),)),)
-    )
-    assert codes(manifest(rule % "external"), more=(external, slices)) == []
-    assert problems(Cluster.of([external, *objects(manifest(rule % "external"))])) == []
-
-
-def test_of_several_services_one_with_pods_is_enough() -> None:
-    by_label = "- toServices: [{k8sServiceSelector: {selector: {matchLabels: {a: b}}, namespace: default}}]"
-    lonely = Service("default", "lonely", (), (), {"app": "nobody"}, {"a": "b"})
-    crowded = Service("default", "crowded", (), (), {"app": "web"}, {"a": "b"})
-    assert codes(manifest(by_label), more=(lonely,)) == ["selects-nothing"]
-    assert codes(manifest(by_label), more=(lonely, crowded)) == []
-
-
-def test_api_servers_of_unknown_address_are_doubted() -> None:
-    text = manifest("- toEntities: [kube-apiserver]")
-    assert codes(text) == ["entity-without-members"]
-    known = EndpointSlice("default", "kubernetes", "kubernetes", (SliceEndpoint((N1,)),))
-    assert codes(text, more=(known,)) == []
-
-
-# --- named ports ---------------------------------------------------------------------------------------
-
-HTTP = "\n  toPorts: [{ports: [{port: http}]}]"
-WITH_PORT = pod("web", WEB, labels={"app": "web"}, named_ports=(NamedPort("http", "TCP", 80),))
-
-
-@pytest.mark.parametrize("peer", ["toCIDR: [10.0.0.0/8]", "toEntities: [world]", "toEntities: [host]"])
-def test_a_named_port_of_who_is_no_pod_is_doubted(peer: str) -> None:
-    (problem,) = found(manifest(f"- {peer}{HTTP}"), more=(WITH_PORT,))
-    assert problem.code == "named-port-without-pods"
-    assert "has no named ports" in problem.message
-
-
-def test_a_named_port_that_no_destination_has_is_doubted() -> None:
-    assert codes(manifest(TO_WEB + HTTP)) == ["named-port-without-pods"]
-    assert codes(manifest(TO_WEB + HTTP), more=(WITH_PORT,)) == []
-
-
-def test_a_named_port_that_no_pod_of_the_policy_has_is_doubted() -> None:
-    text = manifest(" []").replace("egress: []", "ingress: [{toPorts: [{ports: [{port: http}]}]}]")
-    assert codes(text) == ["named-port-without-pods"]
-    with_port = replace(
-        WITH_PORT, name="frontend", labels={"app": "frontend"}, pod_ip=IPv4Address("10.244.0.2")
-    )
-    assert codes(text, more=(with_port,)) == []
-
-
-def test_the_protocol_must_be_the_ports() -> None:
-    other = HTTP.replace("port: http", "port: http, protocol: UDP")
-    assert codes(manifest(TO_WEB + other), more=(WITH_PORT,)) == ["named-port-without-pods"]
-
-
-def test_where_a_peer_selects_nothing_its_ports_are_not_doubted_too() -> None:
-    assert codes(manifest("- toEndpoints: [{matchLabels: {app: wbe}}]" + HTTP)) == ["selects-nothing"]
 
 
 # --- addresses -------------------------------------------------------------------------------------------
