@@ -84,7 +84,7 @@ def _unmatched(question: Question, _: Verdict, overview: Overview) -> _Words:
         pods = " and ".join(each.key for each in claimants)
         effect = f"all traffic of this address is denied on node {end.node.node}"
         hint = "a finished pod should be in phase Succeeded or Failed"
-        return f"pods {pods} have the same address {end.address}: {effect}", (), (hint,)
+        return f"pods {pods} have the same address {end.address}: {effect} ({hint})", (), ()
     which = "to" if question.direction is Direction.EGRESS else "from"
     wanted = question.traffic.replace("all ", "any ")
     text = f"{restricted_by(question, overview)} allows {wanted} {which} {question.called}"
