@@ -163,10 +163,7 @@ class _Builder:
         self.nodes = 0
 
     def value(self, node: yaml.Node, where: Path) -> Any:
-        self.nodes += 1
-        if self.nodes > MAX_NODES:
-            if self.nodes == MAX_NODES + 1:
-                self.fail(node, f"more than {MAX_NODES:,} values, those of each alias counted")
+        if not self.has_room(1, node):
             return None
         if id(node) in self.open_nodes:
             self.fail(node, "an anchor contains itself")
@@ -196,35 +193,45 @@ class _Builder:
         """Its own, and what `<<` merges into it: its own key wins, of several mappings the first one's."""
         if id(node) not in self.known:
             own: _Entries = {}
-            merged: list[yaml.Node] = []
+            merged: list[tuple[yaml.Node, yaml.Node]] = []
             for key_node, value_node in node.value:
                 if key_node.tag == _MERGE:
-                    merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                    several = isinstance(value_node, yaml.SequenceNode)
+                    merged += ((key_node, each) for each in (value_node.value if several else [value_node]))
                 elif not isinstance(key_node, yaml.ScalarNode):
                     self.fail(key_node, "a key must be a plain word")
                 elif key_node.value in own:
                     self.fail(key_node, f"'{key_node.value}' is given twice")
                 else:
                     own[key_node.value] = key_node, value_node
-            for each in merged:
-                own = {**self.merged(each), **own}
+            for at, each in merged:
+                found = self.merged(each, at)
+                if self.has_room(len(found), at):
+                    own = {**found, **own}
             self.known[id(node)] = own
         return self.known[id(node)]
 
-    def merged(self, node: yaml.Node) -> _Entries:
-        """The entries of a mapping that is merged into another."""
+    def merged(self, node: yaml.Node, at: yaml.Node) -> _Entries:
+        """The entries of a mapping that the key at `at` merges into another."""
         if not isinstance(node, yaml.MappingNode):
-            self.fail(node, "only mappings can be merged by '<<'")
+            self.fail(at, "only mappings can be merged by '<<'")
         elif id(node) in self.open_nodes:
-            self.fail(node, "an anchor contains itself")
+            self.fail(at, "an anchor contains itself")
         elif len(self.open_nodes) > MAX_DEPTH:
-            self.fail(node, _TOO_DEEP)
+            self.fail(at, _TOO_DEEP)
         else:
             self.open_nodes.add(id(node))
             found = self.entries(node)
             self.open_nodes.discard(id(node))
             return found
         return {}
+
+    def has_room(self, count: int, node: yaml.Node) -> bool:
+        """Whether there may be so many values more."""
+        before, self.nodes = self.nodes, self.nodes + count
+        if before <= MAX_NODES < self.nodes:
+            self.fail(node, f"more than {MAX_NODES:,} values, those of each alias counted")
+        return self.nodes <= MAX_NODES
 
     def fail(self, node: yaml.Node, message: str) -> None:
         at = _position(node)

@@ -116,6 +116,15 @@ def test_many_merges_do_not_take_long(reader: str) -> None:
     assert only("a0: &a0 {k: 1}\n" + chain).value["a59"] == {"k": 1}
 
 
+def test_merged_values_count_each_time(reader: str) -> None:
+    keys = ", ".join(f"k{n}: 1" for n in range(1000))
+    merging = ", ".join(["{<<: *a}"] * 1000)
+    with pytest.raises(InputError) as caught:
+        located.load(f"a: &a {{{keys}}}\nb: {{<<: [{merging}]}}\n", "x.yaml")
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("more than 500,000 values")
+
+
 def test_merges_that_stand_in_keys_do_not_overflow_a_stack(reader: str) -> None:
     chain = "".join(f"? &a{n} {{<<: *a{n - 1}}}\n: 1\n" for n in range(1, 2000))
     with pytest.raises(InputError, match="nested deeper"):
@@ -127,6 +136,9 @@ def test_merges_that_stand_in_keys_do_not_overflow_a_stack(reader: str) -> None:
     [
         ("a: 1\na: 2\n", 2, "given twice"),
         ("a: &a [*a]\n", 1, "contains itself"),
+        ("a: &a {<<: *a}\n", 1, "contains itself"),
+        ("a: &a\n  b: {<<: *a}\n", 2, "contains itself"),
+        ("a:\n  <<: [{b: 1}, c]\n", 2, "only mappings can be merged"),
         ("? [x]\n: 1\n", 1, "plain word"),
         ("a: [\n", 2, "not YAML"),
         ("a: \0", 1, "not YAML"),
