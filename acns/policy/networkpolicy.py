@@ -17,6 +17,7 @@ from acns.policy.codes import Code
 from acns.policy.kubernetes import place
 from acns.policy.model import Direction, Origin, Protocol
 from acns.policy.networkpolicy_schema import IPBlock, Peer, PolicyObject, Port, Spec
+from acns.policy.networks import without
 from acns.policy.objects import (
     CIDRBlocks,
     Entity,
@@ -149,8 +150,12 @@ class _Reader:
     def _block(self, block: IPBlock, at: Path) -> Iterator[CIDRBlocks]:
         for index, text in enumerate(block.except_ or []):
             self._check_excepted(text, block.cidr, (*at, "except", index))
+        excepted = ipv4(block.except_ or [])
         if networks := ipv4([block.cidr]):
-            yield CIDRBlocks(networks, ipv4(block.except_ or []))
+            if block.except_ and not without(networks, excepted):
+                message = f"nothing is left of {block.cidr}: this peer allows nothing"
+                self.report.warn(Code.EMPTY_PEERS, (*at, "except"), message)
+            yield CIDRBlocks(networks, excepted)
         else:
             self.report.warn(Code.IPV6_IGNORED, (*at, "cidr"), f"'{block.cidr}' is ignored: IPv4 only")
 
