@@ -19,6 +19,7 @@ from acns.resolver.budget import Share
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.framing import Frames, framed
 from acns.resolver.handover import Connection
+from acns.resolver.idle import Idle
 from acns.resolver.intercept import Address, Server
 from acns.resolver.judged import Case, CaseKey
 from acns.resolver.metrics import TCP, ResolverMetrics
@@ -30,7 +31,7 @@ from acns.resolver.settings import ResolverSettings
 from acns.resolver.sockets import Sockets
 from acns.resolver.stream import Stream
 from acns.resolver.tcp_query import TCPQuery, Waiting
-from acns.resolver.tcp_upstream import Idle, TCPUpstream
+from acns.resolver.tcp_upstream import TCPUpstream
 from acns.resolver.transparent import Transparency
 
 BURST: Final = 8

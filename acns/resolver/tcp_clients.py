@@ -16,6 +16,7 @@ from typing import Final
 
 from acns.resolver.budget import Budget
 from acns.resolver.handover import Connection
+from acns.resolver.idle import Idle
 from acns.resolver.intercept import Address
 from acns.resolver.metrics import TCP
 from acns.resolver.overload import Budgeted
@@ -23,7 +24,6 @@ from acns.resolver.settings import ResolverSettings
 from acns.resolver.sockets import Sockets
 from acns.resolver.stream import Stream
 from acns.resolver.tcp_client import Gate, TCPClient
-from acns.resolver.tcp_upstream import Idle
 from acns.resolver.transparent import Transparency
 
 ACCEPTED_AT_ONCE: Final = 8

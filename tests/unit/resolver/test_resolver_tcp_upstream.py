@@ -13,12 +13,13 @@ import pytest
 from acns.dns import wire
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.framing import Frames, framed
+from acns.resolver.idle import Idle
 from acns.resolver.judged import Judgements
 from acns.resolver.metrics import TCP
 from acns.resolver.query import Query
 from acns.resolver.sockets import Ready, Sockets
 from acns.resolver.tcp_query import TCPQuery, Waiting
-from acns.resolver.tcp_upstream import Idle, TCPUpstream
+from acns.resolver.tcp_upstream import TCPUpstream
 from tests.unit.resolver import alone
 from tests.unit.resolver.alone import ANSWER, NAME, QUERY, QUESTION, SERVER, answer_to, under_id
 
