@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dns.edns
 import dns.flags
 import dns.message
 import dns.name
@@ -378,6 +379,13 @@ def stopped(bench: Bench) -> Iterator[None]:
         yield
     finally:
         bench.resolver.process.send_signal(signal.SIGCONT)
+
+
+def padded_query(name: str, ident: int, octets: int) -> bytes:
+    """A TXT query with an EDNS option of so many octets that says nothing (RFC 7830)."""
+    asked = dns.message.make_query(name, "TXT", use_edns=0, id=ident)
+    asked.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(octets))])
+    return asked.to_wire(max_size=65_535)
 
 
 def query(name: str, rdtype: str = "A", ident: int = 0x1234) -> bytes:

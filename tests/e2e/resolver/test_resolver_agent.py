@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
+from acns.resolver.budget import LARGE_OCTETS
 from acns.resolver.early import MOST_OF_POD
 
 from .resolver_world import (
@@ -23,6 +24,7 @@ from .resolver_world import (
     Bench,
     Gate,
     answer,
+    padded_query,
     policy,
     query,
     quiet,
@@ -251,6 +253,15 @@ def test_a_query_whose_policy_does_not_come_is_refused_and_others_do_not_wait_fo
     assert rcode(pods[-1].recv(4096)) == REFUSED
     assert bench.resolver.metric("acns_dns_in_flight") == MOST_OF_POD
     assert [rcode(pod.recv(4096)) for pod in pods[:-1]] == [REFUSED] * MOST_OF_POD
+
+
+def test_a_large_query_is_not_kept_for_its_policy(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    publish_no_rules(bench)
+    pod = bench.pod_socket()
+    pod.sendto(query("www.example.com.", ident=1), (SERVER, 53))
+    pod.sendto(padded_query("www.example.com.", 2, LARGE_OCTETS), (SERVER, 53))
+    assert [pod.recv(4096)[1] for _ in range(2)] == [2, 1]
 
 
 # --- a failing agent -----------------------------------------------------------------------------------

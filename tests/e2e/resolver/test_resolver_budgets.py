@@ -12,13 +12,11 @@ import socket
 import struct
 from collections.abc import Callable
 
-import dns.edns
 import dns.message
 import pytest
 
 from acns.resolver.budget import LARGE_OF_ENDPOINT_BYTES
 
-from .icmp_errors import from_the_servers_host, port_unreachable
 from .resolver_world import (
     ENDPOINT,
     POD,
@@ -26,8 +24,8 @@ from .resolver_world import (
     WAIT_S,
     Bench,
     World,
+    padded_query,
     query,
-    quiet,
     rcode,
     receive_framed,
     send_framed,
@@ -154,27 +152,7 @@ def test_large_queries_in_flight_are_few_and_take_no_room_of_others(budgeted: Ca
 
 
 def large_query(number: int) -> bytes:
-    """With an EDNS option that pads it to some 60,000 octets (RFC 7830)."""
-    asked = dns.message.make_query("www.example.com.", "TXT", use_edns=0, id=number)
-    asked.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(60_000))])
-    return asked.to_wire(max_size=65_535)
-
-
-def test_an_icmp_error_about_one_pods_query_ends_no_other_pods(budgeted: Callable[..., Bench]) -> None:
-    """From one port queries of all pods leave; a firewall may have had enough of one."""
-    bench = budgeted()
-    server, pods = bench.server_socket(), (pod_socket(bench), pod_socket(bench, OTHER_POD))
-    left: dict[tuple[str, int], dict[int, list[bytes]]] = {}
-    for number in range(80):  # from 16 ports
-        pods[number % 2].sendto(query("www.example.com.", ident=number), (SERVER, 53))
-        forwarded, resolver = server.recvfrom(4096)
-        left.setdefault(resolver, {0: [], 1: []})[number % 2].append(forwarded)
-    resolver, of_pods = max(left.items(), key=lambda one: min(map(len, one[1].values())))
-    assert of_pods[1]
-    icmp = from_the_servers_host(bench)
-    icmp.sendto(port_unreachable(resolver, SERVER, of_pods[0][0]), resolver)
-    assert {rcode(pods[0].recv(4096)) for _ in of_pods[0]} == {SERVFAIL}
-    assert quiet(pods[1])
+    return padded_query("www.example.com.", number, 60_000)
 
 
 # --- a flood, and the others ---------------------------------------------------------------------------

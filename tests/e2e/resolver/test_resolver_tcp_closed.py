@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dns.edns
-import dns.message
 import pytest
 
 from acns.resolver.budget import LARGE_OCTETS
@@ -12,6 +10,7 @@ from acns.resolver.tcp_upstream import AGAIN_AT_MOST
 from .resolver_world import (
     Bench,
     answer,
+    padded_query,
     policy,
     query,
     quiet,
@@ -90,9 +89,7 @@ def test_server_that_closes_after_each_answer_is_not_asked_for_ever(bench: Bench
 def test_a_large_query_goes_only_once_more(bench: Bench) -> None:
     bench.serving("*.example.com")
     listener, pod = listening(bench), pod_connection(bench)
-    large = dns.message.make_query("large.example.com.", "TXT", use_edns=0, id=9)
-    large.use_edns(0, options=[dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(LARGE_OCTETS))])
-    send_framed(pod, large.to_wire(max_size=65_535))
+    send_framed(pod, padded_query("large.example.com.", 9, LARGE_OCTETS))
     for number in range(2):
         send_framed(pod, query("www.example.com.", ident=number))
         server = accepted(bench, listener)
