@@ -8,10 +8,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.bench import idle
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`load_average`: of the last minute, when the run began: others at work make numbers worse."""
+    """`load_average`: of the last minute, when the run began: others at work make numbers worse.
+    `kept_awake`: idle CPUs did not sleep (`idle`)."""
 
     kernel: str
     cpu: str
@@ -21,6 +24,7 @@ class Machine:
     nft: str
     iperf3: str
     load_average: float
+    kept_awake: bool = False
 
 
 def facts() -> Machine:
@@ -34,6 +38,7 @@ def facts() -> Machine:
         nft=_version("nft"),
         iperf3=_version("iperf3"),
         load_average=os.getloadavg()[0],
+        kept_awake=idle.are_kept_awake(),
     )
 
 

@@ -57,7 +57,7 @@ def print_measures(
     console.print(
         Text(
             f"{machine.cpus} × {machine.cpu}, Linux {machine.kernel}, {machine.python}, {machine.nft}, "
-            f"{machine.iperf3}, load {machine.load_average:.2f}",
+            f"{machine.iperf3}, load {machine.load_average:.2f}{', CPUs kept awake' * machine.kept_awake}",
             style="dim",
         ),
         soft_wrap=True,

@@ -15,16 +15,22 @@ from invoke.tasks import task
         "quick": "a small cluster and few repetitions",
         "only": "parts: load, increments, mappings, memory, datapath, curve (with commas between)",
         "seed": "of the generated cluster",
+        "awake": "idle CPUs poll instead of sleeping",
     },
 )
 def bench_policy(
-    context: Context, json: bool = False, quick: bool = False, only: str = "", seed: int = 1
+    context: Context,
+    json: bool = False,
+    quick: bool = False,
+    only: str = "",
+    seed: int = 1,
+    awake: bool = False,
 ) -> None:
     """What enforcing a large cluster's policies costs here: time, memory, packets."""
-    from lab.bench import policy
+    from lab.bench import idle, policy
     from lab.runtime import commands
 
-    with commands.explained_errors():
+    with commands.explained_errors(), idle.kept_awake(awake):
         sys.exit(policy.run(as_json=json, quick=quick, only=only, seed=seed))
 
 
@@ -35,16 +41,22 @@ def bench_policy(
         "quick": "fewer and shorter rounds",
         "only": "parts, commas between: known, fresh, slow, fast, new, denied, tcp, pods, overload, memory",
         "seed": "of the order in which contenders take turns",
+        "awake": "idle CPUs poll instead of sleeping",
     },
 )
 def bench_dns(
-    context: Context, json: bool = False, quick: bool = False, only: str = "", seed: int = 1
+    context: Context,
+    json: bool = False,
+    quick: bool = False,
+    only: str = "",
+    seed: int = 1,
+    awake: bool = False,
 ) -> None:
     """What the resolver costs here, beside no proxy, dnsdist, and dnsmasq with nftset."""
-    from lab.bench import dns
+    from lab.bench import dns, idle
     from lab.runtime import commands
 
-    with commands.explained_errors():
+    with commands.explained_errors(), idle.kept_awake(awake):
         sys.exit(dns.run(as_json=json, quick=quick, only=only, seed=seed))
 
 

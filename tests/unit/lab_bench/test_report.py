@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 from lab.bench import report
 from lab.bench.machine import Machine
@@ -60,6 +61,13 @@ def test_the_machine_and_the_scale_stand_above_the_numbers() -> None:
     head = printed(LOAD).splitlines()[:2]
     assert "Linux 6.12" in head[0]
     assert "25 endpoints, 50 policies, 200 FQDN selectors, 2000 learned addresses, seed 1" in head[1]
+
+
+def test_it_is_said_that_no_cpu_slept() -> None:
+    out = io.StringIO()
+    report.print_result(Result(replace(MACHINE, kept_awake=True), QUICK, [LOAD]), out)
+    assert out.getvalue().splitlines()[0].endswith("load 0.25, CPUs kept awake")
+    assert "awake" not in printed(LOAD)
 
 
 def test_the_json_has_everything_that_the_table_has() -> None:
