@@ -8,6 +8,7 @@ selector is rightly read shows in its set's id, which is a digest of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,12 @@ class Terms:
     def to_json(self) -> dict[str, float]:
         return {"min_ttl_s": self.min_ttl_s, "margin_s": self.margin_s}
 
+    @staticmethod
+    def of(values: Iterable[Any]) -> Terms | None:
+        """What the latest of a ledger's lines says; None where none does."""
+        told = [value["terms"] for value in values if "terms" in value]
+        return Terms(int(told[-1]["min_ttl_s"]), float(told[-1]["margin_s"])) if told else None
+
 
 @dataclass(frozen=True, slots=True)
 class LearnedSets:
@@ -44,12 +51,12 @@ class LearnedSets:
 def read(path: Path) -> LearnedSets:
     """Raises PeerError when it is no ledger or lacks something, EnvironmentFault when it cannot be read."""
     values = statelog.read(path, FORMAT, VERSION)
-    terms = next((value["terms"] for value in values if "terms" in value), None)
+    terms = Terms.of(values)
     if terms is None:
         raise PeerError(f"{path} does not say how long addresses stay", hint="written by an older shim?")
     found = (_selector(id_, one) for value in values for id_, one in value["ids"].items())
     ids = {selector: fqdn_set_id(selector) for selector in found if selector is not None}
-    return LearnedSets(ids, Terms(int(terms["min_ttl_s"]), float(terms["margin_s"])))
+    return LearnedSets(ids, terms)
 
 
 def _selector(id_: str, described: Any) -> FQDNSelector | None:

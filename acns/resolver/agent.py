@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 import grpc.aio
 
-from acns.api import codec
+from acns.api import codec, hung
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.fqdn.gate import PolicyTable
@@ -49,7 +49,7 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.min_reconnect_backoff_ms", int(LAST_RETRY_S * 1000)),
     # As Cilium's proxy: a hung agent's connection ends within seconds.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
+    *hung.within_ms(1_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 

@@ -65,7 +65,8 @@ class Enforcer:
         """What was found where it is not as it was left: adopt it, or see what has drifted."""
         if self._enforced is None:
             self._learned.cache.set_selectors(plan.selectors)
-            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, inventory.sets)
+            margin_s = self._ledger.terms_before.margin_s
+            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, inventory.sets, margin_s)
             log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
         elif inventory is not self._left:
             self._learned.lost(inventory.sets)

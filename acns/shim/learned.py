@@ -10,11 +10,11 @@ Callers hold `kernel.lock`.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from ipaddress import IPv4Address
 from typing import Final
 
+from acns.clock import steady
 from acns.datapath.sets import fqdn_set_name
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
@@ -32,7 +32,7 @@ class Learned:
     """`margin_s`: what a kernel timeout has on top of the TTL."""
 
     def __init__(
-        self, cache: NameCache, kernel: Kernel, margin_s: float, clock: Callable[[], float] = time.time
+        self, cache: NameCache, kernel: Kernel, margin_s: float, clock: Callable[[], float] = steady
     ) -> None:
         self.cache = cache
         self.kernel = kernel
@@ -78,19 +78,23 @@ class Learned:
         for name, elements in renewed.items():
             self.adopt_some(sets[name], elements)
 
-    def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str]) -> int:
-        """Take over what the kernel has learned in these selectors' sets; how many addresses."""
+    def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str], margin_s: float) -> int:
+        """Take over what the kernel has learned in these selectors' sets; how many addresses. `margin_s`: what
+        their timeouts have on top, by the settings of the run that put them there."""
         return sum(
-            self.adopt_some(selector, self.kernel.elements(fqdn_set_name(selector)))
+            self._adopt(selector, self.kernel.elements(fqdn_set_name(selector)), margin_s)
             for selector in selectors
             if fqdn_set_name(selector) in present
         )
 
     def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float]) -> int:
         """Take over these elements of its set, with their seconds left; how many there was room for."""
+        return self._adopt(selector, elements, self.margin_s)
+
+    def _adopt(self, selector: FQDNSelector, elements: Mapping[bytes, float], margin_s: float) -> int:
         now, count = self.clock(), 0
         for address, left_s in elements.items():
-            adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
+            adopted = self.cache.adopt(selector, address, now + left_s - margin_s)
             self.knows_all &= adopted
             count += adopted
         return count

@@ -41,6 +41,8 @@ class Ledger:
         opened = self._log.open()
         if opened.damage:
             log.failure("state damaged", opened.damage)
+        self.terms_before = Terms.of(opened.values) or terms
+        """How long addresses stay that an earlier run has left in the kernel."""
         known = _latest(opened.values)
         self._registries: list[NumberRegistry] = []
 

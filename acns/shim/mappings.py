@@ -10,6 +10,8 @@ or that lay in this process's queue while it hung, opens nothing for longer than
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -63,11 +65,19 @@ class _Refusal(Exception):
 class Mappings:
     """Answers `UpdateMappingRequest`. `policy`: what the kernel enforces; None before the first."""
 
-    def __init__(self, learned: Learned, flows: FlowLog, journal: Journal, min_ttl_s: int) -> None:
+    def __init__(
+        self,
+        learned: Learned,
+        flows: FlowLog,
+        journal: Journal,
+        min_ttl_s: int,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self.learned = learned
         self.flows = flows
         self.journal = journal
         self.min_ttl_s = min_ttl_s
+        self.wall_clock = wall_clock
         self.policy: NodePolicy | None = None
         self._endpoints: dict[bytes, str] = {}
 
@@ -108,7 +118,7 @@ class Mappings:
     def _ttl_s(self, request: pb.FQDNMapping, answered: Answered | None) -> float:
         """What is left of it now. A TTL of 0 that comes on time counts: its pod is about to connect."""
         ttl_s = min(max(answered.ttl_s if answered else request.ttl, self.min_ttl_s), MAX_TTL_S)
-        age_s = max(0.0, self.learned.clock() - answered.at) if answered else 0.0
+        age_s = max(0.0, self.wall_clock() - answered.at) if answered else 0.0
         return ttl_s - age_s if age_s > ON_TIME_S else ttl_s
 
     async def _commit(self, report: _Report, fqdn: str) -> Taken:

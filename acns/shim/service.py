@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc.aio
 
-from acns.api import answered, codec, kept
+from acns.api import answered, codec, hung, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.errors import EnvironmentFault
@@ -34,7 +34,7 @@ ACK_PATIENCE_S = 10.0  # then it is said, once a snapshot; Cilium's proxy acknow
 # Cilium's keep-alive (pkg/fqdn/service): a hung peer is noticed within seconds.
 SERVER_OPTIONS = (
     ("grpc.keepalive_time_ms", 5_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
+    *hung.within_ms(1_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
     ("grpc.http2.max_ping_strikes", 0),

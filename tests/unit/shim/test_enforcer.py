@@ -91,12 +91,12 @@ class FakeKernel:
 class Bench:
     """An enforcer between a real planner and a kernel that is none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, margin_s: float = 60.0) -> None:
         self.kernel = FakeKernel()
         self.path = folder / "ledger.log"
-        self.ledger = Ledger(self.path, TERMS)
+        self.ledger = Ledger(self.path, Terms(0, margin_s))
         kernel = cast(Kernel, self.kernel)
-        self.learned = Learned(NameCache(), kernel, margin_s=60.0, clock=lambda: 1000.0)
+        self.learned = Learned(NameCache(), kernel, margin_s=margin_s, clock=lambda: 1000.0)
         self.snapshots = Snapshots(self.ledger)
         self.enforcer = Enforcer(kernel, self.learned, self.ledger, self.snapshots, Journal("", "shim"))
         self.planner = Planner(Resolver("node1"), Compiler(self.ledger.grants))
@@ -180,6 +180,21 @@ async def test_what_an_earlier_run_has_learned_is_adopted(bench: Bench, tmp_path
     assert not await later.enforce("a.example.com")
     assert later.learned.cache.elements(A) == {ADDRESS.packed: 1015.0}
     assert later.enforcer.drifts == 0
+
+
+@pytest.mark.parametrize("margin_s", [10.0, 3_600.0], ids=["shorter", "longer"])
+async def test_what_is_adopted_ends_by_the_margin_that_it_was_put_there_with(
+    margin_s: float, bench: Bench, tmp_path: Path
+) -> None:
+    """The grace was set to something else between the two runs."""
+    await bench.enforce("a.example.com")
+    later = Bench(tmp_path, margin_s)
+    later.kernel.held = bench.kernel.held
+    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    await later.enforce("a.example.com")
+    assert later.learned.cache.elements(A)[ADDRESS.packed] == pytest.approx(1020.0)
+    again = Bench(tmp_path)
+    assert again.ledger.terms_before == Terms(0, margin_s)
 
 
 async def test_a_set_that_somebody_deleted_is_made_again_with_what_it_had(bench: Bench) -> None:

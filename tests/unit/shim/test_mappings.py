@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from acns.api import fqdndata_pb2 as pb
+from acns.api.answered import Answered
 from acns.api.ledger_file import Terms
+from acns.clock import steady
 from acns.dns.pattern import match_name
 from acns.fqdn.cache import NameCache
 from acns.policy.model import Endpoint, EndpointPolicy, NodePolicy
@@ -67,3 +70,25 @@ async def test_nothing_is_promised_of_an_answer_with_an_address_that_is_left_out
     """It may be learnable when the answer comes again, and would not be told then."""
     taken = await mappings.update(report("192.0.2.7", str(left_out)))
     assert taken == Taken(pb.RESPONSE_CODE_NO_ERROR, kept_s=0.0)
+
+
+@pytest.mark.parametrize("step_s", [-7200.0, 7200.0], ids=["back", "forward"])
+async def test_a_step_of_the_wall_clock_ends_no_promise_and_prolongs_nothing(
+    step_s: float, mappings: Mappings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's time-outs and the resolver's promises know nothing of it."""
+    mappings.learned.clock = steady
+    await mappings.update(report("192.0.2.7"))
+    before = steady()
+    stepped = time.time() + step_s
+    monkeypatch.setattr(time, "time", lambda: stepped)
+    mappings.wall_clock = time.time
+    assert steady() == pytest.approx(before, abs=5.0)
+    assert mappings.learned.promise((b"a", b"example", b"com"), [b"\xc0\0\2\7"]) == pytest.approx(60, abs=5)
+    assert mappings.learned.cache.collect(steady(), frozenset()).delete == {}
+    taken = await mappings.update(report("192.0.2.9"), Answered(time.time(), 60))
+    assert taken.kept_s == pytest.approx(60, abs=5)
+
+
+def test_what_is_learned_lives_by_the_clock_that_nobody_sets() -> None:
+    assert Learned(NameCache(), cast(Any, None), margin_s=60.0).clock is steady

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
+
+import pytest
 
 from acns.dns import name as names
 from acns.dns.pattern import match_name
@@ -35,8 +38,8 @@ def learned(now: float = 1000.0) -> Learned:
     return found
 
 
-def addresses(memory: Learned) -> list[dict[str, Any]]:
-    return cast(list[dict[str, Any]], views.cache(memory)["addresses"])
+def addresses(memory: Learned, wall: float = 1000.0) -> list[dict[str, Any]]:
+    return cast(list[dict[str, Any]], views.cache(memory, lambda: wall)["addresses"])
 
 
 def test_an_address_says_which_query_it_is_from_and_until_when() -> None:
@@ -54,6 +57,13 @@ def test_an_address_says_which_query_it_is_from_and_until_when() -> None:
             "stays_until": 1030.0,
         }
     ]
+
+
+def test_times_are_told_by_the_wall_clock_however_it_was_set_meanwhile() -> None:
+    memory = learned()
+    memory.learn(names.from_text("api.example.com"), [ADDRESS], 30)
+    (found,) = addresses(memory, wall=4600.0)
+    assert (found["learned_at"], found["expires_at"], found["stays_until"]) == (4600.0, 4630.0, 4630.0)
 
 
 def test_an_address_of_a_name_that_no_selector_wants_opens_nothing() -> None:
@@ -89,7 +99,7 @@ async def test_a_view_is_served_as_json_where_readiness_is(tmp_path: Path) -> No
     await server.start()
     try:
         _, body = await agent_pages.get(path, views.CACHE)
-        assert json.loads(body) == {"version": 1, "now": 1000.0, "addresses": []}
+        assert json.loads(body) == {"version": 1, "now": pytest.approx(time.time(), abs=60), "addresses": []}
         assert (await agent_pages.get(path, "/readyz"))[0] == 200
     finally:
         await server.stop()
