@@ -1,8 +1,8 @@
 """A clock that nobody sets, for whatever has to agree with the kernel's timeouts.
 
 The wall clock is stepped, by NTP or by hand; the timeouts of set elements, and what a resolver was promised,
-go on by CLOCK_MONOTONIC. Lives that are told in wall time elsewhere (an answer's, a view's) are translated where
-they come in or go out.
+go on by CLOCK_MONOTONIC. Lives that are told in wall time elsewhere (an answer's, a view's) are translated
+where they come in or go out.
 """
 
 from __future__ import annotations

@@ -79,8 +79,8 @@ class Learned:
             self.adopt_some(sets[name], elements)
 
     def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str], margin_s: float) -> int:
-        """Take over what the kernel has learned in these selectors' sets; how many addresses. `margin_s`: what
-        their timeouts have on top, by the settings of the run that put them there."""
+        """Take over what the kernel has learned in these selectors' sets; how many addresses. `margin_s`:
+        what their timeouts have on top, by the settings of the run that put them there."""
         return sum(
             self._adopt(selector, self.kernel.elements(fqdn_set_name(selector)), margin_s)
             for selector in selectors
