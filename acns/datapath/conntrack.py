@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -39,12 +39,16 @@ class Connection:
     reached: IPv4Address
 
 
-def live_destinations() -> set[bytes]:
-    """IPv4 destinations (4 raw bytes; as asked for and as translated) of this namespace's connections."""
+def live_destinations(sources: Set[bytes] | None = None) -> set[bytes]:
+    """IPv4 destinations (4 raw bytes; as asked for and as translated) of this namespace's connections, of
+    those only that these `sources` have opened. A pod that is gone ends none: the kernel keeps such for days.
+    """
     found: set[bytes] = set()
     for values in _live():
-        found.add(_address(values[_TUPLE_ORIGINAL], _DESTINATION))
-        found.add(_address(values[_TUPLE_REPLY], _SOURCE))
+        original = values[_TUPLE_ORIGINAL]
+        if sources is None or _address(original, _SOURCE) in sources:
+            found.add(_address(original, _DESTINATION))
+            found.add(_address(values[_TUPLE_REPLY], _SOURCE))
     return found
 
 

@@ -160,9 +160,9 @@ class Kernel:
 
     # --- the rest ---------------------------------------------------------------------------------------
 
-    async def live_destinations(self) -> set[bytes]:
-        """The IPv4 addresses (4 raw bytes) that live connections go to."""
-        return await self._run(conntrack.live_destinations)
+    async def live_destinations(self, sources: Set[bytes] | None) -> set[bytes]:
+        """The IPv4 addresses (4 raw bytes) that live connections of these sources go to; None: of all."""
+        return await self._run(lambda: conntrack.live_destinations(sources))
 
     def close(self) -> None:
         """Close everything; the table, the rule and the route stay."""

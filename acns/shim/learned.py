@@ -40,6 +40,8 @@ class Learned:
         self.clock = clock
         self.in_kernel: frozenset[FQDNSelector] = frozenset()
         """Those of the cache's selectors that have a set there: an endpoint's come with its interface."""
+        self.endpoints: Set[bytes] | None = None
+        """Whose live connections keep addresses, raw; None, before the first policy: anybody's."""
         self.knows_all = True
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
         self.names_collected = 0
@@ -57,7 +59,7 @@ class Learned:
 
     async def collect(self) -> Change:
         """Let go what has expired and is not in use; refresh what is kept for a live connection."""
-        live = await self.kernel.live_destinations()
+        live = await self.kernel.live_destinations(self.endpoints)
         before = self.cache.name_count
         change = self.cache.collect(self.clock(), live)
         self.names_collected += before - self.cache.name_count

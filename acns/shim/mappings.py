@@ -85,6 +85,7 @@ class Mappings:
         """From now on mappings are judged by `policy`."""
         self.policy = policy
         self._endpoints = {one.endpoint.address.packed: one.endpoint.key for one in policy.endpoints}
+        self.learned.endpoints = self._endpoints.keys()
 
     async def update(self, request: pb.FQDNMapping, answered: Answered | None = None) -> Taken:
         """NO_ERROR only when every address that counts is in the kernel."""

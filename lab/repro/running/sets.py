@@ -43,7 +43,7 @@ class Sets:
         self.delete(unwanted)
         return {}
 
-    async def live_destinations(self) -> set[bytes]:
+    async def live_destinations(self, sources: Set[bytes] | None) -> set[bytes]:
         return self._live()
 
     def elements(self, set_name: str) -> dict[bytes, float]:

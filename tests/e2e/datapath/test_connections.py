@@ -199,5 +199,7 @@ def test_live_destinations_are_those_of_granted_connections(world: Any, until: A
     world.connect(world.internet, POD_A, 8080)
     inbound.accept()
     assert world.node.do(conntrack.live_destinations) == {socket.inet_aton(SERVER)}
+    assert world.node.do(lambda: conntrack.live_destinations({socket.inet_aton(POD_A)}))
+    assert not world.node.do(lambda: conntrack.live_destinations({socket.inet_aton(SERVER)}))
     client.close()  # by reset
     until(lambda: not world.node.do(conntrack.live_destinations), "ended, though remembered", timeout_s=5)

@@ -75,6 +75,7 @@ def _topology(journal: Path) -> Topology:
             ],
             "pods": [
                 {"name": "asker", "node": "node1", "labels": {"app": "asker"}},
+                {"name": "leaver", "node": "node1", "labels": {"app": "asker"}},
                 {"name": "patient", "node": "node2", "labels": {"app": "asker"}},
                 {"name": "open", "node": "node1", "labels": {"tier": "open"}, "program": _WEB},
                 {"name": "shut", "node": "node1", "labels": {"tier": "shut"}, "program": _WEB},

@@ -9,8 +9,10 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from acns.fqdn import untold
 from acns.fqdn.cache import Stay
@@ -25,9 +27,9 @@ WEEK_S = 7 * 86_400
 
 
 @contextlib.contextmanager
-def connected(scene: Scene, address: str) -> Iterator[None]:
+def connected(scene: Scene, address: str, pod: str = "asker") -> Iterator[None]:
     """A connection of the pod's own kernel to a web server; at its end the server has closed it, too."""
-    made = scene.asker.pod.open_socket(socket.AF_INET, socket.SOCK_STREAM)
+    made = scene.lab.pod(pod).open_socket(socket.AF_INET, socket.SOCK_STREAM)
     with made:
         made.settimeout(wire.DEADLINE_S)
         made.connect((address, HTTPS))
@@ -106,6 +108,41 @@ def test_asked_again_before_its_end_an_address_goes_on(scene: Scene) -> None:
     scene.ask(name)
     until(lambda: left(scene, once), "the other one has left")
     assert not left(scene, asked_again)
+
+
+@contextlib.contextmanager
+def forgotten(scene: Scene, pod: str) -> Iterator[None]:
+    """The node's shim hears that the pod is gone; in the kernel all stays."""
+    file = scene.lab.folder.manifests("node1") / "pods.yaml"
+    text = file.read_text()
+    others = [one for one in yaml.safe_load_all(text) if one["metadata"]["name"] != pod]
+    _replace(file, yaml.safe_dump_all(others))
+    try:
+        yield
+    finally:
+        _replace(file, text)
+        scene.lab.wait_settled()
+
+
+def _replace(file: Path, text: str) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.rename(file)
+
+
+def test_a_connection_of_a_pod_that_is_gone_keeps_nothing(scene: Scene) -> None:
+    """It has no end that anybody would see: the kernel remembers it for days."""
+    name, other, (of_other,) = scene.name(), scene.name(), scene.addresses(1)
+    scene.says(name, f"{name} 1 A {OPEN}")
+    scene.says(other, f"{other} 1 A {of_other}")
+    scene.ask(name)
+    with connected(scene, OPEN, "leaver"):
+        scene.ask(other)
+        until(lambda: left(scene, of_other), "another name's address has left")
+        assert not left(scene, OPEN)
+        with forgotten(scene, "leaver"):
+            until(lambda: left(scene, OPEN), "nobody uses it any more")
+            scene.assert_closed(OPEN)
 
 
 def test_a_connection_keeps_its_address_and_the_others_of_its_name_until_it_ends(scene: Scene) -> None:
