@@ -7,6 +7,7 @@ killed, it leaves the kernel's table, rule and route as they are: the policy sta
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import sys
 from ipaddress import IPv4Address
@@ -25,7 +26,7 @@ from acns.policy.model import Enforcement
 from acns.policy.profiles import Profile
 from acns.policy.resolve import Resolver
 from acns.policy.resolve import problems as cluster_problems
-from acns.shim import node_facts, preflight, readiness, views
+from acns.shim import node_facts, overtaken, preflight, readiness, views
 from acns.shim.enforcer import Enforcer
 from acns.shim.findings import Findings
 from acns.shim.flowlog import FlowLog
@@ -85,15 +86,18 @@ class Daemon:
         self._look_at_node()
         heap.prepare()
         sys.setswitchinterval(SWITCH_S)
-        loop = asyncio.get_running_loop()
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
         loop.add_reader(self.kernel.wiring.fileno(), self._on_routes)
         self.journal.start()
         self.parts.flows.start()
         await self.health.start()
         await self.server.start()
+        self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
         self.journal.record(Event.SERVICE_STARTED)
         try:
-            await self._serve()
+            await self._serve(stop)
         finally:
             loop.remove_reader(self.kernel.wiring.fileno())
             await self.server.stop()
@@ -103,6 +107,7 @@ class Daemon:
             self.parts.flows.close()
             self.parts.ledger.close()
             self.kernel.close()
+        await overtaken.stand_by(self.server.generation, stop)
 
     def _look_at_node(self, cluster: ClusterFacts | None = None) -> None:
         """Raises EnvironmentFault where policy cannot be enforced."""
@@ -110,10 +115,8 @@ class Daemon:
         for one in preflight.tolerated(found, self.settings.unsuitable_node):
             log.warning("node", problem=str(one))
 
-    async def _serve(self) -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async def _serve(self, stop: asyncio.Event) -> None:
+        """Until `stop`, or until another takes this one's place."""
         work = (
             self._observe(),
             self.judging.run(),
@@ -126,7 +129,7 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(part) for part in work]
-                await stop.wait()
+                await overtaken.until(self.server.generation, stop)
                 for task in tasks:
                     task.cancel()
         except* AcnsError as failures:

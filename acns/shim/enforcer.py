@@ -55,6 +55,7 @@ class Enforcer:
     async def enforce(self, plan: Plan, watch: Stopwatch) -> bool:
         """Returns when the kernel enforces `plan`: whether anything had to change."""
         async with self._kernel.lock:
+            self._kernel.fence()
             watch.lap("wait")
             inventory = await self._kernel.inventory()
             await self._look_at(inventory, plan)

@@ -49,6 +49,8 @@ class Kernel:
         stead, or lets stay for longer, is known."""
         self.nft = Nft()
         self.wiring = Wiring()
+        self.fence: Callable[[], object] = lambda: None
+        """Raises AcnsError where this process may write no more, because another has taken its place."""
         self._elements = Elements()
         self._reader = Elements(refresh_by_re_adding=self._elements.refresh_by_re_adding)  # the thread's
         self._careful = HighestWins(self._elements)
@@ -85,6 +87,7 @@ class Kernel:
         stood still while somebody else went on, nothing is committed; what others do elsewhere does not
         matter. Raises EnvironmentFault, also for that, or Bug with nft's own words.
         """
+        self.fence()
         held, self._held = self._held, None
         for _ in range(_TRIES):
             with contextlib.suppress(Overtaken):
@@ -105,6 +108,7 @@ class Kernel:
         Where somebody else has committed since the sets were last looked at, it may have been the resolver,
         in our stead: then what the kernel has is read first, and no expiry is lowered.
         """
+        self.fence()
         if self.others == self.looked_at:
             with contextlib.suppress(Overtaken):
                 self._elements.put(wanted, generation=self._generation)
@@ -116,6 +120,7 @@ class Kernel:
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         """Remove elements, as `Elements.delete`; no set without any."""
+        self.fence()
         self._elements.delete(unwanted)
         self._generation += 1
 
@@ -123,6 +128,7 @@ class Kernel:
         """Remove elements whose TTL is over. Those that have more than `margin_s` left stay, and are
         returned: the resolver has renewed them in our stead. As long as the sets were looked at since anybody
         else committed there are none."""
+        self.fence()
         if self.is_ours_alone():
             with contextlib.suppress(Overtaken):
                 self._elements.delete(unwanted, generation=self._generation)

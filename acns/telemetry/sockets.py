@@ -99,6 +99,25 @@ class Generation:
         temporary.symlink_to(self.own.name)
         temporary.rename(self.link)
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the link leads to another by now. Microseconds."""
+        try:
+            return os.readlink(self.link) != self.own.name
+        except OSError:
+            return False  # it is nobody's
+
+    def is_served(self) -> bool:
+        """Whether somebody listens behind the link."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+            try:
+                probe.connect(str(self.link))
+            except BlockingIOError:
+                return True  # its queue is full: it hangs
+            except OSError:
+                return False
+        return True
+
     def remove(self) -> None:
         """The end: the link goes only if it still leads here."""
         with contextlib.suppress(OSError):

@@ -21,17 +21,20 @@ from .outage import PATIENCE_S, SELECTOR, Place
 pytestmark = pytest.mark.root
 
 ROUNDS = 3
+LOOKS = 600
+"""How often the kernel is read before nothing more is expected of a shim that looks once a second."""
 
 
 @contextlib.contextmanager
 def next_generation(node: NodeHandle) -> Iterator[None]:
-    """A second shim of the node, with the settings of the first, that has brought a policy stream up."""
+    """A second shim of the node with the settings of the first, where the first was found, and ready."""
     settings = node.shim.log_file.with_name("shim.toml")
     command = [sys.executable, "-m", "acns.shim", "--settings", str(settings)]
     before = serving(node)
     made = node.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         assert happens(lambda: serving(node) not in (before, ""), PATIENCE_S * 2)
+        assert happens(lambda: node.shim.http_get().status == 200, PATIENCE_S), "it has adopted what is there"
         yield
     finally:
         made.send_signal(signal.SIGTERM)
@@ -70,6 +73,55 @@ def test_restarts_in_a_row_hinder_nobody_and_lose_nothing(place: Place) -> None:
         assert watch.samples > ROUNDS
         assert (legacy.unanswered, legacy.hindered) == ([], [])
         assert legacy.queries > ROUNDS
+
+
+def test_what_the_next_one_learns_stays_while_the_one_before_lives(place: Place) -> None:
+    """By the first one's reckoning somebody has put it there."""
+    known, watch = place.learn(), KernelWatch(place.node)
+    before = standing_by(place.node)
+    with next_generation(place.node), watch.running():
+        assert happens(lambda: standing_by(place.node) > before, PATIENCE_S)
+        name, address = place.take()
+        assert place.sides.ask(name) == Answer(NOERROR, (address,))
+        watch.require(SELECTOR, address)
+        assert place.open(address, known=known) == {known, address}
+        looked_at(place.node, watch)
+        assert (watch.missing, watch.lowered) == ({}, {})
+    assert happens(lambda: serving(place.node) != "", PATIENCE_S * 2), (
+        "the first is started again, and serves"
+    )
+    place.wait_well()
+    assert place.open(address, known=known) == {known, address}
+
+
+def test_one_that_hung_when_it_was_replaced_undoes_nothing_when_it_goes_on(place: Place) -> None:
+    known, watch = place.learn(), KernelWatch(place.node)
+    before = standing_by(place.node)
+    place.node.shim.kill(signal.SIGSTOP)
+    try:
+        with next_generation(place.node), watch.running():
+            name, address = place.take()
+            assert place.sides.ask(name) == Answer(NOERROR, (address,))
+            watch.require(SELECTOR, address)
+            place.node.shim.kill(signal.SIGCONT)
+            assert happens(lambda: standing_by(place.node) > before, PATIENCE_S)
+            looked_at(place.node, watch)
+            assert (watch.missing, watch.lowered) == ({}, {})
+            assert place.open(address, known=known) == {known, address}
+    finally:
+        place.node.shim.kill(signal.SIGCONT)
+    place.wait_well()
+
+
+def standing_by(node: NodeHandle) -> int:
+    """How often a shim of the node has made way for another."""
+    return node.shim.log_file.read_text().count("standing by")
+
+
+def looked_at(node: NodeHandle, watch: KernelWatch) -> None:
+    """Returns when a shim would have looked after what somebody else has done, and what it did was seen."""
+    before = watch.samples
+    assert happens(lambda: watch.samples > before + LOOKS, PATIENCE_S)
 
 
 def test_two_generations_at_once_do_not_take_each_others_socket_away(place: Place) -> None:

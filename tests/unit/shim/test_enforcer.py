@@ -68,6 +68,7 @@ class FakeKernel:
         self.committed: list[Ruleset] = []
         self.written: list[Mapping[str, Mapping[bytes, float]]] = []
         self.before_commit: Callable[[], object] = lambda: None
+        self.fence: Callable[[], object] = lambda: None
 
     async def inventory(self) -> Inventory:
         return self.held

@@ -228,6 +228,25 @@ def test_a_next_generation_takes_the_link_and_the_last_ones_end_leaves_it(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_generation_is_overtaken_when_the_link_leads_to_another_and_that_is_served_while_it_lives(
+    tmp_path: Path,
+) -> None:
+    first, second = (sockets.Generation(tmp_path / "s") for _ in range(2))
+    assert not first.is_overtaken
+    with sockets.listen(first.own):
+        first.switch()
+        assert not first.is_overtaken
+        with sockets.listen(second.own):
+            second.switch()
+            assert first.is_overtaken
+            assert not second.is_overtaken
+            assert first.is_served()
+        assert first.is_overtaken
+        assert not first.is_served()
+        second.remove()
+        assert not first.is_overtaken
+
+
 def test_what_killed_generations_left_is_cleared_and_the_living_and_the_new_are_not(tmp_path: Path) -> None:
     dead, new, living, own = (sockets.Generation(tmp_path / "s") for _ in range(4))
     for one in (dead, new):

@@ -1,0 +1,54 @@
+"""What a shim does when another has taken its place: nothing any more.
+
+Whoever is behind the link that resolvers know (`telemetry.sockets.Generation`) is the node's shim. One that
+hung when it was replaced, or that somebody left running, holds an older view of the policy and of what is
+learned: the first thing that it wrote would undo what the other has done. So each write looks at the link
+first, and within a second the shim stops serving and stands by. It does not end: whoever supervises it would
+start it again, and it would take the place back. When the other is gone it ends after all, to be started anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from acns.errors import EnvironmentFault
+from acns.telemetry import log as logs
+from acns.telemetry.sockets import Generation
+
+log = logs.named(__name__)
+
+LOOK_S = 1.0
+
+
+def check(generation: Generation) -> None:
+    """Raises EnvironmentFault when this process is the node's shim no more."""
+    if generation.is_overtaken:
+        raise EnvironmentFault(
+            "nothing is written: another shim has taken this one's place", hint="end one of the two"
+        )
+
+
+async def until(generation: Generation, stop: asyncio.Event) -> None:
+    """Returns when told to stop, or when another has taken this one's place."""
+    while not stop.is_set() and not generation.is_overtaken:
+        await _some_time(stop)
+
+
+async def stand_by(generation: Generation, stop: asyncio.Event) -> None:
+    """Where another has taken its place: until told to stop. Raises EnvironmentFault when that is gone."""
+    if stop.is_set():
+        return
+    log.warning("standing by: another shim has taken this one's place", link=str(generation.link))
+    while not stop.is_set():
+        if not generation.is_served():
+            raise EnvironmentFault(
+                "the shim that had taken this one's place is gone",
+                hint="start this one again: it serves then",
+            )
+        await _some_time(stop)
+
+
+async def _some_time(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), LOOK_S)
