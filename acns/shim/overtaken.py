@@ -4,7 +4,8 @@ Whoever is behind the link that resolvers know (`telemetry.sockets.Generation`) 
 hung when it was replaced, or that somebody left running, holds an older view of the policy and of what is
 learned: the first thing that it wrote would undo what the other has done. So each write looks at the link
 first, and within a second the shim stops serving and stands by. It does not end: whoever supervises it would
-start it again, and it would take the place back. When the other is gone it ends after all, to be started anew.
+start it again, and it would take the place back. When the other is gone it ends after all, to be started
+anew.
 """
 
 from __future__ import annotations
