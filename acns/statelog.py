@@ -4,7 +4,8 @@ Every line is a digest and a JSON value; the digest covers the value and the dig
 line counts only with all that came before it. The first line's value says format and version. A reader takes
 lines up to the first that does not fit: a line that is still being written, or was torn by a crash, counts as
 not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off. To
-others a torn line is one under way while the file is fresh, and everything else that does not fit is damage.
+others the lines before a torn one are the whole log: its append has not returned, or has failed, so nobody
+has acted on it. They hear of it once none can be under way; all else that does not fit is damage.
 
 An append is one `write`, in the file for every reader as soon as it returns. It is not synced unless asked
 for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
@@ -57,11 +58,18 @@ def read(path: Path, form: str, version: int) -> tuple[Any, ...]:
 
     Raises PeerError when it is no such log, or is damaged; EnvironmentFault when it cannot be read.
     """
+    return look(path, form, version).values
+
+
+def look(path: Path, form: str, version: int) -> Found:
+    """As `read`; says too where the last line is torn and not under way any more."""
     found = _parse(_content(path), form, version)
-    under_way = found.fault == _TORN and found.good_bytes and is_fresh(path)
-    if found.fault and not under_way:
-        raise PeerError(f"{path} {found.fault}", hint="its owner sets that aside when it starts")
-    return found.values
+    if not found.fault:
+        return Found(found.values)
+    damage = PeerError(f"{path} {found.fault}", hint="its owner sets that aside when it starts")
+    if found.fault != _TORN or not found.good_bytes:
+        raise damage
+    return Found(found.values, None if is_fresh(path) else damage)
 
 
 def is_fresh(path: Path) -> bool:
@@ -194,7 +202,19 @@ def _parse(content: bytes, form: str, version: int) -> _Read:
         elif value != _header(form, version):
             return _Read((), "", 0, f"is not of format {form}, version {version}")
         good_bytes += len(line) + 1
-    return _Read(tuple(values), digest, good_bytes, _TORN if rest else "")
+    return _Read(tuple(values), digest, good_bytes, _fault_of(rest, digest))
+
+
+def _fault_of(rest: bytes, before: str) -> str:
+    """What is wrong with the octets after the last whole line. Another whole line and an octet are no torn
+    append: that octet has been the line's end."""
+    if not rest:
+        return ""
+    try:
+        _value(before, rest[:-1])
+    except ValueError:
+        return _TORN
+    return "is damaged in its last line"
 
 
 def _header(form: str, version: int) -> dict[str, Any]:

@@ -42,21 +42,23 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class LearnedSets:
     """Selector → the id of its set (`acns.writer.wire`): all that the shim has made since it last tidied up,
-    so some may be gone."""
+    so some may be gone. `damage`: a torn last line, which names no set that the kernel has."""
 
     ids: dict[FQDNSelector, bytes]
     terms: Terms
+    damage: PeerError | None = None
 
 
 def read(path: Path) -> LearnedSets:
     """Raises PeerError when it is no ledger or lacks something, EnvironmentFault when it cannot be read."""
-    values = statelog.read(path, FORMAT, VERSION)
-    terms = Terms.of(values)
+    ledger = statelog.look(path, FORMAT, VERSION)
+    terms = Terms.of(ledger.values)
     if terms is None:
         raise PeerError(f"{path} does not say how long addresses stay", hint="written by an older shim?")
-    found = (_selector(id_, one) for value in values for id_, one in value["ids"].items())
+    found = (_selector(id_, one) for value in ledger.values for id_, one in value["ids"].items())
     ids = {selector: fqdn_set_id(selector) for selector in found if selector is not None}
-    return LearnedSets(ids, terms)
+    ledger = statelog.look(path, FORMAT, VERSION)
+    terms = Terms.of(ledger.values)
 
 
 def _selector(id_: str, described: Any) -> FQDNSelector | None:

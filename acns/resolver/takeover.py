@@ -77,6 +77,8 @@ class Takeover:
             version = _version(self._ledger)
             if self._read is None or self._read[0] != version:
                 sets = await asyncio.to_thread(ledger_file.read, self._ledger)
+                if sets.damage:
+                    log.failure("the shim's ledger is damaged, going by what is before", sets.damage)
                 self._read = version, sets, Matcher(sets.ids)
             return self._read[1:]
 

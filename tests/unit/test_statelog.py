@@ -87,13 +87,23 @@ def test_a_line_that_is_still_being_written_is_not_there_yet_for_readers(path: P
     assert path.read_bytes() == content[:-3]
 
 
-def test_a_line_that_stays_torn_is_damage_to_readers_too(path: Path) -> None:
+def test_a_line_that_stays_torn_costs_readers_itself_and_is_told(path: Path) -> None:
     content = written(path, *VALUES)
     path.write_bytes(content[:-3])
+    assert statelog.look(path, "form", 1) == statelog.Found(VALUES[:-1])
     long_ago = time.time() - 60
     os.utime(path, (long_ago, long_ago))
-    with pytest.raises(PeerError, match="ends in a torn line"):
-        statelog.read(path, "form", 1)
+    found = statelog.look(path, "form", 1)
+    assert found.values == statelog.read(path, "form", 1) == VALUES[:-1]
+    assert "ends in a torn line" in str(found.damage)
+
+
+def test_to_readers_no_flipped_bit_makes_a_shorter_log(path: Path) -> None:
+    content = written(path, *VALUES)
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(PeerError):
+            statelog.read(path, "form", 1)
 
 
 def test_damage_in_the_middle_is_no_shorter_log_to_readers(path: Path) -> None:

@@ -126,8 +126,8 @@ async def test_by_a_damaged_ledger_nothing_is_committed(
     assert f"is damaged in line {line}" in str(caplog.records[-1].__dict__)
 
 
-async def test_a_torn_ledger_counts_while_its_line_may_be_under_way_and_then_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_torn_ledger_counts_up_to_its_torn_line_which_is_said_once_no_append_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = ledger(tmp_path / "ledger.log", EXACT)
     with path.open("ab") as file:
@@ -135,10 +135,14 @@ async def test_a_torn_ledger_counts_while_its_line_may_be_under_way_and_then_no_
     writer = FakeWriter()
     made = takeover(writer, path)
     assert await made.commit(MAPPING, age_s=0.0)
+    assert not caplog.records
     later = time.time() + 60
     monkeypatch.setattr(time, "time", lambda: later)  # nobody has touched the file
-    assert not await made.commit(MAPPING, age_s=0.0)
-    assert len(writer.leases) == 1
+    for _ in range(3):
+        assert await made.commit(MAPPING, age_s=0.0)
+    assert len(writer.leases) == 4
+    (said,) = caplog.records
+    assert "ends in a torn line" in str(said.__dict__)
 
 
 async def test_without_a_ledger_nothing_is_committed(tmp_path: Path) -> None:
