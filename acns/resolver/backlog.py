@@ -3,18 +3,23 @@
 The TTL counts from the answer's time, whenever the mapping is told: what has run out meanwhile is dropped,
 and the rest is told with what is left. An answer that says hardly more than one that waits already does not
 wait too, so a name that is asked for all day is a few lines and not thousands. And where there is no room it
-is the pod with the most that loses one. Time is an argument, in seconds of a clock that never steps back.
+is the pod with the most that loses some. What has many addresses counts by them, for they are what takes
+memory. Time is an argument, in seconds of a clock that never steps back.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from acns.api.codec import Mapping
 from acns.fqdn import untold
+
+LEAST: Final = 10
+"""So many addresses each mapping counts for at least."""
 
 _What = tuple[object, ...]
 
@@ -37,14 +42,20 @@ class Waiting:
 
 
 class Backlog:
-    """First in, first out. Full, the oldest of the pod with the most goes: it is nearest to its end."""
+    """First in, first out. Full, the oldest of the pod with the most goes: it is nearest to its end.
+
+    `limit`: so many mappings of up to `LEAST` addresses; the newest waits however many it has.
+    """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self._room = limit * LEAST
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         """By the order in which they came."""
         self._added = 0
         self._of_pod: dict[bytes, deque[int]] = {}
+        self._weights: Counter[bytes] = Counter()
+        """Pod → what its mappings weigh."""
+        self._weight = 0
         self._newest: dict[_What, Waiting] = {}
         self.overflowed = 0
         self.expired = 0
@@ -62,12 +73,13 @@ class Backlog:
         allowed_s = untold.allowed_s(mapping.ttl_s)
         if before is not None and waiting.expires_at <= before.expires_at + allowed_s:
             return False
-        if len(self._waiting) >= self._limit:
-            self._drop_oldest_of(max(self._of_pod, key=lambda pod: len(self._of_pod[pod])))
+        while self._waiting and self._weight + _weight(mapping) > self._room:
+            self._drop_oldest_of(max(self._weights, key=self._weights.__getitem__))
             self.overflowed += 1
         self._added += 1
         self._waiting[self._added] = waiting
         self._of_pod.setdefault(mapping.source, deque()).append(self._added)
+        self._weigh(mapping.source, _weight(mapping))
         self._newest[what] = waiting
         return True
 
@@ -92,11 +104,20 @@ class Backlog:
     def _drop_oldest_of(self, pod: bytes) -> None:
         numbers = self._of_pod[pod]
         oldest = self._waiting.pop(numbers.popleft())
+        self._weigh(pod, -_weight(oldest.mapping))
         if not numbers:
-            del self._of_pod[pod]
+            del self._of_pod[pod], self._weights[pod]
         what = _what(oldest.mapping)
         if self._newest.get(what) is oldest:
             del self._newest[what]
+
+    def _weigh(self, pod: bytes, more: int) -> None:
+        self._weights[pod] += more
+        self._weight += more
+
+
+def _weight(mapping: Mapping) -> int:
+    return max(len(mapping.addresses), LEAST)
 
 
 def _what(mapping: Mapping) -> _What:

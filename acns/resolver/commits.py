@@ -185,8 +185,7 @@ class Commits:
         before = self.unconfirmed.waiting.overflowed
         self.unconfirmed.add(mapping, learned_at)
         self._metrics.mappings.add("queued")
-        if self.unconfirmed.waiting.overflowed > before:
-            self._metrics.mappings.add("overflowed")
+        self._metrics.mappings.add("overflowed", by=self.unconfirmed.waiting.overflowed - before)
         self._waiting.set()
         self._note(Event.MAPPING_QUEUED, mapping, why=why)
 

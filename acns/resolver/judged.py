@@ -202,7 +202,7 @@ class Judgements:
         self.cases: Memory[CaseKey, Case] = Memory(_CASES_BYTES, _octets)
         self._questions: Memory[bytes, Question] = Memory(_QUESTIONS_BYTES, _octets)
         self._answers: Memory[tuple[Question, bytes], Answer] = Memory(
-            _ANSWERS_BYTES, lambda key: _octets(key[1])
+            _ANSWERS_BYTES, lambda key, _: _octets(key[1])
         )
         self._askers: Memory[tuple[bytes, Server], Asker] = Memory(_ASKERS)
         self._table: PolicyTable | None = None
@@ -296,5 +296,5 @@ def _question_line(query: Query | None) -> bytes:
     return f', "name": {json.dumps(names.to_text(query.name))}, "type": {query.qtype}'.encode()
 
 
-def _octets(rest: bytes) -> int:
+def _octets(rest: bytes, _value: object = None) -> int:
     return _ENTRY_BYTES + _COPIES * len(rest)

@@ -25,6 +25,8 @@ _ROUNDING_S: Final = 1.0
 MAX_ADDRESSES: Final = 256
 """Of one name; one with more is told each time."""
 _NAMES: Final = 65_536
+_LEAST: Final = 4
+"""So many addresses each name counts for at least."""
 
 
 class Promise(NamedTuple):
@@ -47,11 +49,14 @@ UNKNOWN: Final = Promise(-math.inf, -math.inf)
 
 
 class Known:
-    """Names and their addresses. `epoch` is another number after each time something was forgotten."""
+    """Names and their addresses. `epoch` is another number after each time something was forgotten.
+
+    `names`: so many of up to `_LEAST` addresses in each generation of the memory; more count for more.
+    """
 
     def __init__(self, names: int = _NAMES) -> None:
         self.epoch = 0
-        self._promises: Memory[Name, dict[bytes, Promise]] = Memory(names)
+        self._promises: Memory[Name, dict[bytes, Promise]] = Memory(names * _LEAST, weigh=_weight)
 
     def __len__(self) -> int:
         return len(self._promises)
@@ -66,15 +71,16 @@ class Known:
 
     def promised(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
         """The agent has these addresses, and keeps them. Of several promises the latest ends count."""
-        known = self._promises.get(name)
-        if known is None:
-            known = {}
-            self._promises.put(name, known)
+        known = dict(self._promises.get(name) or {})  # by its weight it is remembered
         for address in addresses:
-            before = known.get(address, UNKNOWN)
-            known[address] = Promise(*map(max, before, promise))
+            latest = Promise(*map(max, known.get(address, UNKNOWN), promise))
+            known[address] = promise if latest == promise else latest  # one for all takes less
         if len(known) > MAX_ADDRESSES:
-            self._thin_out(name, known, now)
+            known = {one: promise for one, promise in known.items() if promise.kept_until > now}
+        if len(known) > MAX_ADDRESSES:
+            self.forget(name)
+        else:
+            self._promises.put(name, known)
 
     def said(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
         """The agent's word on what was committed in its stead: it counts instead of what was taken for
@@ -92,8 +98,6 @@ class Known:
         self._promises.clear()
         self.epoch += 1
 
-    def _thin_out(self, name: Name, known: dict[bytes, Promise], now: float) -> None:
-        for address in [one for one, promise in known.items() if promise.kept_until <= now]:
-            del known[address]
-        if len(known) > MAX_ADDRESSES:
-            self.forget(name)
+
+def _weight(name: Name, known: dict[bytes, Promise]) -> int:
+    return max(len(known), _LEAST)

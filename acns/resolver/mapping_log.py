@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,26 +41,27 @@ class MappingLog:
         self._lock = -1
         self._log = StateLog(folder / f"mappings-{secrets.token_hex(4)}.log", FORMAT, VERSION)
 
-    def orphaned(self) -> list[Entry]:
-        """What the logs of ended processes hold, oldest first. Each goes once this one has what it held; one
-        that cannot be read, or copied, stays for the next."""
-        found: list[Entry] = []
-        for orphan in filter(None, map(_Orphan.at, self._others(self._log.path))):
-            entries = orphan.entries()
-            if entries is not None and not self.is_broken and all(self.append(*entry) for entry in entries):
+    def adopt(self, keep: Callable[[list[Entry]], Iterable[Entry]]) -> int:
+        """Take over the logs of ended processes; how many entries they hold. `keep` is given these, oldest
+        first, and says what this log is to hold from now on. They go once it does; one that cannot be read
+        stays for the next, and so do all where this one cannot be written."""
+        held = list(filter(None, map(_Orphan.at, self._others(self._log.path))))
+        read = [(orphan, found) for orphan in held if (found := orphan.entries()) is not None]
+        entries = sorted((one for _, found in read for one in found), key=lambda entry: entry[1])
+        kept = keep(entries)
+        if self.rewrite(kept) if entries else not self.is_broken:
+            for orphan, _ in read:
                 orphan.bury()
+        for orphan in held:
             orphan.release()
-            found += entries or ()
-        return sorted(found, key=lambda entry: entry[1])
+        return len(entries)
 
-    def append(self, mapping: Mapping, answered_at: float) -> bool:
-        """One more: whether it is in the file now."""
+    def append(self, mapping: Mapping, answered_at: float) -> None:
+        """One more."""
         try:
             self._log.append(_to_json(mapping, answered_at))
         except AcnsError as error:
             self._failed(error)
-            return False
-        return True
 
     @property
     def is_broken(self) -> bool:
@@ -72,13 +73,15 @@ class MappingLog:
         """Whether `rewrite` is worth its time."""
         return self._log.has_grown
 
-    def rewrite(self, entries: Iterable[Entry]) -> None:
-        """These are all that wait."""
+    def rewrite(self, entries: Iterable[Entry]) -> bool:
+        """These are all that wait: whether the file says so now."""
         try:
             self._own()
             self._log.rewrite((_to_json(*entry) for entry in entries), durable=False)
         except AcnsError as error:
             self._failed(error)
+            return False
+        return True
 
     def clear(self) -> None:
         """Nothing waits."""

@@ -15,11 +15,11 @@ Value = TypeVar("Value")
 
 
 class Memory(Generic[Key, Value]):
-    """At most twice `limit`, in whatever `weigh` says of a key."""
+    """At most twice `limit`, in what `weigh` says of a key and its value, which does not change."""
 
     __slots__ = ("_limit", "_old", "_weigh", "_weight", "young")
 
-    def __init__(self, limit: int, weigh: Callable[[Key], int] = lambda key: 1) -> None:
+    def __init__(self, limit: int, weigh: Callable[[Key, Value], int] = lambda key, value: 1) -> None:
         self.young: dict[Key, Value] = {}
         """For a first look by who cannot afford a call; `get` looks everywhere."""
         self._old: dict[Key, Value] = {}
@@ -43,17 +43,18 @@ class Memory(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value) -> None:
         """Remember, in the place of what was remembered under this key."""
-        if key not in self.young:
-            self._weight += self._weigh(key)
-            if self._weight > self._limit:
-                self._old, self.young = self.young, {}
-                self._weight = self._weigh(key)
-            self._old.pop(key, None)
+        self.discard(key)
+        weight = self._weigh(key, value)
+        self._weight += weight
+        if self._weight > self._limit:
+            self._old, self.young = self.young, {}
+            self._weight = weight
         self.young[key] = value
 
     def discard(self, key: Key) -> None:
-        if self.young.pop(key, None) is not None:
-            self._weight -= self._weigh(key)
+        value = self.young.pop(key, None)
+        if value is not None:
+            self._weight -= self._weigh(key, value)
         self._old.pop(key, None)
 
     def clear(self) -> None:

@@ -85,4 +85,4 @@ def _name(pod: bytes, packet: bytes) -> _Name:
 
 
 def _memory() -> Memory[_Name, bool]:
-    return Memory(_MEMORY_BYTES, lambda name: _ENTRY_BYTES + len(name))
+    return Memory(_MEMORY_BYTES, lambda name, _: _ENTRY_BYTES + len(name))

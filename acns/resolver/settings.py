@@ -110,7 +110,8 @@ class ResolverSettings:
     """Transparent sockets kept open to answer from, one per DNS server; least recently used first out."""
 
     replay_limit: int = 10_000
-    """Mappings kept while the shim is away; past it the oldest go, counted."""
+    """Mappings kept while the shim is away; past it the oldest go, counted. One with more than ten addresses
+    counts by them: with a hundred it is ten."""
 
     log_file: str = ""
     """File for the JSON log; empty is stderr."""

@@ -7,10 +7,11 @@ told, or when it has grown out of proportion.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 
 from acns.api.codec import Mapping
 from acns.resolver.backlog import Backlog, Waiting
-from acns.resolver.mapping_log import MappingLog
+from acns.resolver.mapping_log import Entry, MappingLog
 from acns.telemetry import log as logs
 
 log = logs.named(__name__)
@@ -39,11 +40,15 @@ class Unconfirmed:
         """Take up what processes that have ended meanwhile could not tell."""
         if self._disk is None:
             return
-        adopted = self._disk.orphaned()
-        for mapping, answered_at in adopted:
-            self.waiting.add(mapping, time.monotonic() - max(0.0, time.time() - answered_at))
+        adopted = self._disk.adopt(self._with)
         if adopted:
-            log.info("mappings of an earlier process taken up", count=len(adopted))
+            log.info("mappings of an earlier process taken up", count=adopted)
+
+    def _with(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """All that waits together with these."""
+        for mapping, answered_at in entries:
+            self.waiting.add(mapping, time.monotonic() - max(0.0, time.time() - answered_at))
+        return self._entries()
 
     def add(self, mapping: Mapping, learned_at: float) -> None:
         """`learned_at`: when its answer came, on the monotonic clock."""
@@ -72,7 +77,10 @@ class Unconfirmed:
             self._disk.close(empty=not self.waiting)
 
     def _tidy_up(self, disk: MappingLog) -> None:
-        disk.rewrite((one.mapping, to_epoch(one.learned_at)) for one in self.waiting)
+        disk.rewrite(self._entries())
+
+    def _entries(self) -> Iterator[Entry]:
+        return ((one.mapping, to_epoch(one.learned_at)) for one in self.waiting)
 
 
 def to_epoch(monotonic: float) -> float:

@@ -44,10 +44,20 @@ def test_what_is_not_asked_for_goes() -> None:
 
 
 def test_weights_count() -> None:
-    memory: Memory[bytes, int] = Memory(1_000, len)
+    memory: Memory[bytes, int] = Memory(1_000, lambda key, _: len(key))
     for number in range(100):
         memory.put(b"%100d" % number, number)
     assert len(memory) <= 20
+
+
+def test_a_value_that_has_grown_weighs_what_it_weighs_now() -> None:
+    memory: Memory[int, str] = Memory(100, lambda _, value: len(value))
+    for size in range(1, 40):
+        for number in range(10):
+            memory.put(number, "x" * size)
+    assert sum(len(memory.get(number) or "") for number in range(10)) <= 200
+    memory.put(1, "x")
+    assert memory.get(1) == "x"
 
 
 def test_the_newest_value_of_a_key_counts_whichever_generation_had_the_old_one() -> None:
@@ -58,6 +68,10 @@ def test_the_newest_value_of_a_key_counts_whichever_generation_had_the_old_one()
     assert memory.get(1) == "new"
     memory.discard(1)
     assert memory.get(1) is None
+
+
+def addresses(count: int) -> list[bytes]:
+    return [number.to_bytes(4, "big") for number in range(count)]
 
 
 # --- what is known -----------------------------------------------------------------------------------------
@@ -92,19 +106,34 @@ def test_forgetting_makes_another_epoch() -> None:
 
 def test_a_name_with_too_many_addresses_is_told_each_time() -> None:
     known = Known()
-    addresses = [number.to_bytes(4, "big") for number in range(MAX_ADDRESSES + 1)]
-    known.promised(WWW, addresses[:-1], Promise(100.0, 300.0), now=0.0)
-    assert known.promise(WWW, addresses[:-1]) != UNKNOWN
-    known.promised(WWW, addresses[-1:], Promise(100.0, 300.0), now=1.0)
-    assert known.promise(WWW, addresses[-1:]) == UNKNOWN
+    all_of_them = addresses(MAX_ADDRESSES + 1)
+    known.promised(WWW, all_of_them[:-1], Promise(100.0, 300.0), now=0.0)
+    assert known.promise(WWW, all_of_them[:-1]) != UNKNOWN
+    known.promised(WWW, all_of_them[-1:], Promise(100.0, 300.0), now=1.0)
+    assert known.promise(WWW, all_of_them[-1:]) == UNKNOWN
+
+
+def test_names_with_many_addresses_count_by_them() -> None:
+    known = Known(names=100)
+    for number in range(1_000):
+        known.promised((b"%d" % number,), addresses(MAX_ADDRESSES), Promise(100.0, 300.0), now=0.0)
+    assert len(known) * MAX_ADDRESSES <= 2 * 100 * 4
+
+
+def test_a_name_that_is_told_address_by_address_counts_by_all_of_them() -> None:
+    known = Known(names=100)
+    for number in range(1_000):
+        for address in addresses(20):
+            known.promised((b"%d" % number,), [address], Promise(100.0, 300.0), now=0.0)
+    assert len(known) * 20 <= 2 * 100 * 4
 
 
 def test_addresses_whose_promise_is_over_make_room() -> None:
     known = Known()
-    addresses = [number.to_bytes(4, "big") for number in range(MAX_ADDRESSES + 1)]
-    known.promised(WWW, addresses[:-1], Promise(100.0, 300.0), now=0.0)
-    known.promised(WWW, addresses[-1:], Promise(200.0, 300.0), now=100.0)
-    assert known.promise(WWW, addresses[-1:]) == (200.0, 300.0)
+    all_of_them = addresses(MAX_ADDRESSES + 1)
+    known.promised(WWW, all_of_them[:-1], Promise(100.0, 300.0), now=0.0)
+    known.promised(WWW, all_of_them[-1:], Promise(200.0, 300.0), now=100.0)
+    assert known.promise(WWW, all_of_them[-1:]) == (200.0, 300.0)
 
 
 @given(

@@ -20,7 +20,7 @@ from acns.dns.pattern import match_name, match_pattern
 from acns.fqdn import untold
 from acns.policy.model import FQDN
 from acns.resolver import mapping_log
-from acns.resolver.backlog import Backlog
+from acns.resolver.backlog import LEAST, Backlog
 from acns.resolver.mapping_log import MappingLog
 from acns.resolver.takeover import Takeover
 from acns.resolver.unconfirmed import Unconfirmed
@@ -298,6 +298,62 @@ def test_where_there_is_no_room_the_pod_with_the_most_loses_its_oldest() -> None
         backlog.add(numbered(number), 1.0)
     assert [one.mapping.name[0] for one in backlog] == [other.name[0], b"n7", b"n8", b"n9"]
     assert backlog.overflowed == 7
+
+
+def many(number: int, count: int, pod: bytes = MAPPING.source) -> Mapping:
+    """A mapping of so many addresses."""
+    addresses = tuple((0x0B000000 + one).to_bytes(4, "big") for one in range(count))
+    return replace(numbered(number), addresses=addresses, source=pod)
+
+
+def addresses_in(backlog: Backlog) -> int:
+    return sum(len(one.mapping.addresses) for one in backlog)
+
+
+def test_mappings_of_many_addresses_count_by_them() -> None:
+    backlog = Backlog(100)
+    for number in range(1_000):
+        backlog.add(many(number, 400), 0.0)
+        assert addresses_in(backlog) <= 100 * LEAST
+    assert (len(backlog), backlog.overflowed) == (2, 998)
+
+
+def test_mappings_of_few_addresses_all_count_the_same() -> None:
+    backlog = Backlog(100)
+    for number in range(100):
+        backlog.add(many(number, 1 + number % LEAST), 0.0)
+    assert (len(backlog), backlog.overflowed) == (100, 0)
+
+
+def test_one_of_more_addresses_than_there_is_room_for_waits_alone() -> None:
+    backlog = Backlog(2)
+    for number in range(3):
+        backlog.add(many(number, 4_000), 0.0)
+    assert [one.mapping.name[0] for one in backlog] == [b"n2"]
+    backlog.add(numbered(3), 0.0)
+    assert [one.mapping.name[0] for one in backlog] == [b"n3"]
+
+
+def test_the_pod_with_the_most_addresses_loses_for_all_that_others_have_more_mappings() -> None:
+    backlog, other = Backlog(10), b"\x0a\0\0\2"
+    backlog.add(many(0, 60), 0.0)
+    for number in range(1, 6):
+        backlog.add(many(number, 1, other), 0.0)
+    assert [one.mapping.source for one in backlog] == [other] * 5
+
+
+def test_what_is_taken_up_from_disk_is_within_the_bound_and_on_disk_again(tmp_path: Path) -> None:
+    whole = Unconfirmed(10_000, MappingLog(tmp_path))
+    whole.open()
+    for number in range(50):
+        whole.add(many(number, 400), time.monotonic())
+    whole.close()
+    second = unconfirmed(tmp_path)
+    assert names(second) == [b"n48", b"n49"]
+    (log,) = tmp_path.glob("mappings-*.log")
+    assert len(statelog.read(log, mapping_log.FORMAT, mapping_log.VERSION)) == 2
+    second.close()
+    assert names(unconfirmed(tmp_path)) == [b"n48", b"n49"]
 
 
 # --- when the answer came -----------------------------------------------------------------------------------
