@@ -3,7 +3,8 @@
 Nothing is decided here that the shim would decide otherwise. That the pod may have asked for the name is the
 gate's judgement, by the last policy snapshot; which sets a name belongs into, and how long its elements stay,
 is what the shim's own file says (`acns.api.ledger_file`). The sets are written by a process of their own
-(`acns.writer`), since this one may not; sets that are gone meanwhile it passes by.
+(`acns.writer`), since this one may not; sets that are gone meanwhile it passes by. What there is no room for
+(`room`) is not committed.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from acns import statelog
 from acns.api import ledger_file
 from acns.api.codec import Mapping
 from acns.api.ledger_file import LearnedSets
-from acns.errors import AcnsError
+from acns.errors import AcnsError, PeerError
 from acns.fqdn import untold
 from acns.fqdn.addresses import is_learnable_address
 from acns.fqdn.matcher import Matcher
+from acns.resolver.room import MOST_OF_NAME, Room
 from acns.resolver.writer_link import WriterLink
 from acns.telemetry import log as logs
 from acns.writer import wire
@@ -40,6 +42,7 @@ class Takeover:
 
     def __init__(self, writer: WriterLink, ledger: Path) -> None:
         self.writer = writer
+        self._room = Room()
         self._ledger = ledger
         self._read: tuple[tuple[int, ...], LearnedSets, Matcher] | None = None
         self._reading = asyncio.Lock()
@@ -66,10 +69,14 @@ class Takeover:
         ttl_s = min(max(mapping.ttl_s, sets.terms.min_ttl_s), MAX_TTL_S)
         # The shim will find these as they are: what it allows for itself has to be in them.
         stays_s = ttl_s + untold.kept_s(ttl_s) + sets.terms.margin_s
-        expires_at = time.time() - age_s + stays_s
+        now = time.time()
         addresses = [one for one in mapping.addresses if is_learnable_address(one)]
-        found = matcher.matching(mapping.name)
-        return [Lease(sets.ids[one], address, expires_at) for one in found for address in addresses]
+        ids = [sets.ids[one] for one in matcher.matching(mapping.name)]
+        if ids and len(addresses) > MOST_OF_NAME:
+            raise PeerError(f"an answer has {len(addresses)} addresses")
+        leases = [Lease(id_, address, now - age_s + stays_s) for id_ in ids for address in addresses]
+        self._room.take(mapping.source, mapping.name, leases, sets.terms.margin_s, now)
+        return leases
 
     async def _sets(self) -> tuple[LearnedSets, Matcher]:
         """As the shim's file has them now. Raises AcnsError."""

@@ -22,6 +22,7 @@ from acns.policy.model import FQDN
 from acns.resolver import mapping_log
 from acns.resolver.backlog import LEAST, Backlog
 from acns.resolver.mapping_log import MappingLog
+from acns.resolver.room import MOST_OF_NAME
 from acns.resolver.takeover import Takeover
 from acns.resolver.unconfirmed import Unconfirmed
 from acns.shim.ledger import Ledger
@@ -106,6 +107,26 @@ async def test_a_ledger_that_changes_is_read_again(tmp_path: Path) -> None:
 async def test_what_the_writer_did_not_write_is_not_committed(tmp_path: Path, outcome: Outcome) -> None:
     made = takeover(FakeWriter(outcome), ledger(tmp_path / "ledger.log", EXACT))
     assert not await made.commit(MAPPING, age_s=0.0)
+
+
+async def test_a_name_whose_every_answer_has_other_addresses_does_not_fill_the_sets(tmp_path: Path) -> None:
+    writer = FakeWriter()
+    made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))
+    for first in range(0, 30_000, 500):
+        addresses = tuple((0x0B000000 + first + one).to_bytes(4, "big") for one in range(500))
+        is_committed = await made.commit(replace(MAPPING, addresses=addresses, ttl_s=604_800), age_s=0.0)
+        assert is_committed == (first < MOST_OF_NAME)
+    assert len({lease.address for lease in writer.leases}) == MOST_OF_NAME
+    assert await made.commit(replace(MAPPING, source=b"\x0a\0\0\2"), age_s=0.0)
+
+
+async def test_an_answer_of_more_addresses_than_a_name_may_have_is_not_committed(tmp_path: Path) -> None:
+    writer = FakeWriter()
+    made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))
+    answer = many(1, MOST_OF_NAME + 1)
+    assert not await made.commit(replace(answer, name=MAPPING.name), age_s=0.0)
+    assert await made.commit(answer, age_s=0.0)  # no set is its name's, so there is nothing to open
+    assert writer.leases == []
 
 
 @pytest.mark.parametrize("line", [2, 3])
