@@ -57,8 +57,7 @@ def read(path: Path) -> LearnedSets:
         raise PeerError(f"{path} does not say how long addresses stay", hint="written by an older shim?")
     found = (_selector(id_, one) for value in ledger.values for id_, one in value["ids"].items())
     ids = {selector: fqdn_set_id(selector) for selector in found if selector is not None}
-    ledger = statelog.look(path, FORMAT, VERSION)
-    terms = Terms.of(ledger.values)
+    return LearnedSets(ids, terms, ledger.damage)
 
 
 def _selector(id_: str, described: Any) -> FQDNSelector | None:
