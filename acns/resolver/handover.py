@@ -189,14 +189,23 @@ class Predecessor:
 
     @classmethod
     def at(cls, path: str) -> Predecessor | None:
-        """The one that waits there; None: there is none. To connect is to ask for everything."""
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """The one that waits there; None: there is none. To connect is to ask for everything. Raises
+        PeerError where it accepts nobody."""
+        place = str(sockets.check_path(path))
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         try:
-            link.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
+            link.connect(place)
+        except OSError as error:
             link.close()
-            return None
-        link.setblocking(False)
+            if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+                return None
+            if isinstance(error, BlockingIOError):  # those who asked before wait there still
+                raise PeerError(
+                    "the resolver that should hand over accepts nobody", hint="it may hang"
+                ) from error
+            raise EnvironmentFault(
+                f"cannot connect to {path}: {error.strerror}", hint="see handover_socket"
+            ) from error
         return cls(link)
 
     async def listeners(self) -> Listeners | None:
