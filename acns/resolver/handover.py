@@ -38,6 +38,7 @@ CONFIRM_S: Final = 2.0
 """For a successor to say so; pods' queries wait in the listener's queue meanwhile, and pods wait 5 s."""
 HANDS_OVER_S: Final = 10.0
 """For a predecessor to begin; one that hangs never does."""
+NO_DESCRIPTORS_PAUSE_S: Final = 0.1
 _ADDRESSES: Final = struct.Struct("!4sH4sH")
 _MOST_BYTES: Final = 1 << 18
 _MOST_DESCRIPTORS: Final = 2
@@ -80,6 +81,7 @@ class Handover:
         self.asked = asyncio.Event()
         self.gone = asyncio.Event()
         self._confirmed = asyncio.Event()
+        self._log_not_accepted = logs.Seldom()
         self._path = path
         self._inode = 0
         self._loop = asyncio.get_running_loop()
@@ -91,7 +93,7 @@ class Handover:
         if self._path:
             self._listener = _listening(sockets.check_path(self._path))
             self._inode = Path(self._path).lstat().st_ino
-            self._loop.add_reader(self._listener, self._accept, self._listener)
+            self._accept_on(self._listener)
 
     async def give_listeners(self, listeners: Listeners) -> None:
         """They are the successor's when this returns; the caller's copies must not be read. Raises
@@ -137,20 +139,32 @@ class Handover:
             self._successor.close()
             self._successor = None
 
+    def _accept_on(self, listener: socket.socket) -> None:
+        if listener is self._listener:
+            self._loop.add_reader(listener, self._accept, listener)
+
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             made, _ = listener.accept()
-            pid, uid, _ = _PEER.unpack(made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
-            if uid != os.geteuid() or self._successor:
-                log.warning("refused to hand over", pid=pid, uid=uid)
-                made.close()
-                return
-            log.info("handing over", pid=pid)
-            made.setblocking(False)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-            self._successor = made
-            self._loop.add_reader(made, self._hear, made)
-            self.asked.set()
+        except BlockingIOError:
+            return
+        except OSError as error:  # no descriptors, no memory: it would be ready again at once
+            if self._log_not_accepted():
+                log.warning("a successor cannot be accepted yet", error=error.strerror)
+            self._loop.remove_reader(listener)
+            self._loop.call_later(NO_DESCRIPTORS_PAUSE_S, self._accept_on, listener)
+            return
+        pid, uid, _ = _PEER.unpack(made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        if uid != os.geteuid() or self._successor:
+            log.warning("refused to hand over", pid=pid, uid=uid)
+            made.close()
+            return
+        log.info("handing over", pid=pid)
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+        self._successor = made
+        self._loop.add_reader(made, self._hear, made)
+        self.asked.set()
 
     def _hear(self, successor: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

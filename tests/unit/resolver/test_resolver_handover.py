@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,34 @@ async def test_a_path_that_cannot_be_one_is_told_as_such(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentFault, match="cannot connect"):
         Predecessor.at(str(tmp_path / "file" / "handover.sock"))
+
+
+# --- a predecessor that is short of descriptors -----------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process has all that it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_one_without_descriptors_accepts_its_successor_when_it_has_some(path: str) -> None:
+    failed: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    old = Handover(path)
+    old.start()
+    next_one = Predecessor.at(path)
+    assert next_one
+    with no_descriptors():
+        await asyncio.sleep(0.05)
+    assert not failed
+    assert not old.asked.is_set()
+    async with asyncio.timeout(5):
+        await old.asked.wait()
+    next_one.close()
+    old.close()
