@@ -9,8 +9,8 @@ query is read by exactly one of the two, and on a TCP connection the next one an
 Until then the old one keeps copies of its listeners. When the next one dies, or does not say in time that it
 has them, it serves on with those; a next one that wakes up later hears that it is to end.
 
-SOCK_SEQPACKET: a message and its descriptors come together or not at all. Whoever reaches the socket gets the
-node's DNS, so it is of mode 0600, and only processes of our own user are answered.
+SOCK_SEQPACKET: a message and its descriptors come together. Whoever reaches the socket gets the node's DNS,
+so it is of mode 0600, and only processes of our own user are answered.
 """
 
 from __future__ import annotations
@@ -109,13 +109,11 @@ class Handover:
                 raise SuccessorGone(f"the successor does not answer within {CONFIRM_S:g} s") from error
 
     async def give(self, connection: Connection) -> None:
-        """It is the successor's from now on. Raises SuccessorGone."""
+        """It is the successor's from now on. Raises SuccessorGone; then it is the caller's still."""
         ip, port = connection.pod
         addresses = _ADDRESSES.pack(socket.inet_aton(ip), port, *connection.server)
-        try:
-            await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
-        finally:
-            connection.socket.close()
+        await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
+        connection.socket.close()
 
     def take_back(self) -> None:
         """The successor has nothing any more, and is told so if it lives; wait for another."""
@@ -199,6 +197,7 @@ class Predecessor:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
+        self._log_lost = logs.Seldom()
         self._loop = asyncio.get_running_loop()
 
     @classmethod
@@ -233,7 +232,11 @@ class Predecessor:
             ) from error
         if not message:
             return None
-        if message != _LISTENERS or len(given) != _MOST_DESCRIPTORS:
+        if message == _LISTENERS and len(given) < _MOST_DESCRIPTORS:
+            raise EnvironmentFault(
+                "no descriptors for what the resolver before hands over", hint="raise the limit (ulimit -n)"
+            )
+        if message != _LISTENERS:
             raise PeerError("the resolver that should hand over speaks otherwise", hint="an older version?")
         await self._confirm()
         return Listeners(*given)
@@ -247,8 +250,9 @@ class Predecessor:
             if message == _TAKEN_BACK:
                 raise _taken_back() from error
 
-    async def take_over(self, adopt: Callable[[Connection], None]) -> None:
-        """Adopt every connection until the predecessor has ended. Raises PeerError when it serves on."""
+    async def take_over(self, adopt: Callable[[Connection], None], lost: Callable[[], None]) -> None:
+        """Adopt every connection until the predecessor has ended; `lost` is called for one that this process
+        has no descriptor for, which is closed by that. Raises PeerError when the predecessor serves on."""
         while True:
             message, given = await self._receive()
             if not message:
@@ -256,17 +260,22 @@ class Predecessor:
                 return
             if message == _TAKEN_BACK:
                 raise _taken_back()
-            if message.startswith(_CONNECTION) and len(given) == 1:
+            if message.startswith(_CONNECTION):
                 ip, port, *server = _ADDRESSES.unpack_from(message, 1)
                 unread = message[1 + _ADDRESSES.size :]
                 pod = socket.inet_ntoa(ip), port
-                adopt(Connection(given[0], pod, (server[0], server[1]), unread))
+                if given:
+                    adopt(Connection(given[0], pod, (server[0], server[1]), unread))
+                else:
+                    lost()
+                    if self._log_lost():
+                        log.error("a pod's connection is lost: no descriptor for it", pod=pod[0])
 
     def close(self) -> None:
         self._link.close()
 
     async def _receive(self) -> tuple[bytes, list[socket.socket]]:
-        """Nothing: the other end is closed."""
+        """Nothing: the other end is closed. Without the descriptors that this process has no room for."""
         reported = False
         while True:
             try:

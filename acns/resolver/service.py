@@ -239,12 +239,16 @@ class Service:
     async def _succeed(self, predecessor: Predecessor, front: Front) -> None:
         """Go on with what the predecessor gives; when it has ended, with what it could not tell the shim."""
         try:
-            await predecessor.take_over(front.adopt)
+            await predecessor.take_over(front.adopt, self._lost)
         except PeerError:  # it serves on: what was taken on here is still answered
             await front.drain(self.settings.upstream_timeout_ms / 1000)
             raise
         self.commits.take_up_orphans()
         log.info("taken over")
+
+    def _lost(self) -> None:
+        """A pod's connection that there is no descriptor for."""
+        self.metrics.tcp_refused.add("descriptors")
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback failed: one packet is lost, the loop goes on. Logged at most once a second."""

@@ -65,14 +65,19 @@ class TCPClients:
         connection.go_on(given.unread)
 
     async def give_up(self, give: Callable[[Connection], Awaitable[None]]) -> None:
-        """Read no more; `give` each connection away as soon as it owes its pod nothing."""
+        """Read no more; `give` each connection away as soon as it owes its pod nothing. One that cannot be
+        given stays."""
         for connection in self.connections:
             connection.leave()
         while self.connections:
             self.changed.clear()
             for connection in list(self.connections):
                 if (given := connection.given_up()) is not None:
-                    await give(given)
+                    try:
+                        await give(given)
+                    except BaseException:
+                        self.adopt(given)
+                        raise
             if self.connections:
                 await self.changed.wait()
 

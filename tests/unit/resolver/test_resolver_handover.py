@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from acns.errors import EnvironmentFault, InputError, PeerError
 from acns.resolver import handover
-from acns.resolver.handover import Handover, Predecessor
+from acns.resolver.handover import Connection, Handover, Listeners, Predecessor, SuccessorGone
 
 
 @pytest.fixture
@@ -89,3 +90,70 @@ async def test_one_without_descriptors_accepts_its_successor_when_it_has_some(pa
         await old.asked.wait()
     next_one.close()
     old.close()
+
+
+# --- a pod's connection that cannot change hands ------------------------------------------------------------
+
+Linked = tuple[Handover, Predecessor]
+
+
+@pytest.fixture
+async def linked(path: str) -> AsyncIterator[Linked]:
+    """A resolver that hands over, and the next one."""
+    old = Handover(path)
+    old.start()
+    next_one = Predecessor.at(path)
+    assert next_one
+    async with asyncio.timeout(5):
+        await old.asked.wait()
+    yield old, next_one
+    next_one.close()
+    old.close()
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[Connection, socket.socket]]:
+    """A pod's connection, and the pod's end of it."""
+    ours, pod = socket.socketpair()
+    pod.setblocking(False)
+    with ours, pod:
+        yield Connection(ours, ("10.244.0.2", 4242), (b"\x0a\x60\0\x0a", 53), b"a query"), pod
+
+
+async def test_one_that_a_successor_has_no_descriptor_for_is_told_as_lost(
+    linked: Linked, connection: tuple[Connection, socket.socket]
+) -> None:
+    (old, next_one), (given, pod) = linked, connection
+    adopted: list[Connection] = []
+    lost = asyncio.Event()
+    await old.give(given)
+    taking = asyncio.create_task(next_one.take_over(adopted.append, lost.set))
+    with no_descriptors():
+        async with asyncio.timeout(5):
+            await lost.wait()
+    assert pod.recv(1) == b""
+    assert not adopted
+    old.close()
+    await taking
+
+
+async def test_a_successor_without_descriptors_for_the_listeners_ends_with_that_reason(
+    linked: Linked, connection: tuple[Connection, socket.socket]
+) -> None:
+    (old, next_one), (given, _) = linked, connection
+    giving = asyncio.create_task(old.give_listeners(Listeners(given.socket, given.socket)))
+    await asyncio.sleep(0)
+    with no_descriptors(), pytest.raises(EnvironmentFault, match="no descriptors"):
+        await next_one.listeners()
+    giving.cancel()
+
+
+async def test_one_that_a_successor_is_gone_for_stays_open(
+    linked: Linked, connection: tuple[Connection, socket.socket]
+) -> None:
+    (old, next_one), (given, pod) = linked, connection
+    next_one.close()
+    with pytest.raises(SuccessorGone):
+        await old.give(given)
+    with pytest.raises(BlockingIOError):
+        pod.recv(1)

@@ -7,6 +7,8 @@ import itertools
 import socket
 from collections.abc import Callable
 
+import pytest
+
 from acns.dns import message
 from acns.resolver import handover, tcp_client
 from acns.resolver.framing import framed
@@ -165,3 +167,24 @@ async def test_a_connection_is_given_up_as_soon_as_an_answer_that_came_late_is_s
     assert await connection.received(len(framed(QUERY))) == framed(QUERY)
     given[0].socket.close()
     connection.end()
+
+
+async def test_a_connection_that_cannot_be_given_is_gone_on_with_from_where_it_was_left() -> None:
+    connection = Connection()
+    assert connection.clients.budget.take(connection.client.share)
+    connection.clients.connections.add(connection.client)
+
+    async def give(one: handover.Connection) -> None:
+        raise handover.SuccessorGone("it has ended")
+
+    connection.pod.send(framed(QUERY)[:5])
+    async with asyncio.timeout(WAIT_S):
+        while not connection.client._frames:
+            await asyncio.sleep(0)
+    with pytest.raises(handover.SuccessorGone):
+        await connection.clients.give_up(give)
+    connection.clients.take_back()
+    connection.pod.send(framed(QUERY)[5:])
+    assert await connection.received(len(framed(QUERY))) == framed(message.reply_with_rcode(QUERY, 5))
+    connection.clients.close()
+    connection.pod.close()
