@@ -1,9 +1,10 @@
 """Checksummed state on disk: whole or not at all.
 
 A state file is JSON `{"format", "version", "sha256", "payload"}`, mode 0600, written to a temporary name,
-synced and renamed, so that a reader sees the old one or the new one. A file that is torn, altered or of
-another version is never half-used: it is set aside as `NAME.damaged` and reported, and the caller starts
-without it. (For state that grows bit by bit there is `statelog`.)
+synced and renamed, so that a reader sees the old one or the new one. The temporary name is its writer's
+alone: while one process takes over from another both may write, and in containers their IDs may be the same.
+A file that is torn, altered or of another version is never half-used: it is set aside as `NAME.damaged` and
+reported, and the caller starts without it. (For state that grows bit by bit there is `statelog`.)
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import time
 from pathlib import Path
 from typing import Any
 
 from acns.errors import EnvironmentFault, PeerError
 
-_UNFINISHED = re.compile(r"\..+\.(json|log)\.[0-9]+")
+_UNFINISHED = re.compile(r"\..+\.(json|log)\.[0-9a-f]+")
 _UNFINISHED_S = 60.0
 """Nobody writes one file for longer."""
+_TOKEN_BYTES = 4
 
 
 def save(path: Path, form: str, version: int, payload: Any) -> None:
@@ -61,9 +64,9 @@ def replace(path: Path, content: bytes, *, durable: bool = True) -> None:
 
     Not `durable`: on the disk when the system finds time, so that nothing waits for it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             if durable:

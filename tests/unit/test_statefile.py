@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,16 +58,41 @@ def test_what_cannot_be_read_or_written_is_the_environments_fault(tmp_path: Path
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
 
 
+def test_two_that_write_one_file_at_once_both_write_it_whole(tmp_path: Path) -> None:
+    """As threads of one process they have one ID, as processes of two containers may."""
+    path, done = tmp_path / "state.json", threading.Event()
+
+    def save(note: str) -> None:
+        for _ in range(100):
+            statefile.save(path, "form", 1, {"note": note * 100_000})
+
+    def read() -> int:
+        found = 0
+        while not done.is_set():
+            found += statefile.load(path, "form", 1) is not None  # whole, or it raises
+        return found
+
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(read)
+        try:
+            for saving in [pool.submit(save, note) for note in "ab"]:
+                saving.result()
+        finally:
+            done.set()
+        assert reading.result()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
 def test_what_a_killed_process_left_half_written_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
     statefile.save(tmp_path / "state.json", "form", 1, PAYLOAD)
-    half, under_way, other = (tmp_path / name for name in (".state.json.17", ".state.json.18", ".hidden"))
+    half, under_way, other = (tmp_path / name for name in (".state.json.17", ".state.json.0af8", ".hidden"))
     foreign = tmp_path / ".viminfo.1"
     for path in (half, under_way, other, foreign):
         path.write_text("x")
     for path in (half, other, foreign):
         os.utime(path, (0, 0))
     statefile.sweep(tmp_path)
-    left = [".hidden", ".state.json.18", ".viminfo.1", "state.json"]
+    left = [".hidden", ".state.json.0af8", ".viminfo.1", "state.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
