@@ -303,10 +303,12 @@ def _owned(descriptor: int) -> socket.socket:
 
 
 def _listening(path: Path) -> socket.socket:
+    there = sockets.is_there(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         os.fchmod(made.fileno(), 0o600)
-        path.unlink(missing_ok=True)
+        if there:
+            path.unlink(missing_ok=True)
         made.bind(str(path))
         made.listen(1)
     except OSError as error:

@@ -10,14 +10,16 @@ the kernel's sets as well. The loop that writes here is the one that answers pod
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from acns import statefile
+from acns.api import codec
 from acns.api.codec import Mapping
 from acns.errors import AcnsError
 from acns.statelog import StateLog
@@ -149,7 +151,25 @@ class _Orphan:
         found.close()
         if opened.damage:
             log.failure("mappings on disk damaged", opened.damage)
-        return [_from_json(value) for value in opened.values]
+            self._forget_older_damage()
+        return self._readable(opened.values)
+
+    def _readable(self, values: Sequence[Any]) -> list[Entry]:
+        found: list[Entry] = []
+        for value in values:
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                found.append(_from_json(value))
+        if odd := len(values) - len(found):
+            log.error("lines on disk are no mappings", path=str(self._path), count=odd)
+        return found
+
+    def _forget_older_damage(self) -> None:
+        """Each log has a name of its own: what was set aside would be there for ever. The last is enough."""
+        last = statefile.damaged_name(self._path)
+        for path in self._path.parent.glob(statefile.damaged_name(Path("mappings-*.log")).name):
+            if path != last:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def bury(self) -> None:
         """Nobody needs it any more."""
@@ -184,6 +204,7 @@ def _to_json(mapping: Mapping, answered_at: float) -> dict[str, Any]:
 
 
 def _from_json(value: dict[str, Any]) -> Entry:
+    """Raises KeyError, TypeError or ValueError for what is no mapping, or cannot be told as one."""
     mapping = Mapping(
         name=tuple(bytes.fromhex(label) for label in value["name"]),
         addresses=tuple(bytes.fromhex(address) for address in value["addresses"]),
@@ -191,4 +212,5 @@ def _from_json(value: dict[str, Any]) -> Entry:
         source_identity=value["source_identity"],
         source=bytes.fromhex(value["source"]),
     )
-    return mapping, value["answered_at"]
+    codec.mapping_to_wire(mapping)  # as it is to be told
+    return mapping, float(value["answered_at"])

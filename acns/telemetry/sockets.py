@@ -37,17 +37,26 @@ def check_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def clear_stale(path: str | Path) -> None:
-    """Remove a socket file that nobody listens on; EnvironmentFault when somebody does or it is no socket."""
-    path = check_path(path)
+def is_there(path: Path) -> bool:
+    """Whether a socket, of the living or the dead, is at `path`; EnvironmentFault when something else is."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
-        return
+        return False
+    except OSError as error:
+        raise EnvironmentFault(f"cannot look at {path}: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):
         raise EnvironmentFault(
             f"{path} exists and is not a socket", hint="move it away or change the setting"
         )
+    return True
+
+
+def clear_stale(path: str | Path) -> None:
+    """Remove a socket file that nobody listens on; EnvironmentFault when somebody does or it is no socket."""
+    path = check_path(path)
+    if not is_there(path):
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

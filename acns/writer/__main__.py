@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(link: socket.socket, sets: HighestWins) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the resolver has ended, at its start perhaps
+    with contextlib.suppress(ConnectionError):  # the resolver has ended, perhaps with an answer unread
         link.send(wire.answer(0, Outcome.WRITTEN))  # nobody asked: that is how it says that it is there
         while data := link.recv(wire.MAX_BYTES):
             sequence, leases = wire.read_request(data)

@@ -61,6 +61,14 @@ async def test_a_path_that_cannot_be_one_is_told_as_such(tmp_path: Path) -> None
         Predecessor.at(str(tmp_path / "file" / "handover.sock"))
 
 
+async def test_what_is_no_socket_is_not_replaced_by_one(tmp_path: Path) -> None:
+    precious = tmp_path / "resolver.toml"
+    precious.write_text("precious")
+    with pytest.raises(EnvironmentFault, match="not a socket"):
+        Handover(str(precious)).start()
+    assert precious.read_text() == "precious"
+
+
 # --- a predecessor that is short of descriptors -----------------------------------------------------------
 
 

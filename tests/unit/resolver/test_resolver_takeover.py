@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -259,6 +260,52 @@ def test_an_orphan_that_cannot_be_read_stays_for_the_next(tmp_path: Path) -> Non
     orphan.mkdir()
     assert names(unconfirmed(tmp_path)) == []
     assert orphan.exists()
+
+
+def test_of_damaged_ends_only_the_last_stays(tmp_path: Path) -> None:
+    for number in range(3):
+        first = unconfirmed(tmp_path)
+        first.add(numbered(number), time.monotonic())
+        first.close()
+        (log,) = tmp_path.glob("mappings-*.log")
+        log.write_bytes(log.read_bytes()[:-5])
+    assert names(unconfirmed(tmp_path)) == []
+    (aside,) = tmp_path.glob("*.damaged")
+    assert aside.name == f"{log.name}.damaged"
+
+
+WHOLE: Final[dict[str, object]] = {
+    "name": ["61"],
+    "addresses": ["c0000201"],
+    "ttl_s": 60,
+    "source_identity": 1,
+    "source": "0a000001",
+    "answered_at": 1e12,
+}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        [],
+        None,
+        WHOLE | {"name": ["zz"]},
+        WHOLE | {"ttl_s": "60"},
+        WHOLE | {"ttl_s": -1},
+        WHOLE | {"addresses": ["c0"]},
+        WHOLE | {"answered_at": "now"},
+    ],
+)
+def test_a_line_that_is_no_mapping_keeps_nobody_from_the_others(tmp_path: Path, odd: object) -> None:
+    log = statelog.StateLog(tmp_path / "mappings-00000000.log", mapping_log.FORMAT, mapping_log.VERSION)
+    log.rewrite([odd, WHOLE])
+    log.close()
+    made = unconfirmed(tmp_path)
+    assert names(made) == [b"a"]
+    assert not log.path.exists()
+    made.close()
+    assert names(unconfirmed(tmp_path)) == [b"a"]
 
 
 def test_without_a_folder_that_can_be_written_mappings_wait_in_memory(tmp_path: Path) -> None:
