@@ -1,10 +1,11 @@
 """Mappings that the shim has not confirmed: kept in order, bounded, to be told again when it is back.
 
-The TTL counts from the answer's time, whenever the mapping is told: what has run out meanwhile is dropped,
-and the rest is told with what is left. An answer that says hardly more than one that waits already does not
-wait too, so a name that is asked for all day is a few lines and not thousands. And where there is no room it
-is the pod with the most that loses some. What has many addresses counts by them, for they are what takes
-memory. Time is an argument, in seconds of a clock that never steps back.
+The TTL counts from the answer's time, whenever the mapping is told: what has run out meanwhile, also by the
+least TTL that the shim counts, is dropped, and the rest is told with what is left. An answer that says hardly
+more than one that waits already does not wait too, so a name that is asked for all day is a few lines and not
+thousands. And where there is no room it is the pod with the most that loses some. What has many addresses
+counts by them, for they are what takes memory. Time is an argument, in seconds of a clock that never steps
+back.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ class Waiting:
     def expires_at(self) -> float:
         return self.learned_at + self.mapping.ttl_s
 
-    def at(self, now: float) -> Mapping | None:
-        """The mapping as it is to be told at `now`; None once its TTL has run out."""
-        left = self.expires_at - now
-        return dataclasses.replace(self.mapping, ttl_s=int(left)) if left > 0 else None
+    def at(self, now: float, least_ttl_s: float = 0.0) -> Mapping | None:
+        """What is to be told at `now`; None once its TTL, or the least TTL that counts, has run out."""
+        if max(self.expires_at, self.learned_at + least_ttl_s) <= now:
+            return None
+        return dataclasses.replace(self.mapping, ttl_s=max(0, int(self.expires_at - now)))
 
 
 class Backlog:
@@ -83,10 +85,13 @@ class Backlog:
         self._newest[what] = waiting
         return True
 
-    def first(self, now: float) -> tuple[Waiting, Mapping] | None:
-        """The oldest that is still alive, and as what to tell it; dead ones before it are dropped."""
+    def first(self, now: float, least_ttl_s: float = 0.0) -> tuple[Waiting, Mapping] | None:
+        """The oldest that is still alive, and as what to tell it; dead ones before it are dropped.
+
+        `least_ttl_s`: what the agent raises a shorter TTL to.
+        """
         while (head := self._head) is not None:
-            if (mapping := head.at(now)) is not None:
+            if (mapping := head.at(now, least_ttl_s)) is not None:
                 return head, mapping
             self._drop_oldest_of(head.mapping.source)
             self.expired += 1

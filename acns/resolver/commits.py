@@ -17,16 +17,18 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import grpc
 import grpc.aio
 
-from acns.api import answered, codec, kept
+from acns.api import answered, codec, kept, ledger_file
 from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
 from acns.api.codec import Mapping
 from acns.dns import name as names
+from acns.errors import AcnsError
 from acns.fqdn.cache import PROMISED_AT_MOST_S
 from acns.resolver.agent import AgentLink
 from acns.resolver.known import LEAD_S, UNKNOWN, Known, Promise
@@ -81,10 +83,15 @@ class Commits:
         takeover: Takeover | None,
         metrics: ResolverMetrics,
         journal: Journal,
+        shim_ledger: Path | None = None,
     ) -> None:
+        """`shim_ledger`: says what the shim raises shorter TTLs to; None: it raises none."""
         self.unconfirmed = unconfirmed
         self.known = Known()
         self._takeover = takeover
+        self._shim_ledger = shim_ledger
+        self._least_ttl_s: float | None = None
+        """Of the shim that is connected; None before it was looked up."""
         self._hangs = False
         """Whether the shim stood still when it was last asked; then nobody waits for it until it answers."""
         self._link = link
@@ -111,6 +118,7 @@ class Commits:
     def _connected(self) -> None:
         self.known.forget_all()
         self._hangs = False
+        self._least_ttl_s = None
 
     def held_from(self, promise: Promise) -> float:
         """From when on answers with these addresses wait for the shim's word again."""
@@ -216,7 +224,9 @@ class Commits:
         """Whether to go on at once."""
         backlog = self.unconfirmed.waiting
         expired = backlog.expired
-        found = backlog.first(time.monotonic())
+        if self._least_ttl_s is None:
+            self._least_ttl_s = await asyncio.to_thread(_least_ttl_s, self._shim_ledger)
+        found = backlog.first(time.monotonic(), self._least_ttl_s)
         self._metrics.mappings.add("expired", by=backlog.expired - expired)
         if found is None:
             self._waiting.clear()
@@ -318,3 +328,13 @@ class Commits:
                 ttl=mapping.ttl_s,
                 **fields,
             )
+
+
+def _least_ttl_s(shim_ledger: Path | None) -> float:
+    """No more than the answer's where nobody says so: another agent has no ledger."""
+    if shim_ledger is None:
+        return 0.0
+    try:
+        return ledger_file.read(shim_ledger).terms.min_ttl_s
+    except AcnsError:
+        return 0.0

@@ -64,6 +64,7 @@ class Service:
             Takeover(writer, Path(settings.shim_ledger)) if writer else None,
             self.metrics,
             self.journal,
+            Path(settings.shim_ledger),
         )
         self.proxy = Proxy(settings, self.link, self.commits, self.metrics, self.journal)
         self.bound = False

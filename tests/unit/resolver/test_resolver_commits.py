@@ -18,6 +18,7 @@ import pytest
 from acns.api import fqdndata_pb2 as pb
 from acns.api import kept
 from acns.api.codec import Mapping
+from acns.api.ledger_file import Terms
 from acns.fqdn.cache import PROMISED_AT_MOST_S
 from acns.resolver.agent import AgentLink
 from acns.resolver.commits import CALLS_AT_ONCE, Commits, Outcome
@@ -26,6 +27,7 @@ from acns.resolver.mapping_log import MappingLog
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.turns import Turns
 from acns.resolver.unconfirmed import Unconfirmed
+from acns.shim.ledger import Ledger
 from acns.telemetry.journal import Journal
 
 MAPPING = Mapping((b"www",), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1")
@@ -74,12 +76,12 @@ def _error(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), None, None)
 
 
-def commits(agent: Agent, timeout_s: float = 0.1) -> Commits:
+def commits(agent: Agent, timeout_s: float = 0.1, shim_ledger: Path | None = None) -> Commits:
     metrics, journal = ResolverMetrics(), Journal("", "resolver")
     link = AgentLink("unix:/nowhere", metrics, journal)
     link.stub = Stub(agent)  # type: ignore[assignment]
     link.connected.set()
-    return Commits(link, timeout_s, Unconfirmed(10_000), None, metrics, journal)
+    return Commits(link, timeout_s, Unconfirmed(10_000), None, metrics, journal, shim_ledger)
 
 
 async def confirm(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
@@ -241,6 +243,26 @@ async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
         made.keep(Mapping((b"n%d" % number,), (b"\xc0\0\2\7",), 60, 1, b"\x0a\0\0\1"))
     await replayed(made)
     assert told == ["n0.", "n1.", "n2."]
+
+
+@pytest.mark.parametrize(("age_s", "told"), [(10.0, ["www."]), (301.0, [])])
+async def test_what_waited_is_told_as_long_as_the_agent_counts_its_ttl(
+    tmp_path: Path, age_s: float, told: list[str]
+) -> None:
+    shims = Ledger(tmp_path / "ledger.log", Terms(min_ttl_s=300, margin_s=60.0))
+    shims.save({})
+    shims.close()
+    heard: list[str] = []
+
+    async def record(request: pb.FQDNMapping) -> pb.UpdateMappingResponse:
+        heard.append(request.fqdn)
+        return await confirm(request)
+
+    made = commits(record, shim_ledger=tmp_path / "ledger.log")
+    made.unconfirmed.add(replace(MAPPING, ttl_s=5), time.monotonic() - age_s)
+    made.take_up_orphans()
+    await replayed(made)
+    assert heard == told
 
 
 def failing(times: int, told: list[str]) -> Agent:

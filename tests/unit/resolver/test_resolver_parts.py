@@ -141,6 +141,16 @@ def test_a_mapping_whose_ttl_ran_out_is_not_told() -> None:
     assert backlog.expired == 2
 
 
+def test_a_mapping_whose_ttl_the_agent_raises_is_told_until_that_has_run_out() -> None:
+    backlog = Backlog(10)
+    backlog.add(mapping(1, ttl_s=5), learned_at=1000.0)
+    found = backlog.first(1010.0, least_ttl_s=300)
+    assert found is not None
+    assert found[1].ttl_s == 0
+    assert backlog.first(1300.0, least_ttl_s=300) is None
+    assert backlog.expired == 1
+
+
 def test_a_full_backlog_drops_the_oldest_and_counts_it() -> None:
     backlog = Backlog(2)
     for number in range(4):
