@@ -20,6 +20,8 @@ from acns.writer import wire
 from acns.writer.wire import Lease, Outcome
 
 _END_S: Final = 2.0
+STARTS_S: Final = 30.0
+"""Without its first word for so long it gives none."""
 _SECOND_LOOK_S: Final = 0.2
 HANGS_S: Final = 10.0
 """Without an answer for so long it gives none any more. A busy machine, or a large ruleset that is being
@@ -44,7 +46,7 @@ class WriterLink:
         self._line: list[_Waiting] = []
         self._under_way: list[_Waiting] = []
         self._overdue: asyncio.TimerHandle | None = None
-        """When the answer to what is under way is given up."""
+        """When the answer to what is under way is given up, or the first word."""
 
     @classmethod
     def start(cls) -> WriterLink:
@@ -70,7 +72,11 @@ class WriterLink:
 
     async def run(self) -> None:
         """Hear the writer out, for ever. Raises EnvironmentFault when it ends or hangs."""
+        if not self._under_way:
+            self._start_clock(STARTS_S)
         while data := await self._heard():
+            if not self._under_way:
+                self._stop_clock()
             self.ready.set()
             sequence, outcome = wire.read_answer(data)
             if sequence != self._sequence or not self._under_way:
@@ -111,7 +117,7 @@ class WriterLink:
             self._under_way.append(self._line.pop(0))
         self._sequence = self._sequence % 0xFFFF_FFFF + 1
         leases = [lease for waiting in self._under_way for lease in waiting.leases]
-        self._overdue = asyncio.get_running_loop().call_later(HANGS_S, self._look_again)
+        self._start_clock(HANGS_S)
         try:
             self._link.send(wire.request(self._sequence, leases))
         except OSError:  # it has ended; `run` says so
@@ -125,6 +131,10 @@ class WriterLink:
     def _give_up(self) -> None:
         """`run` hears the end."""
         self._link.shutdown(socket.SHUT_RD)
+
+    def _start_clock(self, within_s: float) -> None:
+        self._stop_clock()
+        self._overdue = asyncio.get_running_loop().call_later(within_s, self._look_again)
 
     def _stop_clock(self) -> None:
         if self._overdue:

@@ -44,6 +44,27 @@ async def test_a_writer_that_hangs_is_as_good_as_ended(
     asked.cancel()
 
 
+async def test_a_writer_that_never_says_that_it_is_there_is_not_waited_for(
+    ends: tuple[WriterLink, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_link, "STARTS_S", 0.05)
+    link, _ = ends
+    with pytest.raises(EnvironmentFault, match="hangs"):
+        await asyncio.wait_for(link.run(), 5)
+
+
+async def test_a_writer_that_has_said_so_may_be_silent(
+    ends: tuple[WriterLink, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_link, "STARTS_S", 0.05)
+    link, its = ends
+    heard = asyncio.create_task(link.run())
+    await asyncio.get_running_loop().sock_sendall(its, wire.answer(0, Outcome.WRITTEN))
+    done, _ = await asyncio.wait([heard], timeout=0.5)
+    assert not done
+    heard.cancel()
+
+
 async def test_a_writer_that_has_nothing_to_do_may_be_silent(
     ends: tuple[WriterLink, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
