@@ -148,9 +148,8 @@ class AgentLink:
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
         async for state in call:
-            response = self._take(state)
             try:
-                await call.write(pb.PolicyStateResponse(response=response, request_id=state.request_id))
+                await call.write(self._answer(state))
             except asyncio.InvalidStateError:
                 continue  # the shim has gone meanwhile: how, the next read says
             if self.table is not None and not self.connected.is_set():
@@ -162,6 +161,19 @@ class AgentLink:
         self.connected.set()
         log.info("policy stream open", peer=self.address)
         self._journal.record(Event.AGENT_CONNECTED, peer=self.address)
+
+    def _answer(self, state: pb.PolicyState | None) -> pb.PolicyStateResponse:
+        """`state` None: gRPC could not decode it (its stubs do not say so), and nobody knows its id."""
+        if state is None:
+            return pb.PolicyStateResponse(response=self._not_decoded())
+        return pb.PolicyStateResponse(response=self._take(state), request_id=state.request_id)
+
+    def _not_decoded(self) -> pb.ResponseCode.ValueType:
+        self._refused = "the snapshot cannot be decoded"
+        log.error("policy snapshot refused", error=self._refused, peer=self.address)
+        self._metrics.snapshots.add("refused")
+        self._journal.record(Event.POLICY_SNAPSHOT, outcome="refused")
+        return pb.RESPONSE_CODE_FORMAT_ERROR
 
     def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
         """Make the snapshot the policy in force, and keep it, or say why not. Nobody waits for the disk."""

@@ -186,6 +186,19 @@ def test_a_snapshot_that_cannot_be_understood_changes_nothing_and_is_refused(
     assert [bench.outcome(name) for name in (WWW, OTHER_NAME)] == [REFUSED, FORWARDED]
 
 
+@pytest.mark.parametrize("bad", [b"\x0a\xff\xff", b"\x0a\x05\x08\x01\x12\x01\xff"], ids=["message", "UTF-8"])
+def test_a_snapshot_that_cannot_be_decoded_changes_nothing_and_is_refused(bench: Bench, bad: bytes) -> None:
+    bench.start(snapshot("*.example.com"))
+    bench.agent.acknowledgements.get(timeout=WAIT_S)
+    streams = bench.agent.streams
+    bench.agent.publish(bad)
+    assert bench.agent.acknowledgements.get(timeout=WAIT_S) == (wire.FORMAT_ERROR, "")
+    assert [bench.outcome(name) for name in (WWW, OTHER_NAME)] == [FORWARDED, REFUSED]
+    bench.agent.put(snapshot("*.example.org"))
+    assert [bench.outcome(name) for name in (WWW, OTHER_NAME)] == [REFUSED, FORWARDED]
+    assert bench.agent.streams == streams
+
+
 def test_an_agent_that_does_not_wait_for_acknowledgements_is_followed_to_its_last_word(bench: Bench) -> None:
     bench.start(snapshot("*.example.com"))
     bench.agent.waits_for_acknowledgement = False

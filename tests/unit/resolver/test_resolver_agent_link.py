@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
@@ -92,6 +93,46 @@ async def test_a_shim_that_goes_while_its_snapshot_is_kept_is_met_again(tmp_path
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await server.stop(None)
+
+
+@asynccontextmanager
+async def sending(address: str, *messages: bytes) -> AsyncIterator[list[pb.PolicyStateResponse]]:
+    """An agent whose messages need not be any: what it is answered."""
+    answered: list[pb.PolicyStateResponse] = []
+
+    async def stream(responses: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        for message in messages:
+            yield message
+            answered.append(pb.PolicyStateResponse.FromString(await anext(responses)))
+        await asyncio.Event().wait()
+
+    handlers = {"StreamPolicyState": grpc.stream_stream_rpc_method_handler(stream)}
+    server = grpc.aio.server()
+    service = grpc.method_handlers_generic_handler("standalonednsproxy.FQDNData", handlers)
+    server.add_generic_rpc_handlers((service,))
+    server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield answered
+    finally:
+        await server.stop(None)
+
+
+async def test_a_snapshot_that_cannot_be_decoded_is_refused_and_the_policy_stays(tmp_path: Path) -> None:
+    address, good = f"unix:{tmp_path / 'shim'}", snapshot(1).SerializeToString()
+    link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"))
+    async with sending(address, good, b"\x0a\xff\xff") as answered:
+        following = asyncio.create_task(link.run())
+        async with asyncio.timeout(WAIT_S):
+            while len(answered) < 2 and not following.done():
+                await asyncio.sleep(0.01)
+        assert not following.done()
+        following.cancel()
+    codes = [one.response for one in answered]
+    assert codes == [pb.RESPONSE_CODE_NO_ERROR, pb.RESPONSE_CODE_FORMAT_ERROR]
+    assert pods(link) == {1}
+    assert link.refused
+    assert link._metrics.snapshots.count("refused") == 1
 
 
 def snapshot(pod: int) -> pb.PolicyState:
