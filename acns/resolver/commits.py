@@ -288,7 +288,7 @@ class Commits:
         # Each call of a burst costs the loop some 100 µs more when its turn comes.
         asyncio.get_running_loop().call_soon(self.let_through)
         try:
-            response = await call
+            response: pb.UpdateMappingResponse | None = await call
             kept_s = kept.from_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             return _Said(self._failure(error))
@@ -298,6 +298,8 @@ class Commits:
                 raise
             return _Said(Outcome.LOST)  # the channel was closed under the call
         self._hangs = False
+        if response is None:  # gRPC could not decode it: an error of the agent, as INTERNAL is elsewhere
+            return _Said(self._refused("not decoded"))
         if response.response != pb.RESPONSE_CODE_NO_ERROR:
             refused = self._refused(codec.code_name(response.response))
             failed = response.response == pb.RESPONSE_CODE_SERVER_FAILURE

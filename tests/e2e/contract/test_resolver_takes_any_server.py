@@ -270,8 +270,9 @@ def by_status(report: wire.Report, context: grpc.ServicerContext) -> bytes:
     [
         by_status,
         *(lambda report, context, code=code: wire.response(code) for code in (0, 2, 3, 4, 5, 6, 7, 99)),
+        lambda report, context: b"\xff\xff\xff",
     ],
-    ids=["status", "0", "2", "3", "4", "5", "6", "7", "of a newer peer"],
+    ids=["status", "0", "2", "3", "4", "5", "6", "7", "of a newer peer", "no message"],
 )
 def test_an_error_of_the_agent_is_no_lost_connection(bench: Bench, refuse: object) -> None:
     bench.start(snapshot("*.example.com"))

@@ -231,6 +231,20 @@ async def test_an_error_of_the_agent_is_a_refusal_and_is_not_told_again(code: gr
     assert len(made.unconfirmed) == 0
 
 
+async def answer_what_is_none(request: pb.FQDNMapping) -> Any:
+    """What gRPC makes of an answer that it cannot decode."""
+    return None
+
+
+async def test_an_answer_of_the_agent_that_cannot_be_decoded_is_a_refusal() -> None:
+    made = commits(answer_what_is_none)
+    assert await made.commit(MAPPING, time.monotonic()) is Outcome.REFUSED
+    made.keep(MAPPING)
+    await replayed(made)
+    assert len(made.unconfirmed) == 0
+    assert made._metrics.mappings.count("refused") == 2
+
+
 async def test_what_waited_is_told_when_the_agent_is_there_again() -> None:
     told: list[str] = []
 
@@ -347,8 +361,9 @@ async def replayed(made: Commits) -> None:
     """Until nothing waits to be told again."""
     replay = asyncio.create_task(made.run())
     async with asyncio.timeout(2):
-        while len(made.unconfirmed):
+        while len(made.unconfirmed) and not replay.done():
             await asyncio.sleep(0.001)
+    assert not replay.done()
     replay.cancel()
 
 
