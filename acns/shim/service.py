@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from acns.api import answered, codec, hung, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
-from acns.errors import EnvironmentFault
+from acns.errors import EnvironmentFault, PeerError
 from acns.shim.acknowledgements import Acknowledgements
 from acns.shim.mappings import Mappings
 from acns.shim.metrics import ShimMetrics
@@ -78,13 +79,16 @@ class FQDNDataService(rpc.FQDNDataServicer):
                     return
                 self._taken[stream] = version
                 await asyncio.sleep(STREAM_INTERVAL_S)
+        except PeerError as error:
+            log.failure("policy stream ended", error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
         finally:
             acknowledgements.close()
             del self._taken[stream]
             log.info("policy stream closed", streams=self.streams)
 
     async def _acknowledged(self, acks: Acknowledgements, request_id: str, version: int) -> bool:
-        """Wait for the peer's word on a snapshot; False when it will not come."""
+        """Wait for the peer's word on a snapshot; False when it will not come. PeerError: it is none."""
         late = asyncio.get_running_loop().call_later(
             ACK_PATIENCE_S, log.warning, "policy snapshot not acknowledged yet"
         )

@@ -178,6 +178,18 @@ def test_an_acknowledgement_of_another_snapshot_is_none(
     assert "two.example.com." in patterns(stream.snapshot())
 
 
+def test_an_acknowledgement_that_cannot_be_decoded_ends_its_stream_and_the_peer_may_come_again(
+    peer: ScriptedResolver, streams: tuple[PolicyStream, PolicyStream], policy: Desk
+) -> None:
+    stream, fence = streams
+    stream._sent.put(b"\xff\xff\xff")
+    with pytest.raises(grpc.RpcError) as caught:
+        stream.snapshot()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    published(fence, policy, "two.example.com")
+    assert "two.example.com." in patterns(peer.stream().snapshot())
+
+
 def test_what_is_taken_away_is_missing_from_the_next_snapshot(
     streams: tuple[PolicyStream, PolicyStream], policy: Desk
 ) -> None:

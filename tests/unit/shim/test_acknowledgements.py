@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
+from google.protobuf.message import DecodeError
+
 from acns.api import fqdndata_pb2 as pb
+from acns.errors import PeerError
 from acns.shim.acknowledgements import UNREAD, Acknowledgements
 
 REFUSED = pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
@@ -15,7 +19,7 @@ class ScriptedStream:
     """What a peer sends, when the test says so."""
 
     def __init__(self) -> None:
-        self.sent: asyncio.Queue[pb.PolicyStateResponse | None] = asyncio.Queue()
+        self.sent: asyncio.Queue[pb.PolicyStateResponse | DecodeError | None] = asyncio.Queue()
         self.taken = 0
 
     def send(
@@ -27,9 +31,15 @@ class ScriptedStream:
     def end(self) -> None:
         self.sent.put_nowait(None)
 
+    def garble(self) -> None:
+        """Send what is no message: to the servicer gRPC raises what the decoder does."""
+        self.sent.put_nowait(DecodeError("Error parsing message"))
+
     async def __aiter__(self) -> AsyncIterator[pb.PolicyStateResponse]:
         while (ack := await self.sent.get()) is not None:
             self.taken += 1
+            if isinstance(ack, DecodeError):
+                raise ack
             yield ack
 
 
@@ -75,6 +85,24 @@ async def test_the_end_of_the_stream_is_told_also_when_it_came_before() -> None:
     await settle()
     acks.forget()
     assert await asyncio.wait_for(acks.of("one"), 1) is None
+    acks.close()
+
+
+@pytest.mark.parametrize("before", [0, UNREAD])
+@pytest.mark.parametrize("forgets", [True, False])
+async def test_whoever_waits_is_told_of_one_that_cannot_be_read_also_when_it_came_before(
+    before: int, forgets: bool
+) -> None:
+    stream = ScriptedStream()
+    acks = Acknowledgements(stream.__aiter__(), lambda: None)
+    stream.send(*["another"] * before)
+    stream.garble()
+    stream.send("one")
+    await settle()
+    if forgets:
+        acks.forget()
+    with pytest.raises(PeerError, match="cannot be read"):
+        await asyncio.wait_for(acks.of("one"), 1)
     acks.close()
 
 
