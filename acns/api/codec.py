@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+from typing import TypeVar
 
 from acns.api import fqdndata_pb2 as pb
 from acns.dns import name as names
@@ -166,53 +167,87 @@ def code_name(code: int) -> str:
 
 # --- policy ----------------------------------------------------------------------------------------------
 
+_Made = TypeVar("_Made")
+_Steps = Generator[None, None, _Made]
+"""Yields after each little step, and returns what was made."""
+
 
 def policy_table(state: pb.PolicyState) -> table.PolicyTable:
     """The gate's table of one snapshot. Raises BadMessage; half a snapshot is never a table."""
-    return table.PolicyTable(
-        rules=_rules(state.egress_l7_dns_policy),
-        endpoints=_endpoints(state.identity_to_endpoint_mapping),
-        prefixes=_prefixes(state.identity_to_prefix_mapping),
+    steps = PolicyReader().read(state)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: table.PolicyTable = end.value
+            return made
+
+
+class PolicyReader:
+    """Reads one snapshot after the other: patterns that stay are not compiled again."""
+
+    def __init__(self) -> None:
+        self._selectors: dict[str, FQDNSelector] = {}
+        """Of the last snapshot that could be read, by their text in it; many endpoints share theirs."""
+
+    def read(self, state: pb.PolicyState) -> _Steps[table.PolicyTable]:
+        """As `policy_table`, for those who have other things to do meanwhile."""
+        selectors: dict[str, FQDNSelector] = {}
+        rules = yield from self._rules(state.egress_l7_dns_policy, selectors)
+        endpoints = yield from _endpoints(state.identity_to_endpoint_mapping)
+        prefixes = yield from _prefixes(state.identity_to_prefix_mapping)
+        self._selectors = selectors
+        return table.PolicyTable(rules, endpoints, prefixes)
+
+    def _rules(
+        self, policies: Iterable[pb.DNSPolicy], selectors: dict[str, FQDNSelector]
+    ) -> _Steps[list[table.DNSRule]]:
+        rules = []
+        for policy in policies:
+            for text in policy.dns_pattern:
+                if text not in selectors:
+                    selectors[text] = self._selectors.get(text) or _selector(text)
+                    yield
+            rules.append(_rule(policy, selectors))
+            yield
+        return rules
+
+
+def _selector(text: str) -> FQDNSelector:
+    try:
+        return pattern.from_wire_pattern(text)
+    except ValueError as error:
+        raise BadMessage("dns_pattern", str(error)) from error
+
+
+def _rule(policy: pb.DNSPolicy, selectors: dict[str, FQDNSelector]) -> table.DNSRule:
+    return table.DNSRule(
+        endpoint_id=policy.source_endpoint_id,
+        selectors=tuple(selectors[text] for text in policy.dns_pattern),
+        servers=tuple(
+            table.DNSServer(server.dns_server_identity, server.dns_server_port, server.dns_server_proto)
+            for server in policy.dns_servers
+        ),
     )
 
 
-def _rules(policies: Iterable[pb.DNSPolicy]) -> list[table.DNSRule]:
-    known: dict[str, FQDNSelector] = {}  # many endpoints share their patterns
-    return [
-        table.DNSRule(
-            endpoint_id=policy.source_endpoint_id,
-            selectors=tuple(_selector(text, known) for text in policy.dns_pattern),
-            servers=tuple(
-                table.DNSServer(server.dns_server_identity, server.dns_server_port, server.dns_server_proto)
-                for server in policy.dns_servers
-            ),
-        )
-        for policy in policies
-    ]
+def _endpoints(mappings: Iterable[pb.IdentityToEndpointMapping]) -> _Steps[list[table.EndpointAddress]]:
+    found = []
+    for mapping in mappings:
+        for endpoint in mapping.endpoint_info:
+            addresses = (pod_address_from_wire(value, "endpoint_info.ip") for value in endpoint.ip)
+            for address in ipv4_only(addresses):
+                found.append(table.EndpointAddress(address, endpoint.id, mapping.identity))
+            yield
+    return found
 
 
-def _selector(text: str, known: dict[str, FQDNSelector]) -> FQDNSelector:
-    if text not in known:
-        try:
-            known[text] = pattern.from_wire_pattern(text)
-        except ValueError as error:
-            raise BadMessage("dns_pattern", str(error)) from error
-    return known[text]
-
-
-def _endpoints(mappings: Iterable[pb.IdentityToEndpointMapping]) -> list[table.EndpointAddress]:
-    return [
-        table.EndpointAddress(address, endpoint.id, mapping.identity)
-        for mapping in mappings
-        for endpoint in mapping.endpoint_info
-        for address in ipv4_only(pod_address_from_wire(value, "endpoint_info.ip") for value in endpoint.ip)
-    ]
-
-
-def _prefixes(mappings: Iterable[pb.IdentityToPrefixMapping]) -> list[table.IdentityPrefix]:
-    return [
-        table.IdentityPrefix(network.network_address.packed, network.prefixlen, mapping.identity)
-        for mapping in mappings
-        for network in map(prefix_from_wire, mapping.prefix)
-        if network is not None
-    ]
+def _prefixes(mappings: Iterable[pb.IdentityToPrefixMapping]) -> _Steps[list[table.IdentityPrefix]]:
+    found = []
+    for mapping in mappings:
+        for network in map(prefix_from_wire, mapping.prefix):
+            if network is not None:
+                packed = network.network_address.packed
+                found.append(table.IdentityPrefix(packed, network.prefixlen, mapping.identity))
+            yield
+    return found

@@ -23,6 +23,7 @@ from acns.api import codec, hung
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.fqdn.gate import PolicyTable
+from acns.resolver import pieces
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
 from acns.telemetry import log as logs
@@ -74,6 +75,7 @@ class AgentLink:
         self._metrics = metrics
         self._journal = journal
         self._refused = ""
+        self._reader = codec.PolicyReader()
         self._kept = kept
         self._newest: pb.PolicyState | None = None
         """Of the snapshots that this process was sent and took."""
@@ -127,7 +129,9 @@ class AgentLink:
             async with asyncio.timeout(FRESH_POLICY_S):
                 await self._tried.wait()
         state = await asyncio.to_thread(self._kept.load)
-        if state is not None and self.table is None and self._use(state, "restored") is None:
+        table = await self._understood(state) if state is not None and self.table is None else None
+        if state is not None and table is not None and self.table is None:
+            self._use(table, state, "restored")
             log.warning("serving by the policy on disk: the agent does not answer", peer=self.address)
 
     async def kept(self) -> None:
@@ -142,14 +146,17 @@ class AgentLink:
         if self._kept is None or self._newest is not None:
             return
         state = await asyncio.to_thread(self._kept.load)
-        if state is not None and self._newest is None and self._use(state, "restored") is None:
+        table = await self._understood(state) if state is not None and self._newest is None else None
+        if state is not None and table is not None and self._newest is None:
+            self._use(table, state, "restored")
             log.info("serving by the policy that the predecessor had")
 
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
         async for state in call:
+            answer = await self._answer(state)
             try:
-                await call.write(self._answer(state))
+                await call.write(answer)
             except asyncio.InvalidStateError:
                 continue  # the shim has gone meanwhile: how, the next read says
             if self.table is not None and not self.connected.is_set():
@@ -162,11 +169,11 @@ class AgentLink:
         log.info("policy stream open", peer=self.address)
         self._journal.record(Event.AGENT_CONNECTED, peer=self.address)
 
-    def _answer(self, state: pb.PolicyState | None) -> pb.PolicyStateResponse:
+    async def _answer(self, state: pb.PolicyState | None) -> pb.PolicyStateResponse:
         """`state` None: gRPC could not decode it (its stubs do not say so), and nobody knows its id."""
         if state is None:
             return pb.PolicyStateResponse(response=self._not_decoded())
-        return pb.PolicyStateResponse(response=self._take(state), request_id=state.request_id)
+        return pb.PolicyStateResponse(response=await self._take(state), request_id=state.request_id)
 
     def _not_decoded(self) -> pb.ResponseCode.ValueType:
         self._refused = "the snapshot cannot be decoded"
@@ -175,10 +182,12 @@ class AgentLink:
         self._journal.record(Event.POLICY_SNAPSHOT, outcome="refused")
         return pb.RESPONSE_CODE_FORMAT_ERROR
 
-    def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
+    async def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
         """Make the snapshot the policy in force, and keep it, or say why not. Nobody waits for the disk."""
-        if self._use(state, "applied") is not None:
+        table = await self._understood(state)
+        if table is None:
             return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
+        self._use(table, state, "applied")
         self._newest = state
         if self._kept is not None and (self._keeping is None or self._keeping.done()):
             self._keeping = asyncio.create_task(self._keep(self._kept))
@@ -193,20 +202,22 @@ class AgentLink:
                     return
                 await asyncio.sleep(KEEP_AGAIN_S)
 
-    def _use(self, state: pb.PolicyState, outcome: str) -> codec.BadMessage | None:
-        """The error where the snapshot cannot be understood; the policy stays as it was then."""
+    async def _understood(self, state: pb.PolicyState) -> PolicyTable | None:
+        """The table of a snapshot; None where it cannot be understood. Pods are answered meanwhile, by the
+        table before."""
         try:
-            table = codec.policy_table(state)
+            return await pieces.done(self._reader.read(state))
         except codec.BadMessage as error:
             self._refused = str(error)
             log.failure("policy snapshot refused", error, request_id=state.request_id)
             self._snapshot(state, "refused")
-            return error
+            return None
+
+    def _use(self, table: PolicyTable, state: pb.PolicyState, outcome: str) -> None:
         self.table, self._refused = table, ""
         self.has_table.set()
         self._snapshot(state, outcome)
         self.on_policy()
-        return None
 
     def _snapshot(self, state: pb.PolicyState, outcome: str) -> None:
         self._metrics.snapshots.add(outcome)

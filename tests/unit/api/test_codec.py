@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
+from acns.fqdn.table import PolicyTable
 
 
 @given(st.ip_addresses())
@@ -151,6 +152,35 @@ def test_rules_of_one_endpoint_add_up() -> None:
 def test_a_pattern_that_cannot_be_read_refuses_the_whole_snapshot(pattern: str) -> None:
     with pytest.raises(codec.BadMessage, match="dns_pattern"):
         codec.policy_table(snapshot("www.example.com", pattern))
+
+
+def read(reader: codec.PolicyReader, state: pb.PolicyState) -> PolicyTable:
+    steps = reader.read(state)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def test_a_pattern_that_stays_is_compiled_once_and_one_that_goes_is_forgotten() -> None:
+    reader = codec.PolicyReader()
+    tables = [
+        read(reader, snapshot(*texts)) for texts in (["*.a.io", "*.b.io"], ["*.a.io"], ["*.b.io", "*.a.io"])
+    ]
+    first, second, third = (
+        {one.text: one for rule in table.rules for one in rule.selectors} for table in tables
+    )
+    assert first["*.a.io."] is second["*.a.io."] is third["*.a.io."]
+    assert first["*.b.io."] is not third["*.b.io."]
+
+
+def test_a_snapshot_that_is_refused_forgets_no_pattern() -> None:
+    reader = codec.PolicyReader()
+    before = read(reader, snapshot("*.a.io"))
+    with pytest.raises(codec.BadMessage):
+        read(reader, snapshot("*.b.io", "a b"))
+    assert read(reader, snapshot("*.a.io")).rules[0].selectors[0] is before.rules[0].selectors[0]
 
 
 def test_a_pods_address_may_come_in_gos_sixteen_bytes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import grpc
 import grpc.aio
 import pytest
 
+from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
-from acns.resolver import agent
+from acns.resolver import agent, pieces
 from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
@@ -31,6 +32,29 @@ class Shim(rpc.FQDNDataServicer):
         yield pb.PolicyState(request_id="1")
         async for _ in responses:
             pass
+
+
+def many(count: int) -> pb.PolicyState:
+    """A snapshot with so many patterns, no two the same."""
+    return pb.PolicyState(
+        egress_l7_dns_policy=[
+            pb.DNSPolicy(
+                source_endpoint_id=1, dns_pattern=[f"*.s{number}.example.com" for number in range(count)]
+            )
+        ]
+    )
+
+
+async def test_pods_are_served_while_a_large_snapshot_is_read() -> None:
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"))
+    await link._take(snapshot(1))
+    taking, turns = asyncio.create_task(link._take(many(1000))), 0
+    while not taking.done():
+        assert turns == 0 or pods(link) == {1}
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 20
+    assert link.table == codec.policy_table(many(1000))
 
 
 class SlowDisk:
@@ -218,10 +242,32 @@ async def test_of_snapshots_that_come_while_one_is_being_kept_the_last_is_kept(t
         try:
             assert await asyncio.to_thread(disk.asked.wait, WAIT_S)
             for pod in (2, 3):
-                assert link._take(snapshot(pod)) == pb.RESPONSE_CODE_NO_ERROR
+                assert await link._take(snapshot(pod)) == pb.RESPONSE_CODE_NO_ERROR
             disk.told.set()
             assert link._keeping is not None
             await asyncio.wait_for(link._keeping, WAIT_S)
             assert disk.last == snapshot(3)
         finally:
             disk.told.set()
+
+
+@pytest.mark.parametrize("read", [AgentLink.restore, AgentLink.catch_up])
+async def test_what_the_shim_says_while_the_policy_on_disk_is_read_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[AgentLink], Awaitable[None]]
+) -> None:
+    kept, begun, done = PolicyFile(tmp_path / "policy.json"), asyncio.Event(), pieces.done
+
+    async def seen(work: Any) -> Any:
+        begun.set()
+        return await done(work)
+
+    kept.save(many(1000))
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"), kept)
+    link._tried.set()
+    monkeypatch.setattr(pieces, "done", seen)
+    reading = asyncio.ensure_future(read(link))
+    await begun.wait()
+    await link._take(snapshot(2))
+    assert not reading.done()
+    await reading
+    assert pods(link) == {2}
