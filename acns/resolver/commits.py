@@ -191,8 +191,8 @@ class Commits:
         else:
             self._metrics.mapping_errors.add("mapping_sync_connection")
         before = self.unconfirmed.waiting.overflowed
-        self.unconfirmed.add(mapping, learned_at)
-        self._metrics.mappings.add("queued")
+        if self.unconfirmed.add(mapping, learned_at):
+            self._metrics.mappings.add("queued")
         self._metrics.mappings.add("overflowed", by=self.unconfirmed.waiting.overflowed - before)
         self._waiting.set()
         self._note(Event.MAPPING_QUEUED, mapping, why=why)
@@ -240,7 +240,7 @@ class Commits:
             return False
         self.known.said(mapping.name, mapping.addresses, promise, time.monotonic())
         self.unconfirmed.done(waiting)
-        self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else "refused")
+        self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else outcome.value)
         self._note(Event.MAPPING_REPLAYED, mapping, outcome=outcome)
         return True
 

@@ -50,14 +50,14 @@ class Unconfirmed:
             self.waiting.add(mapping, time.monotonic() - max(0.0, time.time() - answered_at))
         return self._entries()
 
-    def add(self, mapping: Mapping, learned_at: float) -> None:
-        """`learned_at`: when its answer came, on the monotonic clock."""
-        if not self.waiting.add(mapping, learned_at) or self._disk is None:
-            return
-        if self._disk.has_grown or (self._disk.is_broken and self._try_again()):
-            self._tidy_up(self._disk)
-        elif not self._disk.is_broken:
-            self._disk.append(mapping, to_epoch(learned_at))
+    def add(self, mapping: Mapping, learned_at: float) -> bool:
+        """`learned_at`: when its answer came, on the monotonic clock. False: what waits already says as
+        much."""
+        if not self.waiting.add(mapping, learned_at):
+            return False
+        if self._disk is not None:
+            self._write(self._disk, mapping, learned_at)
+        return True
 
     def done(self, waiting: Waiting) -> None:
         """It was told."""
@@ -75,6 +75,12 @@ class Unconfirmed:
     def close(self) -> None:
         if self._disk is not None:
             self._disk.close(empty=not self.waiting)
+
+    def _write(self, disk: MappingLog, mapping: Mapping, learned_at: float) -> None:
+        if disk.has_grown or (disk.is_broken and self._try_again()):
+            self._tidy_up(disk)
+        elif not disk.is_broken:
+            disk.append(mapping, to_epoch(learned_at))
 
     def _tidy_up(self, disk: MappingLog) -> None:
         disk.rewrite(self._entries())

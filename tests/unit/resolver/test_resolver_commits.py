@@ -296,6 +296,7 @@ def test_what_the_agent_could_not_commit_is_told_again_and_not_for_ever(
     in_virtual_time: InVirtualTime, times: int, told: list[str]
 ) -> None:
     seen: list[str] = []
+    counted: list[int] = []
 
     async def behaviour() -> None:
         made = commits(failing(times, seen))
@@ -305,9 +306,19 @@ def test_what_the_agent_could_not_commit_is_told_again_and_not_for_ever(
         while len(made.unconfirmed):
             await asyncio.sleep(0.01)
         replay.cancel()
+        counted.extend(made._metrics.mappings.count(outcome) for outcome in ("replayed", "failed", "refused"))
 
     in_virtual_time(behaviour())
     assert seen == told
+    assert counted == ([2, 0, 0] if times < 20 else [1, 1, 0])
+
+
+async def test_a_mapping_that_waits_already_is_not_counted_as_queued_again() -> None:
+    made = commits(confirm)
+    for _ in range(5):
+        made.keep(MAPPING)
+    made.keep(replace(MAPPING, name=(b"other",)))
+    assert (made._metrics.mappings.count("queued"), len(made.unconfirmed)) == (2, 2)
 
 
 async def test_an_agent_that_cannot_commit_gets_the_pod_no_answer() -> None:
