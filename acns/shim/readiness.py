@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -70,6 +70,12 @@ def enforced(policy: EndpointPolicy) -> str:
     return "none"
 
 
+def enforcement(policies: Iterable[EndpointPolicy]) -> Mapping[str, int]:
+    """How many pods have which directions enforced; 0 for what none has, or its last value would stay."""
+    none_yet = dict.fromkeys(("none", "egress", "ingress", "both"), 0)
+    return none_yet | Counter(map(enforced, policies))
+
+
 def register(
     registry: CollectorRegistry, learned: Learned, reconciler: Reconciler, service: FQDNDataService
 ) -> None:
@@ -111,7 +117,7 @@ def register(
         "cilium_policy_endpoint_enforcement_status",
         "Pods by the directions in which policy is enforced: none, egress, ingress, both.",
         "enforcement",
-        lambda: Counter(map(enforced, policies())),
+        lambda: enforcement(policies()),
         registry=registry,
     )
     metrics.LabelledReading(
