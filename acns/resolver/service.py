@@ -32,7 +32,7 @@ from acns.resolver.unconfirmed import Unconfirmed
 from acns.telemetry import log as logs
 from acns.telemetry.http import HealthServer, Readiness
 from acns.telemetry.journal import Event, Journal
-from acns.telemetry.metrics import Reading
+from acns.telemetry.metrics import CountReading, Reading
 
 log = logs.named(__name__)
 
@@ -277,13 +277,14 @@ class Service:
                 lambda: len(self.commits.unconfirmed),
             ),
             ("acns_agent_connected", "1 while the shim's policy stream is open.", self.link.connected.is_set),
-            (
-                "acns_journal_dropped",
-                "Journal lines lost because the disk was slow.",
-                lambda: self.journal.dropped,
-            ),
         ):
             Reading(name, documentation, read, registry=registry)
+        CountReading(
+            "acns_journal_dropped",
+            "Journal lines lost because the disk was slow.",
+            lambda: self.journal.dropped,
+            registry=registry,
+        )
 
 
 def _descriptors(settings: ResolverSettings) -> int:

@@ -104,15 +104,13 @@ def register(
             "Policy streams that have not acknowledged the newest snapshot.",
             lambda: service.streams_behind,
         ),
-        ("acns_kernel_drifts", "Changes of the table by somebody else, undone.", lambda: enforcer.drifts),
     ):
         metrics.Reading(name, documentation, read, registry=registry)
-    metrics.CountReading(
-        "cilium_fqdn_gc_deletions",
-        "Names gone at collections.",
-        lambda: learned.names_collected,
-        registry=registry,
-    )
+    for name, documentation, read in (
+        ("cilium_fqdn_gc_deletions", "Names gone at collections.", lambda: learned.names_collected),
+        ("acns_kernel_drifts", "Changes of the table by somebody else, undone.", lambda: enforcer.drifts),
+    ):
+        metrics.CountReading(name, documentation, read, registry=registry)
     metrics.LabelledReading(
         "cilium_policy_endpoint_enforcement_status",
         "Pods by the directions in which policy is enforced: none, egress, ingress, both.",

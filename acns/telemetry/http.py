@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -34,6 +35,8 @@ EXCHANGE_S: Final = 10.0
 """From the connection to the last octet taken."""
 _LAST_EXCHANGES_S: Final = 1.0
 _READ_BYTES: Final = 4 << 10
+_HOST: Final = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
+"""Of a target in absolute form, which servers must accept (RFC 9112 §3.2.2)."""
 _JSON: Final = "application/json; charset=utf-8"
 
 
@@ -151,7 +154,7 @@ class HealthServer:
     def _answer(self, request: h11.Request) -> _Answer:
         if request.method not in (b"GET", b"HEAD"):
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
-        return self._page(request.target.decode().partition("?")[0])
+        return self._page(_path(request.target.decode()))
 
     def _page(self, path: str) -> _Answer:
         page = self._pages.get(path)
@@ -176,6 +179,10 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
             raise EOFError
         connection.receive_data(await reader.read(_READ_BYTES))
     return event
+
+
+def _path(target: str) -> str:
+    return _HOST.sub("", target, count=1).partition("?")[0]
 
 
 def _shown(view: Callable[[], object]) -> _Answer:

@@ -50,7 +50,7 @@ def learned(node: NodeHandle) -> str:
 def drifts(node: NodeHandle) -> int:
     """How often the shim has mended the table, by its own count."""
     lines = node.shim.http_get("/metrics").text.splitlines()
-    return int(float(next(line for line in lines if line.startswith("acns_kernel_drifts ")).split()[1]))
+    return int(float(next(line for line in lines if line.startswith("acns_kernel_drifts_total ")).split()[1]))
 
 
 def reports(node: NodeHandle) -> list[dict[str, Any]]:

@@ -173,3 +173,19 @@ async def test_stopping_waits_for_no_client(tmp_path: Path) -> None:
     await server.stop()
     assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://agent/healthz", 200),
+        (b"HTTP://127.0.0.1:9091/healthz?verbose", 200),
+        (b"http://agent/nothing", 404),
+        (b"http://agent", 404),
+        (b"//agent/healthz", 404),
+    ],
+)
+async def test_a_target_may_come_with_its_host(raw: Raw, target: bytes, status: int) -> None:
+    """RFC 9112 §3.2.2: as proxies are asked; servers must accept it too."""
+    answer = await raw(b"GET %s HTTP/1.1\r\nHost: agent\r\n\r\n" % target)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
