@@ -52,12 +52,18 @@ class LearnedSets:
 def read(path: Path) -> LearnedSets:
     """Raises PeerError when it is no ledger or lacks something, EnvironmentFault when it cannot be read."""
     ledger = statelog.look(path, FORMAT, VERSION)
-    terms = Terms.of(ledger.values)
+    try:
+        terms, ids = Terms.of(ledger.values), _ids(ledger.values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PeerError(f"{path} is not as a shim writes it: {error!r}", hint="restart the shim") from error
     if terms is None:
         raise PeerError(f"{path} does not say how long addresses stay", hint="written by an older shim?")
-    found = (_selector(id_, one) for value in ledger.values for id_, one in value["ids"].items())
-    ids = {selector: fqdn_set_id(selector) for selector in found if selector is not None}
     return LearnedSets(ids, terms, ledger.damage)
+
+
+def _ids(values: Iterable[Any]) -> dict[FQDNSelector, bytes]:
+    found = (_selector(id_, one) for value in values for id_, one in value["ids"].items())
+    return {selector: fqdn_set_id(selector) for selector in found if selector is not None}
 
 
 def _selector(id_: str, described: Any) -> FQDNSelector | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import itertools
 import math
-import os
+import secrets
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -194,7 +194,7 @@ def _address(element: Attributes) -> bytes:
 
 def _probe(socket: NetfilterSocket) -> bool:
     """Whether adding an element again moves its expiry."""
-    table = f"{constants.TABLE}-probe-{os.getpid()}"
+    table = f"{constants.TABLE}-probe-{secrets.token_hex(4)}"
     address, set_name = bytes(4), "probe"
     create = netlink.NLM_F_CREATE
     scratch_set = (

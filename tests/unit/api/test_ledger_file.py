@@ -1,0 +1,47 @@
+"""What a resolver makes of the shim's ledger when it is none that a shim would write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acns.api import ledger_file
+from acns.errors import PeerError
+from acns.statelog import StateLog
+
+TERMS = {"min_ttl_s": 0, "margin_s": 60.0}
+SET = {"kind": "set", "text": "fqdn:name:a.io.", "origins": []}
+
+
+def written(path: Path, *values: Any) -> Path:
+    log = StateLog(path, ledger_file.FORMAT, ledger_file.VERSION)
+    log.open()
+    log.rewrite(values)
+    log.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"terms": TERMS},
+        {"terms": TERMS, "ids": []},
+        {"terms": TERMS, "ids": {"fqdn_1": {"kind": "set"}}},
+        {"terms": TERMS, "ids": {"fqdn_1": None}},
+        {"terms": {"min_ttl_s": 0}, "ids": {}},
+        {"terms": {"min_ttl_s": "soon", "margin_s": 60}, "ids": {}},
+        [],
+        7,
+    ],
+)
+def test_lines_that_are_whole_and_of_another_shape_are_the_peers_mistake(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(PeerError, match=r"not as a shim writes it|does not say how long"):
+        ledger_file.read(written(tmp_path / "ledger.log", value))
+
+
+def test_what_a_shim_writes_is_read(tmp_path: Path) -> None:
+    found = ledger_file.read(written(tmp_path / "ledger.log", {"terms": TERMS, "ids": {"x": SET}}))
+    assert found.terms == ledger_file.Terms(0, 60.0)
+    assert found.damage is None
