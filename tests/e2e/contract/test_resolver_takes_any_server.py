@@ -155,6 +155,13 @@ def test_an_endpoints_address_may_come_in_another_form(bench: Bench, address: by
     assert bench.outcome(WWW) == FORWARDED
 
 
+def test_a_servers_prefix_may_come_in_gos_sixteen_bytes(bench: Bench) -> None:
+    base = snapshot("*.example.com")
+    prefix = bytes(10) + b"\xff\xff" + wire.raw(SERVER) + b"\x80"
+    bench.start(wire.Snapshot(base.rules, base.endpoints, {DNS_IDENTITY: [prefix]}))
+    assert [bench.outcome(WWW, server) for server in (SERVER, OTHER_SERVER)] == [FORWARDED, REFUSED]
+
+
 def test_fields_of_newer_peers_and_ipv6_are_tolerated(bench: Bench) -> None:
     base = snapshot("*.example.com")
     newer = wire.chunk(5, b"\x08\x01") + wire.number(1000, 3)

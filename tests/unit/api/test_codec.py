@@ -64,6 +64,16 @@ def test_what_is_no_prefix_is_refused(value: bytes) -> None:
         codec.prefix_from_wire(value)
 
 
+@pytest.mark.parametrize(
+    ("bits", "network"),
+    [(128, "10.96.0.10/32"), (124, "10.96.0.0/28"), (96, "0.0.0.0/0"), (95, None), (0, None)],
+)
+def test_a_prefix_may_come_in_gos_sixteen_bytes_of_an_ipv4_address(bits: int, network: str | None) -> None:
+    mapped = bytes(10) + b"\xff\xff" + b"\x0a\x60\0\x0a"
+    wanted = IPv4Network(network) if network else None
+    assert codec.prefix_from_wire(mapped + bytes((bits,))) == wanted
+
+
 @pytest.mark.parametrize("text", ["www.example.com", "www.example.com.", "WWW.Example.COM."])
 def test_names_fold_case_and_need_no_final_dot(text: str) -> None:
     name = codec.name_from_wire(text)
@@ -97,6 +107,7 @@ def test_the_report_of_a_query_has_no_addresses() -> None:
 
 
 # --- snapshots ----------------------------------------------------------------------------------------------
+
 
 POD, DNS = b"\x0a\xf4\0\5", b"\x0a\x60\0\x0a"
 UDP = 17
