@@ -1,14 +1,15 @@
 """May this pod connect there, and why: the whole answer, from a cluster's objects and what names resolved to.
 
-Pure: the same whether the cluster runs or is only written down. What no file can tell, the addresses of a
-name, is supposed where nothing is known: some address outside the cluster. A name is reached only by who can
-look it up, so that is part of the answer.
+Pure: the same whether the cluster runs or is only written down. What a name resolves to may be known before
+anybody has looked it up (a topology says it); where it is not, the name may be anywhere outside the cluster,
+and an address is tried in each part of it that rules treat alike. A name is reached only by who can look it
+up, so that is part of the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 
 from acns.dns import name as names
@@ -17,12 +18,13 @@ from acns.dns.pattern import FQDNSelector
 from acns.errors import InputError
 from acns.policy.connections import Part, parts
 from acns.policy.destination import AtAddress, AtName, AtService, Destination, Outside
+from acns.policy.doubts.scene import Resolutions
 from acns.policy.learnings import Learning, Learnings
 from acns.policy.lookups import Answer, Lookup, Server, lookup
 from acns.policy.model import FQDN, Traffic
 from acns.policy.overview import Local, Overview
 from acns.policy.routes import Outcome
-from acns.policy.standin import stand_in
+from acns.policy.standin import StandIn, stand_ins
 from acns.policy.wording import selector_text, traffic_text
 
 NOTHING = Learnings()
@@ -31,10 +33,12 @@ NOTHING = Learnings()
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What is known beside the objects. `learned`: per node what names resolved to; None: the cluster does
-    not run, so nothing can be known. `server`: whom the pod asks; None: not known."""
+    not run, so nothing can be known. `server`: whom the pod asks; None: not known. `resolutions`: what names
+    resolve to, whether or not anybody has looked them up."""
 
     learned: Mapping[str, Learnings] | None = None
     server: Server | None = None
+    resolutions: Resolutions = field(default_factory=dict)
 
     def on(self, node: str) -> Learnings:
         return (self.learned or {}).get(node, NOTHING)
@@ -42,8 +46,8 @@ class Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`lookup`: for a destination that is a name. `supposed`: the parts are about a stand-in for addresses
-    that are not known."""
+    """`lookup`: for a destination that is a name. `supposed`: the parts are about what would be if it had
+    been looked up."""
 
     source: str
     destination: str
@@ -96,10 +100,9 @@ class _Answer:
             case AtName(name):
                 return self._named(name, wanted)
             case Outside():
-                address = stand_in(self.source, self.learned)
-                found = self._connection([address], wanted)
-                note = f"{address} stands for all addresses outside that no rule is more particular about"
-                return _with(found, notes=(*found.notes, note))
+                largest = stand_ins(self.source, self.learned)[0]
+                found = self._connection([largest.address], wanted)
+                return replace(found, notes=(*found.notes, _stands_for(largest)))
 
     def _connection(
         self, addresses: Iterable[IPv4Address], wanted: Traffic, name: Name | None = None
@@ -111,29 +114,58 @@ class _Answer:
         return Explanation(self.source.key, self._text(), outcome, found, looked_up, notes)
 
     def _named(self, name: Name, wanted: Traffic) -> Explanation:
-        """A name outside: at the addresses that are known for it, else at one that is supposed."""
+        """A name outside: at the addresses that are learned, else at those that it would have."""
         known = dict.fromkeys(one.address for one in self.learned.of(name))
         if known:
             return self._connection(known, wanted, name)
-        address = stand_in(self.source, self.learned)
-        supposed = Learnings.supposing(self._selectors(), name, address)
-        found = self._parts([address], wanted, supposed, _plain(name))
+        resolved = self.knowledge.resolutions.get(name)
+        found = self._anywhere(name, wanted) if resolved is None else self._resolved(name, resolved, wanted)
         looked_up = self._lookup(name)
         outcome, notes = _outcome(found, looked_up), []
-        waits = any(_is_by_name(part) for part in found if part.outcome is Outcome.ALLOWED)
+        waits = any(map(_waits, found))
         if waits and self.knowledge.learned is not None:
-            outcome = Outcome.DENIED
+            outcome = _outcome(found, looked_up, unlearned=True)
             notes.append(self._unlearned(name, looked_up))
         elif waits and looked_up and looked_up.answer is Answer.UNPROXIED:
-            outcome = Outcome.DENIED
+            outcome = _outcome(found, looked_up, unlearned=True)
         elif waits:
             notes.append(
                 f"from the moment on when {self.source.key} has looked the name up, until its TTL ends"
             )
-        notes.append("if it resolves to an address outside the cluster: names never open pods or nodes")
+        if resolved is None:
+            notes.append(
+                "if it resolves to a public address outside the cluster: names never open pods or nodes"
+            )
+        elif not resolved:
+            notes.append(f"{_plain(name)} has no IPv4 address, and only IPv4 is shown here")
         return Explanation(
             self.source.key, self._text(), outcome, found, looked_up, tuple(notes), supposed=True
         )
+
+    def _resolved(self, name: Name, addresses: Collection[IPv4Address], wanted: Traffic) -> tuple[Part, ...]:
+        """At each of the addresses, as if they had been learned."""
+        supposed = Learnings.supposing(self._selectors(), name, addresses)
+        return tuple(
+            part
+            for address in sorted(addresses)
+            for part in self._parts([address], wanted, supposed, f"{_plain(name)} ({address})")
+        )
+
+    def _anywhere(self, name: Name, wanted: Traffic) -> tuple[Part, ...]:
+        """In each part of the outside that has another fate; the largest alone where all have one."""
+        fates: dict[tuple[tuple[str, Outcome], ...], tuple[Part, ...]] = {}
+        areas = stand_ins(self.source, NOTHING)
+        for area in areas:
+            where = f"in {area.within}" if area.within else "in no narrower CIDR of a rule"
+            found = self._supposed(name, area, wanted, f"{_plain(name)} ({where})")
+            fates.setdefault(tuple((part.traffic, part.outcome) for part in found), found)
+        if len(fates) == 1:
+            return self._supposed(name, areas[0], wanted, _plain(name))
+        return tuple(part for found in fates.values() for part in found)
+
+    def _supposed(self, name: Name, area: StandIn, wanted: Traffic, called: str) -> tuple[Part, ...]:
+        supposed = Learnings.supposing(self._selectors(), name, [area.address])
+        return self._parts([area.address], wanted, supposed, called)
 
     def _parts(
         self, addresses: Iterable[IPv4Address], wanted: Traffic, learned: Learnings, called: str = ""
@@ -188,8 +220,17 @@ def _is_by_name(part: Part) -> bool:
     return any(said.learned for side in part.sides for said in side.rules[:1])
 
 
-def _outcome(found: Iterable[Part], looked_up: Lookup | None) -> Outcome:
-    outcomes = {part.outcome for part in found}
+def _waits(part: Part) -> bool:
+    """Whether it is open only once the name has been looked up."""
+    return part.outcome is Outcome.ALLOWED and _is_by_name(part)
+
+
+def _outcome(found: Iterable[Part], looked_up: Lookup | None, *, unlearned: bool = False) -> Outcome:
+    """Of all parts; `unlearned`: as long as the name has not been looked up. Where there are none, nobody is
+    reached."""
+    outcomes = {Outcome.DENIED if unlearned and _waits(part) else part.outcome for part in found}
+    if not outcomes:
+        return Outcome.DENIED
     if looked_up is not None and not looked_up.succeeds:
         return Outcome.DENIED
     if len(outcomes) == 1:
@@ -201,7 +242,10 @@ def _plain(name: Name) -> str:
     return names.to_text(name).removesuffix(".")
 
 
-def _with(found: Explanation, notes: tuple[str, ...]) -> Explanation:
-    return Explanation(
-        found.source, found.destination, found.outcome, found.parts, found.lookup, notes, found.supposed
+def _stands_for(part: StandIn) -> str:
+    if not part.within:
+        return f"{part.address} stands for all addresses outside that no rule is more particular about"
+    return (
+        f"{part.address} stands for the addresses outside in {part.within}, "
+        "the largest part that rules treat alike"
     )

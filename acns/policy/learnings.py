@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
+
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
+_BROADCAST = IPv4Address("255.255.255.255")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,17 @@ class Learnings:
     all: tuple[Learning, ...] = field(default=())
 
     @classmethod
-    def supposing(cls, selectors: Iterable[FQDNSelector], name: Name, address: IPv4Address) -> Learnings:
-        """As if `name` had been looked up, and had this address."""
+    def supposing(
+        cls, selectors: Iterable[FQDNSelector], name: Name, addresses: Iterable[IPv4Address]
+    ) -> Learnings:
+        """As if `name` had been looked up, and had these addresses; those never learned open nothing."""
         found = tuple(one for one in selectors if one.matches(name))
-        return cls((Learning(name, address, found, expires_at=0.0),))
+        return cls(
+            tuple(
+                Learning(name, address, found if _is_learned(address) else (), expires_at=0.0)
+                for address in addresses
+            )
+        )
 
     @cached_property
     def open(self) -> Mapping[FQDNSelector, frozenset[IPv4Address]]:
@@ -62,3 +72,9 @@ class Learnings:
         for one in self.all:
             found.setdefault(one.address, []).append(one)
         return {address: tuple(each) for address, each in found.items()}
+
+
+def _is_learned(address: IPv4Address) -> bool:
+    """As `acns.fqdn.addresses` has it."""
+    never = address.is_loopback or address.is_link_local or address.is_multicast
+    return not (never or address in _THIS_NETWORK or address == _BROADCAST)

@@ -42,7 +42,7 @@ class Question:
     @property
     def is_address(self) -> bool:
         """Whether the peer is really at that address, which else stands for a name's."""
-        return str(self.peer) in self.called
+        return self.called.endswith(f"({self.peer})")
 
     @property
     def candidates(self) -> tuple[Match, ...]:

@@ -1,11 +1,12 @@
-"""An address that stands for the world outside: in no network that a rule is particular about.
+"""Addresses that stand for the world outside, where nobody knows which address is meant.
 
-CIDR rules cut the outside into areas that each set of rules treats alike; the stand-in lies in the largest.
+CIDR rules cut the outside into areas that each set of rules treats alike: one address stands for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
@@ -13,6 +14,7 @@ from itertools import pairwise
 from acns.policy.learnings import Learnings
 from acns.policy.model import CIDRs, DirectionPolicy
 from acns.policy.overview import Local
+from acns.policy.wording import peer_text
 
 _Networks = tuple[tuple[IPv4Network, ...], ...]
 
@@ -29,15 +31,39 @@ _NOBODY = tuple(
 )  # fmt: skip
 
 
-def stand_in(source: Local, learned: Learnings) -> IPv4Address:
-    """For what `source` may reach outside."""
-    areas = _areas(_networks(source.policy.egress))
-    largest = max(areas.values(), key=lambda area: sum(end - start for start, end in area))
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """`address` stands for a part of the outside. `within`: the CIDRs of rules that tell it from other parts;
+    empty for what no rule is more particular about."""
+
+    address: IPv4Address
+    within: str
+
+
+def stand_ins(source: Local, learned: Learnings) -> tuple[StandIn, ...]:
+    """One for each part of what `source` may reach outside, the largest first."""
+    networks = _networks(source.policy.egress)
+    areas = _areas(networks)
+    everywhere = frozenset.intersection(*areas)
+    found = []
+    for inside, area in sorted(areas.items(), key=lambda one: -_size(one[1])):
+        within = [peer_text(CIDRs("", networks[number])) for number in sorted(inside - everywhere)]
+        if (address := _free_in(area, source, learned)) is not None:
+            found.append(StandIn(address, " and ".join(within)))
+    return tuple(found) or (StandIn(_PREFERRED, ""),)
+
+
+def _free_in(area: list[tuple[int, int]], source: Local, learned: Learnings) -> IPv4Address | None:
+    """An address that is nobody's in the cluster, and no known name's."""
     taken = source.node.cluster_addresses | source.node.service_addresses
-    if _lies_in(_PREFERRED, largest) and not (_PREFERRED in taken or learned.at(_PREFERRED)):
+    if _lies_in(_PREFERRED, area) and not (_PREFERRED in taken or learned.at(_PREFERRED)):
         return _PREFERRED
-    free = (address for address in _addresses(largest) if address not in taken and not learned.at(address))
-    return next(free, _PREFERRED)
+    free = (address for address in _addresses(area) if address not in taken and not learned.at(address))
+    return next(free, None)
+
+
+def _size(area: Iterable[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in area)
 
 
 def _networks(egress: DirectionPolicy) -> _Networks:

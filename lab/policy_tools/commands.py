@@ -17,7 +17,7 @@ from acns.dns import name as names
 from acns.dns.name import Name
 from acns.located import did_you_mean
 from acns.policy import destination, matrix
-from acns.policy.explain import Knowledge, explain, explain_query
+from acns.policy.explain import explain, explain_query
 from acns.policy.lookups import DNS_PORT, Server
 from acns.policy.model import Traffic
 from acns.policy.routes import Outcome
@@ -140,7 +140,7 @@ def run_matrix(about: About, ports: Sequence[str], *, as_json: bool) -> int:
         given = about.given()
         _say_problems(given)
         columns = matrix.columns(given.overview, traffics, given.names)
-        rows = matrix.rows(given.overview, columns, lambda _: Knowledge(server=given.dns_server()))
+        rows = matrix.rows(given.overview, columns, lambda _: given.knowledge())
         what = given.what
     else:
         found = _live_matrix(lab, traffics)
@@ -221,7 +221,7 @@ def _offline(
     _say_problems(given)
     overview = given.overview
     source = overview.local(overview.pod(pod))
-    knowledge = Knowledge(server=_server(server) if server else given.dns_server())
+    knowledge = given.knowledge(_server(server) if server else None)
     if dns is None:
         wanted = destination.parse(to or "", overview, source.resident)
         return Answered(explain(overview, source, wanted, knowledge)), given.what

@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TypeVar
 
 from acns import located, textfile
-from acns.dns.name import Name
-from acns.dns.name import from_text as parse_name
 from acns.errors import InputError, Problem
 from acns.located import did_you_mean
 from acns.policy import manifests
 from acns.policy.cluster import Cluster
+from acns.policy.doubts.scene import Resolutions
+from acns.policy.explain import Knowledge
 from acns.policy.lookups import Server
 from acns.policy.model import Enforcement
 from acns.policy.objects import Object, Ref
 from acns.policy.overview import Overview
 from acns.policy.profiles import Profile
 from acns.shim.sources import listing
-from lab.policy_tools import completing
+from lab.policy_tools import completing, resolving
 from lab.spec import inline
 from lab.spec.load import find_topology, read_topology
 from lab.spec.plan import Addressing
-from lab.spec.topology import InternetName, Topology
+from lab.spec.topology import Topology
 from lab.world.manifests import manifest_files
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -40,13 +39,18 @@ Choice = TypeVar("Choice", bound=StrEnum)
 @dataclass(frozen=True, slots=True)
 class Given:
     """`what` it is, for people; all that is wrong with its files; `made_up`: pods whose addresses are;
-    `names`: what is known to be outside."""
+    `names`: what is known to be outside, and `resolutions` what it resolves to."""
 
     what: str
     overview: Overview
     problems: tuple[Problem, ...] = ()
     made_up: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    resolutions: Resolutions = field(default_factory=dict)
+
+    def knowledge(self, server: Server | None = None) -> Knowledge:
+        """What is known where nothing runs; `server`: whom the pod asks, if not the cluster's DNS."""
+        return Knowledge(None, server or self.dns_server(), self.resolutions)
 
     def dns_server(self) -> Server | None:
         """The cluster's DNS, which is called the same in every cluster."""
@@ -59,8 +63,9 @@ class Given:
 def from_topology(name_or_path: str, profile: str | None, enforcement: str | None) -> Given:
     """A topology, shipped or a file. Its first node's settings count where none are given."""
     found = texts_of_topology(name_or_path, profile, enforcement)
-    names = tuple(found.topology.internet.names)
-    return _given(f"topology {found.topology.name}", found.texts, found.profile, found.enforcement, names)
+    internet = found.topology.internet
+    given = _given(f"topology {found.topology.name}", found.texts, found.profile, found.enforcement)
+    return replace(given, names=tuple(internet.names), resolutions=resolving.for_pods(internet))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,6 @@ class Written:
     def placed(self, problem: Problem) -> Problem:
         """What is wrong with an inline policy has its place in the topology's file."""
         return inline.placed(problem, self.topology, self.document)
-
-    def resolutions(self) -> dict[Name, set[IPv4Address]]:
-        """What its DNS servers say of its names, aliases followed. Names that only aliases are for have their
-        addresses by no choice of anybody else's, and are left out."""
-        records: dict[str, list[InternetName]] = {}
-        for name, each in self.topology.internet.all_names():
-            records.setdefault(name, []).append(each)
-        behind = {each.cname for found in records.values() for each in found}
-        return {parse_name(name): set(_addresses(name, records)) for name in records if name not in behind}
 
 
 def texts_of_topology(name_or_path: str, profile: str | None, enforcement: str | None) -> Written:
@@ -129,25 +125,11 @@ def cluster_of(texts: Mapping[str, str], profile: Profile) -> Cluster:
     return _read(texts, profile)[0]
 
 
-def _addresses(name: str, records: Mapping[str, list[InternetName]]) -> Iterator[IPv4Address]:
-    """At the end of its aliases; the topology's check has let no loop through."""
-    for each in records.get(name, ()):
-        yield from map(IPv4Address, each.a)
-        if each.cname:
-            yield from _addresses(each.cname, records)
-
-
-def _given(
-    what: str,
-    texts: Mapping[str, str],
-    profile: Profile,
-    enforcement: Enforcement,
-    names: tuple[str, ...] = (),
-) -> Given:
+def _given(what: str, texts: Mapping[str, str], profile: Profile, enforcement: Enforcement) -> Given:
     cluster, problems = _read(texts, profile)
     objects = cluster.objects()
     overview = Overview(Cluster.of(completing.completed(objects)), enforcement)
-    return Given(what, overview, problems, tuple(completing.made_up(objects)), names)
+    return Given(what, overview, problems, tuple(completing.made_up(objects)))
 
 
 def _read(texts: Mapping[str, str], profile: Profile) -> tuple[Cluster, tuple[Problem, ...]]:

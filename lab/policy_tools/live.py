@@ -25,7 +25,7 @@ from acns.policy.profiles import Profile
 from acns.policy.routes import Outcome
 from acns.policy.wording import plain
 from lab.kernel import netns
-from lab.policy_tools import inputs
+from lab.policy_tools import inputs, resolving
 from lab.policy_tools.node_state import Meaning, NodeState
 from lab.policy_tools.seen import NOT_TRIED, Answered, QuerySeen, RuleSeen, Seen
 from lab.policy_tools.witness import ANSWER_DROPPED, Ask, KernelRule, Testimony, Witness
@@ -42,6 +42,7 @@ class Live:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.witness = Witness(lab)
+        self.resolutions = resolving.for_pods(lab.topology.internet)
         self._states = {node.name: NodeState(lab, node) for node in lab.nodes}
 
     def close(self) -> None:
@@ -77,8 +78,8 @@ class Live:
         return Overview(cluster, Enforcement(state.settings.enforcement))
 
     def knowledge(self, source: Local, overview: Overview, server: Server | None = None) -> Knowledge:
-        """What the pod's node has learned, and whom the pod asks."""
-        return Knowledge(self.learned(overview), server or self.dns_server(source.key))
+        """What the pod's node has learned, whom the pod asks, and what that one will say."""
+        return Knowledge(self.learned(overview), server or self.dns_server(source.key), self.resolutions)
 
     def learned(self, overview: Overview) -> dict[str, Learnings]:
         """By node."""

@@ -46,7 +46,11 @@ def _look(live: Live, traffics: Sequence[Traffic]) -> LiveMatrix:
     columns = matrix.columns(overview, traffics, live.lab.topology.internet.names)
     answers = _look_up(live, {column.asked for column in columns if column.is_name}, servers)
     learned = live.learned(overview)
-    rows = matrix.rows(overview, columns, lambda source: Knowledge(learned, servers.get(source.key)))
+    rows = matrix.rows(
+        overview,
+        columns,
+        lambda source: Knowledge(learned, servers.get(source.key), live.resolutions),
+    )
     # Manifests may speak of pods that the lab has not: these can send nothing.
     real = [(number, row) for number, row in enumerate(rows) if row.pod in servers]
     return LiveMatrix(columns, rows, dict(_differences(live, real, answers)))

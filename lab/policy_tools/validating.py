@@ -21,7 +21,7 @@ from acns.policy.doubts.scene import NOTHING_KNOWN, Resolutions
 from acns.policy.model import Enforcement
 from acns.policy.objects import CIDRGroup, Object, Pod, Ref, Service
 from acns.policy.profiles import Profile
-from lab.policy_tools import completing, inputs
+from lab.policy_tools import completing, inputs, resolving
 from lab.spec import expect
 
 _NEEDS = (
@@ -85,7 +85,8 @@ def problems_of_topology(
     `expected`: also the errors that a statement of the topology is about.
     """
     written = inputs.texts_of_topology(name_or_path, profile, enforcement)
-    found = problems_of(written.texts, written.profile, written.enforcement, written.resolutions())
+    chosen = resolving.chosen(written.topology.internet)
+    found = problems_of(written.texts, written.profile, written.enforcement, chosen)
     statements = map(expect.parse_any, () if expected else written.topology.expect)
     about = {(one.file, one.text) for one in statements if isinstance(one, expect.PolicyExpectation)}
     return sorted(

@@ -24,7 +24,7 @@ from lab.backends.kind import looking
 from lab.backends.kind.kind_lab import KindLab
 from lab.backends.kind.objects import AGENTS
 from lab.errors import InputError
-from lab.policy_tools import inputs
+from lab.policy_tools import inputs, resolving
 from lab.policy_tools.inputs import Given
 from lab.policy_tools.node_state import learning
 from lab.policy_tools.seen import Answered
@@ -86,14 +86,21 @@ def given(lab: KindLab) -> Given:
         if not problem.warning:
             remark(f"left out: {problem}")
     overview = Overview(Cluster.of(objects), inputs.enforcement_of(shim.get("enforcement")))
-    return Given(f"lab {lab.name}", overview, tuple(problems), names=tuple(lab.topology.internet.names))
+    internet = lab.topology.internet
+    return Given(
+        f"lab {lab.name}",
+        overview,
+        tuple(problems),
+        names=tuple(internet.names),
+        resolutions=resolving.for_pods(internet),
+    )
 
 
 def _knowledge(lab: KindLab, found: Given, server: Server | None) -> Knowledge:
     agents = lab.tools.get("pods", "-n", AGENTS)
     nodes = [node.name for node in found.overview.cluster.nodes]
     learned = {node: _learned(lab, agents, node) for node in nodes}
-    return Knowledge(learned, server or found.dns_server())
+    return Knowledge(learned, server or found.dns_server(), found.resolutions)
 
 
 def _learned(lab: KindLab, agents: list[looking.Item], node: str) -> Learnings:

@@ -194,6 +194,20 @@ def test_the_matrix_has_a_line_for_each_destination(capsys: pytest.CaptureFixtur
     assert ["data.storage.example.net", "443/TCP", "-", "all"] in lines
 
 
+def test_the_matrix_judges_names_at_the_addresses_that_the_topology_gives_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands.run_matrix(QUICKSTART, [], as_json=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["dual.example.com", "-", "443/TCP", "all"] in lines
+    assert ["v6.example.com", "-", "-", "-"] in lines
+
+
+def test_an_explanation_says_at_which_address(capsys: pytest.CaptureFixture[str]) -> None:
+    found = explained("frontend", "www.example.com:443", capsys=capsys)
+    assert [part["to"] for part in found["parts"]] == ["www.example.com (198.51.100.20)"]
+
+
 def test_the_matrix_as_json_has_a_row_for_each_pod(capsys: pytest.CaptureFixture[str]) -> None:
     commands.run_matrix(QUICKSTART, ["443"], as_json=True)
     found = json.loads(capsys.readouterr().out)

@@ -1,0 +1,128 @@
+"""A name outside that nobody has looked up: at the addresses that it will have, else wherever it may be."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+
+from acns.dns import name as names
+from acns.fqdn.addresses import is_learnable_address
+from acns.policy.explain import Explanation, Knowledge
+from acns.policy.learnings import Learnings
+from acns.policy.routes import Outcome
+
+from .explain_world import DNS, ask, dns, fqdn, live, policy, world
+
+NAME = "api.example.com"
+OPEN = dns(NAME) + fqdn(NAME)
+
+
+def denying(deny: str) -> str:
+    return policy(OPEN.rstrip(), more=f"  egressDeny:\n    - {deny}\n")
+
+
+def resolving(*addresses: str, known: Knowledge | None = None) -> Knowledge:
+    found = {names.from_text(NAME): {IPv4Address(address) for address in addresses}}
+    return Knowledge(known.learned if known else None, DNS, found)
+
+
+def outcomes(found: Explanation) -> dict[str, Outcome]:
+    return {part.to: part.outcome for part in found.parts}
+
+
+# --- what it resolves to is known -----------------------------------------------------------------------
+
+
+def test_a_name_is_judged_at_the_addresses_that_it_will_have() -> None:
+    overview = world(denying("toCIDR: [198.51.100.0/24]"))
+    for address, outcome in (("198.51.100.10", Outcome.DENIED), ("203.0.113.10", Outcome.ALLOWED)):
+        found = ask(overview, f"{NAME}:443", knowledge=resolving(address))
+        assert (found.outcome, found.supposed) == (outcome, True)
+        assert outcomes(found) == {f"{NAME} ({address})": outcome}
+
+
+def test_a_name_some_of_whose_addresses_are_denied_is_partly_open() -> None:
+    overview = world(denying("toCIDR: [198.51.100.0/24]"))
+    found = ask(overview, f"{NAME}:443", knowledge=resolving("198.51.100.10", "203.0.113.10"))
+    assert found.outcome is Outcome.PARTLY
+
+
+def test_live_too_before_anybody_has_looked_it_up() -> None:
+    overview = world(denying("toCIDR: [198.51.100.0/24]"))
+    knowledge = resolving("198.51.100.10", known=live(overview))
+    found = ask(overview, f"{NAME}:443", knowledge=knowledge)
+    assert (found.outcome, [part.outcome for part in found.parts]) == (Outcome.DENIED, [Outcome.DENIED])
+
+
+@pytest.mark.parametrize("source", ["client", "other"])
+def test_a_name_without_an_ipv4_address_is_reached_by_nobody(source: str) -> None:
+    found = ask(world(policy(OPEN)), f"{NAME}:443", source=source, knowledge=resolving())
+    assert (found.outcome, found.parts) == (Outcome.DENIED, ())
+    assert found.notes[-1] == f"{NAME} has no IPv4 address, and only IPv4 is shown here"
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "10.244.0.3", "172.18.0.3"])
+def test_no_name_opens_what_is_never_learned(address: str) -> None:
+    found = ask(world(policy(OPEN)), f"{NAME}:443", knowledge=resolving(address))
+    assert found.outcome is Outcome.DENIED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.1.2.3", "10.0.0.1", "127.0.0.1", "169.254.1.1", "198.51.100.1"),
+        *("224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
+    ],
+)
+def test_what_is_supposed_to_be_learned_is_what_an_answer_may_open(text: str) -> None:
+    address = IPv4Address(text)
+    selector = next(iter(world(policy(OPEN)).node("n1").fqdn_selectors()))
+    supposed = Learnings.supposing([selector], names.from_text(NAME), [address])
+    assert (address in supposed.open.get(selector, ())) is is_learnable_address(address.packed)
+
+
+# --- nothing is known -----------------------------------------------------------------------------------
+
+
+def test_of_a_name_that_may_be_in_a_denied_cidr_no_firm_verdict_is_given() -> None:
+    found = ask(world(denying("toCIDR: [0.0.0.0/1]")), f"{NAME}:443")
+    assert found.outcome is Outcome.PARTLY
+    assert outcomes(found) == {
+        f"{NAME} (in CIDR 0.0.0.0/1)": Outcome.DENIED,
+        f"{NAME} (in no narrower CIDR of a rule)": Outcome.ALLOWED,
+    }
+
+
+def test_of_one_that_may_be_in_an_allowed_cidr_neither() -> None:
+    found = ask(world(policy(OPEN + "    - toCIDR: [198.51.100.0/24]\n")), f"{NAME}:80")
+    assert found.outcome is Outcome.PARTLY
+    assert outcomes(found) == {
+        f"{NAME} (in no narrower CIDR of a rule)": Outcome.DENIED,
+        f"{NAME} (in CIDR 198.51.100.0/24)": Outcome.ALLOWED,
+    }
+
+
+def test_cidrs_that_make_no_difference_are_not_told() -> None:
+    found = ask(world(policy(OPEN + "    - toCIDR: [198.51.100.0/24]\n")), f"{NAME}:443")
+    assert outcomes(found) == {NAME: Outcome.ALLOWED}
+
+
+def test_live_what_other_rules_open_waits_for_no_query() -> None:
+    overview = world(policy(OPEN + "    - toEntities: [world]\n      toPorts: [{ports: [{port: '80'}]}]\n"))
+    found = ask(overview, NAME, knowledge=live(overview))
+    assert found.outcome is Outcome.PARTLY
+
+
+# --- the world ------------------------------------------------------------------------------------------
+
+
+def test_for_what_an_address_stands_is_said_truly() -> None:
+    narrow = ask(world(policy("    - toCIDR: [198.51.100.0/24]\n")), "world:80")
+    assert narrow.notes == (
+        "192.0.2.1 stands for all addresses outside that no rule is more particular about",
+    )
+    half = ask(world(denying("toCIDR: [0.0.0.0/1]")), "world:80")
+    assert half.notes == (
+        "1.0.0.0 stands for the addresses outside in CIDR 0.0.0.0/1, the largest part that rules treat alike",
+    )
