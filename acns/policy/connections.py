@@ -45,7 +45,8 @@ def parts(
     learned: Learnings,
     called: str = "",
 ) -> tuple[Part, ...]:
-    """All parts of what `source` sends to `asked`, an address or a ClusterIP.
+    """All parts of what `source` sends to `asked`, an address or a ClusterIP; a Service's port with nobody
+    behind it is a part that is denied.
 
     `called`: what the address stands for, if it is not itself what is asked about.
     Raises InputError for a port that a Service does not have.
@@ -59,6 +60,8 @@ def parts(
         ]
     return tuple(
         _part(overview, route, share, learned, called or _called(route.reached, overview))
+        if share.judgement.redirects or not route.is_dead
+        else _dead_part(route, share)
         for route, traffic in routes
         for share in shares(route, traffic, learned)
     )
@@ -74,10 +77,7 @@ def _translated(
 ) -> Iterator[Route]:
     for front in fronts(overview, service, asked, wanted):
         if not front.backends:
-            raise InputError(
-                f"nobody is behind Service {service.key} port {front.port}: every connection is rejected",
-                hint="its EndpointSlices have no address",
-            )
+            yield Route(source, asked, asked, None, front)
         for address, port in sorted(front.backends):
             yield Route(source, asked, address, overview.at(address), front, port)
 
@@ -113,17 +113,26 @@ def _called(address: IPv4Address, overview: Overview) -> str:
     return f"{who(address, overview.directory)} ({address})"
 
 
+def _dead_part(route: Route, share: Share) -> Part:
+    """Connections to the port are rejected where Services are translated, whatever policies say."""
+    to = "nobody (its EndpointSlices have no address for this port)"
+    return Part(to, _through(route), share.text, Outcome.DENIED, (), (), route, share.packet)
+
+
+def _through(route: Route) -> str:
+    if route.front is None:
+        return ""
+    front = f"Service {route.front.service} {route.asked}:{route.front.port}"
+    return front if route.is_dead else f"{front} → port {route.backend_port}"
+
+
 def _part(overview: Overview, route: Route, share: Share, learned: Learnings, called: str) -> Part:
     judgement = share.judgement
-    through = ""
-    if route.front is not None:
-        through = (
-            f"Service {route.front.service} {route.asked}:{route.front.port} → port {route.backend_port}"
-        )
     asked = (*judgement.redirects, *judgement.opens)
     redirects = tuple(Said(one.origin, names_text(one.names)) for one in asked)
     sides = () if redirects else tuple(_sides(overview, route, share, learned, called))
-    return Part(called, through, share.text, judgement.outcome, sides, redirects, route, share.packet)
+    outcome = judgement.outcome
+    return Part(called, _through(route), share.text, outcome, sides, redirects, route, share.packet)
 
 
 def _sides(overview: Overview, route: Route, share: Share, learned: Learnings, called: str) -> Iterator[Side]:

@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`front`: the Service's port that is asked for, where there is one; `reached` is then its backend.
+    """`front`: the Service's port that is asked for, where there is one; `reached` is then its backend, or
+    the ClusterIP where nobody is behind the port.
 
     `receiver`: the pod there, None for all who are not restricted: nodes, and the world outside.
     """
@@ -44,6 +45,11 @@ class Route:
     receiver: Local | None = None
     front: Front | None = None
     backend_port: int = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it ends where Services are translated: nobody is behind the port."""
+        return self.front is not None and not self.front.backends
 
     @property
     def front_packet(self) -> Ports | None:

@@ -161,7 +161,7 @@ def _tries(part: Part) -> int:
     front = part.route.front
     if front is None or part.outcome is Outcome.REDIRECTED:
         return 1
-    return _TRIES_PER_BACKEND * len(front.backends)
+    return max(1, _TRIES_PER_BACKEND * len(front.backends))
 
 
 def _testimony(part: Part, given: Sequence[Testimony]) -> Testimony | None:

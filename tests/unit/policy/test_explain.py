@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv4Address
+
 import pytest
 
 from acns.errors import InputError
 from acns.policy.explain import Explanation, Knowledge
 from acns.policy.lookups import Answer
 from acns.policy.model import Direction, Enforcement
+from acns.policy.objects import Service, ServicePort
 from acns.policy.routes import Outcome
 from acns.policy.verdict import Decision
 
@@ -17,6 +21,7 @@ from .explain_world import (
     TO_DNS,
     ask,
     ask_name,
+    backed,
     dns,
     fqdn,
     learned,
@@ -317,9 +322,41 @@ def test_a_port_that_the_service_has_not_is_an_error_with_those_it_has() -> None
     assert raised.value.hint == "its ports: 80/TCP"
 
 
-def test_a_service_with_nobody_behind_it_is_an_error() -> None:
-    with pytest.raises(InputError, match="nobody is behind"):
-        ask(world(), "service lonely:80")
+def test_a_service_with_nobody_behind_it_is_closed_to_all() -> None:
+    found = ask(world(), "service lonely:80")
+    (part,) = found.parts
+    assert found.outcome is Outcome.DENIED
+    assert (part.to, part.through, part.traffic, part.sides) == (
+        "nobody (its EndpointSlices have no address for this port)",
+        "Service default/lonely 10.96.0.30:80",
+        "80/TCP",
+        (),
+    )
+
+
+def test_a_dead_port_closes_no_other_port_of_its_service() -> None:
+    served, slices = backed(
+        Service(
+            "default",
+            "half",
+            (IPv4Address("10.96.0.40"),),
+            (ServicePort("http", "TCP", 80, 8080), ServicePort("metrics", "TCP", 9090, 9090)),
+        ),
+        "10.244.0.4",
+    )
+    half = replace(slices, ports=slices.ports[:1])
+    found = ask(world(policy(WEB), more=(served, half)), "service half")
+    assert {part.traffic: part.outcome for part in found.parts} == {
+        "80/TCP": Outcome.ALLOWED,
+        "9090/TCP": Outcome.DENIED,
+    }
+
+
+def test_queries_to_a_dead_gated_port_go_to_the_resolver_all_the_same() -> None:
+    anywhere = "    - toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: api.example.com}]}}]\n"
+    lonely = Service("default", "ns", (IPv4Address("10.96.0.53"),), (ServicePort("d", "UDP", 53, 53),))
+    found = ask(world(policy(anywhere), more=backed(lonely)), "service ns:53/udp")
+    assert found.outcome is Outcome.REDIRECTED
 
 
 def test_queries_to_a_gated_server_go_to_the_resolver() -> None:

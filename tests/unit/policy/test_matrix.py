@@ -79,7 +79,7 @@ def test_cells_say_what_gets_through() -> None:
         "world": "-",
     }
     assert row["kube-system/dns"] == "53/TCP, 53/UDP dns"
-    assert row["service default/lonely"] == "n/a"
+    assert row["service default/lonely"] == "-"
 
 
 def test_with_a_port_a_cell_is_yes_or_no() -> None:
