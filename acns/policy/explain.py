@@ -57,6 +57,12 @@ class Explanation:
     notes: tuple[str, ...] = ()
     supposed: bool = False
 
+    @property
+    def redirected(self) -> tuple[str, ...]:
+        """The traffic that the resolver takes."""
+        found = (part.traffic for part in self.parts if part.outcome is Outcome.REDIRECTED)
+        return tuple(dict.fromkeys(found))
+
 
 def explain(overview: Overview, source: Local, destination: Destination, knowledge: Knowledge) -> Explanation:
     """The answer. Raises InputError for a port that the Service does not have."""

@@ -110,7 +110,7 @@ def _text(found: Explanation, column: Column) -> str:
     """`all`, `yes`, `-`, `443/TCP`, `53/UDP dns`: what gets through."""
     if found.outcome is Outcome.DENIED:
         return NONE
-    if found.outcome is Outcome.ALLOWED:
+    if found.outcome is Outcome.ALLOWED and not found.redirected:
         return ALL if column.traffic is None else YES
     denied = {part.traffic for part in found.parts if part.outcome is Outcome.DENIED}
     through: dict[str, None] = {}

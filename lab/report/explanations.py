@@ -110,7 +110,7 @@ def _print_lookup(console: Console, found: Lookup, now_s: float, supposed: bool)
 
 
 def _outcome_text(model: Explanation) -> str:
-    """A name's addresses open when it is looked up."""
+    """A name's addresses open when it is looked up; queries may be open to some names only."""
     waits = (
         model.supposed
         and model.outcome is Outcome.DENIED
@@ -118,7 +118,11 @@ def _outcome_text(model: Explanation) -> str:
         and model.lookup.answer is Answer.ASKED
         and any(part.outcome is Outcome.ALLOWED for part in model.parts)
     )
-    return f"{model.outcome.upper()} until it has been looked up" if waits else model.outcome.upper()
+    if waits:
+        return f"{model.outcome.upper()} until it has been looked up"
+    if model.outcome is Outcome.ALLOWED and model.redirected:
+        return f"{model.outcome.upper()}, {', '.join(model.redirected)} through the resolver"
+    return model.outcome.upper()
 
 
 def _by_origin(said: Iterable[Said]) -> Iterator[tuple[str, list[str]]]:

@@ -85,6 +85,23 @@ def test_the_verdict_its_rule_and_its_place_are_printed(capsys: pytest.CaptureFi
     assert f"{rule}: toFQDNs matchName api.example.com, 443/TCP" in printed
 
 
+def test_queries_that_the_resolver_takes_are_told_beside_what_is_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "all.yaml").write_text(
+        BY_HAND.replace("toCIDR: [198.51.100.0/24]", "toEntities: [all]")
+        + """
+  - toCIDR: [203.0.113.53/32]
+    toPorts: [{ports: [{port: "53", protocol: UDP}], rules: {dns: [{matchName: api.example.com}]}}]
+"""
+    )
+    assert explain("client", "203.0.113.53", about=About(manifests=[str(tmp_path)]), expect="allowed") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "default/client → 203.0.113.53, all traffic: ALLOWED, 53/UDP through the resolver "
+    )
+
+
 def test_a_deny_says_what_comes_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     explain("frontend", "api.example.com:80")
     assert (

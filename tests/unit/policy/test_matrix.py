@@ -58,6 +58,13 @@ def test_what_is_denied_is_named_where_all_else_gets_through() -> None:
     assert row["default/other"] == "all"
 
 
+def test_queries_that_the_resolver_takes_are_told_where_all_else_gets_through() -> None:
+    row = table(policy(dns("*.example.com") + "    - toEntities: [all]\n"))["default/client"]
+    assert row["service kube-system/kube-dns"] == "53/TCP dns, 53/UDP dns"
+    assert row["kube-system/dns"] == "53/TCP, 53/UDP dns, all other traffic"
+    assert row["default/other"] == "all"
+
+
 def test_cells_say_what_gets_through() -> None:
     row = table(policy(dns("*.example.com") + fqdn("api.example.com") + WEB))["default/client"]
     assert {
