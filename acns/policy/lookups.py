@@ -18,10 +18,11 @@ from acns.dns.pattern import FQDNSelector
 from acns.policy import near_names, verdict
 from acns.policy.connections import Part, parts
 from acns.policy.learnings import Learnings
-from acns.policy.model import FQDN, DNSAllow, Origin, Ports, Protocol
+from acns.policy.model import FQDN, Direction, DNSAllow, Origin, Ports, Protocol
 from acns.policy.overview import Local, Overview
 from acns.policy.reasons import Said
 from acns.policy.routes import Outcome
+from acns.policy.verdict import Decision
 from acns.policy.wording import selector_text, traffic_text
 
 DNS_PORT = 53
@@ -79,7 +80,7 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
         ways = parts(overview, source, server.address, packet, learned)
         blocked = any(part.outcome is Outcome.DENIED for part in ways)
         answer = Answer.BLOCKED if blocked else Answer.UNPROXIED
-        see = _nearest(overview, source, name, text, server) if blocked else _unseen(opens)
+        see = _lacking(overview, source, name, text, server, ways) if blocked else _unseen(opens)
         return Lookup(text, server, answer, parts=ways, opens=opens, hints=tuple(see))
     redirects = tuple(Said(one.origin, f"rules.dns, servers {one.servers.key}") for one in found.redirects)
     asked = tuple(_names(source, server))
@@ -91,9 +92,19 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
     return Lookup(text, server, Answer.ASKED, redirects, allow, asked, opens=opens, hints=hints)
 
 
-def _nearest(overview: Overview, source: Local, name: Name, text: str, server: Server) -> Iterator[str]:
-    """Rules that are for other servers; where the pod is not alone at its address, none is to blame."""
-    if len(overview.claimants(source.resident)) == 1:
+def _lacking(
+    overview: Overview, source: Local, name: Name, text: str, server: Server, ways: Iterable[Part]
+) -> Iterator[str]:
+    """The denies that keep the pod from the server, or else rules that are for other servers; where the pod
+    is not alone at its address, none is to blame."""
+    sides = [side for part in ways for side in part.sides if not side.allowed]
+    denies = [side.rules[0].origin for side in sides if side.decision is Decision.DENIED]
+    for origin in dict.fromkeys(denies):
+        yield f"{origin} denies the server: a deny beats every allow, rules.dns too"
+    unmatched = any(
+        side.direction is Direction.EGRESS and side.decision is Decision.UNMATCHED for side in sides
+    )
+    if unmatched and not denies and len(overview.claimants(source.resident)) == 1:
         yield from near_names.blocked(name, text, str(server), source.policy.dns)
 
 

@@ -166,3 +166,20 @@ def test_no_rule_with_names_at_all_is_said() -> None:
     (hint,) = look_up("api.example.com", policy(fqdn("api.example.com"))).hints
     assert "no rule with rules.dns is for the server" in hint
     assert hint.endswith("rules.dns with matchName api.example.com")
+
+
+def test_a_deny_of_the_server_is_named_and_no_rule_is_missed() -> None:
+    kube_system = "toEndpoints: [{matchLabels: {io.kubernetes.pod.namespace: kube-system}}]"
+    denied = policy(dns("api.example.com").rstrip(), more=f"  egressDeny:\n    - {kube_system}\n")
+    found = look_up("api.example.com", denied)
+    assert found.answer is Answer.BLOCKED
+    assert found.hints == (
+        "default/p egressDeny[0] (p0.yaml:7:7) denies the server: a deny beats every allow, rules.dns too",
+    )
+
+
+def test_where_the_servers_own_ingress_denies_no_rule_of_the_pod_is_missed() -> None:
+    closed = policy(ingress="    - fromEndpoints: [{matchLabels: {app: other}}]\n", name="q", selects="dns")
+    in_kube_system = closed.replace("namespace: default}", "namespace: kube-system}", 1)
+    found = look_up("api.example.com", in_kube_system)
+    assert (found.answer, found.hints) == (Answer.BLOCKED, ())
