@@ -23,7 +23,7 @@ from acns.policy.overview import Local, Overview
 from acns.policy.reasons import Said
 from acns.policy.routes import Outcome
 from acns.policy.verdict import Decision
-from acns.policy.wording import selector_text, traffic_text
+from acns.policy.wording import selector_text, servers_text, traffic_text
 
 DNS_PORT = 53
 _UDP = 17
@@ -82,7 +82,9 @@ def lookup(overview: Overview, source: Local, name: Name, server: Server, learne
         answer = Answer.BLOCKED if blocked else Answer.UNPROXIED
         see = _lacking(overview, source, name, text, server, ways) if blocked else _unseen(opens)
         return Lookup(text, server, answer, parts=ways, opens=opens, hints=tuple(see))
-    redirects = tuple(Said(one.origin, f"rules.dns, servers {one.servers.key}") for one in found.redirects)
+    redirects = tuple(
+        Said(one.origin, f"rules.dns, servers {servers_text(one.servers)}") for one in found.redirects
+    )
     asked = tuple(_names(source, server))
     if found.allow is None:
         hints = tuple(near_names.refused(name, text, tuple(_serving(source, server)), opens))

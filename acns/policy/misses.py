@@ -63,7 +63,7 @@ def restricted_by(question: Question, overview: Overview) -> str:
     """Whose rules are too few: `no egress rule of default/a or default/b`."""
     policies = overview.denying(question.end.resident, question.direction)
     if not policies:
-        return f"no policy has an {question.direction} rule for it (enforcement is '{overview.enforcement}')"
+        return f"no policy (enforcement is '{overview.enforcement}')"
     return f"no {question.direction} rule of {' or '.join(policy.key for policy in policies)}"
 
 

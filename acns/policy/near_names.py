@@ -15,7 +15,7 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.policy.model import DNSAllow, Origin
 from acns.policy.reasons import Said
-from acns.policy.wording import selector_text
+from acns.policy.wording import selector_text, servers_text
 
 _SIMILAR = 0.8
 _ALPHABET = frozenset(b"-abcdefghijklmnopqrstuvwxyz0123456789_")
@@ -49,7 +49,7 @@ def blocked(name: Name, text: str, server: str, rules: Sequence[DNSAllow]) -> It
     having = [one for one in listing if one.names is None or any(each.matches(name) for each in one.names)]
     for one in having or listing[:1]:
         what = "lets it ask for this name" if having else "has rules.dns (without this name)"
-        yield f"{one.origin} {what}, but at {one.servers.key}; {server} is not among these"
+        yield f"{one.origin} {what}, but at {servers_text(one.servers)}; {server} is not among these"
 
 
 def _unspelled(name: Name, text: str) -> str:

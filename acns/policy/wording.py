@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 from acns.dns.pattern import FQDNSelector
 from acns.policy.directory import Directory
-from acns.policy.model import FQDN, ICMP, CIDRs, Everything, Peer, Protocol, Traffic
+from acns.policy.model import FQDN, ICMP, CIDRs, DNSServers, Everything, Peer, Protocol, Traffic
 
 _SHOWN_NETWORKS = 3
 _SHOWN_PEERS = 4
@@ -37,6 +37,35 @@ def names_text(names: tuple[FQDNSelector, ...] | None) -> str:
     if names is None:
         return "every name"
     return ", ".join(map(selector_text, names)) or "no name: no rule can decide about this server"
+
+
+def servers_text(servers: DNSServers) -> str:
+    """Which DNS servers a rule means."""
+    if servers.key.startswith("undecidable:"):
+        return ", ".join(
+            f"{one.address} at {_port_text(one.port, one.protocol)}" for one in sorted(servers.exact)
+        )
+    found, but, denied = servers.key.partition(" but ")
+    texts = [_targets_text(each) for each in found.split("+")]
+    return "; ".join(texts) + but + ", ".join(map(_key_text, denied.split(", ")))
+
+
+def _targets_text(key: str) -> str:
+    """Of `PEER|PEER@PORT/NUMBER,…`, as `acns.policy.rules.key_of` has it."""
+    peers, _, ports = key.rpartition("@")
+    at = (port.split("/") for port in ports.split(","))
+    listed = ", ".join(_port_text(int(port), int(number)) for port, number in at)
+    return f"{' or '.join(map(_key_text, peers.split('|')))} at {listed}"
+
+
+def _port_text(port: int, number: int) -> str:
+    return f"{port}/{next(one for one in Protocol if one.numbers() == (number,))}"
+
+
+def _key_text(key: str) -> str:
+    if key == Everything().key:
+        return peer_text(Everything())
+    return plain(key.replace("cidr:", "CIDR ", 1).replace(":", " ", 1))
 
 
 def peers_text(peers: Iterable[Peer]) -> str:

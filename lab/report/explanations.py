@@ -158,7 +158,8 @@ def _print_part(console: Console, part: Part, now_s: float, supposed: bool) -> N
 
 def _print_side(console: Console, side: Side, now_s: float, supposed: bool) -> None:
     style = "green" if side.allowed else "red"
-    _line(console, 2, f"{side.direction} of {side.endpoint} on {side.node}: ", side.summary, style)
+    at = f" on {side.node}" if side.node else ""
+    _line(console, 2, f"{side.direction} of {side.endpoint}{at}: ", side.summary, style)
     for number, said in enumerate(side.rules):
         _line(console, 3, "" if number == 0 else "also ", f"{said.origin}: {said.text}")
         if not supposed:

@@ -150,6 +150,14 @@ def test_a_folder_of_manifests_written_by_hand_will_do(
     )
 
 
+def test_of_a_pod_that_is_on_no_node_yet_no_node_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "all.yaml").write_text(BY_HAND)
+    explain("client", "198.51.100.7:443", about=About(manifests=[str(tmp_path)]))
+    assert "    egress of default/client: allowed\n" in capsys.readouterr().out
+
+
 def test_profile_and_enforcement_are_those_that_were_given(tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(BY_HAND.partition("---")[0])
     assert explain("client", "world", about=About(manifests=[str(tmp_path)]), expect="allowed") == 0

@@ -149,7 +149,9 @@ def test_a_policy_that_denies_nothing_by_default_is_said_to() -> None:
 def test_enforcement_always_denies_where_no_policy_is() -> None:
     found = ask(world(enforcement=Enforcement.ALWAYS), "198.51.100.10:443")
     assert found.outcome is Outcome.DENIED
-    assert "enforcement is 'always'" in only_side(found).summary
+    assert only_side(found).summary == (
+        "no policy (enforcement is 'always') allows 443/TCP to outside the cluster (198.51.100.10)"
+    )
 
 
 def test_a_pod_always_reaches_itself() -> None:

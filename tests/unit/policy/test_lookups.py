@@ -8,9 +8,10 @@ import pytest
 
 from acns.policy.explain import Knowledge, explain_query
 from acns.policy.lookups import Answer, Lookup, Server
+from acns.policy.objects import Service, ServicePort
 from acns.policy.routes import Outcome
 
-from .explain_world import TO_DNS, ask_name, dns, fqdn, policy, world
+from .explain_world import TO_DNS, ask_name, backed, dns, fqdn, policy, world
 
 
 def look_up(name: str, *policies: str, source: str = "client") -> Lookup:
@@ -159,7 +160,10 @@ def test_a_rule_for_another_server_is_named() -> None:
         (hint,) = found.lookup.hints
         assert says in hint
         assert hint.startswith("default/p egress[0] (p0.yaml:8:7)")
-        assert hint.endswith("203.0.113.53:53 is not among these")
+        assert hint.endswith(
+            "but at endpoints app=dns, namespace kube-system at 53/TCP, 53/UDP; "
+            "203.0.113.53:53 is not among these"
+        )
 
 
 def test_no_rule_with_names_at_all_is_said() -> None:
@@ -183,3 +187,39 @@ def test_where_the_servers_own_ingress_denies_no_rule_of_the_pod_is_missed() -> 
     in_kube_system = closed.replace("namespace: default}", "namespace: kube-system}", 1)
     found = look_up("api.example.com", in_kube_system)
     assert (found.answer, found.hints) == (Answer.BLOCKED, ())
+
+
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [
+        ("toCIDR: [203.0.113.0/24, 198.51.100.1/32]", "CIDR 198.51.100.1/32, 203.0.113.0/24 at 53/UDP"),
+        ("toEntities: [world, host]", "entity host or entity world at 53/UDP"),
+        ("toServices: [{k8sService: {serviceName: ext}}]", "CIDR 203.0.113.53/32 at 53/UDP"),
+        ("", "anybody at 53/UDP"),
+    ],
+)
+def test_the_servers_of_a_rule_are_told_in_the_words_of_policies(peer: str, text: str) -> None:
+    ports = "toPorts: [{ports: [{port: '53', protocol: UDP}], rules: {dns: [{matchName: a.io}]}}]"
+    external = backed(Service("default", "ext", (), (ServicePort("d", "UDP", 53, 53),)), "203.0.113.53")
+    lines = [peer, ports] if peer else [ports]
+    rule = "    - " + "\n      ".join(lines) + "\n"
+    overview = world(policy(rule), more=external)
+    local = overview.local(overview.pod("client"))
+    asked = Knowledge(server=Server(IPv4Address("203.0.113.53")))
+    found = explain_query(overview, local, (b"a", b"io"), asked).lookup
+    assert found is not None
+    assert [said.text for said in found.redirects] == [f"rules.dns, servers {text}"]
+
+
+def test_servers_about_which_no_rule_can_decide_are_told_by_their_addresses() -> None:
+    both = backed(
+        Service("default", "ns", (IPv4Address("10.96.0.53"),), (ServicePort("d", "UDP", 53, 53),)),
+        "10.244.1.53",
+        "10.244.0.3",
+    )
+    overview = world(policy(dns("a.io")), more=both)
+    local = overview.local(overview.pod("client"))
+    asked = Knowledge(server=Server(IPv4Address("10.96.0.53")))
+    found = explain_query(overview, local, (b"a", b"io"), asked).lookup
+    assert found is not None
+    assert [said.text for said in found.redirects] == ["rules.dns, servers 10.96.0.53 at 53/UDP"]
