@@ -1,9 +1,9 @@
 """What is missing where no rule allows a packet: the rules that come nearest, and why each of them does not.
 
 A deny by default has no rule to point at, so the reader needs to hear which rule was probably meant: one for
-this peer with other traffic, one for this traffic with other peers. What people get wrong most often is said
-in so many words: CIDRs and names never select pods, ports are judged after Service translation, ports do not
-let ICMP through.
+this peer with other traffic, one for this traffic with other peers, one that lets only queries pass, one that
+names what is not there. What people get wrong most often is said in so many words: CIDRs and names never
+select pods, ports are judged after Service translation, ports do not let ICMP through.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ipaddress import IPv4Address
 from acns.policy import traffic, verdict
 from acns.policy.directory import Resident
 from acns.policy.learnings import Learnings
-from acns.policy.model import FQDN, ICMP, CIDRs, Direction, Match, Origin, Ports, World
+from acns.policy.model import FQDN, ICMP, CIDRs, Direction, DNSServers, Match, Origin, Ports, World
 from acns.policy.objects import Rule, SelectedEndpoints
 from acns.policy.overview import Local, Overview
 from acns.policy.selectors import Requirement
 from acns.policy.traffic import Packet
-from acns.policy.wording import peer_text, peers_text, plain, traffic_text, who
+from acns.policy.wording import peer_text, peers_text, plain, servers_text, traffic_text, who
 
 _SHOWN = 3
 
@@ -53,6 +53,8 @@ def missing(question: Question, overview: Overview) -> tuple[str, ...]:
     """One line each, the nearest first."""
     lines = [
         *_other_traffic(question),
+        *_queries_only(question),
+        *_absent(question, overview),
         *_other_peers(question, overview),
         *_never_selected(question, overview),
     ]
@@ -74,6 +76,39 @@ def _other_traffic(question: Question) -> Iterator[str]:
         allowed = " and ".join(dict.fromkeys(traffic_text(match.traffic) for match in matches))
         peers = peers_text(match.peer for match in matches)
         yield f"{origin} allows only {allowed} for {peers}{_ports_hint(question, matches)}"
+
+
+def _queries_only(question: Question) -> Iterator[str]:
+    """Rules with rules.dns for this server or for this port: those for both would have taken the packet."""
+    packet = question.packet
+    if question.direction is not Direction.EGRESS or not isinstance(packet, Ports):
+        return
+    asked = {(number, packet.first) for number in packet.protocol.numbers()}
+    for allow in question.end.policy.dns:
+        if allow.redirects and (
+            _is_among(question, allow.servers) or not asked.isdisjoint(_ports(allow.servers))
+        ):
+            yield f"{allow.origin} has rules.dns, but only for {servers_text(allow.servers)}"
+
+
+def _is_among(question: Question, servers: DNSServers) -> bool:
+    if any(one.address == question.peer for one in servers.exact):
+        return True
+    is_inside = question.peer in question.end.node.cluster_addresses
+    return not (servers.outside_only and is_inside) and any(question.peer in one for one in servers.networks)
+
+
+def _ports(servers: DNSServers) -> frozenset[tuple[int, int]]:
+    return servers.ports | {(one.protocol, one.port) for one in servers.exact}
+
+
+def _absent(question: Question, overview: Overview) -> Iterator[str]:
+    """Rules that nothing came of, since what they name is not there."""
+    end = question.end
+    meant = {match.origin for match in question.candidates} | {allow.origin for allow in end.policy.dns}
+    for rule in overview.allowing(end.resident, question.direction):
+        if rule.origin not in meant:
+            yield from (f"{rule.origin}: {message}" for message in overview.absences(rule.origin))
 
 
 def _ports_hint(question: Question, matches: list[Match]) -> str:

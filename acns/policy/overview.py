@@ -6,14 +6,17 @@ are first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Address
 
 from acns.errors import InputError
 from acns.located import did_you_mean
 from acns.policy.cluster import Cluster
 from acns.policy.directory import Directory, Resident
+from acns.policy.doubts import absences
+from acns.policy.doubts.scene import Scene
 from acns.policy.model import (
     Direction,
     DirectionPolicy,
@@ -56,6 +59,7 @@ class Overview:
         self._nodes: dict[str, NodePolicy] = {}
         self._policies: dict[tuple[str, IPv4Address], EndpointPolicy] = {}
         self._denying: dict[tuple[frozenset[str], Direction], tuple[Policy, ...]] = {}
+        self._allowing: dict[tuple[frozenset[str], Direction], tuple[Rule, ...]] = {}
         self._residents = sorted(self.directory.everybody(), key=lambda one: one.key)
         self._called: dict[str, list[Resident]] = {}
         for one in self._residents:
@@ -128,6 +132,33 @@ class Overview:
                 )
             )
         return self._denying[key]
+
+    def allowing(self, resident: Resident, direction: Direction) -> tuple[Rule, ...]:
+        """The rules that are to allow the pod something."""
+        key = (resident.endpoint.labels, direction)
+        if key not in self._allowing:
+            self._allowing[key] = tuple(
+                rule
+                for policy in self.cluster.policies
+                for spec in policy.specs
+                if spec.subject.matches(resident.labels)
+                for rule in spec.of(direction)
+                if not rule.deny
+            )
+        return self._allowing[key]
+
+    def absences(self, origin: Origin) -> Sequence[str]:
+        """What the rule that was written there names, and the cluster has not."""
+        return self._absences.get((origin.path, origin.line, origin.column), ())
+
+    @cached_property
+    def _absences(self) -> Mapping[tuple[str, int, int], Sequence[str]]:
+        """By place. Looks at all rules."""
+        found: dict[tuple[str, int, int], list[str]] = {}
+        for doubt in absences.doubts(Scene(self.cluster, self.enforcement)):
+            problem = doubt.problem
+            found.setdefault((problem.path, problem.line, problem.column), []).append(problem.message)
+        return found
 
     def denies_by_default(self, resident: Resident, direction: Direction) -> bool:
         """Whether the pod is denied what no rule allows, for whosever sake."""

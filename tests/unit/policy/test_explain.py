@@ -200,6 +200,38 @@ def test_ports_are_said_to_let_no_icmp_through() -> None:
     assert "that takes `icmps`" in found.parts[0].sides[0].missing[0]
 
 
+def test_a_rule_that_lets_only_queries_pass_is_near_by_its_server_and_by_its_port() -> None:
+    by_udp = policy(dns("a.io").replace("ANY", "UDP"))
+    says = "default/p egress[0] (p0.yaml:8:7) has rules.dns, but only for "
+    servers = "endpoints app=dns, namespace kube-system at 53/UDP"
+    for to in ("service kube-system/kube-dns:53/tcp", "kube-system/dns:9153", "198.51.100.10:53/udp"):
+        assert only_nearest(ask(world(by_udp), to)) == says + servers
+    assert only_side(ask(world(by_udp), "198.51.100.10:443")).missing == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("toCIDRSet: [{cidrGroupRef: nope}]", "no CiliumCIDRGroup is called 'nope': this peer opens nothing"),
+        (
+            "toServices: [{k8sService: {serviceName: nope, namespace: default}}]",
+            "no Service in namespace 'default' is called 'nope': this peer opens nothing",
+        ),
+        (
+            "toEndpoints: [{}]\n      toPorts: [{ports: [{port: nope}]}]",
+            "the port 'nope' matches nothing: no destination has a port of that name",
+        ),
+    ],
+)
+def test_a_rule_that_names_what_is_not_there_is_near(rule: str, message: str) -> None:
+    found = ask(world(policy(f"    - {rule}\n")), "198.51.100.10:443")
+    assert only_nearest(found) == f"default/p egress[0] (p0.yaml:7:7): {message}"
+
+
+def test_nothing_is_said_to_be_missing_where_everything_is_denied_on_purpose() -> None:
+    assert only_side(ask(world(policy("    - {}\n")), "198.51.100.10:443")).missing == ()
+
+
 def test_the_policies_that_restrict_the_pod_are_named() -> None:
     found = ask(world(NOWHERE, policy(WEB, name="q")), "198.51.100.10:22")
     assert only_side(found).summary == (
