@@ -55,13 +55,15 @@ class Row:
 def columns(
     overview: Overview, traffics: Iterable[Traffic], also_names: Iterable[str] = ()
 ) -> tuple[Column, ...]:
-    """Every pod, every Service, every name outside that policies spell out, the pod's own node, the world;
-    each with each kind of traffic. `also_names`: names that are there if a pattern is about them."""
+    """Every pod, every Service, every name outside that policies spell out, the pod's own node, another one
+    if there is one, the world; each with each kind of traffic. `also_names`: names that are there if a
+    pattern is about them."""
     asked = list(traffics) or [None]
     outside = sorted(set(_names(overview, also_names)))
+    nodes = ("host", "remote-node") if len(overview.directory.nodes) > 1 else ("host",)
     return tuple(
         Column(one if len(asked) == 1 else f"{one} {traffic_text(traffic)}", one, traffic, one in outside)
-        for one in (*_pods_and_services(overview), *outside, "host", "world")
+        for one in (*_pods_and_services(overview), *outside, *nodes, "world")
         for traffic in asked
     )
 

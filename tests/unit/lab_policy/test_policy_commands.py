@@ -217,6 +217,7 @@ def test_the_matrix_has_a_line_for_each_destination(capsys: pytest.CaptureFixtur
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["default/web", "-", "8080/TCP", "all"] in lines
     assert ["data.storage.example.net", "443/TCP", "-", "all"] in lines
+    assert not any("remote-node" in line for line in lines)  # there is one node only
 
 
 def test_the_matrix_judges_names_at_the_addresses_that_the_topology_gives_them(

@@ -43,8 +43,14 @@ def test_every_pod_stands_against_pods_services_names_host_and_world() -> None:
         "service kube-system/kube-dns",
         "api.example.com",
         "host",
+        "remote-node",
         "world",
     ]
+
+
+def test_the_own_node_and_another_have_cells_of_their_own() -> None:
+    row = table(policy("    - toEntities: [remote-node]\n"))["default/client"]
+    assert (row["host"], row["remote-node"]) == ("-", "all")
 
 
 def test_what_is_denied_is_named_where_all_else_gets_through() -> None:
