@@ -29,10 +29,19 @@ def place_text(path: str, line: int, column: int) -> str:
     return f"{path}:{line}:{column}" if line else path
 
 
+def escaped(text: str) -> str:
+    """One line that neither moves a terminal's cursor nor colours it: the rest as in YAML's double quotes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One thing wrong (or doubtful) in a file: where, what, and what to do. Line and column from 1; both are
     0 where there is no file, and `path` names the object and its field.
+
+    As text it is one line, whatever stood in the file: what is not printable is escaped.
 
     `code` names the kind of a warning that the file's author may silence (`# acns:ignore CODE`).
     """
@@ -49,7 +58,7 @@ class Problem:
         kind = "warning: " if self.warning else ""
         hint = f" ({self.hint})" if self.hint else ""
         code = f" [{self.code}]" if self.code else ""
-        return f"{place_text(self.path, self.line, self.column)}: {kind}{self.message}{hint}{code}"
+        return escaped(f"{place_text(self.path, self.line, self.column)}: {kind}{self.message}{hint}{code}")
 
 
 class InputError(AcnsError):

@@ -275,6 +275,15 @@ def test_every_problem_is_a_line_with_its_place(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().out.startswith(f"{tmp_path}/wrong.yaml:8:5: unknown field 'toCIDRs'")
 
 
+def test_no_text_of_a_file_forges_lines_or_colours_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "forged.yaml").write_text(GOOD.replace("toCIDR", r'"x\n/etc/passwd:1:1: \e[31my"'))
+    validate(tmp_path / "forged.yaml")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert r"unknown field 'x\n/etc/passwd:1:1: \x1b[31my'" in line
+
+
 def test_problems_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "wrong.yaml").write_text(WRONG)
     commands.validate([str(tmp_path)], profile=None, strict=False, as_json=True)
