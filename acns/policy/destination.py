@@ -144,7 +144,7 @@ def _by_name(who: str, overview: Overview, source: Resident) -> Target:
         if who in (pod.key, pod.name) and pod.host_network and pod.pod_ip is not None:
             return AtAddress(pod.pod_ip)  # it is where its node is
     if _DOMAIN_NAME.fullmatch(who):
-        return AtName(names.from_text(who))
+        return AtName(_name(who))
     for each in overview.cluster.services:
         if who in (each.key, each.name):
             raise InputError(f"there is no pod or node '{who}'", hint=f"did you mean 'service {each.key}'?")
@@ -154,6 +154,13 @@ def _by_name(who: str, overview: Overview, source: Resident) -> Target:
         raise InputError(f"'{what}' is no port of '{name}'", hint=hint)
     known = set(_known(overview))
     raise InputError(f"there is no pod, Service or node '{who}'", hint=did_you_mean(who, known))
+
+
+def _name(text: str) -> Name:
+    try:
+        return names.from_text(text)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _never_sent(address: IPv4Address) -> str:

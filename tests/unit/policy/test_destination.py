@@ -121,6 +121,12 @@ def test_what_no_policy_is_about_is_said_to_be_that(text: str, why: str) -> None
         destination.parse(text, WORLD, CLIENT)
 
 
+@pytest.mark.parametrize("name", ["x" * 64 + ".example.com", "x." * 127 + "com"])
+def test_a_name_that_no_message_can_hold_is_an_input_error(name: str) -> None:
+    with pytest.raises(InputError, match="is not a domain name"):
+        destination.parse(f"{name}:443", WORLD, CLIENT)
+
+
 def test_ipv6_is_said_not_to_be_shown_here() -> None:
     with pytest.raises(InputError, match="IPv4"):
         destination.parse("2001:db8::1", WORLD, CLIENT)
