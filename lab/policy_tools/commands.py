@@ -23,7 +23,7 @@ from acns.policy.model import Traffic
 from acns.policy.routes import Outcome
 from acns.policy.wording import HIGHEST_PORT
 from lab.errors import EnvironmentFault, InputError, ProcessFailed
-from lab.policy_tools import inputs, name_cache, validating
+from lab.policy_tools import inputs, live_remarks, name_cache, validating
 from lab.policy_tools.inputs import Given
 from lab.policy_tools.seen import Answered
 from lab.report import explanations
@@ -244,7 +244,7 @@ def _on_kind(kind: KindLab, pod: str, to: str | None, dns: str | None, server: s
 def _live(lab: Lab, pod: str, to: str | None, dns: str | None, server: str | None) -> tuple[Answered, str]:
     from lab.policy_tools.live import Live
 
-    _let_settle(lab)
+    _prepare(lab)
     live = Live(lab)
     try:
         if dns is None:
@@ -258,7 +258,7 @@ def _live_matrix(lab: Lab, traffics: Sequence[Traffic]) -> LiveMatrix:
     from lab.policy_tools.live import Live
     from lab.policy_tools.live_matrix import live_matrix
 
-    _let_settle(lab)
+    _prepare(lab)
     live = Live(lab)
     try:
         return live_matrix(live, traffics)
@@ -266,12 +266,14 @@ def _live_matrix(lab: Lab, traffics: Sequence[Traffic]) -> LiveMatrix:
         live.close()
 
 
-def _let_settle(lab: Lab) -> None:
+def _prepare(lab: Lab) -> None:
     """Whoever asks why something is broken is not helped by hearing that something is broken."""
     try:
         lab.wait_settled(_PATIENCE_S)
     except ProcessFailed as error:
         remark(f"the lab is not as it should be: {error.message}")
+    for text in live_remarks.remarks(lab.status()):
+        remark(text)
 
 
 def _say_problems(given: Given) -> None:
