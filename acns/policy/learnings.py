@@ -19,7 +19,8 @@ class Learning:
     """One address that is open for `selectors`, from a query for `name` by the pod `asked_by`.
 
     `name` and `learned_at` are None where only the kernel knew the address, from before the agent's start.
-    Times are seconds since the epoch.
+    `of_kernel`: the agent cannot be asked, and this is what its kernel's set holds. Times are seconds since
+    the epoch.
     """
 
     name: Name | None
@@ -28,6 +29,7 @@ class Learning:
     expires_at: float
     learned_at: float | None = None
     asked_by: str = ""
+    of_kernel: bool = False
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,13 @@ def _seen(
         and not testimony.answer.startswith(ANSWER_DROPPED)
         and not any(rule.is_nobodys for rule in rules)
     )
-    return Seen(testimony.outcome, agrees, rules, testimony.answer)
+    return Seen(testimony.outcome, agrees, rules, testimony.answer, compared=not _is_by_kernel(part))
+
+
+def _is_by_kernel(part: Part) -> bool:
+    """Whether the model lets it through for what this kernel's sets hold, with nobody to ask beside it."""
+    said = [one for side in part.sides if side.allowed for one in side.rules]
+    return any(learned.of_kernel for one in said for learned in one.learned)
 
 
 def _origins(part: Part) -> Iterator[Origin]:

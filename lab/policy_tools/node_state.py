@@ -112,7 +112,7 @@ class NodeState:
 
     def _from_kernel(self, selectors: Iterable[FQDNSelector]) -> list[Learning]:
         return [
-            Learning(None, address, (selector,), expires_at=0.0)
+            Learning(None, address, (selector,), expires_at=0.0, of_kernel=True)
             for selector, addresses in self.sets(selectors).items()
             for address in addresses
         ]

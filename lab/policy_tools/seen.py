@@ -27,7 +27,8 @@ class RuleSeen:
 class Seen:
     """What became of a part's packet. `outcome` None: it was not seen to end.
 
-    `tried` False: no packet could be sent, which is no difference.
+    `tried` False: no packet could be sent, which is no difference. `compared` False: the model has the
+    address that opens it from this kernel, whose agent cannot be asked, so that it agrees says nothing.
     """
 
     outcome: Outcome | None
@@ -35,6 +36,7 @@ class Seen:
     rules: tuple[RuleSeen, ...] = ()
     answer: str = ""
     tried: bool = True
+    compared: bool = True
 
 
 NOT_TRIED = Seen(None, agrees=True, tried=False)

@@ -170,6 +170,8 @@ def _print_side(console: Console, side: Side, now_s: float, supposed: bool) -> N
 
 
 def _learned_text(one: Learning, now_s: float) -> str:
+    if one.of_kernel:
+        return f"{one.address} is in the kernel's set; the shim cannot be asked whether it is to be there"
     if one.name is None or one.learned_at is None:
         return f"{one.address} was learned before the shim was started"
     name = names.to_text(one.name).removesuffix(".")
@@ -194,6 +196,8 @@ def _print_seen(console: Console, seen: Seen) -> None:
     answer = f", {seen.answer}" if seen.answer else ""
     by_others = seen.outcome is Outcome.DENIED and seen.agrees and any(one.of_services for one in seen.rules)
     agreement = "(not by policy)" if by_others else _agreement(seen.agrees)
+    if seen.agrees and not seen.compared:
+        agreement = "(the model has it from this kernel: not compared)"
     text = f"{outcome}{answer} {agreement}"
     _line(console, 2, "kernel: ", text, _agreement_style(seen.agrees))
     for rule in seen.rules:
@@ -271,6 +275,7 @@ def _said_value(said: Said) -> Mapping[str, Any]:
             "learned_at_s": one.learned_at,
             "expires_at_s": one.expires_at,
             "asked_by": one.asked_by,
+            "of_kernel": one.of_kernel,
         }
         for one in said.learned
     ]

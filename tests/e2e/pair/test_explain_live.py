@@ -366,13 +366,33 @@ def test_a_dead_resolver_is_a_difference(own_quickstart: Lab) -> None:
     assert (only(packet).outcome, only(packet).rules[-1].id) == (Outcome.DENIED, "unproxied")
 
 
-def test_without_the_shim_the_kernels_own_addresses_are_what_is_learned(
-    own_quickstart: Lab, unmended: NodeHandle
+def test_without_the_shim_the_kernels_own_addresses_are_what_is_known_and_nothing_is_compared(
+    own_quickstart: Lab, unmended: NodeHandle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with live_on(own_quickstart) as live:
         look_up(live, "default/legacy", "api.example.com")
         found = live.explain("frontend", "198.51.100.10:443")
-    assert found.agrees
+        denied = live.explain("frontend", "198.51.100.99:443")
+    assert (found.agrees, only(found).compared, only(denied).compared) == (True, False, True)
+    asked = {"dns": None, "server": None, "expect": None, "as_json": False}
+    words = ["frontend", "198.51.100.10:443"]
+    assert commands.run_explain(words, About(name=own_quickstart.name), **asked) == 0  # type: ignore[arg-type]
+    assert "the shim of node1 is stopped" in capsys.readouterr().err
+
+
+def test_an_edit_that_the_shims_refuse_is_remarked(
+    own_quickstart: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"dns": None, "server": None, "expect": None, "as_json": False}
+    about = About(name=own_quickstart.name)
+    own_quickstart.write_manifest("mine.yaml", WEB_2_FOR_APPS.replace("toPorts", "toPort"))
+    try:
+        assert commands.run_explain(["frontend", "web:8080"], about, **asked) == 0  # type: ignore[arg-type]
+        assert commands.run_matrix(about, ["8080"], as_json=False) == 0
+    finally:
+        own_quickstart.remove_manifest("mine.yaml")
+        own_quickstart.wait_settled()
+    assert capsys.readouterr().err.count("mine.yaml:9:5: unknown field 'toPort'") == 2
 
 
 # --- nothing is left --------------------------------------------------------------------------------------
