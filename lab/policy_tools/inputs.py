@@ -99,9 +99,22 @@ def texts_of_topology(name_or_path: str, profile: str | None, enforcement: str |
 
 def from_manifests(paths: Sequence[str], profile: str | None, enforcement: str | None) -> Given:
     """Files, and folders of files."""
-    texts = {str(path): textfile.read(path) for path in files_of(paths)}
+    texts, unreadable = readable(files_of(paths))
     what = f"manifests {', '.join(paths)}"
-    return _given(what, texts, profile_of(profile), enforcement_of(enforcement))
+    found = _given(what, texts, profile_of(profile), enforcement_of(enforcement))
+    return replace(found, problems=(*unreadable, *found.problems))
+
+
+def readable(files: Iterable[Path]) -> tuple[dict[str, str], list[Problem]]:
+    """Their texts, by path; what is wrong with those that cannot be read, which does not hide the others."""
+    texts: dict[str, str] = {}
+    unreadable: list[Problem] = []
+    for path in files:
+        try:
+            texts[str(path)] = textfile.read(path)
+        except InputError as error:
+            unreadable.extend(error.problems)
+    return texts, unreadable
 
 
 def files_of(paths: Iterable[str]) -> list[Path]:

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from acns import textfile
-from acns.errors import InputError, Problem
+from acns.errors import Problem
 from acns.policy import manifests, resolve
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
@@ -37,20 +36,12 @@ def problems(
     files: Iterable[Path], profile: Profile, enforcement: Enforcement = Enforcement.DEFAULT
 ) -> list[Problem]:
     """Everything wrong or doubtful, by place; a file that cannot be read does not hide the others."""
-    texts: dict[str, str] = {}
-    unreadable: list[Problem] = []
-    for path in files:
-        try:
-            text = textfile.read(path)
-        except InputError as error:
-            unreadable.extend(error.problems)
-            continue
-        if _is_topology(text):
-            hint = f"policy.validate --topology {path} looks at its policies"
-            unreadable.append(Problem(str(path), 1, 1, "this is a topology, not a manifest", hint))
-        else:
-            texts[str(path)] = text
-    return sorted([*unreadable, *problems_of(texts, profile, enforcement)])
+    texts, unreadable = inputs.readable(files)
+    topologies = [path for path, text in texts.items() if _is_topology(text)]
+    for path in topologies:
+        del texts[path]
+    others = map(_of_topology, topologies)
+    return sorted([*unreadable, *others, *problems_of(texts, profile, enforcement)])
 
 
 def problems_of(
@@ -118,6 +109,11 @@ def summary(found: Iterable[Problem]) -> str:
 def _is_topology(text: str) -> bool:
     """By a field that topologies have, and no Kubernetes object."""
     return bool(_NODES.search(text)) and not _KIND.search(text)
+
+
+def _of_topology(path: str) -> Problem:
+    hint = f"policy.validate --topology {path} looks at its policies"
+    return Problem(path, 1, 1, "this is a topology, not a manifest", hint)
 
 
 def _twice(second: Object, first: Object) -> Problem:

@@ -173,6 +173,15 @@ def test_what_is_wrong_in_a_file_is_said_and_the_rest_counts(
     assert "left out: " in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_read_is_left_out_as_one_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "all.yaml").write_text(BY_HAND)
+    (tmp_path / "latin1.yaml").write_bytes("# für später\n".encode("latin-1"))
+    assert explain("client", "203.0.113.7:443", about=About(manifests=[str(tmp_path)]), expect="denied") == 0
+    assert f"left out: {tmp_path}/latin1.yaml:1:4: octet 0xfc is not UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "about", "dns", "expect"),
     [
