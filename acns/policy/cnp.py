@@ -82,12 +82,12 @@ class _Frame:
             at = (*self.where, "metadata", "namespace")
             message = f"a {CLUSTERWIDE} has no namespace"
             report.error(at, message, "remove it, or say CiliumNetworkPolicy")
-        if not value.get("spec") and not value.get("specs"):
+        if value.get("spec") is None and not value.get("specs"):
             report.error(self.where, "the policy has neither 'spec' nor 'specs'")
 
     def specs(self, report: Report) -> Iterator[Path]:
         value = report.value(self.where)
-        if value.get("spec"):
+        if value.get("spec") is not None:
             yield (*self.where, "spec")
         entries = value.get("specs")
         for index in range(len(entries) if isinstance(entries, list) else 0):
