@@ -11,6 +11,7 @@ field, the closest known one.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ MAX_NODES = 500_000
 MAX_DEPTH = 200
 _MAPPING = "a mapping belongs here (`key: value`)"
 _NO_MAPPING = ("model_type", "model_attributes_type", "dict_type")
+_HIGH_SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_ESCAPE = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
+"""Of two UTF-16 surrogates; else any, so that none is looked for behind an escaped backslash."""
 _QUOTED = re.compile(r"'([^']+)'")
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
@@ -89,6 +94,7 @@ def load(text: str, path: str) -> list[Document]:
     """All documents of a YAML (or JSON) text; empty ones are left out. Raises InputError, with positions."""
     if len(text) > MAX_TEXT_BYTES:
         raise InputError([Problem(path, 1, 1, f"file is larger than {MAX_TEXT_BYTES >> 20} MiB")])
+    text = _with_joined_surrogates(text)
     try:
         _check_depth(text, path)
         return list(_documents(text, path))
@@ -105,6 +111,34 @@ def load(text: str, path: str) -> list[Document]:
         raise InputError([Problem(path, line, column, f"not YAML: {error.reason}")]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError([Problem(path, 1, 1, f"not YAML: {error}")]) from error
+
+
+def _with_joined_surrogates(text: str) -> str:
+    """JSON escapes what is beyond U+FFFF as two surrogates (RFC 8259 §7), which YAML knows not. Spaces behind
+    the closing quote make up for the shorter escape: all else keeps its place."""
+    if not _HIGH_SURROGATE.search(text) or not _is_json(text):
+        return text
+    return _JSON_STRING.sub(_joined, text)
+
+
+def _joined(string: re.Match[str]) -> str:
+    made = _ESCAPE.sub(_one_escape, string[0])
+    return made.ljust(len(string[0]))
+
+
+def _one_escape(escape: re.Match[str]) -> str:
+    if escape[1] is None:
+        return escape[0]
+    pair = bytes.fromhex(escape[1] + escape[2]).decode("utf-16-be")
+    return f"\\U{ord(pair):08x}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _documents(text: str, path: str) -> Iterator[Document]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -224,6 +225,27 @@ def test_hints_name_the_closest_word_or_the_few_there_are(word: str, hint: str) 
 def test_dates_are_text_as_kubernetes_reads_them() -> None:
     [document] = located.load("release: 2024-01-05\nodd: 2024-13-45\n", "f.yaml")
     assert document.value == {"release": "2024-01-05", "odd": "2024-13-45"}
+
+
+JSON = {"key \N{GRINNING FACE}\\": "\N{GRINNING FACE}\N{GRINNING FACE}", "b": r"\ud83d\ude00", "c": ["x"]}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_is_read_with_its_surrogate_pairs_and_all_in_it_has_its_place(
+    reader: str, indent: int | None
+) -> None:
+    document = only(json.dumps(JSON, indent=indent))
+    assert document.value == JSON
+    plain = json.dumps(JSON, indent=indent).replace(r"\ud83d\ude00", "............")
+    same = only(plain).positions
+    assert list(document.positions.values()) == list(same.values())
+
+
+@needs_libyaml
+@pytest.mark.parametrize("text", [r'{"a": "\ud83d"}', r'{"a": "\ude00\ud83d"}', r'a: "\ud83d\ude00"'])
+def test_half_a_pair_is_refused_and_so_is_one_outside_json(text: str) -> None:
+    with pytest.raises(InputError, match="invalid Unicode character escape code"):
+        located.load(text, "x.yaml")
 
 
 def test_what_is_wrong_in_several_documents_is_said_at_once() -> None:
