@@ -19,7 +19,7 @@ from acns.policy.cnp_traffic_schema import NOT_EMPTY, ICMPRule, NameSelector, Po
 from acns.policy.cnp_values import EntityName
 from acns.policy.metadata_schema import NamespaceName, ObjectName, PolicyMetadata
 from acns.policy.selector_schema import KubernetesSelector, LabelSelector
-from acns.policy.structure import Refused, Strict, check_one_of, one_of, refuse
+from acns.policy.structure import Refused, Strict, check_one_of, needs, one_of, refuse
 
 _Requires = Annotated[
     Any, Refused("refused: Cilium has deprecated it", "say it in the selectors of the rules themselves")
@@ -202,7 +202,12 @@ def _log_value(text: str) -> str:
 class Log(Strict):
     """Kept in flow logs by Cilium; it decides nothing."""
 
-    value: Annotated[str, AfterValidator(_log_value)] | None = None
+    value: (
+        Annotated[
+            str, AfterValidator(_log_value), WithJsonSchema({"type": "string", "pattern": "^[ -~]{0,32}$"})
+        ]
+        | None
+    ) = None
     """At most 32 printable characters."""
 
 
@@ -220,7 +225,7 @@ class RuleLabel(Strict):
 class Spec(Strict):
     """`spec`, or an entry of `specs`: which pods, what they may open, and what may be opened to them."""
 
-    model_config = pydantic.ConfigDict(json_schema_extra={"required": ["endpointSelector"]})
+    model_config = needs("endpointSelector")
 
     endpointSelector: LabelSelector | None = None
     """The pods that the rules are about; {} is every pod (of the policy's namespace, if it has one)."""
@@ -245,6 +250,10 @@ class Spec(Strict):
 
 class PolicyObject(Strict):
     """The whole object."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["spec"]}, {"required": ["specs"]}]}
+    )
 
     apiVersion: str | None = None
     kind: str | None = None

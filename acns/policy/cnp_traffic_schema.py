@@ -19,7 +19,7 @@ from acns.policy.cnp_values import (
     fqdn_selector,
     icmp_type,
 )
-from acns.policy.structure import Refused, Strict, check_one_of, one_of, refuse
+from acns.policy.structure import Refused, Strict, check_one_of, needs, one_of, refuse
 
 MAX_PORTS = 40  # pkg/policy/api/rule_validation.go, maxPorts and maxICMPFields
 MAX_ICMP_FIELDS = 40
@@ -54,6 +54,8 @@ class NameSelector(Strict):
 class L7Rules(Strict):
     """`rules` of a port: DNS is what is enforced."""
 
+    model_config = pydantic.ConfigDict(json_schema_extra={"minProperties": 1})
+
     dns: Annotated[list[NameSelector] | None, NOT_EMPTY] = None
     """The names that pods may look up at these servers; all other queries are refused."""
     http: _L7 = None
@@ -82,6 +84,8 @@ class Port(Strict):
 class PortRule(Strict):
     """An entry of `toPorts`."""
 
+    model_config = needs("ports")
+
     ports: Annotated[list[Port] | None, Field(json_schema_extra={"minItems": 1, "maxItems": MAX_PORTS})] = (
         None
     )
@@ -95,6 +99,8 @@ class PortRule(Strict):
 
 class PortDenyRule(Strict):
     """An entry of `toPorts` in a deny section."""
+
+    model_config = needs("ports")
 
     ports: Annotated[list[Port] | None, Field(json_schema_extra={"minItems": 1, "maxItems": MAX_PORTS})] = (
         None
@@ -125,6 +131,8 @@ class ICMPField(Strict):
 
 class ICMPRule(Strict):
     """An entry of `icmps`."""
+
+    model_config = needs("fields")
 
     fields_: Annotated[
         list[ICMPField] | None,

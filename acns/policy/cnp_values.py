@@ -20,6 +20,7 @@ from acns.policy.model import Protocol
 from acns.policy.structure import refuse
 
 MAX_PORT = 65_535
+MAX_PORT_NAME = 15  # characters: RFC 6335, 5.1
 
 # --- names and patterns -----------------------------------------------------------------------------------
 
@@ -93,7 +94,10 @@ def _protocol(name: str) -> str:
 
 def is_port_name(text: str) -> bool:
     """A service name in IANA's sense (RFC 6335, 5.1): Cilium asks this first, so `0x10` is a name."""
-    return len(text) <= 15 and re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]+(-[A-Za-z0-9]+)*", text) is not None
+    return (
+        len(text) <= MAX_PORT_NAME
+        and re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]+(-[A-Za-z0-9]+)*", text) is not None
+    )
 
 
 def port_number(text: str) -> int:
@@ -186,7 +190,9 @@ ProtocolName = Annotated[
 PortText = Annotated[
     str,
     AfterValidator(_port),
-    WithJsonSchema({"type": "string", "pattern": "^([0-9]+|[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*)$"}),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^([0-9]+|[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*)$", "maxLength": MAX_PORT_NAME}
+    ),
 ]
 EndPort = Annotated[
     int,

@@ -17,6 +17,7 @@ from acns.policy.structure import Strict, refuse
 
 POLICY_TYPES = ("Egress", "Ingress")
 PROTOCOLS = ("SCTP", "TCP", "UDP")
+_PORT_NAME = r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*"
 
 
 def _policy_type(name: str) -> str:
@@ -36,7 +37,7 @@ def _port(value: Any) -> Any:
         refuse("must be a number or the name of a port")
     if isinstance(value, int) and not 1 <= value <= MAX_PORT:
         refuse(f"port {value} is out of range", f"1 to {MAX_PORT}; leave it out for every port")
-    if isinstance(value, str) and not re.fullmatch(r"(?=.{1,15}$)(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*", value):
+    if isinstance(value, str) and not re.fullmatch(_PORT_NAME, value):
         number = re.fullmatch(r"[0-9]+", value)
         hint = "a number has no quotes here" if number else "15 small letters, digits and '-' at most"
         refuse(f"'{value}' is not the name of a port", hint)
@@ -46,12 +47,26 @@ def _port(value: Any) -> Any:
 PortValue = Annotated[
     Any,
     BeforeValidator(_port),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_PORT}, {"type": "string"}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_PORT},
+                {"type": "string", "pattern": f"^{_PORT_NAME}$"},
+            ]
+        }
+    ),
 ]
 
 
 class Port(Strict):
     """An entry of `ports`."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["endPort"]},
+            "then": {"required": ["port"], "properties": {"port": {"type": "integer"}}},
+        }
+    )
 
     protocol: Annotated[str, AfterValidator(_protocol), WithJsonSchema({"enum": list(PROTOCOLS)})] | None = (
         None
@@ -59,7 +74,7 @@ class Port(Strict):
     """TCP where absent."""
     port: PortValue | None = None
     """A number, or the name of a container port. Where absent: every port of the protocol."""
-    endPort: int | None = None
+    endPort: Annotated[int | None, Field(json_schema_extra={"minimum": 1, "maximum": MAX_PORT})] = None
     """The last port of a range that begins with `port`."""
 
     @pydantic.model_validator(mode="after")
@@ -84,6 +99,15 @@ class IPBlock(Strict):
 
 class Peer(Strict):
     """An entry of `from` and `to`: pods (in namespaces), or an `ipBlock`."""
+
+    model_config = pydantic.ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"anyOf": [{"required": ["podSelector"]}, {"required": ["namespaceSelector"]}]},
+                {"required": ["ipBlock"]},
+            ]
+        }
+    )
 
     podSelector: KubernetesSelector | None = None
     """Pods, of the policy's namespace or, with `namespaceSelector`, of the namespaces that it selects."""

@@ -51,6 +51,14 @@ OperatorName = Annotated[
 
 
 class _Expression(Strict):
+    model_config = pydantic.ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"operator": {"enum": [str(Operator.IN), str(Operator.NOT_IN)]}}},
+            "then": {"required": ["values"], "properties": {"values": {"minItems": 1}}},
+            "else": {"properties": {"values": {"maxItems": 0}}},
+        }
+    )
+
     operator: OperatorName
     """NotIn and DoesNotExist hold where the key is absent."""
     values: list[LabelValue] | None = None

@@ -51,6 +51,11 @@ def one_of(*names: str) -> pydantic.ConfigDict:
     return pydantic.ConfigDict(json_schema_extra={"oneOf": [{"required": [name]} for name in names]})
 
 
+def needs(*names: str) -> pydantic.ConfigDict:
+    """For editors, and an API server: these fields. Who reads the model says what is wrong without them."""
+    return pydantic.ConfigDict(json_schema_extra={"required": list(names)})
+
+
 def check_one_of(model: pydantic.BaseModel, *names: str) -> None:
     if sum(getattr(model, name) is not None for name in names) != 1:
         words = f"{', '.join(names[:-1])} and {names[-1]}"
