@@ -25,7 +25,7 @@ from acns.policy.resolve import resolve
 from acns.shim.flow_scene import Scene, policy_refs
 from acns.shim.settings import ShimSettings
 from acns.shim.sources import listing
-from acns.telemetry.flows import DNSMessage, DropReason, Flow, L4Protocol, Peer, PolicyRef
+from acns.telemetry.flows import DNSMessage, DropReason, Flow, L4Protocol, Peer, PolicyRef, Verdict
 from lab.runtime.handles import NodeHandle
 
 _PROTOCOLS = {L4Protocol.TCP: 6, L4Protocol.UDP: 17}
@@ -50,8 +50,12 @@ class View:
             return Peer(address)
 
     def explained(self, flow: Flow) -> Flow:
-        """A refused query with what refused it; other flows as they are."""
-        if flow.dns is None or flow.dns.is_answer or flow.reason is not DropReason.POLICY_DENIED:
+        """A query with what refused it, or let it through; other flows as they are."""
+        if flow.dns is None or flow.dns.is_answer:
+            return flow
+        if flow.verdict is Verdict.FORWARDED:
+            return replace(flow, policies=self.allowing(flow))
+        if flow.reason is not DropReason.POLICY_DENIED:
             return flow
         policies, note = self._missing(flow, flow.dns)
         return replace(flow, policies=policies, notes=(*flow.notes, note))

@@ -117,6 +117,14 @@ def test_a_refused_name_leads_to_the_rules_that_lack_it(view: Any) -> None:
     assert flow.notes == ("no name or pattern of its rules.dns matches",)
 
 
+def test_a_query_that_went_on_has_the_policy_that_let_it(view: Any, node: Node) -> None:
+    went_on = {"verdict": Verdict.FORWARDED, "reason": DropReason.DROP_REASON_UNKNOWN}
+    flow = refused(view(), dns=DNSMessage("api.example.com."), **went_on)
+    assert [policy.name for policy in flow.policies] == ["app"]
+    assert flow.policies[0].labels[-1].endswith("policy.yaml:7:7")
+    assert refused(view(), **went_on).policies == ()  # the policy has changed since
+
+
 def test_a_policy_that_was_changed_since_is_read_again(view: Any, node: Node) -> None:
     known = view()
     path = node.manifests / "policy.yaml"
