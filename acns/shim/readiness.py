@@ -52,6 +52,7 @@ class Readiness:
                 one.endpoint.key,
                 {
                     "address": str(one.endpoint.address),
+                    "id": self.reconciler.parts.ledger.endpoints.number(one.endpoint.key),
                     "identity": identity_number(one.endpoint.identity, self.reconciler.parts.ledger),
                     "enforced": enforced(one),
                 },

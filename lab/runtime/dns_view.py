@@ -10,8 +10,10 @@ import contextlib
 import http.client
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
+from typing import Any
 
 from acns import textfile
 from acns.dns import name as names
@@ -125,19 +127,29 @@ class DNSView(View):
             objects += manifests.parse(text, str(path), Profile(self._settings.profile)).objects
         cluster = Cluster.of(objects)
         policy = resolve(cluster, self._node.name, enforcement=Enforcement(self._settings.enforcement))
-        return Scene(cluster, policy, identities=lambda: self._identities(policy))
+        said = cache(self._said)
+        return Scene(
+            cluster,
+            policy,
+            identities=lambda: _identities(policy, said()),
+            endpoints=lambda: {key: one.get("id", 0) for key, one in said().items()},
+        )
 
-    def _identities(self, policy: NodePolicy) -> Mapping[str, int]:
-        """Identity key → number, for this node's pods, as the shim has given them out."""
+    def _said(self) -> Mapping[str, Any]:
+        """What the shim says of its endpoints, by their keys."""
         try:
-            said = self._node.shim.http_get("/readyz").json().get("endpoints", {})
+            return dict(self._node.shim.http_get("/readyz").json().get("endpoints", {}))
         except (OSError, ValueError, http.client.HTTPException):
             return {}
-        return {
-            identity_key(one.endpoint.labels): said[one.endpoint.key]["identity"]
-            for one in policy.endpoints
-            if one.endpoint.key in said
-        }
+
+
+def _identities(policy: NodePolicy, said: Mapping[str, Any]) -> Mapping[str, int]:
+    """Identity key → number, for this node's pods, as the shim has given them out."""
+    return {
+        identity_key(one.endpoint.labels): said[one.endpoint.key]["identity"]
+        for one in policy.endpoints
+        if one.endpoint.key in said
+    }
 
 
 def _version(folder: Path) -> Version:

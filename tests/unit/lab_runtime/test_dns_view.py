@@ -45,7 +45,9 @@ spec:
 class Shim:
     """Says who its endpoints are, or is down."""
 
-    endpoints: dict[str, Any] | None = field(default_factory=lambda: {"default/app": {"identity": 257}})
+    endpoints: dict[str, Any] | None = field(
+        default_factory=lambda: {"default/app": {"id": 3, "identity": 257}}
+    )
 
     def http_get(self, path: str) -> Shim:
         if self.endpoints is None:
@@ -98,7 +100,7 @@ def refused(view: DNSView, name: str = "evil.example.org.", server: str = "10.24
 
 def test_a_pod_is_known_by_name_labels_and_the_identity_that_its_shim_gave_it(view: Any) -> None:
     app = view().who("10.244.0.2")
-    assert (app.key, app.identity) == ("default/app", 257)
+    assert (app.key, app.identity, app.endpoint_id) == ("default/app", 257, 3)
     assert "k8s:app=app" in app.labels
     assert view().who("192.0.2.1").labels == ("reserved:world",)
     assert view().who("nowhere") == Peer("nowhere")
