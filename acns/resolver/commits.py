@@ -119,6 +119,8 @@ class Commits:
         self.known.forget_all()
         self._hangs = False
         self._least_ttl_s = None
+        if self._takeover is not None:
+            self._takeover.shim_is_back()
 
     def held_from(self, promise: Promise) -> float:
         """From when on answers with these addresses wait for the shim's word again."""

@@ -48,6 +48,10 @@ class Takeover:
         self._reading = asyncio.Lock()
         self._log_failed = logs.Seldom()
 
+    def shim_is_back(self) -> None:
+        """What was committed in its stead is its to bound from now on."""
+        self._room = Room()
+
     async def commit(self, mapping: Mapping, age_s: float) -> bool:
         """Whether the kernel has the addresses of an answer that came `age_s` ago, wherever they belong."""
         try:

@@ -83,20 +83,21 @@ class Learned:
     def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str], margin_s: float) -> int:
         """Take over what the kernel has learned in these selectors' sets; how many addresses. `margin_s`:
         what their timeouts have on top, by the settings of the run that put them there."""
-        return sum(
-            self._adopt(selector, self.kernel.elements(fqdn_set_name(selector)), margin_s)
-            for selector in selectors
-            if fqdn_set_name(selector) in present
-        )
+        found = [one for one in selectors if fqdn_set_name(one) in present]
+        return sum(self.adopt_some(one, self._with_our_margin(fqdn_set_name(one), margin_s)) for one in found)
+
+    def _with_our_margin(self, set_name: str, margin_s: float) -> Mapping[bytes, float]:
+        """A set's elements, which have `margin_s` on top of their TTL. With another margin than ours they
+        would be taken for what the resolver has renewed in our stead."""
+        if margin_s == self.margin_s:
+            return self.kernel.elements(set_name)
+        return self.kernel.retime(set_name, lambda left_s: max(left_s - margin_s, 0.0) + self.margin_s)
 
     def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float]) -> int:
         """Take over these elements of its set, with their seconds left; how many there was room for."""
-        return self._adopt(selector, elements, self.margin_s)
-
-    def _adopt(self, selector: FQDNSelector, elements: Mapping[bytes, float], margin_s: float) -> int:
         now, count = self.clock(), 0
         for address, left_s in elements.items():
-            adopted = self.cache.adopt(selector, address, now + left_s - margin_s)
+            adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
             self.knows_all &= adopted
             count += adopted
         return count

@@ -20,7 +20,7 @@ import grpc.aio
 from acns.api import answered, codec, hung, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
-from acns.errors import EnvironmentFault, PeerError
+from acns.errors import AcnsError, EnvironmentFault, PeerError
 from acns.shim.acknowledgements import Acknowledgements
 from acns.shim.mappings import Mappings
 from acns.shim.metrics import ShimMetrics
@@ -109,7 +109,11 @@ class FQDNDataService(rpc.FQDNDataServicer):
         self.metrics.acknowledgements.add("unasked")
 
     async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:
-        """Answered only after the kernel commit."""
+        """Answered only after the kernel commit; not at all where another shim has taken this one's place."""
+        try:
+            self.mappings.learned.kernel.fence()
+        except AcnsError as error:  # as if this one were gone already: whoever hears it looks for the other
+            await context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
         taken = await self.mappings.update(request, answered.from_metadata(context.invocation_metadata()))
         self.metrics.reports.add(codec.code_name(taken.code))
         context.set_trailing_metadata(kept.to_metadata(taken.kept_s))

@@ -263,3 +263,32 @@ async def test_somebody_elses_commit_is_not_taken_for_one_of_ours_where_there_wa
         await kernel.inventory()
         assert kernel.others == before + 1
         assert not kernel.is_ours_alone()
+
+
+@pytest.mark.parametrize("old_margin_s", [MARGIN_S / 2, MARGIN_S * 20], ids=["shorter", "longer"])
+async def test_what_a_run_with_another_margin_has_left_ends_with_its_ttl_also_when_it_is_looked_at(
+    kernel: Kernel, place: Namespace, old_margin_s: float
+) -> None:
+    await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    clock, in_set = Clock(), fqdn_set_name(SELECTOR)
+    learned = Learned(NameCache(settle_s=0), kernel, MARGIN_S, clock)
+    learned.cache.set_selectors([SELECTOR])
+    learned.in_kernel = frozenset({SELECTOR})
+    with closing(netns.in_namespace(place, Elements)) as others:
+        others.put({in_set: {ADDRESS: old_margin_s + 30.0}})
+        await kernel.inventory()
+        assert learned.adopt([SELECTOR], {in_set}, old_margin_s) == 1
+        assert kernel.elements(in_set)[ADDRESS] == pytest.approx(MARGIN_S + 30.0, abs=5)
+        others.put({in_set: {b"\xc6\x33\x64\x63": 600.0}})  # somebody's, so that the sets are looked at
+    await kernel.inventory()
+    await SetWatch(kernel, learned, enforcer=_Silent()).look()  # type: ignore[arg-type]
+    assert learned.cache.elements(SELECTOR)[ADDRESS] == pytest.approx(clock.now + 30.0, abs=5)
+    clock.now += 60.0
+    await learned.collect()
+    assert ADDRESS not in kernel.elements(in_set)
+
+
+class _Silent:
+    """An enforcer that is told of drift."""
+
+    def report(self, changes: object) -> None: ...

@@ -121,6 +121,17 @@ async def test_a_name_whose_every_answer_has_other_addresses_does_not_fill_the_s
     assert await made.commit(replace(MAPPING, source=b"\x0a\0\0\2"), age_s=0.0)
 
 
+async def test_what_a_shim_that_is_back_has_is_its_own_to_bound(tmp_path: Path) -> None:
+    """It has let go meanwhile what ended; what was committed in its stead does not count for ever."""
+    made = takeover(FakeWriter(), ledger(tmp_path / "ledger.log", EXACT))
+    full = replace(MAPPING, addresses=many(1, MOST_OF_NAME).addresses)
+    assert await made.commit(full, age_s=0.0)
+    one_more = replace(MAPPING, addresses=(b"\xc6\x33\x64\x07",))
+    assert not await made.commit(one_more, age_s=0.0)
+    made.shim_is_back()
+    assert await made.commit(one_more, age_s=0.0)
+
+
 async def test_an_answer_of_more_addresses_than_a_name_may_have_is_not_committed(tmp_path: Path) -> None:
     writer = FakeWriter()
     made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))

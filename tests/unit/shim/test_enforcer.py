@@ -85,6 +85,11 @@ class FakeKernel:
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         assert self.held.sets >= unwanted.keys()
 
+    def retime(self, set_name: str, wanted: Callable[[float], float]) -> dict[bytes, float]:
+        elements = {one: wanted(left_s) for one, left_s in self.elements(set_name).items()}
+        self.left = {**self.left, set_name: elements}
+        return elements
+
     def elements(self, set_name: str) -> dict[bytes, float]:
         return self.left.get(set_name, {})
 
@@ -194,6 +199,9 @@ async def test_what_is_adopted_ends_by_the_margin_that_it_was_put_there_with(
     later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
     await later.enforce("a.example.com")
     assert later.learned.cache.elements(A)[ADDRESS.packed] == pytest.approx(1020.0)
+    (left,) = later.kernel.left.values()
+    assert left == {ADDRESS.packed: margin_s + 20.0}
+    assert not later.learned.renewed(A, left), "nobody has renewed it in the shim's stead"
     again = Bench(tmp_path)
     assert again.ledger.terms_before == Terms(0, margin_s)
 
