@@ -16,6 +16,7 @@ from acns.dns import name as names
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.errors import InputError
+from acns.policy import fates
 from acns.policy.connections import Part, parts
 from acns.policy.destination import AtAddress, AtName, AtService, Destination, Outside
 from acns.policy.doubts.scene import Resolutions
@@ -47,7 +48,7 @@ class Knowledge:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """`lookup`: for a destination that is a name. `supposed`: the parts are about what would be if it had
-    been looked up."""
+    been looked up. `unshown`: how many parts of the outside have other fates than those shown."""
 
     source: str
     destination: str
@@ -56,6 +57,7 @@ class Explanation:
     lookup: Lookup | None = None
     notes: tuple[str, ...] = ()
     supposed: bool = False
+    unshown: int = 0
 
     @property
     def redirected(self) -> tuple[str, ...]:
@@ -125,7 +127,11 @@ class _Answer:
         if known:
             return self._connection(known, wanted, name)
         resolved = self.knowledge.resolutions.get(name)
-        found = self._anywhere(name, wanted) if resolved is None else self._resolved(name, resolved, wanted)
+        unshown = 0
+        if resolved is None:
+            found, unshown = self._anywhere(name, wanted)
+        else:
+            found = self._resolved(name, resolved, wanted)
         looked_up = self._lookup(name)
         outcome, notes = _outcome(found, looked_up), []
         waits = any(map(_waits, found))
@@ -142,10 +148,12 @@ class _Answer:
             notes.append(
                 "if it resolves to a public address outside the cluster: names never open pods or nodes"
             )
+            if unshown:
+                notes.append(f"CIDRs of rules give it another fate in {unshown} more parts of the outside")
         elif not resolved:
             notes.append(f"{_plain(name)} has no IPv4 address, and only IPv4 is shown here")
         return Explanation(
-            self.source.key, self._text(), outcome, found, looked_up, tuple(notes), supposed=True
+            self.source.key, self._text(), outcome, found, looked_up, tuple(notes), True, unshown
         )
 
     def _resolved(self, name: Name, addresses: Collection[IPv4Address], wanted: Traffic) -> tuple[Part, ...]:
@@ -157,21 +165,26 @@ class _Answer:
             for part in self._parts([address], wanted, supposed, f"{_plain(name)} ({address})")
         )
 
-    def _anywhere(self, name: Name, wanted: Traffic) -> tuple[Part, ...]:
-        """In each part of the outside that has another fate; the largest alone where all have one."""
-        fates: dict[tuple[tuple[str, Outcome], ...], tuple[Part, ...]] = {}
-        areas = stand_ins(self.source, NOTHING)
-        for area in areas:
-            where = f"in {area.within}" if area.within else "in no narrower CIDR of a rule"
-            found = self._supposed(name, area, wanted, f"{_plain(name)} ({where})")
-            fates.setdefault(tuple((part.traffic, part.outcome) for part in found), found)
-        if len(fates) == 1:
-            return self._supposed(name, areas[0], wanted, _plain(name))
-        return tuple(part for found in fates.values() for part in found)
+    def _anywhere(self, name: Name, wanted: Traffic) -> tuple[tuple[Part, ...], int]:
+        """In each part of the outside that has another fate, the largest alone where all have one; and how
+        many more fates there are."""
+        selectors = [one for one in self._selectors() if one.matches(name)]
 
-    def _supposed(self, name: Name, area: StandIn, wanted: Traffic, called: str) -> tuple[Part, ...]:
-        supposed = Learnings.supposing(self._selectors(), name, [area.address])
-        return self._parts([area.address], wanted, supposed, called)
+        def supposed(address: IPv4Address) -> Learnings:
+            return Learnings.supposing(selectors, name, [address])
+
+        found = fates.apart(self.source, stand_ins(self.source, NOTHING), wanted, supposed)
+        judged = tuple(
+            part
+            for area in found.areas
+            for part in self._parts(
+                [area.address],
+                wanted,
+                supposed(area.address),
+                _plain(name) if len(found.areas) == 1 else f"{_plain(name)} ({_where(area)})",
+            )
+        )
+        return judged, found.unshown
 
     def _parts(
         self, addresses: Iterable[IPv4Address], wanted: Traffic, learned: Learnings, called: str = ""
@@ -246,6 +259,10 @@ def _outcome(found: Iterable[Part], looked_up: Lookup | None, *, unlearned: bool
 
 def _plain(name: Name) -> str:
     return names.to_text(name).removesuffix(".")
+
+
+def _where(area: StandIn) -> str:
+    return f"in {area.within}" if area.within else "in no narrower CIDR of a rule"
 
 
 def _stands_for(part: StandIn) -> str:

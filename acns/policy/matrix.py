@@ -126,4 +126,6 @@ def _text(found: Explanation, column: Column) -> str:
         order = [part.traffic for part in found.parts if part.traffic in denied]
         del through[REST]
         through[f"{REST} but {', '.join(dict.fromkeys(order))}"] = None
+    if found.unshown:
+        through["and more"] = None
     return ", ".join(through)

@@ -6,7 +6,7 @@ one of them says it of all. So it is with ICMP types that no rule names, and pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ from acns.policy.wording import ECHO, HIGHEST_PORT, Span, spans_text
 
 REST = "all other traffic"
 
-_Fate = tuple[object, ...]
+Fate = Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,26 @@ class _Group:
     has_rest: bool = False
 
 
-def shares(route: Route, wanted: Traffic, learned: Learnings) -> tuple[Share, ...]:
+class _Groups:
+    """What has been judged, by fate."""
+
+    def __init__(self, route: Route, learned: Learnings, fate: Callable[[Judgement], Fate]) -> None:
+        self.found: dict[Fate, _Group] = {}
+        self._route = route
+        self._learned = learned
+        self._fate = fate
+
+    def of(self, packet: Packet) -> _Group:
+        judged = judge(self._route, packet, self._learned)
+        return self.found.setdefault(self._fate(judged), _Group(judged, packet))
+
+
+def shares(
+    route: Route, wanted: Traffic, learned: Learnings, fate: Callable[[Judgement], Fate] | None = None
+) -> tuple[Share, ...]:
     """The shares of `wanted`: everything (None), every port of a protocol, or one single packet's kind.
 
+    `fate`: what packets of one share have in common, else which rules decided what.
     What a Service does not translate is not asked about: give the packet that it does.
     """
     if isinstance(wanted, ICMP) or (isinstance(wanted, Ports) and wanted.first):
@@ -51,28 +68,23 @@ def shares(route: Route, wanted: Traffic, learned: Learnings) -> tuple[Share, ..
             else f"icmp-{wanted.type}"
         )
         return (Share(text, wanted, judge(route, wanted, learned)),)
-    groups: dict[_Fate, _Group] = {}
+    groups = _Groups(route, learned, fate or _fate)
     for protocol in PROTOCOLS.values() if wanted is None else (wanted.protocol,):
         for first, last in _spans(route, protocol):
             packet = Ports(protocol, first, first)
-            group = _group(groups, route, packet, learned)
+            group = groups.of(packet)
             _append(group.spans.setdefault(protocol, []), (first, last))
     if wanted is None:
         for kind, text in _types(route):
-            _group(groups, route, kind, learned).types.append(text)
-        _group(groups, route, None, learned).has_rest = True
-    ordered = sorted(groups.values(), key=lambda group: group.has_rest)
+            groups.of(kind).types.append(text)
+        groups.of(None).has_rest = True
+    ordered = sorted(groups.found.values(), key=lambda group: group.has_rest)
     return tuple(
         Share(_text(group, alone=len(ordered) == 1), group.packet, group.judgement) for group in ordered
     )
 
 
-def _group(groups: dict[_Fate, _Group], route: Route, packet: Packet, learned: Learnings) -> _Group:
-    found = judge(route, packet, learned)
-    return groups.setdefault(_fate(found), _Group(found, packet))
-
-
-def _fate(judgement: Judgement) -> _Fate:
+def _fate(judgement: Judgement) -> Fate:
     """Which rules decided what: ports that one rule lists belong together."""
     verdicts = (one for one in (judgement.egress, judgement.ingress) if one)
     decided = [(one.decision, one.match.origin if one.match else None) for one in verdicts]

@@ -16,7 +16,8 @@ from acns.policy.model import CIDRs, DirectionPolicy
 from acns.policy.overview import Local
 from acns.policy.wording import peer_text
 
-_Networks = tuple[tuple[IPv4Network, ...], ...]
+Networks = tuple[IPv4Network, ...]
+"""What one CIDR peer selects."""
 
 _PREFERRED = IPv4Address("192.0.2.1")  # TEST-NET-1, RFC 5737: nobody's
 # No host outside has these: this network, private, shared, loopback, link-local, multicast and beyond.
@@ -34,10 +35,11 @@ _NOBODY = tuple(
 @dataclass(frozen=True, slots=True)
 class StandIn:
     """`address` stands for a part of the outside. `within`: the CIDRs of rules that tell it from other parts;
-    empty for what no rule is more particular about."""
+    empty for what no rule is more particular about. `inside`: all that it lies in."""
 
     address: IPv4Address
     within: str
+    inside: frozenset[Networks] = frozenset()
 
 
 def stand_ins(source: Local, learned: Learnings) -> tuple[StandIn, ...]:
@@ -45,17 +47,20 @@ def stand_ins(source: Local, learned: Learnings) -> tuple[StandIn, ...]:
     networks = _networks(source.policy.egress)
     areas = _areas(networks)
     everywhere = frozenset.intersection(*areas)
+    taken = source.node.cluster_addresses | source.node.service_addresses
     found = []
     for inside, area in sorted(areas.items(), key=lambda one: -_size(one[1])):
         within = [peer_text(CIDRs("", networks[number])) for number in sorted(inside - everywhere)]
-        if (address := _free_in(area, source, learned)) is not None:
-            found.append(StandIn(address, " and ".join(within)))
+        if (address := _free_in(area, taken, learned)) is not None:
+            lies_in = frozenset(networks[number] for number in inside)
+            found.append(StandIn(address, " and ".join(within), lies_in))
     return tuple(found) or (StandIn(_PREFERRED, ""),)
 
 
-def _free_in(area: list[tuple[int, int]], source: Local, learned: Learnings) -> IPv4Address | None:
+def _free_in(
+    area: list[tuple[int, int]], taken: frozenset[IPv4Address], learned: Learnings
+) -> IPv4Address | None:
     """An address that is nobody's in the cluster, and no known name's."""
-    taken = source.node.cluster_addresses | source.node.service_addresses
     if _lies_in(_PREFERRED, area) and not (_PREFERRED in taken or learned.at(_PREFERRED)):
         return _PREFERRED
     free = (address for address in _addresses(area) if address not in taken and not learned.at(address))
@@ -66,13 +71,13 @@ def _size(area: Iterable[tuple[int, int]]) -> int:
     return sum(end - start for start, end in area)
 
 
-def _networks(egress: DirectionPolicy) -> _Networks:
+def _networks(egress: DirectionPolicy) -> tuple[Networks, ...]:
     peers = (match.peer for match in (*egress.allows, *egress.denies))
     return tuple(dict.fromkeys(peer.networks for peer in peers if isinstance(peer, CIDRs)))
 
 
 @lru_cache(maxsize=256)
-def _areas(networks: _Networks) -> Mapping[frozenset[int], list[tuple[int, int]]]:
+def _areas(networks: tuple[Networks, ...]) -> Mapping[frozenset[int], list[tuple[int, int]]]:
     """The outside, by which of the rules' networks it lies in: half-open ranges of numbers."""
     cuts = {0, 1 << 32}
     for network in (*_NOBODY, *(one for each in networks for one in each)):

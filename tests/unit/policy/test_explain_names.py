@@ -8,11 +8,15 @@ import pytest
 
 from acns.dns import name as names
 from acns.fqdn.addresses import is_learnable_address
+from acns.policy import verdict
 from acns.policy.explain import Explanation, Knowledge
 from acns.policy.learnings import Learnings
+from acns.policy.model import Traffic
+from acns.policy.overview import Overview
 from acns.policy.routes import Outcome
+from acns.policy.traffic import Packet, includes
 
-from .explain_world import DNS, ask, dns, fqdn, live, policy, world
+from .explain_world import ADDRESS, DNS, ask, dns, fqdn, live, policy, world
 
 NAME = "api.example.com"
 OPEN = dns(NAME) + fqdn(NAME)
@@ -106,6 +110,39 @@ def test_of_one_that_may_be_in_an_allowed_cidr_neither() -> None:
 def test_cidrs_that_make_no_difference_are_not_told() -> None:
     found = ask(world(policy(OPEN + "    - toCIDR: [198.51.100.0/24]\n")), f"{NAME}:443")
     assert outcomes(found) == {NAME: Outcome.ALLOWED}
+
+
+def many_cidrs(count: int) -> Overview:
+    """Each with a port of its own, and another fate for it."""
+    rule = "    - toCIDR: [20.0.{0}.0/24]\n      toPorts: [{{ports: [{{port: '{1}', protocol: TCP}}]}}]\n"
+    rules = "".join(rule.format(number, 1000 + number) for number in range(count))
+    return world(policy(OPEN + rules, more="  egressDeny:\n    - toCIDR: [20.1.0.0/24]\n"))
+
+
+def test_of_many_fates_some_are_shown_and_the_others_counted() -> None:
+    found = ask(many_cidrs(40), NAME)
+    shown = {part.to for part in found.parts}
+    assert (found.outcome, len(shown), found.unshown) == (Outcome.PARTLY, 8, 42 - 8)
+    assert found.notes[-1] == "CIDRs of rules give it another fate in 34 more parts of the outside"
+    assert f"{NAME} (in CIDR 20.1.0.0/24)" not in shown  # the smallest, and nothing is only there
+
+
+def test_a_name_among_many_cidrs_costs_little_more_than_some_addresses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    def count(traffic: Traffic, one: Packet) -> bool:
+        nonlocal asked
+        asked += 1
+        return includes(traffic, one)
+
+    overview = many_cidrs(60)
+    monkeypatch.setattr(verdict, "includes", count)
+    ask(overview, str(ADDRESS))
+    one_address, asked = asked, 0
+    ask(overview, NAME)
+    assert asked < 12 * one_address
 
 
 def test_live_what_other_rules_open_waits_for_no_query() -> None:

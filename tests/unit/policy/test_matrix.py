@@ -110,3 +110,11 @@ def test_known_names_are_columns_where_a_pattern_is_about_them() -> None:
 def test_a_service_with_a_closed_backend_is_open_to_some() -> None:
     closed = policy(ingress="    - fromEndpoints: [{matchLabels: {app: other}}]\n", selects="web, tier: far")
     assert table(closed)["default/client"]["service default/web"] == "80/TCP to some"
+
+
+def test_fates_of_a_name_that_are_too_many_for_a_cell_are_not_passed_over_in_silence() -> None:
+    rule = "    - toCIDR: [20.0.{0}.0/24]\n      toPorts: [{{ports: [{{port: '{1}', protocol: TCP}}]}}]\n"
+    rules = "".join(rule.format(number, 1000 + number) for number in range(20))
+    row = table(policy(dns("api.example.com") + fqdn("api.example.com") + rules))["default/client"]
+    assert row["api.example.com"].startswith("443/TCP, 1000/TCP")
+    assert row["api.example.com"].endswith(", and more")
