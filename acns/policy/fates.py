@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 from acns.policy import verdict
 from acns.policy.learnings import Learnings
-from acns.policy.model import CIDRs, DirectionPolicy, Match, Traffic
+from acns.policy.model import FQDN, CIDRs, DirectionPolicy, Match, Traffic
 from acns.policy.overview import Local
 from acns.policy.routes import Judgement, Outcome, Route
 from acns.policy.shares import shares
@@ -20,14 +20,14 @@ from acns.policy.standin import Networks, StandIn
 
 _MOST = 8
 
-_Kind = Outcome
+_Kind = tuple[Outcome, bool]
 _Fate = tuple[tuple[str, _Kind], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Apart:
     """`areas`: the largest of each fate, the largest first. `unshown`: how many more fates there are; no
-    packet has an outcome there that none has in `areas`."""
+    packet has an outcome there that none has in `areas`, by a name or else."""
 
     areas: tuple[StandIn, ...]
     unshown: int = 0
@@ -56,7 +56,10 @@ def apart(
 
 
 def _kind(judgement: Judgement) -> _Kind:
-    return judgement.outcome
+    """The outcome, and whether it is by a name: that opens only once the name has been looked up."""
+    match = judgement.egress.match
+    allowed = judgement.outcome is Outcome.ALLOWED
+    return judgement.outcome, allowed and match is not None and isinstance(match.peer, FQDN)
 
 
 def _telling_first(fates: Iterable[_Fate]) -> Iterator[_Fate]:

@@ -16,7 +16,7 @@ from acns.policy.overview import Overview
 from acns.policy.routes import Outcome
 from acns.policy.traffic import Packet, includes
 
-from .explain_world import ADDRESS, DNS, ask, dns, fqdn, live, policy, world
+from .explain_world import ADDRESS, DNS, TO_DNS, ask, dns, fqdn, live, policy, world
 
 NAME = "api.example.com"
 OPEN = dns(NAME) + fqdn(NAME)
@@ -143,6 +143,30 @@ def test_a_name_among_many_cidrs_costs_little_more_than_some_addresses(
     one_address, asked = asked, 0
     ask(overview, NAME)
     assert asked < 12 * one_address
+
+
+@pytest.mark.parametrize(
+    "allow", ["toCIDRSet: [{cidr: 0.0.0.0/0, except: [198.51.0.0/16]}]", "toCIDR: [198.51.0.0/16]"]
+)
+def test_what_a_cidr_opens_is_told_from_what_waits_for_a_query_that_nobody_sees(allow: str) -> None:
+    found = ask(world(policy(f"    - {allow}\n{fqdn(NAME)}{TO_DNS}")), f"{NAME}:443")
+    assert (found.outcome, len(found.parts)) == (Outcome.PARTLY, 2)
+
+
+def test_live_too_it_is_told_from_what_waits_for_a_query() -> None:
+    overview = world(policy(f"    - toCIDR: [198.51.0.0/16]\n{OPEN}"))
+    found = ask(overview, f"{NAME}:443", knowledge=live(overview))
+    assert (found.outcome, len(found.parts)) == (Outcome.PARTLY, 2)
+
+
+def test_of_many_fates_one_without_a_query_is_shown_however_small_its_part() -> None:
+    rule = "    - toCIDR: [20.0.{0}.0/24]\n      toPorts: [{{ports: [{{port: '{1}', protocol: TCP}}]}}]\n"
+    denies = "  egressDeny:\n" + "".join(rule.format(number, 1000 + number) for number in range(20))
+    by_name = f"    - toFQDNs: [{{matchName: {NAME}}}]\n"
+    overview = world(policy(f"    - toCIDR: [20.1.0.0/28]\n{by_name}{dns(NAME)}", more=denies))
+    found = ask(overview, NAME)
+    assert found.unshown == 22 - 8
+    assert f"{NAME} (in CIDR 20.1.0.0/28)" in {part.to for part in found.parts}
 
 
 def test_live_what_other_rules_open_waits_for_no_query() -> None:
