@@ -67,6 +67,24 @@ def parts(
     )
 
 
+def untranslated(
+    overview: Overview, source: Local, asked: IPv4Address, wanted: Traffic, learned: Learnings
+) -> tuple[Part, ...]:
+    """All parts of what `source` sends to a ClusterIP whose Service has no such port: nobody gets it, but the
+    resolver what it takes."""
+    service = service_at(overview, asked)
+    assert service is not None
+    route = Route(source, asked, asked)
+    nobody = f"nobody (Service {service.key} does not translate {traffic_text(wanted)})"
+    through = f"Service {service.key} {asked}"
+    return tuple(
+        _part(overview, route, share, learned, _called(asked, overview))
+        if share.judgement.redirects
+        else Part(nobody, through, share.text, Outcome.DENIED, (), (), route, share.packet)
+        for share in shares(route, wanted, learned, lambda judgement: bool(judgement.redirects))
+    )
+
+
 def service_at(overview: Overview, address: IPv4Address) -> Service | None:
     """The Service with that ClusterIP; of two the first by name."""
     return next((each for each in overview.cluster.services if address in each.cluster_ips), None)

@@ -17,7 +17,7 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.errors import InputError
 from acns.policy import fates
-from acns.policy.connections import Part, parts
+from acns.policy.connections import Part, parts, untranslated
 from acns.policy.destination import AtAddress, AtName, AtService, Destination, Outside
 from acns.policy.doubts.scene import Resolutions
 from acns.policy.learnings import Learning, Learnings
@@ -157,13 +157,16 @@ class _Answer:
         )
 
     def _resolved(self, name: Name, addresses: Collection[IPv4Address], wanted: Traffic) -> tuple[Part, ...]:
-        """At each of the addresses, as if they had been learned."""
+        """At each of the addresses, as if they had been learned. Only who asks for a Service can have meant
+        another port: an address that is one's by chance is one more where nobody is reached."""
         supposed = Learnings.supposing(self._selectors(), name, addresses)
-        return tuple(
-            part
-            for address in sorted(addresses)
-            for part in self._parts([address], wanted, supposed, f"{_plain(name)} ({address})")
-        )
+        found: list[Part] = []
+        for address in sorted(addresses):
+            try:
+                found += self._parts([address], wanted, supposed, f"{_plain(name)} ({address})")
+            except InputError:
+                found += untranslated(self.overview, self.source, address, wanted, supposed)
+        return tuple(found)
 
     def _anywhere(self, name: Name, wanted: Traffic) -> tuple[tuple[Part, ...], int]:
         """In each part of the outside that has another fate, the largest alone where all have one; and how

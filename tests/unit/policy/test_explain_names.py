@@ -16,7 +16,7 @@ from acns.policy.overview import Overview
 from acns.policy.routes import Outcome
 from acns.policy.traffic import Packet, includes
 
-from .explain_world import ADDRESS, DNS, TO_DNS, ask, dns, fqdn, live, policy, world
+from .explain_world import ADDRESS, DNS, DNS_IP, TO_DNS, ask, dns, fqdn, live, policy, world
 
 NAME = "api.example.com"
 OPEN = dns(NAME) + fqdn(NAME)
@@ -57,6 +57,27 @@ def test_live_too_before_anybody_has_looked_it_up() -> None:
     knowledge = resolving("198.51.100.10", known=live(overview))
     found = ask(overview, f"{NAME}:443", knowledge=knowledge)
     assert (found.outcome, [part.outcome for part in found.parts]) == (Outcome.DENIED, [Outcome.DENIED])
+
+
+def test_an_address_that_is_a_service_without_the_port_is_denied_and_the_others_are_not() -> None:
+    knowledge = resolving("203.0.113.10", str(DNS_IP))
+    found = ask(world(policy(OPEN)), f"{NAME}:443", knowledge=knowledge)
+    assert found.outcome is Outcome.PARTLY
+    assert [(part.to, part.through, part.traffic, part.outcome) for part in found.parts] == [
+        (
+            "nobody (Service kube-system/kube-dns does not translate 443/TCP)",
+            f"Service kube-system/kube-dns {DNS_IP}",
+            "443/TCP",
+            Outcome.DENIED,
+        ),
+        (f"{NAME} (203.0.113.10)", "", "443/TCP", Outcome.ALLOWED),
+    ]
+
+
+@pytest.mark.parametrize("traffic", [":443", ":icmp-8"])
+def test_a_name_that_is_such_a_service_alone_is_denied(traffic: str) -> None:
+    found = ask(world(policy(OPEN)), NAME + traffic, knowledge=resolving(str(DNS_IP)))
+    assert (found.outcome, len(found.parts)) == (Outcome.DENIED, 1)
 
 
 @pytest.mark.parametrize("source", ["client", "other"])
