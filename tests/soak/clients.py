@@ -107,8 +107,8 @@ class Clients:
         match event:
             case Ask():
                 self._ask(event)
-            case Knock(pod=pod, name=name, address=address):
-                self.connect(pod, address, f"{name}, a knock")
+            case Knock(pod=pod, name=name, address=address, port=port):
+                self.connect(pod, address, f"{name}, a knock", port)
             case Stray(pod=pod, name=name):
                 self._judge.tally.counts["queries to a server that is denied"] += 1
                 if pod != world.FREE:
@@ -181,7 +181,7 @@ class Clients:
 
     # --- connections --------------------------------------------------------------------------------------
 
-    def connect(self, pod: str, address: str, why: str) -> None:
+    def connect(self, pod: str, address: str, why: str, port: int = world.PORT) -> None:
         """One SYN, judged at the uplink; ended without a word. One that is due when all has ended is none."""
         if self._closed:
             return
@@ -191,9 +191,9 @@ class Clients:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             _begin_at(made, sequence)
             self._judge.tally.counts["connections"] += 1
-            self._judge.connected(pod, address, (address, sequence), why)
+            self._judge.connected(pod, address, port, (address, sequence), why)
             with contextlib.suppress(BlockingIOError):
-                made.connect((address, world.PORT))
+                made.connect((address, port))
         except BaseException:
             made.close()
             raise

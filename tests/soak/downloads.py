@@ -8,6 +8,7 @@ import math
 import random
 import socket
 import time
+from collections.abc import Sequence
 
 from . import world
 from .clients import Clients
@@ -20,6 +21,8 @@ STALL_S = 5.0
 REMEMBERED_S = 3.0
 """For so long after a lossy link is well again, TCP may wait as long for an acknowledgement as it did there:
 seen with 40 % loss, 3.8 s against 0.2 s."""
+ACKNOWLEDGED_S = 0.5
+"""So soon what was heard is acknowledged, if no link is at fault."""
 CUT_S = 1.0
 """Data may come so long after the policy has gone: what was under way."""
 _PAUSE_S = 1.0
@@ -38,6 +41,8 @@ class _Download:
     def __init__(self, clients: Clients, judge: Judge, pod: str, name: str) -> None:
         self._clients, self._judge, self._pod, self._name = clients, judge, pod, name
         self._heard_at = math.inf
+        self._unsure_since = math.inf
+        """When something was heard last, and for certain acknowledged."""
         self._left = 0
         self._silent_s = 0.0
         """By how often it was looked: this program may have stood still itself."""
@@ -86,7 +91,7 @@ class _Download:
         return reader
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        self._heard_at = time.monotonic()
+        self._heard_at = self._unsure_since = time.monotonic()
         while self._left > 0:
             try:
                 async with asyncio.timeout(_LOOK_S):  # `wait_for` of Python 3.11 may swallow a cancellation
@@ -107,6 +112,7 @@ class _Download:
     def _hears(self, size_bytes: int) -> None:
         now = time.monotonic()
         self._left -= size_bytes
+        self._unsure_since = self._waits_since()
         self._heard_at, self._silent_s = now, 0.0
         if self._permission(now - CUT_S, now) is NO:
             self._judge.tally.violated(
@@ -122,23 +128,22 @@ class _Download:
                 return False
             self._judge.tally.counts["downloads cut by an edit"] += 1
             return True
-        links = self._judge.model.weather.around(self._heard_at - REMEMBERED_S, now, "link", pod=self._pod)
-        if now < self._excused_until(sorted((one.began, min(one.ended, now)) for one in links)):
-            return False
-        if self._silent_s < STALL_S:
+        faults = self._faults(self._heard_at - REMEMBERED_S, now)
+        if now < excused_until(self._heard_at, self._waits_since(), faults) or self._silent_s < STALL_S:
             return False
         self._broken(f"nothing for {now - self._heard_at:.1f} s")
         return True
 
-    def _excused_until(self, faults: list[tuple[float, float]]) -> float:
-        """TCP's back-off doubles while nothing is acknowledged, and round trips that a lossy link has drawn
-        out draw out the time before the next try: it comes within as long as the fault has lasted by then. A
-        fault that begins later than that explains nothing."""
-        excused = self._heard_at + STALL_S
-        for began, ended in faults:
-            if began <= excused:
-                excused = max(excused, ended + (ended - min(began, self._heard_at)) + STALL_S)
-        return excused
+    def _waits_since(self) -> float:
+        """Since when TCP may have waited ever longer: of what was heard while a link was at fault the
+        acknowledgement may be lost."""
+        sure = not self._faults(self._heard_at - ACKNOWLEDGED_S, self._heard_at + ACKNOWLEDGED_S)
+        return self._heard_at if sure else self._unsure_since
+
+    def _faults(self, start: float, end: float) -> list[tuple[float, float]]:
+        """When the links of this way were at fault."""
+        found = self._judge.model.weather.around(start, end, "link", pod=self._pod)
+        return sorted((one.began, min(one.ended, end)) for one in found)
 
     def _broken(self, what: str) -> None:
         now = time.monotonic()
@@ -149,3 +154,18 @@ class _Download:
 
     def _permission(self, start: float, end: float) -> object:
         return self._judge.model.policies.permission(self._pod, self._name, start, end)
+
+
+def excused_until(heard_at: float, waits_since: float, faults: Sequence[tuple[float, float]]) -> float:
+    """Until when a download may stand still that was heard last then, and has waited ever longer since
+    `waits_since`.
+
+    TCP's back-off doubles while nothing is acknowledged, and round trips that a lossy link has drawn out draw
+    out the time before the next try: it comes within as long as all has lasted by then. A fault that begins
+    later than that explains nothing.
+    """
+    excused = heard_at + STALL_S
+    for began, ended in faults:
+        if began <= excused:
+            excused = max(excused, ended + (ended - min(began, waits_since)) + STALL_S)
+    return excused

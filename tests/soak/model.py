@@ -215,18 +215,17 @@ class Model:
         """Whether the pod must get the name's addresses."""
         return self.policies.permission(pod, name, sent - BEFORE_S, answered + BEFORE_S)
 
-    def excuses_silence(self, pod: str, name: str, sent: float, *, refused: bool = False) -> bool:
-        """Whether a fault may have lost the query, its answer, or made it fail. What is `refused` needs no
-        DNS server."""
-        start, end = sent - BEFORE_S, sent + self.after_s(sent)
-        around = list(self.weather.around(start, end, "link", pod=pod))
-        if not refused:
-            around += self.weather.around(start, end, "upstream")
-        if pod != world.FREE:
-            around += self.weather.around(start, end, "resolver")
-        if around and not refused:
+    def troubles(self, pod: str, sent: float, *kinds: Trouble) -> bool:
+        """Whether such a fault stood in the way of the pod's query, or of its answer."""
+        felt = [one for one in kinds if one != "resolver" or pod != world.FREE]
+        return bool(self.weather.around(sent - BEFORE_S, sent + self.after_s(sent), *felt, pod=pod))
+
+    def excuses_silence(self, pod: str, name: str, sent: float, *kinds: Trouble) -> bool:
+        """Whether a fault may have lost the query, its answer, or made it fail."""
+        excused = self.troubles(pod, sent, *kinds)
+        if excused and "upstream" in kinds:
             self._lost[name] = max(sent, self._lost.get(name, sent))
-        return bool(around)
+        return excused
 
     def excuses_repetition(self, name: str, sent: float) -> bool:
         """Whether the DNS server may take it for one that a fault has lost."""
@@ -234,10 +233,12 @@ class Model:
 
     # --- connections --------------------------------------------------------------------------------------
 
-    def connection(self, pod: str, address: str, at: float) -> Verdict:
+    def connection(self, pod: str, address: str, at: float, port: int = world.PORT) -> Verdict:
         """Whether a connection begun then must get through."""
         if pod == world.FREE:
             return YES
+        if port != world.PORT:
+            return NO
         name = self._owners[address]
         if self.policies.permission(pod, name, at, at + BEFORE_S) is NO:
             return NO

@@ -48,6 +48,7 @@ class Knock:
     pod: str
     name: str
     address: str
+    port: int = world.PORT
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ class _Maker:
             case "known" | "kept":
                 name = self._rng.choice(world.known(pod) if kind == "known" else world.KEPT)
                 yield Ask(at_s, pod, name, transport, connects=self._rng.random() < 0.15)
+                if self._rng.random() < 0.05:
+                    yield self._knock(at_s + 0.3, pod, name, world.OTHER_PORT)
             case "new":
                 yield Ask(at_s, pod, self._new(world.zone(pod)), transport, True, self._again())
             case "extra":
@@ -151,9 +154,9 @@ class _Maker:
         chance = self._rng.random()
         return (1.0,) if chance < 0.3 else (EXPIRED_AFTER_S,) if chance < 0.5 else ()
 
-    def _knock(self, at_s: float, pod: str, name: str) -> Knock:
+    def _knock(self, at_s: float, pod: str, name: str, port: int = world.PORT) -> Knock:
         records = self._names.get(name) or world.lasting_names()[name]
-        return Knock(at_s, pod, name, str(self._rng.choice(records.a)))
+        return Knock(at_s, pod, name, str(self._rng.choice(records.a)), port)
 
     def _new(self, zone: str) -> str:
         name = f"{self._label()}.{zone}"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from lab.errors import AcnsError
 from lab.runtime.faults import commands
-from lab.runtime.faults.storm import storm
+from lab.runtime.faults.model import AgentFault
+from lab.runtime.faults.storm import Step, storm
 from lab.runtime.lab import Lab
 
 from . import agents, downloads, leftovers, plan, world
@@ -26,10 +27,17 @@ from .taps import Taps
 CALM_S = 4.0
 """Nothing begins any more so long before the end."""
 LATE_S = 0.05
+WEATHER_S = 30.0
+"""Of the storm, and then of its agents' part alone."""
 LOOK_S, MAPPINGS_S = 0.1, 3.0
 DRAIN_S = 7.5
 """The last query is given up, and then judged."""
 SETTLE_S = 15.0
+
+
+def _only_agents(step: Step) -> bool:
+    """Every other half minute nothing but the agents is hit: what links and DNS servers do excuses most."""
+    return any(int(at_s // WEATHER_S) % 2 for at_s in (step.at_s, step.until_s))
 
 
 @dataclass(slots=True)
@@ -167,7 +175,8 @@ class Soak:
     # --- watching -----------------------------------------------------------------------------------------
 
     async def _faults(self) -> None:
-        steps = storm(self.seed, self.seconds - 1.0, commands.targets(self.lab))
+        drawn = storm(self.seed, self.seconds - 1.0, commands.targets(self.lab))
+        steps = [one for one in drawn if isinstance(one.fault, AgentFault) or not _only_agents(one)]
         with contextlib.suppress(agents.StormOver):
             await asyncio.to_thread(commands.run, self.lab, steps, self._storm.observe)
 

@@ -14,13 +14,10 @@ from lab.runtime.lab import Lab
 
 from . import world
 from .judge import Judge
-from .model import NO
 
 _SYN, _SYN_ACK = 0x02, 0x12
 _DNS = (53).to_bytes(2)
 _TCP, _UDP = 6, 17
-_ON_ITS_WAY_S = 3.0
-"""A query may reach the DNS server so long after its pod sent it: a hung resolver's doing."""
 _STRAY = b"\x05stray\x04soak"
 
 
@@ -76,14 +73,7 @@ class Taps:
             self._judge.tally.violated("leaks", pod, "a DNS packet of the pod's own reached the server", now)
         elif packet[12:16] != self._free:
             for name in _names(packet[9], body):
-                self._check(name, now)
-
-    def _check(self, name: str, now: float) -> None:
-        """Some pod with a policy has asked for this, through the resolver: may any?"""
-        self._judge.tally.counts["queries at the DNS server"] += 1
-        permission = self._judge.model.policies.permission
-        if all(permission(pod, name, now - _ON_ITS_WAY_S, now) is NO for pod in world.PODS):
-            self._judge.tally.violated("leaks", "?", f"a query for {name} reached the server", now)
+                self._judge.reached_the_server(name, now)
 
 
 def _names(protocol: int, body: bytes) -> Iterator[str]:

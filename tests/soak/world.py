@@ -23,7 +23,8 @@ DENIED, STRAY = f"denied.{ROOT}", f"stray.{ROOT}"
 """What is below these no policy ever allows; STRAY is asked of a server that nobody may ask."""
 INTERNET_DNS = "203.0.113.53"
 CLUSTER_DNS = "10.96.0.10"
-PORT = 80
+PORT, OTHER_PORT = 80, 443
+"""The names' policies are about the first alone."""
 KNOWN_COUNT, ADDRESSES_EACH = 6, 4
 TTL_S = 4
 GC_S, GRACE_S = 1.0, 30.0

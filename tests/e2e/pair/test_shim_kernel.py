@@ -22,7 +22,7 @@ from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.ruleset import fqdn_set_name, transaction
 from acns.datapath.transaction import COMMIT
 from acns.dns.pattern import match_name
-from acns.errors import Bug
+from acns.errors import Bug, EnvironmentFault
 from acns.fqdn.cache import NameCache
 from acns.policy.model import (
     FQDN,
@@ -286,6 +286,20 @@ async def test_what_a_run_with_another_margin_has_left_ends_with_its_ttl_also_wh
     clock.now += 60.0
     await learned.collect()
     assert ADDRESS not in kernel.elements(in_set)
+
+
+async def test_a_plan_made_for_an_older_table_is_not_committed(kernel: Kernel, place: Namespace) -> None:
+    policies = Policies()
+    await bring(kernel, policies.ruleset(FQDN(SELECTOR)))
+    inside = CIDRs("203.0.113.0/24", (IPv4Network("203.0.113.0/24"),))
+    stale_ruleset = policies.ruleset(FQDN(SELECTOR), inside)
+    stale = transaction(await kernel.inventory(), stale_ruleset)
+    with closing(netns.in_namespace(place, Kernel)) as other:
+        other_inside = CIDRs("198.51.100.0/24", (IPv4Network("198.51.100.0/24"),))
+        _, newest = await bring(other, Policies().ruleset(FQDN(SELECTOR), other_inside))
+        with pytest.raises(EnvironmentFault):
+            await kernel.commit(stale, stale_ruleset)
+        assert other.nft.inventory() == newest
 
 
 class _Silent:

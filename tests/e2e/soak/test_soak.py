@@ -24,4 +24,9 @@ def test_a_storm_neither_locks_anybody_in_nor_lets_anybody_out() -> None:
     assert tally.counts["connections must not pass"] > 0 < tally.counts["connections must pass"]
     assert tally.counts["queries answered"] > 0 < tally.counts["queries refused"]
     assert tally.counts["queries lost to a fault"] > 0 < tally.counts["downloads"]
-    assert tally.counts["edits of policies"] > 0
+    assert tally.counts["edits of policies"] > 0 < tally.counts["queries at the DNS server"]
+    assert (
+        tally.counts["mappings looked up in the kernel"] > 0 < tally.counts["mappings looked up in the shim"]
+    )
+    assert tally.counts["queries that no fault excused"] > tally.counts["queries"] / 10
+    assert tally.counts["queries that no fault excused, without a shim"] > 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ...soak import plan, world
-from ...soak.model import EITHER, NO, YES, Disturbance, Mapping, Model, matches
+from ...soak.model import EITHER, NO, YES, Disturbance, Mapping, Model, Trouble, matches
 
 NAME, ADDRESS = f"x1.{world.zone('alpha')}", "198.18.0.1"
+ANY: tuple[Trouble, ...] = ("link", "upstream", "resolver")
 SHARED, SHARED_ADDRESS = "x2.extra.soak.example", "198.18.0.2"
 
 
@@ -65,6 +66,13 @@ def test_what_one_pod_was_told_is_open_to_all_whose_policy_has_the_name(model: M
     assert model.connection("gamma", SHARED_ADDRESS, 101.0) is NO
 
 
+def test_on_another_port_nothing_passes_but_of_pods_without_policy(model: Model) -> None:
+    model.asked("alpha", NAME, 99.0)
+    model.told(told("alpha", NAME, ADDRESS))
+    assert model.connection("alpha", ADDRESS, 101.0, world.OTHER_PORT) is NO
+    assert model.connection(world.FREE, ADDRESS, 101.0, world.OTHER_PORT) is YES
+
+
 def test_while_an_edit_is_under_way_both_are_right_and_afterwards_one(model: Model) -> None:
     change = model.policies.edit("alpha", world.EXTRA, True, 10.0)
     assert model.query("alpha", SHARED, 9.0, 9.1) is NO
@@ -77,16 +85,16 @@ def test_while_an_edit_is_under_way_both_are_right_and_afterwards_one(model: Mod
 
 def test_a_dead_shim_excuses_no_lost_query(model: Model) -> None:
     model.weather.begins(Disturbance("shim", "", "kill shim", 100.0))
-    assert not model.excuses_silence("alpha", NAME, 101.0)
+    assert not model.excuses_silence("alpha", NAME, 101.0, *ANY)
 
 
 def test_faults_excuse_only_those_whom_they_touch(model: Model) -> None:
     model.weather.begins(Disturbance("link", "default/beta", "link down", 100.0, 102.0))
     model.weather.begins(Disturbance("resolver", "", "kill resolver", 200.0, 202.0))
-    assert model.excuses_silence("beta", NAME, 101.0)
-    assert not model.excuses_silence("alpha", NAME, 101.0)
-    assert model.excuses_silence("alpha", NAME, 201.0)
-    assert not model.excuses_silence(world.FREE, NAME, 201.0)
+    assert model.excuses_silence("beta", NAME, 101.0, *ANY)
+    assert not model.excuses_silence("alpha", NAME, 101.0, *ANY)
+    assert model.excuses_silence("alpha", NAME, 201.0, *ANY)
+    assert not model.excuses_silence(world.FREE, NAME, 201.0, *ANY)
     assert not model.excuses_loss("alpha", 201.0)
 
 
