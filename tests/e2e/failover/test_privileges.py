@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from acns.datapath.sets import fqdn_set_id, fqdn_set_name
 from acns.writer import wire
 from acns.writer.wire import Lease, Outcome
 
-from .outage import SELECTOR, Place
+from ..pair.probes import Answer, happens
+from ..pair.wire import NOERROR
+from .outage import PATIENCE_S, SELECTOR, Place
 
 pytestmark = pytest.mark.root
 
@@ -70,6 +73,22 @@ def test_the_writer_has_only_the_right_to_change_the_kernel(place: Place) -> Non
     assert pid is not None
     writer = capabilities(child_of(pid))
     assert writer == {"Inh": 0, "Prm": NET_ADMIN, "Eff": NET_ADMIN, "Bnd": NET_ADMIN, "Amb": 0}
+
+
+def test_a_writer_that_is_killed_takes_its_resolver_along_and_the_next_pair_serves(place: Place) -> None:
+    known, pid = place.learn(), place.node.resolver.pid
+    assert pid is not None
+    place.node.shim.hold()
+    try:
+        os.kill(child_of(pid), signal.SIGKILL)
+        assert happens(lambda: place.node.resolver.pid not in (None, pid), PATIENCE_S)
+        place.node.resolver.wait_ready()
+        name, address = place.take()
+        assert place.sides.ask(name) == Answer(NOERROR, (address,))
+        assert place.open(address, known=known) == {known, address}
+    finally:
+        place.node.shim.start()
+        place.wait_well()
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from acns.shim import views
+
 from ..pair.probes import Answer, happens
-from ..pair.wire import NOERROR
+from ..pair.wire import NOERROR, SERVFAIL
 from .outage import PATIENCE_S, Place
 
 pytestmark = pytest.mark.root
@@ -103,9 +105,30 @@ def test_a_torn_end_of_the_mappings_on_disk_costs_only_what_was_torn(place: Plac
     assert "mappings on disk damaged" in place.node.resolver.log_file.read_text()
 
 
+def test_without_the_shim_a_damaged_ledger_opens_nothing_new(place: Place, known: str) -> None:
+    """It names the sets, and only the shim can say them anew."""
+    place.node.shim.hold()
+    try:
+        ledger = place.node.shim.log_file.parent / "shim-state" / "ledger.log"
+        content = ledger.read_bytes()
+        ledger.write_bytes(DAMAGES["one bit flipped"](content))
+        place.node.resolver.hold()
+        place.node.resolver.start()
+        place.node.resolver.wait_ready()
+        name, address = place.take()
+        assert place.sides.ask(name) == Answer(SERVFAIL)
+        assert place.open(address, known=known) == {known}
+    finally:
+        place.node.shim.start()
+        place.wait_well()
+    assert place.sides.ask(name) == Answer(NOERROR, (address,))
+
+
 def test_a_shim_alone_adopts_addresses_and_their_time_without_a_flush(alone: Place, known: str) -> None:
     before = alone.expiry(known)
     alone.node.shim.start()
     alone.node.shim.wait_ready()
     assert alone.expiry(known) == pytest.approx(before, abs=2)
     assert alone.open(known=known) == {known}
+    entries = alone.node.shim.http_get(views.CACHE).json()["addresses"]
+    assert known in [one["address"] for one in entries], "it would never be collected"

@@ -39,7 +39,7 @@ DEADLINE_S = 15.0
 DNS_PORT = 53
 QUESTION = 12
 """Where the question begins in a DNS message."""
-NOERROR, FORMERR, NXDOMAIN, REFUSED = 0, 1, 3, 5
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED = 0, 1, 2, 3, 5
 
 _SIOCGIFHWADDR = 0x8927
 _FRESH = int(IPv4Address("198.18.0.0")), 1 << 17
