@@ -92,8 +92,7 @@ class Daemon:
         loop.add_reader(self.kernel.wiring.fileno(), self._on_routes)
         self.journal.start()
         self.parts.flows.start()
-        await self.health.start()
-        await self.server.start()
+        await self._appear()
         self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
         self.journal.record(Event.SERVICE_STARTED)
         try:
@@ -108,6 +107,12 @@ class Daemon:
             self.parts.ledger.close()
             self.kernel.close()
         await overtaken.stand_by(self.server.generation, stop)
+
+    async def _appear(self) -> None:
+        """Take the place of the shim before: last of all, for whatever may fail fails before."""
+        await self.server.start()
+        await self.health.start()
+        self.server.generation.switch()
 
     def _look_at_node(self, cluster: ClusterFacts | None = None) -> None:
         """Raises EnvironmentFault where policy cannot be enforced."""
@@ -129,7 +134,7 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(part) for part in work]
-                await overtaken.until(self.server.generation, stop)
+                await overtaken.until(self.server.generation, stop, lambda: self.health.is_lost)
                 for task in tasks:
                     task.cancel()
         except* AcnsError as failures:

@@ -122,7 +122,8 @@ class FQDNDataService(rpc.FQDNDataServicer):
 
 class Server:
     """The gRPC server on its sockets. The unix socket is of this generation: gRPC unlinks its path when it
-    stops, and an old one must not take the new one's away."""
+    stops, and an old one must not take the new one's away. Nobody finds it there before the generation's
+    `switch`: one that cannot start takes no other's place."""
 
     def __init__(self, service: FQDNDataService, socket: Path, tcp_listen: str) -> None:
         self.generation = sockets.Generation(socket)
@@ -146,7 +147,6 @@ class Server:
                 address=self.tcp_listen,
                 note="whoever reaches it can open the firewall",
             )
-        self.generation.switch()
 
     async def stop(self) -> None:
         """Let running calls finish, briefly, and the streams, which otherwise never would."""

@@ -89,6 +89,11 @@ class HealthServer:
         self._generation: sockets.Generation | None = None
         self._exchanges: dict[asyncio.Task[None], None] = {}
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody finds these pages any more, nor another's in their place."""
+        return self._generation is not None and self._generation.is_lost
+
     async def start(self) -> None:
         """Raises InputError for an address that is none, EnvironmentFault where it cannot be had."""
         if not self._address:
@@ -111,8 +116,9 @@ class HealthServer:
         self._generation = sockets.Generation(self._address.removeprefix("unix:"))
         self._generation.clear()
         listener = sockets.listen(self._generation.own)
+        server = await asyncio.start_unix_server(self._serve, sock=listener)
         self._generation.switch()
-        return await asyncio.start_unix_server(self._serve, sock=listener)
+        return server
 
     async def _at_port(self) -> asyncio.Server:
         host, port = split_host_port(self._address)

@@ -6,6 +6,8 @@ moment (0600): Linux takes it from the unbound socket's inode.
 Where a next process of the same agent may start before the last has ended, each has a path of its own
 (`PATH.<token>`) behind the link that everybody knows (`PATH`), and the link is switched in one step. So
 neither takes the other's socket away, whatever process IDs they have: in containers they may be the same.
+Once it has been switched, a link that does not lead here says that nobody finds this process any more, be it
+that another has switched it, has been and has gone, or that somebody has removed it.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ class Generation:
     def __init__(self, link: str | Path) -> None:
         self.link = Path(link)
         self.own = check_path(self.link.with_name(f"{self.link.name}.{secrets.token_hex(_TOKEN_BYTES)}"))
+        self._has_switched = False
 
     def clear(self) -> None:
         """Remove what generations left that were killed. Raises EnvironmentFault where something else than a
@@ -107,14 +110,17 @@ class Generation:
         temporary = self.own.with_name(f".{self.own.name}")
         temporary.symlink_to(self.own.name)
         temporary.rename(self.link)
+        self._has_switched = True
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether the link leads to another by now. Microseconds."""
-        try:
-            return os.readlink(self.link) != self.own.name
-        except OSError:
-            return False  # it is nobody's
+        """Whether the link led here and does no more: it leads to another, or is gone. Microseconds."""
+        return self._has_switched and not self._is_led_to()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the link led here, and whoever follows it now finds nobody."""
+        return self.is_overtaken and not self.is_served()
 
     def is_served(self) -> bool:
         """Whether somebody listens behind the link."""
@@ -130,9 +136,15 @@ class Generation:
     def remove(self) -> None:
         """The end: the link goes only if it still leads here."""
         with contextlib.suppress(OSError):
-            if os.readlink(self.link) == self.own.name:
+            if self._is_led_to():
                 self.link.unlink()
         self.own.unlink(missing_ok=True)
+
+    def _is_led_to(self) -> bool:
+        try:
+            return os.readlink(self.link) == self.own.name
+        except OSError:
+            return False
 
 
 def remove(path: str | Path, inode: int) -> None:

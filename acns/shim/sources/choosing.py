@@ -9,18 +9,20 @@ from prometheus_client import CollectorRegistry
 from acns.errors import InputError
 from acns.policy.profiles import Profile
 from acns.shim.settings import ShimSettings
-from acns.shim.sources import Source
-from acns.shim.sources.files import FolderSource
+from acns.shim.sources import Source, files
 
 
 def source_of(settings: ShimSettings, registry: CollectorRegistry, *, adopting: bool) -> Source:
-    """`adopting`: the kernel enforces already what an earlier run read there."""
+    """`adopting`: the kernel enforces already what an earlier run read there. Raises InputError for one that
+    cannot be read at all: a shim with it is not to take the place of one that can."""
     state_dir, profile = Path(settings.state_dir), Profile(settings.profile)
     if settings.source == "files":
         if not settings.manifests:
             raise InputError("setting 'manifests' is missing: the folder to watch, where source is files")
-        return FolderSource(
-            Path(settings.manifests),
+        folder = Path(settings.manifests)
+        files.check(folder)
+        return files.FolderSource(
+            folder,
             profile,
             state_dir / "manifests.log",
             settings.settle_ms / 1000,

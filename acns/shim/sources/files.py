@@ -47,6 +47,12 @@ class Read:
     problems: tuple[Problem, ...]
 
 
+def check(folder: Path) -> None:
+    """Raises InputError when the folder is missing."""
+    if not folder.is_dir():
+        raise InputError(f"manifests folder {folder} does not exist", hint="create it or correct `manifests`")
+
+
 class FolderSource:
     """Watches `folder`; `memory` is the state file for the last good texts.
 
@@ -66,10 +72,7 @@ class FolderSource:
 
     async def watch(self) -> AsyncIterator[Observed]:
         """The folder's objects now, then after each change. Raises InputError when the folder is missing."""
-        if not self.folder.is_dir():
-            raise InputError(
-                f"manifests folder {self.folder} does not exist", hint="create it or correct `manifests`"
-            )
+        check(self.folder)
         while self._listing.unsettled():
             await asyncio.sleep(self._listing.settle_s / 2)
         # In a thread: YAML takes a second per few thousand objects, and mappings must not wait for it.

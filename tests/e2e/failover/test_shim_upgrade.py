@@ -43,8 +43,16 @@ def next_generation(node: NodeHandle) -> Iterator[None]:
 
 def socket_link(node: NodeHandle) -> Path:
     """Where resolvers look for the shim; each generation's own socket is behind it."""
-    lines = node.shim.log_file.with_name("shim.toml").read_text().splitlines()
-    return Path(next(line.split('"')[1] for line in lines if line.startswith("fqdndata_socket")))
+    return setting(node, "fqdndata_socket")
+
+
+def setting(node: NodeHandle, name: str) -> Path:
+    """A path that the shim's settings say."""
+    return Path(next(line.split('"')[1] for line in settings_of(node) if line.startswith(name)))
+
+
+def settings_of(node: NodeHandle) -> list[str]:
+    return node.shim.log_file.with_name("shim.toml").read_text().splitlines()
 
 
 def serving(node: NodeHandle) -> str:
@@ -111,6 +119,51 @@ def test_one_that_hung_when_it_was_replaced_undoes_nothing_when_it_goes_on(place
     finally:
         place.node.shim.kill(signal.SIGCONT)
     place.wait_well()
+
+
+def test_one_that_hung_while_another_came_and_left_is_started_anew(place: Place) -> None:
+    """It finds no link then, and nobody would find it."""
+    known, first = place.learn(), serving(place.node)
+    place.node.shim.kill(signal.SIGSTOP)
+    try:
+        with next_generation(place.node):
+            name, address = place.take()
+            assert place.sides.ask(name) == Answer(NOERROR, (address,))
+        assert serving(place.node) == ""
+    finally:
+        place.node.shim.kill(signal.SIGCONT)
+    assert happens(lambda: serving(place.node) not in (first, ""), PATIENCE_S * 2)
+    place.wait_well()
+    assert place.open(address, known=known) == {known, address}
+
+
+@pytest.mark.parametrize("found_by", ["fqdndata_socket", "http_socket"])
+def test_one_that_nobody_finds_any_more_is_started_anew(found_by: str, place: Place) -> None:
+    """Something tidies the folder up, say."""
+    known, first = place.learn(), serving(place.node)
+    setting(place.node, found_by).unlink()
+    assert happens(lambda: serving(place.node) not in (first, ""), PATIENCE_S * 2)
+    place.wait_well()
+    name, address = place.take()
+    assert place.sides.ask(name) == Answer(NOERROR, (address,))
+    assert place.open(address, known=known) == {known, address}
+
+
+@pytest.mark.parametrize("lacking", ["manifests", "http_socket"])
+def test_one_that_cannot_start_takes_nobodys_place(lacking: str, place: Place, tmp_path: Path) -> None:
+    kept = [one for one in settings_of(place.node) if not one.startswith((lacking, "log_file"))]
+    wrong = tmp_path / "shim.toml"
+    wrong.write_text("\n".join([f'{lacking} = "{tmp_path / "none" / "at all"}"', *kept]))
+    first = serving(place.node)
+    made = place.node.popen(
+        [sys.executable, "-m", "acns.shim", "--settings", str(wrong)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert made.wait(PATIENCE_S * 2) not in (0, None)
+    assert serving(place.node) == first
+    assert place.node.shim.http_get().status == 200
+    assert place.sides.ask("denied.example.org") == Answer(REFUSED)
 
 
 def standing_by(node: NodeHandle) -> int:

@@ -38,6 +38,29 @@ async def test_the_nodes_shim_may_write_until_another_takes_its_place(first: Gen
         overtaken.check(first)
 
 
+async def test_one_whose_link_is_gone_writes_nothing_and_ends(first: Generation) -> None:
+    """Another has been there and has left, or somebody has removed it: resolvers do not find it any more."""
+    first.link.unlink()
+    with pytest.raises(EnvironmentFault, match="another shim"):
+        overtaken.check(first)
+    stop = asyncio.Event()
+    await asyncio.wait_for(overtaken.until(first, stop), WAIT_S)
+    with pytest.raises(EnvironmentFault, match="not found any more"):
+        await asyncio.wait_for(overtaken.stand_by(first, stop), WAIT_S)
+
+
+async def test_it_serves_until_something_else_that_it_is_found_by_is_lost(
+    first: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overtaken, "LOOK_S", 0.01)
+    lost: list[bool] = []
+    ends = asyncio.create_task(overtaken.until(first, asyncio.Event(), lambda: bool(lost)))
+    await asyncio.sleep(0)
+    assert not ends.done()
+    lost.append(True)
+    await asyncio.wait_for(ends, WAIT_S)
+
+
 async def test_it_serves_until_another_takes_its_place(first: Generation) -> None:
     ends = asyncio.create_task(overtaken.until(first, asyncio.Event()))
     await asyncio.sleep(0)

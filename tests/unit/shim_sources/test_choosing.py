@@ -21,7 +21,9 @@ def chosen(tmp_path: Path, **values: str) -> object:
 
 
 def test_files_need_their_folder(tmp_path: Path) -> None:
-    assert isinstance(chosen(tmp_path, manifests="/m"), FolderSource)
+    assert isinstance(chosen(tmp_path, manifests=str(tmp_path)), FolderSource)
+    with pytest.raises(InputError, match="does not exist"):
+        chosen(tmp_path, manifests="/nowhere")
     with pytest.raises(InputError, match="'manifests' is missing"):
         chosen(tmp_path)
 

@@ -77,6 +77,20 @@ async def test_stopping_leaves_a_successors_socket_alone(tmp_path: Path) -> None
         assert (tmp_path / "s").exists()
 
 
+async def test_pages_are_lost_when_their_link_is_gone_and_not_when_it_leads_to_anothers(
+    tmp_path: Path,
+) -> None:
+    first, second = (HealthServer(str(tmp_path / "s"), metrics.new_registry(), Readiness) for _ in range(2))
+    assert not first.is_lost
+    await first.start()
+    assert not first.is_lost
+    await second.start()
+    assert not first.is_lost
+    await second.stop()
+    assert first.is_lost
+    await first.stop()
+
+
 async def test_a_taken_port_is_an_environment_fault() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = HealthServer(f"127.0.0.1:{taken.getsockname()[1]}", metrics.new_registry(), Readiness)

@@ -228,7 +228,7 @@ def test_a_next_generation_takes_the_link_and_the_last_ones_end_leaves_it(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_generation_is_overtaken_when_the_link_leads_to_another_and_that_is_served_while_it_lives(
+def test_a_generation_is_overtaken_when_the_link_does_not_lead_to_it_and_another_is_served_while_it_lives(
     tmp_path: Path,
 ) -> None:
     first, second = (sockets.Generation(tmp_path / "s") for _ in range(2))
@@ -244,7 +244,21 @@ def test_a_generation_is_overtaken_when_the_link_leads_to_another_and_that_is_se
         assert first.is_overtaken
         assert not first.is_served()
         second.remove()
-        assert not first.is_overtaken
+        assert first.is_overtaken, "another has been there"
+
+
+def test_a_generation_is_lost_when_its_link_is_gone_or_leads_to_the_dead(tmp_path: Path) -> None:
+    first, second = (sockets.Generation(tmp_path / "s") for _ in range(2))
+    with sockets.listen(first.own):
+        assert not first.is_lost, "it has not been found yet"
+        first.switch()
+        assert not first.is_lost
+        first.link.unlink()
+        assert first.is_lost
+        with sockets.listen(second.own):
+            second.switch()
+            assert not first.is_lost, "another is found"
+        assert first.is_lost
 
 
 def test_what_killed_generations_left_is_cleared_and_the_living_and_the_new_are_not(tmp_path: Path) -> None:
