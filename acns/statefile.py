@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,13 @@ def load(path: Path, form: str, version: int) -> Any | None:
     return record["payload"]
 
 
-def replace(path: Path, content: bytes, *, durable: bool = True) -> None:
+def replace(
+    path: Path, content: bytes, *, durable: bool = True, fence: Callable[[], object] = lambda: None
+) -> None:
     """Make `content` what the file holds: atomic, mode 0600. Raises EnvironmentFault.
 
-    Not `durable`: on the disk when the system finds time, so that nothing waits for it.
+    Not `durable`: on the disk when the system finds time, so that nothing waits for it. `fence` is called
+    last of all, and raises EnvironmentFault where the file is to stay as it is.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
     try:
@@ -72,11 +76,19 @@ def replace(path: Path, content: bytes, *, durable: bool = True) -> None:
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
+        fence()
         temporary.rename(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        _drop(temporary)
         raise unusable(path, "written", error) from error
+    except EnvironmentFault:
+        _drop(temporary)
+        raise
+
+
+def _drop(temporary: Path) -> None:
+    with contextlib.suppress(OSError):
+        temporary.unlink()
 
 
 def unusable(path: Path, what: str, error: OSError) -> EnvironmentFault:

@@ -12,6 +12,10 @@ for: a process that is killed loses nothing that it wrote, only a machine that l
 `rewrite` puts a shorter log in place of a long one, as a whole, and synced unless that is not wanted. `clear`
 only cuts the file off: before a file is renamed over another ext4 writes it out (`auto_da_alloc`), which
 takes tenths of a second and more on a busy disk.
+
+An owner may be replaced while it lives, and even in the midst of a write. So nobody appends to a file that it
+has not made: what the one before still appends goes to a file that nobody finds. And each write asks the
+`fence` first: a whole log that an older owner put in the newer one's place would be found.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,10 +87,16 @@ def is_fresh(path: Path) -> bool:
 class StateLog:
     """The log at `path`, in the hands of its one owner. Call `open` first."""
 
-    def __init__(self, path: Path, form: str, version: int) -> None:
+    def __init__(
+        self, path: Path, form: str, version: int, fence: Callable[[], object] = lambda: None
+    ) -> None:
+        """`fence` raises EnvironmentFault where this process may write no more: another is the owner."""
         self.path = path
         self.form, self.version = form, version
+        self._fence = fence
         self._descriptor = -1
+        self._is_own = False
+        """Whether the file is of this process's making."""
         self._digest = ""
         self._size_bytes = self._rewritten_bytes = 0
 
@@ -104,7 +114,13 @@ class StateLog:
 
     @property
     def must_be_rewritten(self) -> bool:
-        """Whether nothing can be appended: there is no log yet, its file is gone, or a write has failed."""
+        """Whether nothing can be appended: the file is an earlier owner's, or is gone."""
+        return not self._is_own or self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether what was written or found is not to be relied on: there is no log yet, its file is gone, or
+        a write has failed."""
         return self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0
 
     @property
@@ -115,6 +131,7 @@ class StateLog:
     def append(self, value: Any, *, durable: bool = False) -> None:
         """Add one value, all of it or nothing. Raises EnvironmentFault; then rewrite before the next one."""
         line, digest = _line(self._digest, value)
+        self._fence()
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):
@@ -135,8 +152,9 @@ class StateLog:
             line, digest = _line(digest, value)
             lines.append(line)
         content = b"".join(lines)
-        statefile.replace(self.path, content, durable=durable)
+        statefile.replace(self.path, content, durable=durable, fence=self._fence)
         self._attach(len(content), digest)
+        self._is_own = True
 
     def clear(self) -> None:
         """Make it hold nothing, in place and unsynced. Raises EnvironmentFault; then rewrite before the next

@@ -70,7 +70,8 @@ class Daemon:
         self.reconciler = Reconciler(self.parts)
         counted = ShimMetrics()
         adopting = self.kernel.nft.inventory().exists
-        self.source = choosing.source_of(settings, counted.registry, adopting=adopting)
+        fence = self.kernel.may_write
+        self.source = choosing.source_of(settings, counted.registry, adopting=adopting, fence=fence)
         self.judging = Judging(self.source, settings.node, self._look_at_node)
         service = FQDNDataService(self.parts.publisher, self.parts.mappings, counted)
         self.server = Server(service, Path(settings.fqdndata_socket), settings.tcp_listen)
@@ -192,7 +193,7 @@ def _parts(
 ) -> Parts:
     """What a round has to do with."""
     enforcement = Enforcement(settings.enforcement)
-    ledger = Ledger(state_dir / "ledger.log", Terms(settings.min_ttl_s, learned.margin_s))
+    ledger = Ledger(state_dir / "ledger.log", Terms(settings.min_ttl_s, learned.margin_s), kernel.may_write)
     snapshots = Snapshots(ledger)
     flows = FlowLog(settings.flow_log_file, settings.flow_log, settings.node, ledger)
     compiler = Compiler(

@@ -50,13 +50,17 @@ class Kernel:
         self.nft = Nft()
         self.wiring = Wiring()
         self.fence: Callable[[], object] = lambda: None
-        """Raises AcnsError where this process may write no more, because another has taken its place."""
+        """Raises EnvironmentFault where this process may write no more: another has taken its place."""
         self._elements = Elements()
         self._reader = Elements(refresh_by_re_adding=self._elements.refresh_by_re_adding)  # the thread's
         self._careful = HighestWins(self._elements)
         self._held: Inventory | None = None
         self._generation = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nft")
+
+    def may_write(self) -> None:
+        """The fence as it is when this is called, for what is written elsewhere. Raises EnvironmentFault."""
+        self.fence()
 
     # --- our table: the caller holds the lock -----------------------------------------------------------
 

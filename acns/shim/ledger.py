@@ -14,7 +14,7 @@ it takes from the kernel too. Ids that are used no more stay readable until the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,9 @@ Numbers = dict[str, dict[str, int]]
 class Ledger:
     """Registries for identities, CIDR identities, endpoints and grants, and the table of ids."""
 
-    def __init__(self, path: Path, terms: Terms) -> None:
-        self._log = StateLog(path, FORMAT, VERSION)
+    def __init__(self, path: Path, terms: Terms, fence: Callable[[], object] = lambda: None) -> None:
+        """`fence`: as a `StateLog`'s."""
+        self._log = StateLog(path, FORMAT, VERSION, fence)
         self._terms = terms
         opened = self._log.open()
         if opened.damage:

@@ -64,11 +64,44 @@ def test_no_file_is_an_empty_log_that_must_be_written_first(path: Path) -> None:
 def test_after_opening_it_goes_on_where_it_ended(path: Path) -> None:
     written(path, *VALUES)
     log = log_at(path)
-    log.open()
+    log.rewrite(log.open().values)
     assert not log.must_be_rewritten
     log.append("more")
     log.close()
     assert found(path) == (*VALUES, "more")
+
+
+def test_what_an_older_owner_still_appends_is_not_in_the_newer_ones_log(path: Path) -> None:
+    """Each goes on from what it knows to be the last line: in one file neither's would be found."""
+    older, newer = log_at(path), log_at(path)
+    older.rewrite(["first"])
+    values = newer.open().values
+    assert newer.must_be_rewritten
+    newer.rewrite(values)
+    older.append("stale")
+    newer.append("second")
+    older.close()
+    newer.close()
+    assert found(path) == ("first", "second")
+
+
+def test_who_may_write_no_more_does_not(path: Path) -> None:
+    """Also where that turns out while a new file is being written."""
+    overtaken: list[str] = []
+
+    def fence() -> None:
+        if overtaken:
+            raise EnvironmentFault(overtaken[-1])
+
+    older = StateLog(path, "form", 1, fence)
+    older.rewrite(["first"])
+    overtaken.append("another is the owner")
+    for write in (lambda: older.append("stale"), lambda: older.rewrite(["stale"])):
+        with pytest.raises(EnvironmentFault, match="another is the owner"):
+            write()
+    older.close()
+    assert found(path) == ("first",)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_value_is_there_for_readers_as_soon_as_append_returns(path: Path) -> None:
@@ -199,7 +232,7 @@ def no_file_larger_than(size_bytes: int) -> Iterator[None]:
 def test_what_does_not_fit_on_the_disk_is_not_there_and_can_be_written_again(path: Path) -> None:
     size = len(written(path, "first"))
     log = log_at(path)
-    log.open()
+    log.rewrite(log.open().values)
     with no_file_larger_than(size + 20), pytest.raises(EnvironmentFault):
         log.append("second")
     assert statelog.read(path, "form", 1) == ("first",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -12,8 +13,15 @@ from acns.shim.settings import ShimSettings
 from acns.shim.sources import Source, files
 
 
-def source_of(settings: ShimSettings, registry: CollectorRegistry, *, adopting: bool) -> Source:
-    """`adopting`: the kernel enforces already what an earlier run read there. Raises InputError for one that
+def source_of(
+    settings: ShimSettings,
+    registry: CollectorRegistry,
+    *,
+    adopting: bool,
+    fence: Callable[[], object] = lambda: None,
+) -> Source:
+    """`adopting`: the kernel enforces already what an earlier run read there. `fence` raises EnvironmentFault
+    where this process may write no more. Raises InputError for one that
     cannot be read at all: a shim with it is not to take the place of one that can."""
     state_dir, profile = Path(settings.state_dir), Profile(settings.profile)
     if settings.source == "files":
@@ -27,6 +35,7 @@ def source_of(settings: ShimSettings, registry: CollectorRegistry, *, adopting: 
             state_dir / "manifests.log",
             settings.settle_ms / 1000,
             adopting=adopting,
+            fence=fence,
         )
     # The client library is half a second and 15 MiB that nobody else needs.
     from acns.shim.sources.kubernetes import api, metrics, source
@@ -38,5 +47,6 @@ def source_of(settings: ShimSettings, registry: CollectorRegistry, *, adopting: 
         state_dir / "kubernetes.log",
         metrics.KubernetesMetrics(registry),
         adopting=adopting,
+        fence=fence,
         report_as=settings.report_as,
     )

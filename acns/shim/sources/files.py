@@ -16,7 +16,7 @@ a file's last byte to its observation it takes `settle_s` and up to one poll.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,16 +56,24 @@ def check(folder: Path) -> None:
 class FolderSource:
     """Watches `folder`; `memory` is the state file for the last good texts.
 
-    `adopting`: the kernel enforces already what an earlier run read here.
+    `adopting`: the kernel enforces already what an earlier run read here. `fence` raises EnvironmentFault
+    where this process may write no more.
     """
 
     def __init__(
-        self, folder: Path, profile: Profile, memory: Path, settle_s: float, *, adopting: bool = False
+        self,
+        folder: Path,
+        profile: Profile,
+        memory: Path,
+        settle_s: float,
+        *,
+        adopting: bool = False,
+        fence: Callable[[], object] = lambda: None,
     ) -> None:
         self.folder = folder
         self.profile = profile
         self._listing = Listing(folder, settle_s)
-        self._memory = Memory(memory)
+        self._memory = Memory(memory, fence)
         self._files: dict[str, Read] = {}
         self._unsure = adopting and not self._memory.is_sound
         self._unsaved: tuple[Problem, ...] = ()

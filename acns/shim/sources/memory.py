@@ -1,13 +1,14 @@
 """The last good text of every manifest, through restarts: so that none beside a broken file opens anything.
 
 On disk it is a log of what changed, synced, since a restart after a power loss goes by it; in memory the
-texts are compressed: nobody reads them while all is well.
+texts are compressed: nobody reads them while all is well. Of two shims beside each other only the node's
+writes it.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from acns.statelog import StateLog
@@ -22,11 +23,12 @@ _FASTEST = 1
 class Memory:
     """Texts by file name. What is set or dropped is on disk after `save`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fence: Callable[[], object] = lambda: None) -> None:
+        """`fence`: as a `StateLog`'s."""
         self.path = path
         self._packed: dict[str, bytes] = {}
         self._unsaved: set[str] = set()
-        self._log = StateLog(path, FORMAT, VERSION)
+        self._log = StateLog(path, FORMAT, VERSION, fence)
         opened = self._log.open()
         self.is_sound = bool(opened.values) and opened.damage is None
         """Whether an earlier run's texts are known: there is a memory, and all of it could be read."""
@@ -59,7 +61,7 @@ class Memory:
         # What is set by another thread meanwhile is of the next time.
         unsaved, self._unsaved = self._unsaved, set()
         try:
-            if not self.is_sound or self._log.must_be_rewritten or self._log.has_grown:
+            if self._is_to_be_rewritten(bool(unsaved)):
                 self._log.rewrite([{name: self.get(name) for name in list(self._packed)}])
             elif unsaved:
                 self._log.append({name: self.get(name) for name in sorted(unsaved)}, durable=True)
@@ -67,6 +69,12 @@ class Memory:
             self._unsaved |= unsaved
             raise
         self.is_sound = True
+
+    def _is_to_be_rewritten(self, has_news: bool) -> bool:
+        """What an earlier run has left stays as it is until there is something to add."""
+        if not self.is_sound or self._log.has_grown:
+            return True
+        return self._log.must_be_rewritten if has_news else self._log.is_gone
 
     def _recall(self, values: Iterable[dict[str, str | None]]) -> None:
         latest: dict[str, str | None] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from acns.errors import InputError
+from acns.errors import EnvironmentFault, InputError
 from acns.policy.profiles import Profile
 from acns.shim.sources import Observed
 from acns.shim.sources.files import FolderSource
@@ -40,8 +40,17 @@ def write(path: Path, text: str, *, age_s: float = 10.0) -> None:
 class Watched:
     """A source over `folder`, one observation at a time."""
 
-    def __init__(self, folder: Path, memory: Path, *, adopting: bool = False) -> None:
-        self.source = FolderSource(folder, Profile.ACNS, memory, settle_s=0.05, adopting=adopting)
+    def __init__(
+        self,
+        folder: Path,
+        memory: Path,
+        *,
+        adopting: bool = False,
+        fence: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.source = FolderSource(
+            folder, Profile.ACNS, memory, settle_s=0.05, adopting=adopting, fence=fence
+        )
         self.updates: AsyncIterator[Observed] = self.source.watch()
 
     async def next(self) -> Observed:
@@ -150,6 +159,41 @@ async def test_the_newest_good_version_counts_after_many_changes_and_restarts(
     write(folder / "second.yaml", "kind: [")
     restarted = Watched(folder, memory)
     assert names(await restarted.next()) == ["beside-first", "beside-third", "third"]
+
+
+class Replaced:
+    """A source that remembers, while another shim has taken its shim's place since."""
+
+    def __init__(self, folder: Path, memory: Path) -> None:
+        self.is_overtaken = False
+        self.watched = Watched(folder, memory, fence=self._fence)
+
+    def _fence(self) -> None:
+        if self.is_overtaken:
+            raise EnvironmentFault("another shim has taken this one's place")
+
+
+@pytest.mark.parametrize("already", [True, False], ids=["overtaken", "in the midst of it"])
+async def test_what_a_shim_remembers_outlives_one_beside_it_that_goes_on_late(
+    already: bool, folder: Path, tmp_path: Path
+) -> None:
+    """The older one hung while it was replaced, be it between its look at the link and its write."""
+    memory = tmp_path / "memory.log"
+    write(folder / "a.yaml", NAMESPACE.format(name="first"))
+    older = Replaced(folder, memory)
+    await older.watched.next()
+    newer = Watched(folder, memory, adopting=True)
+    await newer.next()
+    write(folder / "a.yaml", NAMESPACE.format(name="second"), age_s=5)
+    await newer.next()
+    older.is_overtaken = already
+    await older.watched.next()
+    write(folder / "b.yaml", NAMESPACE.format(name="third"))
+    await newer.next()
+    for path in folder.iterdir():
+        write(path, "kind: [", age_s=1)
+    restarted = await Watched(folder, memory, adopting=True).next()
+    assert (names(restarted), restarted.complete) == (["second", "third"], True)
 
 
 async def test_a_memory_with_a_torn_end_is_no_memory(folder: Path, tmp_path: Path) -> None:

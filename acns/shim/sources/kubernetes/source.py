@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +65,8 @@ class Watched:
 
 class KubernetesSource:
     """`memory` is the state file for the last good policies. `adopting`: the kernel enforces already what an
-    earlier run read here. `report_as`: the pod that we are, to tell the cluster of its policies."""
+    earlier run read here. `fence` raises EnvironmentFault where this process may write no more. `report_as`:
+    the pod that we are, to tell the cluster of its policies."""
 
     def __init__(
         self,
@@ -75,10 +76,11 @@ class KubernetesSource:
         counted: KubernetesMetrics,
         *,
         adopting: bool = False,
+        fence: Callable[[], object] = lambda: None,
         report_as: str = "",
     ) -> None:
         self._api = api
-        self._memory = Memory(memory)
+        self._memory = Memory(memory, fence)
         self._unsure = adopting and not self._memory.is_sound
         self._unsaved: tuple[Problem, ...] = ()
         self._changed = asyncio.Event()
