@@ -8,7 +8,8 @@ what an earlier run has left: grants, learned addresses and their remaining time
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -20,6 +21,7 @@ from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
 from acns.shim.ledger import Ledger
 from acns.shim.planner import Plan
+from acns.shim.retiming import Margins
 from acns.shim.snapshot import Snapshots
 from acns.shim.stopwatch import Stopwatch
 from acns.telemetry import log as logs
@@ -34,14 +36,22 @@ class Enforcer:
     """`drifts`: how often somebody else's change had to be mended."""
 
     def __init__(
-        self, kernel: Kernel, learned: Learned, ledger: Ledger, snapshots: Snapshots, journal: Journal
+        self,
+        kernel: Kernel,
+        learned: Learned,
+        ledger: Ledger,
+        snapshots: Snapshots,
+        journal: Journal,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`now`: by which the kernel's timeouts run."""
         self.drifts = 0
         self._kernel = kernel
         self._learned = learned
         self._ledger = ledger
         self._snapshots = snapshots
         self._journal = journal
+        self._now = now
         self._left: Inventory | None = None
         """None: a transaction failed, and it is not known what it left."""
         self._enforced: Ruleset | None = None
@@ -66,8 +76,8 @@ class Enforcer:
         """What was found where it is not as it was left: adopt it, or see what has drifted."""
         if self._enforced is None:
             self._learned.cache.set_selectors(plan.selectors)
-            margin_s = self._ledger.terms_before.margin_s
-            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, inventory.sets, margin_s)
+            margins = Margins(self._ledger, self._now)
+            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, inventory.sets, margins)
             log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
         elif inventory is not self._left:
             self._learned.lost(inventory.sets)

@@ -122,19 +122,19 @@ class Kernel:
         if self._careful.written_on == self._generation:
             self._generation += 1
 
-    def retime(self, set_name: str, wanted: Callable[[float], float]) -> dict[bytes, float]:
-        """Give each element of a set another time to stay, also a shorter one: `wanted` says which for the
-        seconds that are left. Address → seconds left by now."""
+    def retime(self, set_name: str, wanted: Callable[[bytes, float], float]) -> None:
+        """Give each element of a set another time to stay, also a shorter one: `wanted` says which, for its
+        address and the seconds that are left. All of them, or none."""
         self.fence()
         for _ in range(_TRIES):
             generation = self._elements.generation()
-            elements = {one: wanted(left_s) for one, left_s in self._elements.read(set_name).items()}
+            elements = {one: wanted(one, left_s) for one, left_s in self._elements.read(set_name).items()}
             if not elements:
-                return elements
+                return
             with contextlib.suppress(Overtaken):
                 self._elements.put({set_name: elements}, generation=generation)
                 self._generation += generation == self._generation
-                return elements
+                return
         raise EnvironmentFault(
             f"the times of learned addresses were not changed: others committed {_TRIES} times meanwhile",
             hint="some program changes nftables in a loop",

@@ -9,6 +9,7 @@ Callers hold `kernel.lock`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from ipaddress import IPv4Address
@@ -21,6 +22,7 @@ from acns.dns.pattern import FQDNSelector
 from acns.errors import AcnsError
 from acns.fqdn.cache import Change, NameCache
 from acns.shim.kernel import Kernel
+from acns.shim.retiming import Margins
 
 SAME_S: Final = 0.1
 """Ends of an element that differ by less are one: reading them takes time."""
@@ -80,18 +82,21 @@ class Learned:
         for name, elements in renewed.items():
             self.adopt_some(sets[name], elements)
 
-    def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str], margin_s: float) -> int:
-        """Take over what the kernel has learned in these selectors' sets; how many addresses. `margin_s`:
-        what their timeouts have on top, by the settings of the run that put them there."""
-        found = [one for one in selectors if fqdn_set_name(one) in present]
-        return sum(self.adopt_some(one, self._with_our_margin(fqdn_set_name(one), margin_s)) for one in found)
+    def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str], margins: Margins) -> int:
+        """Take over what the kernel has learned in these selectors' sets; how many addresses. Once more does
+        no harm: a round that fails after it is tried again. `margins`: what their timeouts have on top."""
+        found = {name: one for one in selectors if (name := fqdn_set_name(one)) in present}
+        self._retime(found, margins)
+        return sum(self.adopt_some(one, self.kernel.elements(name)) for name, one in found.items())
 
-    def _with_our_margin(self, set_name: str, margin_s: float) -> Mapping[bytes, float]:
-        """A set's elements, which have `margin_s` on top of their TTL. With another margin than ours they
-        would be taken for what the resolver has renewed in our stead."""
-        if margin_s == self.margin_s:
-            return self.kernel.elements(set_name)
-        return self.kernel.retime(set_name, lambda left_s: max(left_s - margin_s, 0.0) + self.margin_s)
+    def _retime(self, set_names: Iterable[str], margins: Margins) -> None:
+        """See that these sets' elements have our margin. With another they would be taken for what the
+        resolver has renewed in our stead."""
+        if margins.are(self.margin_s):
+            return
+        for name in margins.note({one: self.kernel.elements(one) for one in set_names}, self.margin_s):
+            changed = functools.partial(margins.changed, name, margin_s=self.margin_s)
+            self.kernel.retime(name, changed)
 
     def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float]) -> int:
         """Take over these elements of its set, with their seconds left; how many there was room for."""

@@ -23,6 +23,7 @@ from acns.datapath.grants import Grants
 from acns.datapath.model import Description
 from acns.policy import numbers
 from acns.policy.numbers import NumberRegistry
+from acns.shim.retiming import Retiming
 from acns.statelog import StateLog
 from acns.telemetry import log as logs
 
@@ -43,7 +44,11 @@ class Ledger:
         if opened.damage:
             log.failure("state damaged", opened.damage)
         self.terms_before = Terms.of(opened.values) or terms
-        """How long addresses stay that an earlier run has left in the kernel."""
+        """How long addresses stay that are in the kernel now, by what is on disk."""
+        self.retimings = Retiming.all_of(opened.values)
+        """Those that were begun since these terms were written."""
+        self._found = opened.values
+        """Until it is written anew."""
         known = _latest(opened.values)
         self._registries: list[NumberRegistry] = []
 
@@ -68,6 +73,14 @@ class Ledger:
         else:
             self._append(descriptions, self._described)
         self._described = descriptions
+
+    def note(self, retiming: Retiming) -> None:
+        """Write what is about to become of the elements of an earlier run. Its terms are the ones in force
+        until `save`. Raises EnvironmentFault."""
+        found = (*self._found, {"numbers": {}, "ids": {}, "retiming": retiming.to_json()})
+        self._log.rewrite(found)
+        self._found = found
+        self.retimings = (*self.retimings, retiming)
 
     @property
     def has_grown(self) -> bool:
@@ -94,6 +107,7 @@ class Ledger:
         known = {one.kind: one.known() for one in self._registries}
         ids = {id_: _described(one) for id_, one in descriptions.items()}
         self._log.rewrite([{"numbers": known, "ids": ids, "terms": self._terms.to_json()}])
+        self.terms_before, self.retimings, self._found = self._terms, (), ()
         for one in self._registries:
             one.news()
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from acns import statelog
+from acns.api import ledger_file
 from acns.api.ledger_file import Terms
 from acns.datapath.compiler import Compiler
 from acns.datapath.model import Inventory, Ruleset
@@ -85,10 +86,9 @@ class FakeKernel:
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         assert self.held.sets >= unwanted.keys()
 
-    def retime(self, set_name: str, wanted: Callable[[float], float]) -> dict[bytes, float]:
-        elements = {one: wanted(left_s) for one, left_s in self.elements(set_name).items()}
+    def retime(self, set_name: str, wanted: Callable[[bytes, float], float]) -> None:
+        elements = {one: wanted(one, left_s) for one, left_s in self.elements(set_name).items()}
         self.left = {**self.left, set_name: elements}
-        return elements
 
     def elements(self, set_name: str) -> dict[bytes, float]:
         return self.left.get(set_name, {})
@@ -104,7 +104,9 @@ class Bench:
         kernel = cast(Kernel, self.kernel)
         self.learned = Learned(NameCache(), kernel, margin_s=margin_s, clock=lambda: 1000.0)
         self.snapshots = Snapshots(self.ledger)
-        self.enforcer = Enforcer(kernel, self.learned, self.ledger, self.snapshots, Journal("", "shim"))
+        self.enforcer = Enforcer(
+            kernel, self.learned, self.ledger, self.snapshots, Journal("", "shim"), now=lambda: 5000.0
+        )
         self.planner = Planner(Resolver("node1"), Compiler(self.ledger.grants))
 
     def plan(self, *selectors: str, links: Links = PLACED) -> Plan:
@@ -124,6 +126,10 @@ class Bench:
     def start_of(self, selector: str) -> Mapping[str, float]:
         """What the set of a selector started with in the last commit."""
         return self.kernel.committed[-1].sets[fqdn_set_name(match_name(selector))].timeouts_s
+
+
+def fails(_: object) -> None:
+    raise EnvironmentFault("ledger.log cannot be written: No space left on device")
 
 
 @pytest.fixture
@@ -204,6 +210,63 @@ async def test_what_is_adopted_ends_by_the_margin_that_it_was_put_there_with(
     assert not later.learned.renewed(A, left), "nobody has renewed it in the shim's stead"
     again = Bench(tmp_path)
     assert again.ledger.terms_before == Terms(0, margin_s)
+
+
+@pytest.mark.parametrize("margin_s", [10.0, 3_600.0], ids=["shorter", "longer"])
+async def test_what_is_adopted_is_given_another_margin_once_however_often_the_first_round_fails(
+    margin_s: float, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.enforce("a.example.com")
+    later = Bench(tmp_path, margin_s)
+    later.kernel.held = bench.kernel.held
+    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    with monkeypatch.context() as full:
+        full.setattr(later.ledger, "save", fails)
+        for _ in range(3):
+            with pytest.raises(EnvironmentFault):
+                await later.enforce("a.example.com")
+    await later.enforce("a.example.com")
+    assert later.kernel.left == {fqdn_set_name(A): {ADDRESS.packed: margin_s + 20.0}}
+    assert later.learned.cache.elements(A)[ADDRESS.packed] == pytest.approx(1020.0)
+
+
+@pytest.mark.parametrize("last_s", [10.0, 60.0, 600.0], ids=["as the killed one", "as the first", "another"])
+async def test_what_one_that_was_killed_had_given_its_margin_is_known_by_it(
+    last_s: float, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed before its terms were in the ledger; the resolver has added another in its stead, by the
+    first one's."""
+    await bench.enforce("a.example.com")
+    killed, last = Bench(tmp_path, 10.0), IPv4Address("198.51.100.8")
+    killed.kernel.held = bench.kernel.held
+    killed.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    monkeypatch.setattr(killed.ledger, "save", fails)
+    with pytest.raises(EnvironmentFault):
+        await killed.enforce("a.example.com")
+    assert ledger_file.read(bench.path).terms == Terms(0, 60.0)
+    next_one = Bench(tmp_path, last_s)
+    next_one.kernel.held = bench.kernel.held
+    elements = {**killed.kernel.left[fqdn_set_name(A)], last.packed: 60.0 + 30.0}
+    next_one.kernel.left = {fqdn_set_name(A): elements}
+    await next_one.enforce("a.example.com")
+    assert next_one.kernel.left == {
+        fqdn_set_name(A): {ADDRESS.packed: last_s + 20.0, last.packed: last_s + 30.0}
+    }
+    assert not next_one.learned.renewed(A, next_one.kernel.left[fqdn_set_name(A)])
+    assert Bench(tmp_path, last_s).ledger.retimings == ()
+
+
+async def test_no_time_is_changed_that_could_not_be_written_down_before(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bench.enforce("a.example.com")
+    later = Bench(tmp_path, 10.0)
+    later.kernel.held = bench.kernel.held
+    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    monkeypatch.setattr(later.ledger, "note", fails)
+    with pytest.raises(EnvironmentFault):
+        await later.enforce("a.example.com")
+    assert later.kernel.left == {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
 
 
 async def test_a_set_that_somebody_deleted_is_made_again_with_what_it_had(bench: Bench) -> None:

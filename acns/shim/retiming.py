@@ -1,0 +1,94 @@
+"""Giving what an earlier run has learned our margin: once, whatever comes in between.
+
+A learned address stays in the kernel for its TTL and a margin, which the settings say. By its seconds left
+nobody can tell whether an element has the margin of the run before or ours already. Taken for the wrong one
+it would be given the difference again, and open for hours more, or be closed early. So before any timeout is
+changed it is written down when each TTL ends: an element that has just our margin beyond that end has been
+changed, by this run or by one that was killed or failed after it.
+
+Ends count by CLOCK_MONOTONIC, which all processes share, as the kernel's timeouts do. After a boot they match
+nothing; neither is there anything that was learned.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from acns.shim.ledger import Ledger
+
+SAME_END_S: Final = 2.0
+"""Reading a large set takes a while. Margins that differ by less are as good as one."""
+
+Left = Mapping[bytes, float]
+"""Address → seconds left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retiming:
+    """These elements were about to be given this margin: set name → address → when its TTL ends."""
+
+    margin_s: float
+    ends_s: Mapping[str, Mapping[bytes, float]]
+
+    def has_changed(self, set_name: str, address: bytes, expires_at_s: float) -> bool:
+        end_s = self.ends_s.get(set_name, {}).get(address)
+        return end_s is not None and abs(expires_at_s - self.margin_s - end_s) < SAME_END_S
+
+    def to_json(self) -> dict[str, Any]:
+        ends = {name: {one.hex(): end for one, end in ends.items()} for name, ends in self.ends_s.items()}
+        return {"margin_s": self.margin_s, "ends_s": ends}
+
+    @staticmethod
+    def all_of(values: Iterable[Any]) -> tuple[Retiming, ...]:
+        """Those in a ledger's lines."""
+        return tuple(_from_json(value["retiming"]) for value in values if "retiming" in value)
+
+
+class Margins:
+    """What the elements' timeouts have on top of their TTLs, by what the ledger knows."""
+
+    def __init__(self, ledger: Ledger, now: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._now = now
+
+    def are(self, margin_s: float) -> bool:
+        """Whether it is this one for all, which is the rule."""
+        return self._ledger.terms_before.margin_s == margin_s and not self._ledger.retimings
+
+    def of(self, set_name: str, address: bytes, left_s: float) -> float:
+        """That of one element."""
+        expires_at_s = self._now() + left_s
+        for one in reversed(self._ledger.retimings):
+            if one.has_changed(set_name, address, expires_at_s):
+                return one.margin_s
+        return self._ledger.terms_before.margin_s
+
+    def changed(self, set_name: str, address: bytes, left_s: float, margin_s: float) -> float:
+        """How many seconds an element has left with this margin."""
+        before_s = self.of(set_name, address, left_s)
+        return left_s if before_s == margin_s else max(left_s - before_s, 0.0) + margin_s
+
+    def note(self, elements: Mapping[str, Left], margin_s: float) -> frozenset[str]:
+        """Write down that these sets' elements are about to be given this margin: the names of those in which
+        any has another. Raises EnvironmentFault: then none is to be changed."""
+        ends_s = {
+            name: {
+                address: self._now() + self.changed(name, address, left_s, margin_s) - margin_s
+                for address, left_s in left.items()
+            }
+            for name, left in elements.items()
+            if any(self.of(name, address, left_s) != margin_s for address, left_s in left.items())
+        }
+        if ends_s:
+            self._ledger.note(Retiming(margin_s, ends_s))
+        return frozenset(ends_s)
+
+
+def _from_json(value: Any) -> Retiming:
+    ends = value["ends_s"].items()
+    ends_s = {name: {bytes.fromhex(one): float(end) for one, end in known.items()} for name, known in ends}
+    return Retiming(float(value["margin_s"]), ends_s)
