@@ -97,6 +97,8 @@ class StateLog:
         self._descriptor = -1
         self._is_own = False
         """Whether the file is of this process's making."""
+        self._has_failed = False
+        """Whether a part of a line may stand at its end."""
         self._digest = ""
         self._size_bytes = self._rewritten_bytes = 0
 
@@ -121,7 +123,17 @@ class StateLog:
     def is_gone(self) -> bool:
         """Whether what was written or found is not to be relied on: there is no log yet, its file is gone, or
         a write has failed."""
-        return self._descriptor < 0 or os.fstat(self._descriptor).st_nlink == 0
+        return self._descriptor < 0 or self._has_failed or os.fstat(self._descriptor).st_nlink == 0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether readers find all that was found here or written. What failed after it may show."""
+        if self._descriptor < 0:
+            return False
+        try:
+            return os.path.samestat(self.path.lstat(), os.fstat(self._descriptor))
+        except OSError:
+            return False
 
     @property
     def has_grown(self) -> bool:
@@ -140,7 +152,7 @@ class StateLog:
                 os.fsync(self._descriptor)
         except OSError as error:
             # What stands there of the line does no harm: a reader stops before it.
-            self.close()
+            self._has_failed = True
             raise statefile.unusable(self.path, "written", error) from error
         self._digest = digest
         self._size_bytes += len(line)
@@ -163,7 +175,7 @@ class StateLog:
         try:
             os.ftruncate(self._descriptor, len(line))
         except OSError as error:
-            self.close()
+            self._has_failed = True
             raise statefile.unusable(self.path, "written", error) from error
         self._digest = digest
         self._size_bytes = self._rewritten_bytes = len(line)
@@ -181,6 +193,7 @@ class StateLog:
         except OSError as error:
             raise statefile.unusable(self.path, "written", error) from error
         self._digest = digest
+        self._has_failed = False
         self._size_bytes = self._rewritten_bytes = size_bytes
 
     def _set_aside(self, content: bytes, found: _Read) -> PeerError:

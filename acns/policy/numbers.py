@@ -64,6 +64,11 @@ class NumberRegistry:
         """Everything to save for the next start."""
         return dict(self._numbers)
 
+    @property
+    def unsaved(self) -> Mapping[str, int]:
+        """What `news` would say."""
+        return self._news
+
     def news(self) -> dict[str, int]:
         """What has been given since the last call. A number here that another text had is that one's no
         more."""

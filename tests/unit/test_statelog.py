@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from hypothesis import strategies as st
 from acns import statelog
 from acns.errors import EnvironmentFault, PeerError
 from acns.statelog import StateLog
+from tests.full_disk import no_file_larger_than
 
 VALUES: tuple[Any, ...] = ({"numbers": {"a": 1}}, ["ä", None], "three\nlines\nin one", 4)
 
@@ -219,16 +217,6 @@ def test_a_log_that_has_grown_is_worth_rewriting_once(path: Path) -> None:
     log.close()
 
 
-@contextmanager
-def no_file_larger_than(size_bytes: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_what_does_not_fit_on_the_disk_is_not_there_and_can_be_written_again(path: Path) -> None:
     size = len(written(path, "first"))
     log = log_at(path)
@@ -237,6 +225,7 @@ def test_what_does_not_fit_on_the_disk_is_not_there_and_can_be_written_again(pat
         log.append("second")
     assert statelog.read(path, "form", 1) == ("first",)
     assert log.must_be_rewritten
+    assert log.is_there, "what was there before is"
     log.rewrite(["first", "second"])
     log.close()
     assert found(path) == ("first", "second")
@@ -245,8 +234,10 @@ def test_what_does_not_fit_on_the_disk_is_not_there_and_can_be_written_again(pat
 def test_a_log_whose_file_is_gone_must_be_rewritten(path: Path) -> None:
     log = log_at(path)
     log.rewrite(["first"])
+    assert log.is_there
     path.unlink()
     assert log.must_be_rewritten
+    assert not log.is_there
     log.close()
 
 

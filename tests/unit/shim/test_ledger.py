@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from acns import statelog
+from acns.api import ledger_file
 from acns.api.ledger_file import Terms
 from acns.datapath.model import Description
 from acns.errors import EnvironmentFault
 from acns.policy.model import Origin
 from acns.shim.ledger import FORMAT, VERSION, Ledger
+from tests.full_disk import no_file_larger_than
 
 TERMS = Terms(min_ttl_s=0, margin_s=60)
 ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 7, 5)
 RULE = Description("rule", "fqdn:name:a.io. 443/TCP", (ORIGIN,), ("default/frontend",))
+CHAIN = Description("chain", "sent, though no egress rule allows it")
 SET = Description("set", "fqdn:name:a.io.")
 
 
@@ -96,6 +99,69 @@ def test_an_id_whose_meaning_changed_is_written_again(path: Path) -> None:
     ledger.save({"x": SET})
     *_, last = statelog.read(path, FORMAT, VERSION)
     assert last["ids"]["x"]["kind"] == "set"
+
+
+def test_what_is_on_disk_is_not_written_again_after_a_restart(path: Path) -> None:
+    before = Ledger(path, TERMS)
+    before.identities.number("a")
+    before.save({"re_1": RULE, "fqdn_1": SET})
+    content = path.read_bytes()
+    after = Ledger(path, TERMS)
+    with no_file_larger_than(0):
+        after.identities.number("a")
+        after.save({"re_1": RULE})
+        after.save({})
+    assert path.read_bytes() == content
+    after.identities.number("b")
+    after.save({"re_1": RULE})
+    assert Ledger(path, TERMS).identities.known() == {"a": 256, "b": 257}
+
+
+@pytest.mark.parametrize("needed", ["number", "id", "meaning", "terms"])
+def test_what_the_kernel_must_not_have_before_it_is_on_disk_waits_for_the_disk(
+    needed: str, path: Path
+) -> None:
+    Ledger(path, TERMS).save({"re_1": RULE})
+    after = Ledger(path, Terms(0, 90) if needed == "terms" else TERMS)
+    if needed == "number":
+        after.identities.number("a")
+    more = {"id": {"fqdn_1": SET}, "meaning": {"re_1": SET}}.get(needed, {})
+    for _ in range(2):
+        with no_file_larger_than(0), pytest.raises(EnvironmentFault):
+            after.save({"re_1": RULE, **more})
+    after.save({"re_1": RULE, **more})
+    assert Ledger(path, TERMS).identities.known() == ({"a": 256} if needed == "number" else {})
+    assert ledger_file.read(path).terms == Terms(0, 90 if needed == "terms" else 60)
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_withdrawal_waits_for_no_disk_though_it_changes_a_chain_and_moves_the_rules_below_it(
+    restarted: bool, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(path, TERMS)
+    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    ledger = Ledger(path, TERMS) if restarted else ledger
+    moved = replace(RULE, origins=(replace(ORIGIN, line=3),))
+    with no_file_larger_than(0):
+        for number in range(2):
+            ledger.save({"re_1": moved, f"eg_{number}": CHAIN})
+        assert caplog.text.count("ledger not written") == 1
+        with pytest.raises(EnvironmentFault):
+            ledger.save({"re_1": moved, "re_2": RULE})
+        ledger.save({"re_1": moved})
+    ledger.save({"re_1": moved})
+    *_, last = statelog.read(path, FORMAT, VERSION)
+    assert last["ids"]["re_1"]["origins"] == ["default/p egress[0] (p.yaml:3:5)"]
+
+
+def test_a_ledger_that_is_gone_is_needed_again(path: Path) -> None:
+    ledger = Ledger(path, TERMS)
+    ledger.save({"re_1": RULE})
+    path.unlink()
+    with no_file_larger_than(0), pytest.raises(EnvironmentFault):
+        ledger.save({"re_1": RULE})
+    ledger.save({"re_1": RULE})
+    assert path.exists()
 
 
 def test_compacting_leaves_what_is_in_use_and_every_number(path: Path) -> None:
