@@ -6,15 +6,17 @@ nothing and is acknowledged with an error. While the shim is away the last table
 
 "Connected" means that this connection has brought a snapshot, be it one that was refused while there is
 another in force. Only then are mappings sent through it: a dead shim is known at once, without a time-out (a
-unix socket tells).
+unix socket tells). One that hangs tells nothing. Where another takes its place meanwhile, the link at the
+address says so: it leads elsewhere, and there this process connects at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
@@ -39,6 +41,8 @@ LAST_RETRY_S: Final = 2.0
 FRESH_POLICY_S: Final = 1.0
 """How long a resolver that starts waits for the shim's snapshot before it serves by the one on disk; not at
 all where nobody takes the connection."""
+LOOK_S: Final = 0.25
+"""How often it is looked where the link at the address leads: microseconds each."""
 KEEP_AGAIN_S: Final = 1.0
 KEEP_AT_MOST_S: Final = 0.25
 MAX_SNAPSHOT_BYTES: Final = 256 << 20
@@ -103,11 +107,12 @@ class AgentLink:
 
     async def _connection(self) -> tuple[str, bool]:
         """One connection from beginning to end: why it ended, and whether it brought a snapshot."""
+        at = leads_to(self.address)
         channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         try:
             stub = rpc.FQDNDataStub(channel)
-            await self._follow(stub)
-            reason = "closed by peer"
+            moved = await first_done(self._follow(stub), self._until_another_is_at_its_place(at))
+            reason = "another has taken its place" if moved else "closed by peer"
         except grpc.aio.AioRpcError as error:
             reason = f"{error.code().name}: {error.details()}"
         finally:
@@ -150,6 +155,13 @@ class AgentLink:
         if state is not None and table is not None and self._newest is None:
             self._use(table, state, "restored")
             log.info("serving by the policy that the predecessor had")
+
+    async def _until_another_is_at_its_place(self, at: str) -> None:
+        """A link that is gone leads to nobody else: the connection stays as long as it lasts. `at`: where the
+        link led before the connection was made; empty: it comes with whom this one is made to."""
+        while not (at and leads_to(self.address) not in ("", at)):
+            at = at or leads_to(self.address)
+            await asyncio.sleep(LOOK_S)
 
     async def _follow(self, stub: FQDNDataAsyncStub) -> None:
         call = stub.StreamPolicyState()  # type: ignore[call-arg]  # grpc-stubs: the iterator is optional
@@ -228,3 +240,27 @@ class AgentLink:
             endpoints=len({policy.source_endpoint_id for policy in state.egress_l7_dns_policy}),
             outcome=outcome,
         )
+
+
+def leads_to(address: str) -> str:
+    """Where the link at `unix:PATH` leads: another shim's is another. Empty where it is none."""
+    if not address.startswith("unix:"):
+        return ""
+    try:
+        return os.readlink(address.removeprefix("unix:"))
+    except OSError:
+        return ""
+
+
+async def first_done(*awaited: Coroutine[Any, Any, None]) -> int:
+    """Which of these ends first; the others are cancelled. Raises what that one raises."""
+    tasks = [asyncio.ensure_future(one) for one in awaited]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(number for number, task in enumerate(tasks) if task in done)
+        await tasks[first]
+        return first
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

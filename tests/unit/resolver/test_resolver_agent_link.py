@@ -142,6 +142,39 @@ async def sending(address: str, *messages: bytes) -> AsyncIterator[list[pb.Polic
         await server.stop(None)
 
 
+def switch(link: Path, to: Path) -> None:
+    """As a shim that takes another's place."""
+    made = link.with_name(".link")
+    made.symlink_to(to.name)
+    made.rename(link)
+
+
+async def test_a_shim_that_takes_the_place_of_one_that_hangs_is_met_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before ends nothing, and says nothing."""
+    monkeypatch.setattr(agent, "LOOK_S", 0.01)
+    at, first, second = (tmp_path / name for name in ("shim", "shim.1", "shim.2"))
+    link = AgentLink(f"unix:{at}", ResolverMetrics(), Journal("", "resolver"))
+    async with (
+        sending(f"unix:{first}", snapshot(1).SerializeToString()),
+        sending(f"unix:{second}", snapshot(2).SerializeToString()),
+    ):
+        switch(at, first)
+        running = asyncio.create_task(link.run())
+        async with asyncio.timeout(WAIT_S):
+            await link.connected.wait()
+            at.unlink()
+            for _ in range(10):
+                await asyncio.sleep(agent.LOOK_S)
+            assert link.connected.is_set(), "a link that is gone leads to nobody else"
+            switch(at, second)
+            while pods(link) != {2} or not link.connected.is_set():
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_snapshot_that_cannot_be_decoded_is_refused_and_the_policy_stays(tmp_path: Path) -> None:
     address, good = f"unix:{tmp_path / 'shim'}", snapshot(1).SerializeToString()
     link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"))
