@@ -175,6 +175,27 @@ def test_compacting_leaves_what_is_in_use_and_every_number(path: Path) -> None:
     assert Ledger(path, TERMS).identities.number("a") == number
 
 
+def test_one_that_was_replaced_in_the_midst_of_a_write_leaves_the_next_ones_ledger_alone(path: Path) -> None:
+    """It has been found to be the node's shim, hung, and goes on when it is no more."""
+    overtaken: list[str] = []
+
+    def fence() -> None:
+        if overtaken:
+            raise EnvironmentFault(overtaken[-1])
+
+    older = Ledger(path, TERMS, fence)
+    older.save({"re_1": RULE})
+    newer = Ledger(path, TERMS)
+    newer.save({"re_1": RULE, "fqdn_1": SET})
+    overtaken.append("another shim has taken this one's place")
+    older.identities.number("stale")
+    for write in (older.compact, lambda: older.save({"re_1": RULE})):
+        with pytest.raises(EnvironmentFault, match="another shim"):
+            write()
+    [value] = statelog.read(path, FORMAT, VERSION)
+    assert list(value["ids"]) == ["re_1", "fqdn_1"]
+
+
 def test_a_torn_end_costs_only_what_was_in_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger(path, TERMS)
     first = ledger.identities.number("a")
