@@ -83,6 +83,7 @@ __all__ = [
     "TYPE_TSIG",
     "UDP",
     "Answer",
+    "ChainTooLong",
     "Header",
     "Learned",
     "MalformedDNS",
@@ -105,6 +106,11 @@ _DO = 0x8000
 _OPCODE_BITS = 0x7800
 _MAX_TTL_S = 0x7FFF_FFFF
 _MAX_CHAIN_NAMES = 64  # resolvers follow 16 or fewer; DNAMEs that multiply each other would never end
+_MAX_CHAIN_STEPS = 512  # a DNAME may be tried on each name below it: thousands on 64 names take seconds
+
+
+class ChainTooLong(MalformedDNS):
+    """All can be read, but the aliases lead on and on: where they end is not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +238,7 @@ def read_answer(packet: bytes) -> Answer:
 
 def learnable(answer: Answer) -> Learned:
     """The A records on the chain from the question, with the smallest TTL on the way. Raises MalformedDNS,
-    also where the chain is so long that its end would not be known.
+    of which ChainTooLong where the chain's end would not be known.
 
     Records may stand in any order. An owner with several aliases (illegal, seen) has all of them followed.
     """
@@ -243,21 +249,16 @@ def learnable(answer: Answer) -> Learned:
     reader = names.NameReader(answer.packet)
     addresses: dict[bytes, None] = {}
     ttls: list[int] = []
-    to_visit, visited = [answer.name], {answer.name}
-    while to_visit:
-        owner = to_visit.pop()
-        steps = [*by_owner.get(owner, ()), *_covering(owner, dnames, depths)]
-        for record in steps:
+    chain = _Chain(answer.name)
+    while (owner := chain.next()) is not None:
+        chain.step(len(depths))
+        for record in [*by_owner.get(owner, ()), *_covering(owner, dnames, depths)]:
             ttls.append(_ttl_s(record))
             if record.type == TYPE_A:
                 addresses[answer.packet[record.start : record.end]] = None
-                continue
-            target = _target(reader, record, owner)
-            if target is not None and target not in visited:
-                visited.add(target)
-                to_visit.append(target)
-                if len(visited) > _MAX_CHAIN_NAMES:
-                    raise MalformedDNS("a chain of too many aliases")
+            else:
+                chain.step()
+                chain.lead_to(_target(reader, record, owner))
     return Learned(tuple(addresses), min(ttls) if addresses else 0)
 
 
@@ -296,6 +297,31 @@ def _readable_parts(packet: bytes, header: Header) -> tuple[bytes, RawRecord | N
         return packet[HEADER_OCTETS:end], None
 
 
+class _Chain:
+    """The names that aliases lead to, each once. Raises ChainTooLong at too many of them, or of steps:
+    aliases tried, and places looked at for some."""
+
+    def __init__(self, first: Name) -> None:
+        self._to_visit, self._met = [first], {first}
+        self._steps = 0
+
+    def next(self) -> Name | None:
+        return self._to_visit.pop() if self._to_visit else None
+
+    def step(self, count: int = 1) -> None:
+        self._steps += count
+        if self._steps > _MAX_CHAIN_STEPS:
+            raise ChainTooLong("a chain of too many aliases to try")
+
+    def lead_to(self, target: Name | None) -> None:
+        if target is None or target in self._met:
+            return
+        self._met.add(target)
+        self._to_visit.append(target)
+        if len(self._met) > _MAX_CHAIN_NAMES:
+            raise ChainTooLong("a chain of too many aliases")
+
+
 _ByOwner = dict[Name, list[Record]]
 
 
@@ -309,10 +335,7 @@ def _by_owner(records: Iterable[Record]) -> tuple[_ByOwner, _ByOwner]:
         if record.type == TYPE_CNAME or (record.type == TYPE_A and record.end - record.start == 4):
             by_owner.setdefault(record.owner, []).append(record)
         elif record.type == TYPE_DNAME:
-            aliases = dnames.setdefault(record.owner, [])
-            aliases.append(record)
-            if len(aliases) > _MAX_CHAIN_NAMES:  # one is legal; each is tried on each name of the chain
-                raise MalformedDNS("too many DNAMEs of one name")
+            dnames.setdefault(record.owner, []).append(record)
     return by_owner, dnames
 
 

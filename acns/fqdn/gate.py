@@ -47,6 +47,7 @@ __all__ = [
     "Reason",
     "Reply",
     "Server",
+    "Unusable",
     "Verdict",
     "denied",
     "is_learnable_address",
@@ -99,6 +100,7 @@ class Reason(StrEnum):
     DENIED = "denied"
     NOT_AN_ANSWER = "not-an-answer"
     OTHER_QUESTION = "other-question"
+    CHAIN_TOO_LONG = "chain-too-long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,14 @@ Verdict = Drop | Reply | Forward
 @dataclass(frozen=True, slots=True)
 class Ignore:
     """Not the answer: go on waiting for it."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """The answer, but nobody can say what it teaches: SERVFAIL. To wait for another would be to read what is
+    costly to read as often as its sender likes."""
 
     reason: Reason
 
@@ -209,7 +219,7 @@ def denied(packet: bytes, settings: GateSettings) -> Reply:
     return _reply(packet, settings.denied.rcode, Reason.DENIED)
 
 
-def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore | Deliver:
+def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore | Unusable | Deliver:
     """What becomes of a packet that the asked server sent."""
     try:
         header = message.read_header(packet)
@@ -220,6 +230,8 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
         if header.questions != 1 or not packet.startswith(query.question_wire, message.HEADER_OCTETS):
             return Ignore(Reason.OTHER_QUESTION)
         return _delivery(query, packet, header, settings)
+    except message.ChainTooLong:
+        return Unusable(Reason.CHAIN_TOO_LONG)
     except MalformedDNS:
         return Ignore(Reason.MALFORMED)
 

@@ -60,15 +60,17 @@ class Answer:
         "length",
         "rest",
         "sure_until",
+        "unusable",
     )
 
-    def __init__(self, judged: gate.Ignore | gate.Deliver) -> None:
+    def __init__(self, judged: gate.Ignore | gate.Unusable | gate.Deliver) -> None:
         self._lines: dict[str, bytes] = {}
         self.known_line = b""
         self.epoch = -1
         self.sure_until = 0.0
         """Until when its addresses need no telling, as of the epoch of what is known."""
         self.ignored: gate.Reason | None = None
+        self.unusable: gate.Reason | None = None
         self.learned: Learned | None = None
         self.rest = self.length = b""
         """What leaves, and its length with an ID as it stands before it on a connection."""
@@ -76,6 +78,9 @@ class Answer:
         """As it came."""
         if isinstance(judged, gate.Ignore):
             self.ignored = judged.reason
+            return
+        if isinstance(judged, gate.Unusable):
+            self.unusable = judged.reason
             return
         self.rest, self.learned = judged.packet[ID_BYTES:], judged.learned
         self.length = len(judged.packet).to_bytes(LENGTH_BYTES)

@@ -158,6 +158,9 @@ class Query(ABC):
         if answer.ignored is not None:
             self._ignore(answer.ignored.value)
             return False
+        if answer.unusable is not None:
+            self.failed(answer.unusable.value)
+            return True
         context.metrics.upstream_time.observe(now - self.asked_at)
         if answer.learned is None:
             context.new_names.is_empty(self.case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from itertools import pairwise
 
 from acns.dns import wire
 
@@ -66,6 +67,17 @@ def few_dnames() -> bytes:
     """As many DNAMEs as are looked at, between thousands of other records."""
     head = b"".join(_record(b"\0", wire.TYPE_DNAME, bytes((1, 97 + number)) + b"\0") for number in range(16))
     return _filled(lambda number: _record(_pointer(12), 1, number.to_bytes(4)), head, 16)
+
+
+def dnames_of_all_ancestors() -> bytes:
+    """Thousands of DNAMEs, of all that is above a long name, which has as many aliases as are followed."""
+    labels = 126
+    question = b"".join(bytes((1, 33 + number % 64)) for number in range(labels)) + b"\0\0\1\0\1"
+    siblings = [_pointer(12), *(bytes((1, 100 + number)) + _pointer(14) for number in range(62))]
+    records = [_record(one, wire.TYPE_CNAME, other) for one, other in pairwise(siblings)]
+    for number in range(4_500):
+        records.append(_record(_pointer(14 + 2 * (number % (labels - 1))), wire.TYPE_DNAME, _pointer(12)))
+    return struct.pack("!6H", 7, 0x8180, 1, len(records), 0, 0) + question + b"".join(records)
 
 
 def aliases() -> bytes:
@@ -141,6 +153,7 @@ MESSAGES: dict[str, Callable[[], bytes]] = {
         long_names,
         dnames,
         few_dnames,
+        dnames_of_all_ancestors,
         aliases,
         chain,
         addresses,

@@ -159,7 +159,9 @@ def test_answers_that_differ_in_one_octet_anywhere_are_judged_apart() -> None:
             assert outcome(judgements.answer(question, one[2:]), one) == expected
 
 
-def outcome(answer: Answer, packet: bytes) -> gate.Ignore | gate.Deliver:
+def outcome(answer: Answer, packet: bytes) -> gate.Ignore | gate.Unusable | gate.Deliver:
     if answer.ignored is not None:
         return gate.Ignore(answer.ignored)
+    if answer.unusable is not None:
+        return gate.Unusable(answer.unusable)
     return gate.Deliver(packet[:2] + answer.rest, answer.learned)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import dns.edns
 import dns.message
+import dns.rrset
 import pytest
 
 from .resolver_world import (
@@ -368,6 +369,21 @@ def test_answers_that_nobody_asked_for_or_that_come_twice_are_counted_by_kind(be
     assert receive_framed(pod)[:2] == b"\0\1"
     for kind in ("duplicate", "unknown_id"):
         until(lambda kind=kind: bench.resolver.metric(IGNORED % kind) == 1, kind)
+
+
+def test_an_answer_whose_aliases_lead_on_and_on_is_read_once(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    listener, pod = listening(bench), pod_connection(bench)
+    send_framed(pod, query("www.example.com.", ident=1))
+    server = accepted(bench, listener)
+    endless = dns.message.make_response(dns.message.from_wire(receive_framed(server)))
+    for letter in "abcdefgh":
+        endless.answer.append(dns.rrset.from_text("com.", 9, "IN", "DNAME", f"{letter}.com."))
+    send_framed(server, *[endless.to_wire()] * 3)
+    answered = receive_framed(pod)
+    assert (answered[:2], rcode(answered)) == (b"\0\1", SERVFAIL)
+    until(lambda: bench.resolver.metric(IGNORED % "duplicate") == 2, "duplicates")
+    assert bench.resolver.metric('acns_dns_answers_total{outcome="servfail",transport="tcp"') == 1
 
 
 def test_an_answer_that_comes_after_its_query_was_given_up_is_late(bench: Bench) -> None:

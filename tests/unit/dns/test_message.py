@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import dns.flags
 import dns.message
 import dns.rcode
@@ -210,6 +212,18 @@ def test_a_chain_whose_end_would_not_be_known_teaches_nothing_and_is_no_answer()
     ):
         with pytest.raises(MalformedDNS, match="too many aliases"):
             learned(packet)
+
+
+def test_dnames_are_tried_so_often_and_no_more_on_all_names_of_a_chain() -> None:
+    """Each is above each of these names, where it leads to one that is too long."""
+    target = ".".join(["x" * 63] * 3 + ["x" * 61])
+    dnames = [f"{'a.' * depth}example.com. 9 IN DNAME {target}." for depth in range(16)]
+    names = ["www.example.com.", *(f"{letter}.{'a.' * 16}example.com." for letter in "bcdefghijklmnopqrstuv")]
+    links = [f"{one} 9 IN CNAME {other}" for one, other in pairwise(names)]
+    few, many = (answer(*dnames, *links[:count], f"{names[count]} 9 IN A 192.0.2.1") for count in (8, 20))
+    assert learned(few) == ({"192.0.2.1"}, 9)
+    with pytest.raises(message.ChainTooLong):
+        learned(many)
 
 
 def test_dnames_that_cover_nothing_hinder_nothing() -> None:

@@ -239,6 +239,14 @@ def test_a_malformed_answer_is_ignored() -> None:
         assert gate.judge_answer(asked, packet[:cut], SETTINGS) == Ignore(Reason.MALFORMED)
 
 
+def test_an_answer_whose_aliases_lead_on_and_on_ends_its_query_and_no_other() -> None:
+    """Each is costly to read, and its server could send another and another."""
+    asked = forwarded()
+    packet = answer(asked, *(f"com. 9 DNAME {label}.com." for label in "abcdefgh"))
+    assert gate.judge_answer(asked, packet, SETTINGS) == gate.Unusable(Reason.CHAIN_TOO_LONG)
+    assert gate.judge_answer(forwarded("AAAA"), packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
+
+
 def test_an_answer_that_is_too_long_once_its_aaaa_records_are_out_is_delivered_as_truncated() -> None:
     """SRV targets may not be compressed (RFC 2782), but some servers do it: written anew they are not."""
     asked = forwarded("ANY", protocol=message.TCP)
