@@ -105,6 +105,7 @@ OUR_UDP_OCTETS = 1232  # what we say of ourselves in an OPT: fits every path unf
 _DO = 0x8000
 _OPCODE_BITS = 0x7800
 _MAX_TTL_S = 0x7FFF_FFFF
+_MAX_QUERY_RECORDS = 16  # one OPT, one signature, a SOA (RFC 1995): 64 KiB have room for 6,000
 _MAX_CHAIN_NAMES = 64  # resolvers follow 16 or fewer; DNAMEs that multiply each other would never end
 _MAX_CHAIN_STEPS = 512  # a DNAME may be tried on each name below it: thousands on 64 names take seconds
 
@@ -186,6 +187,8 @@ class Learned:
 def read_query(packet: bytes, protocol: int = UDP) -> Query:
     """The query in `packet`, which came over `protocol`. Raises MalformedDNS; judges no QR, no opcode."""
     header = read_header(packet)
+    if _records_of_query(header) > _MAX_QUERY_RECORDS:
+        raise MalformedDNS("more records than a query has")
     question = read_question(packet, header)
     before = header.answers + header.authorities
     extras = read_extras(packet, question.end, before, header.additionals)
@@ -290,11 +293,17 @@ def _readable_parts(packet: bytes, header: Header) -> tuple[bytes, RawRecord | N
         end = read_question(packet, header).end
     except MalformedDNS:
         return b"", None
+    if _records_of_query(header) > _MAX_QUERY_RECORDS:
+        return packet[HEADER_OCTETS:end], None
     try:
         before = header.answers + header.authorities
         return packet[HEADER_OCTETS:end], read_extras(packet, end, before, header.additionals).opt
     except MalformedDNS:
         return packet[HEADER_OCTETS:end], None
+
+
+def _records_of_query(header: Header) -> int:
+    return header.answers + header.authorities + header.additionals
 
 
 class _Chain:

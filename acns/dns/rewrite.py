@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable
 
 from acns.dns import wire
-from acns.dns.name import MalformedDNS, NameReader, to_wire
+from acns.dns.name import MalformedDNS, Name, NameReader, to_wire
 from acns.dns.wire import Header, RawRecord
 
 # Octets before the first name, number of names: where names stand in rdata. The first group may be compressed
@@ -46,10 +46,13 @@ _DECOMPRESSIBLE = {
 }
 _NAPTR_FIXED, _NAPTR_STRINGS = 4, 3
 _FIRST_UNREACHABLE = 0x4000  # a pointer has fourteen bits
+_MOST_LABELS = 50_000
+"""Of all its names, each once. 64 KiB have room for 400,000 in 3,000 names that nobody has."""
 
 
 class TooLong(MalformedDNS):
-    """Written anew it would be longer than a message may be: names that may not be compressed were."""
+    """Written anew it would be longer than a message may be, as names that may not be compressed were; or it
+    has too many labels."""
 
 
 def with_id(packet: bytes, message_id: int) -> bytes:
@@ -119,21 +122,23 @@ class _Writer:
         self._packet = packet
         self._names = NameReader(packet, fold=False)
         self._places: dict[bytes, int] = {}
+        self._wires: dict[Name, bytes] = {}
+        self._labels = 0
 
     def question(self, end: int) -> None:
-        self._name(to_wire(self._names.read(wire.HEADER_OCTETS)[0]))
+        self._name(self._names.read(wire.HEADER_OCTETS)[0])
         self.out += self._packet[end - 4 : end]
 
     def record(self, record: RawRecord) -> None:
-        self._name(to_wire(self._names.read(record.owner)[0]))
+        self._name(self._names.read(record.owner)[0])
         tail = len(self.out)
         self.out += wire.record_tail(record.type, record.rclass, record.ttl_s, b"")
         rdata = len(self.out)
         self._rdata(record)
         struct.pack_into("!H", self.out, tail + 8, len(self.out) - rdata)
 
-    def _name(self, whole: bytes, *, compressed: bool = True) -> None:
-        position = 0
+    def _name(self, labels: Name, *, compressed: bool = True) -> None:
+        whole, position = self._wire(labels), 0
         while length := whole[position]:
             rest = whole[position:]
             place = self._places.get(rest)
@@ -146,6 +151,16 @@ class _Writer:
             position += length + 1
         self.out.append(0)
 
+    def _wire(self, labels: Name) -> bytes:
+        """Made once for each name: thousands of records may have the same, of 126 labels."""
+        found = self._wires.get(labels)
+        if found is None:
+            self._labels += len(labels)
+            if self._labels > _MOST_LABELS:
+                raise TooLong("too many labels to be written anew")
+            found = self._wires[labels] = to_wire(labels)
+        return found
+
     def _rdata(self, record: RawRecord) -> None:
         compressed = record.type in _COMPRESSIBLE
         before, count = _COMPRESSIBLE.get(record.type) or _DECOMPRESSIBLE.get(record.type, (0, 0))
@@ -157,7 +172,7 @@ class _Writer:
             name, offset = self._names.read(offset)
             if offset > record.end:
                 raise MalformedDNS("a name runs past its record")
-            self._name(to_wire(name), compressed=compressed)
+            self._name(name, compressed=compressed)
         self.out += self._packet[offset : record.end]
 
 

@@ -29,6 +29,8 @@ TYPE_TXT, TYPE_RP, TYPE_AFSDB, TYPE_RT, TYPE_SIG, TYPE_PX = 16, 17, 18, 21, 24, 
 TYPE_AAAA, TYPE_NXT, TYPE_SRV, TYPE_NAPTR, TYPE_KX, TYPE_DNAME, TYPE_OPT = 28, 30, 33, 35, 36, 39, 41
 TYPE_RRSIG, TYPE_SVCB, TYPE_HTTPS, TYPE_TSIG, TYPE_IXFR, TYPE_AXFR, TYPE_ANY = 46, 64, 65, 250, 251, 252, 255
 
+_MAX_OPTIONS = 64  # each once, of some twenty that there are: 64 KiB have room for 16,000
+
 RCODE_NOERROR, RCODE_FORMERR, RCODE_SERVFAIL = 0, 1, 2
 RCODE_NXDOMAIN, RCODE_NOTIMP, RCODE_REFUSED = 3, 4, 5
 
@@ -152,9 +154,13 @@ def read_extras(packet: bytes, offset: int, before: int, additionals: int) -> Ex
 
 
 def check_options(packet: bytes, opt: RawRecord) -> None:
-    """Whether the options of an OPT record fill it (RFC 6891 §6.1.2). Raises MalformedDNS."""
-    offset = opt.start
+    """Whether the options of an OPT record fill it (RFC 6891 §6.1.2), and are not too many. Raises
+    MalformedDNS."""
+    offset, count = opt.start, 0
     while offset + 4 <= opt.end:
+        count += 1
+        if count > _MAX_OPTIONS:
+            raise MalformedDNS("too many options")
         offset += 4 + int.from_bytes(packet[offset + 2 : offset + 4])
     if offset != opt.end:
         raise MalformedDNS("options that do not fill their OPT record")

@@ -25,6 +25,12 @@ def _filled(record: Callable[[int], bytes], behind: bytes = b"", already: int = 
     return _answer(bytes(records), count)
 
 
+def _query(record: bytes) -> bytes:
+    """One with as many such records as there is room for."""
+    count = _ROOM // len(record)
+    return struct.pack("!6H", 7, 0x0100, 1, 0, 0, count) + _QUESTION + record * count
+
+
 def _pointer(offset: int) -> bytes:
     return struct.pack("!H", 0xC000 | offset)
 
@@ -165,4 +171,19 @@ MESSAGES: dict[str, Callable[[], bytes]] = {
         zeros,
         labels,
     )
+}
+
+
+def records_of_query() -> bytes:
+    """Thousands of records that no query has."""
+    return _query(_record(b"\0", 1, b""))
+
+
+def options_of_query() -> bytes:
+    """Thousands of options, all of them empty."""
+    return _query(_record(b"\0", wire.TYPE_OPT, bytes(_ROOM - 500)))
+
+
+QUERIES: dict[str, Callable[[], bytes]] = {
+    made.__name__: made for made in (records_of_query, options_of_query)
 }

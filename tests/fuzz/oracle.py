@@ -42,6 +42,7 @@ class Understood(StrEnum):
     IN_ANSWERS = (
         "an OPT or TSIG record among the answers: dnspython refuses it, ours never looks there for one"
     )
+    MANY = "ours wants no more than 16 records in a query, and 64 options; dnspython reads any number"
 
 
 class Agreed(StrEnum):
@@ -99,6 +100,8 @@ def _why_ours_refuses(packet: bytes, error: MalformedDNS) -> Understood:
         return Understood.QUESTIONS
     if _name_ends_in_pointer(packet, wire.HEADER_OCTETS):
         return Understood.QUESTION_POINTER
+    if str(error) in ("more records than a query has", "too many options"):
+        return Understood.MANY
     records = _records(packet)
     if any(one.type == wire.TYPE_OPT and packet[one.owner] >= 0xC0 for one in records):
         return Understood.OPT_POINTER

@@ -102,6 +102,20 @@ def test_a_query_that_lies_is_malformed(packet: bytes) -> None:
         message.read_query(packet)
 
 
+def test_a_query_with_more_records_or_options_than_any_has_is_malformed() -> None:
+    def with_records(count: int) -> bytes:
+        return patched(query(), 10, count.to_bytes(2)) + count * (b"\0\0\1\0\1" + bytes(6))
+
+    def with_options(count: int) -> bytes:
+        return patched(query(), 10, b"\0\1") + OPT_OF_ONE[:-1] + bytes((4 * count,)) + count * b"\0\3\0\0"
+
+    for made, most in ((with_records, 16), (with_options, 60)):
+        assert message.read_query(made(most)).name == WWW
+    for packet in (with_records(17), with_options(0)[:-2] + b"\1\4" + 65 * b"\0\3\0\0"):
+        with pytest.raises(MalformedDNS):
+            message.read_query(packet)
+
+
 def test_a_signed_query_is_read() -> None:
     signed = dns.message.make_query("www.example.com.", "A", use_edns=0)
     signed.use_tsig({dns.name.from_text("key."): b"secret"})

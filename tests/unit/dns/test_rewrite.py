@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
+
 import dns.flags
 import dns.message
 import dns.rrset
 import pytest
 
-from acns.dns import message
+from acns.dns import message, name, rewrite, wire
 from acns.dns.message import MalformedDNS
 
 ASKED = "www.example.com."
@@ -91,6 +94,31 @@ def test_the_rewritten_message_is_no_longer_than_it_was() -> None:
     many = [f"h{i}.example.com. 60 IN CNAME h{i + 1}.example.com." for i in range(40)]
     packet = response(*many, "h40.example.com. 60 IN AAAA 2001:db8::1", authority=(SOA,))
     assert len(message.without_aaaa(packet)) < len(packet)
+
+
+def many_records(owners: Iterable[bytes]) -> bytes:
+    """An answer about a name of 126 labels: an AAAA record, and an A record of each of these owners."""
+    aaaa = b"\xc0\x0c" + wire.record_tail(wire.TYPE_AAAA, 1, 60, bytes(16))
+    records = [aaaa, *(owner + wire.record_tail(wire.TYPE_A, 1, 60, bytes(4)) for owner in owners)]
+    question = b"\1a" * 126 + b"\0\0\1\0\1"
+    return struct.pack("!6H", 7, 0x8180, 1, len(records), 0, 0) + question + b"".join(records)
+
+
+def test_a_name_of_many_records_is_written_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = list[object]()
+    monkeypatch.setattr(rewrite, "to_wire", lambda labels: written.append(labels) or name.to_wire(labels))
+    smaller = message.without_aaaa(many_records([b"\xc0\x0c"] * 3_000))
+    assert len(message.read_answer(smaller).records) == 3_000
+    assert len(written) == 1
+
+
+def test_long_names_that_are_all_different_are_not_written_out_by_the_thousand() -> None:
+    """They take 50 ms, and a server can send another answer of them each time it is asked."""
+    owners = [b"\2" + number.to_bytes(2) + b"\xc0\x10" for number in range(0x6161, 0x6161 + 3_000)]
+    few, many = many_records(owners[:300]), many_records(owners)
+    assert len(message.read_answer(message.without_aaaa(few)).records) == 300
+    with pytest.raises(message.TooLong):
+        message.without_aaaa(many)
 
 
 def test_a_signed_answer_is_rewritten_without_a_crash() -> None:
