@@ -36,6 +36,8 @@ _ANSWERS_BYTES: Final = 12 << 20
 _ENTRY_BYTES: Final = 1_200
 """What an entry is beside its octets, about."""
 _COPIES: Final = 3
+_ADDRESS_BYTES: Final = 100
+"""What each address of an answer takes beside its record: as four octets, and in journal lines."""
 _ASKERS: Final = 16_384
 _REMEMBERED_OCTETS: Final = 1_500
 """Larger ones are judged each time: they are rare, and few would fill the room of many. So what goes the
@@ -114,7 +116,8 @@ class Question:
         self.line = _question_line(self.query or _readable(packet))
         self.last: Answer | None = None
         self.last_rest = b""
-        """The octets of the answer that came last: most answers are the same again."""
+        """The octets of the answer that came last: most answers are the same again. Here only while it is
+        remembered: questions are many, and each could keep one that nobody counts."""
 
 
 class Asker:
@@ -206,9 +209,7 @@ class Judgements:
         self._budget = budget
         self.cases: Memory[CaseKey, Case] = Memory(_CASES_BYTES, _octets)
         self._questions: Memory[bytes, Question] = Memory(_QUESTIONS_BYTES, _octets)
-        self._answers: Memory[tuple[Question, bytes], Answer] = Memory(
-            _ANSWERS_BYTES, lambda key, _: _octets(key[1])
-        )
+        self._answers: Memory[_AnswerKey, Answer] = Memory(_ANSWERS_BYTES, _weight, _let_go)
         self._askers: Memory[tuple[bytes, Server], Asker] = Memory(_ASKERS)
         self._table: PolicyTable | None = None
 
@@ -241,7 +242,8 @@ class Judgements:
         if found is None:
             assert question.query is not None, "only queries are forwarded"
             found = Answer(gate.judge_answer(question.query, _NO_ID + rest, self.settings))
-            found.is_same = found.rest == rest
+            if found.rest == rest:
+                found.is_same, found.rest = True, rest
             if len(rest) <= _REMEMBERED_OCTETS:
                 self._answers.put(key, found)
         if len(rest) <= _REMEMBERED_OCTETS:
@@ -264,6 +266,21 @@ class Judgements:
             found = Asker(self._table, source, server, self.protocol, self._budget)
             self._askers.put((source, server), found)
         return found
+
+
+_AnswerKey = tuple[Question, bytes]
+
+
+def _weight(key: _AnswerKey, answer: Answer) -> int:
+    addresses = answer.learned.addresses if answer.learned else ()
+    return _octets(key[1]) + _ADDRESS_BYTES * len(addresses)
+
+
+def _let_go(key: _AnswerKey, answer: Answer) -> None:
+    """It is not remembered any more."""
+    question, _ = key
+    if question.last is answer:
+        question.last, question.last_rest = None, b""
 
 
 def _refusal(

@@ -17,15 +17,22 @@ Value = TypeVar("Value")
 class Memory(Generic[Key, Value]):
     """At most twice `limit`, in what `weigh` says of a key and its value, which does not change."""
 
-    __slots__ = ("_limit", "_old", "_weigh", "_weight", "young")
+    __slots__ = ("_forgotten", "_limit", "_old", "_weigh", "_weight", "young")
 
-    def __init__(self, limit: int, weigh: Callable[[Key, Value], int] = lambda key, value: 1) -> None:
+    def __init__(
+        self,
+        limit: int,
+        weigh: Callable[[Key, Value], int] = lambda key, value: 1,
+        forgotten: Callable[[Key, Value], None] | None = None,
+    ) -> None:
+        """`forgotten` hears of each that has to go for want of room, so that nobody else keeps it."""
         self.young: dict[Key, Value] = {}
         """For a first look by who cannot afford a call; `get` looks everywhere."""
         self._old: dict[Key, Value] = {}
         self._weight = 0
         self._limit = limit
         self._weigh = weigh
+        self._forgotten = forgotten
 
     def __contains__(self, key: Key) -> bool:
         return key in self.young or key in self._old
@@ -47,9 +54,16 @@ class Memory(Generic[Key, Value]):
         weight = self._weigh(key, value)
         self._weight += weight
         if self._weight > self._limit:
-            self._old, self.young = self.young, {}
+            self._turn()
             self._weight = weight
         self.young[key] = value
+
+    def _turn(self) -> None:
+        """A generation is full, so the one before it goes."""
+        gone, self._old, self.young = self._old, self.young, {}
+        if self._forgotten is not None:
+            for key, value in gone.items():
+                self._forgotten(key, value)
 
     def discard(self, key: Key) -> None:
         value = self.young.pop(key, None)

@@ -196,6 +196,9 @@ class Run:
         judged = node.answer(case, step.transport, messages.answer(said, packet))
         if judged.ignored is not None:
             return
+        if judged.unusable is not None:
+            self._conclude(index, "SERVFAIL", Why(f"of no use: {judged.unusable}", (str(judged.unusable),)))
+            return
         if not node.commit(case, judged):
             self._conclude(index, "SERVFAIL", Why("the shim did not take its addresses"))
             return

@@ -53,6 +53,12 @@ def test_a_name_that_no_rule_allows_is_refused_and_the_server_not_asked() -> Non
     assert outcomes(scenario(ask("evil.example.org", API), connect(10))) == ["REFUSED", "silent"]
 
 
+def test_an_answer_whose_aliases_lead_on_and_on_is_a_failure() -> None:
+    records = [f"com. 9 DNAME {letter}.com." for letter in "abcdefgh"]
+    endless = ask("api.example.com", answers=[{"after_ms": 1, "records": records}])
+    assert outcomes(scenario(endless)) == ["SERVFAIL"]
+
+
 def test_an_address_closes_when_its_ttl_is_over_and_a_collection_has_been() -> None:
     shim = {"fqdn_gc_interval_s": 10}
     scene = scenario(ask("api.example.com", API, ttl=5), connect(9_000), connect(21_000), shim=shim)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acns.dns import wire
+from acns.resolver import judged
+from acns.resolver.judged import Case
 from acns.resolver.known import LEAD_S, MAX_ADDRESSES, UNKNOWN, Known, Promise
 from acns.resolver.memory import Memory
+from acns.resolver.metrics import TCP
+from acns.resolver.proxy import Proxy
+from tests.unit.resolver import alone
+from tests.unit.resolver.alone import ADDRESS, ANSWER, QUERY, QUESTION
 
 WWW = (b"www", b"example", b"com")
 ONE, TWO = b"\xc0\0\2\1", b"\xc0\0\2\2"
@@ -70,11 +78,60 @@ def test_the_newest_value_of_a_key_counts_whichever_generation_had_the_old_one()
     assert memory.get(1) is None
 
 
-def addresses(count: int) -> list[bytes]:
-    return [number.to_bytes(4, "big") for number in range(count)]
+def test_what_goes_for_want_of_room_is_told_once_and_nothing_else_is() -> None:
+    gone = list[int]()
+    memory: Memory[int, str] = Memory(10, forgotten=lambda key, _: gone.append(key))
+    for number in range(25):
+        memory.put(number, "x")
+        memory.get(0)
+    memory.put(24, "y")
+    memory.discard(23)
+    assert sorted(gone) == [one for one in range(25) if one not in memory and one != 23]
+
+
+# --- answers ---------------------------------------------------------------------------------------------
+
+ROOM = 200_000
+
+
+def asked_about_one_name(count: int, addresses: int) -> tuple[Proxy, list[Case]]:
+    """So many questions, each with other EDNS, and all with an answer of so many addresses."""
+    proxy, cases = alone.proxy(), list[Case]()
+    records = [
+        b"\xc0\x0c" + wire.record_tail(1, 1, 60, ADDRESS[:3] + bytes((one,))) for one in range(addresses)
+    ]
+    answer = ANSWER[:6] + addresses.to_bytes(2) + ANSWER[8:12] + QUESTION + b"".join(records)
+    for number in range(count):
+        opt = b"\0" + wire.record_tail(wire.TYPE_OPT, 4_096, number, b"")
+        cases.append(alone.case_of(proxy, QUERY[:11] + b"\1" + QUERY[12:] + opt))
+        proxy.transports[TCP].judgements.answer(cases[-1].question, answer[2:])
+    return proxy, cases
+
+
+def test_no_question_keeps_an_answer_that_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judged, "_ANSWERS_BYTES", ROOM)
+    proxy, cases = asked_about_one_name(500, addresses=80)
+    keeping = [case.question for case in cases if case.question.last is not None]
+    assert 0 < sum(len(question.last_rest) for question in keeping) < ROOM
+    assert cases[-1].question in keeping
+    forgotten = cases[0].question
+    assert (forgotten.last, forgotten.last_rest) == (None, b"")
+    again = proxy.transports[TCP].judgements.answer(forgotten, ANSWER[2:])
+    assert (forgotten.last, forgotten.last_rest) == (again, ANSWER[2:])
+
+
+def test_answers_count_by_their_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judged, "_ANSWERS_BYTES", ROOM)
+    _, cases = asked_about_one_name(500, addresses=80)
+    kept = sum(case.question.last is not None for case in cases)
+    assert kept * 80 * judged._ADDRESS_BYTES < 2 * ROOM
 
 
 # --- what is known -----------------------------------------------------------------------------------------
+
+
+def addresses(count: int) -> list[bytes]:
+    return [number.to_bytes(4, "big") for number in range(count)]
 
 
 def test_all_addresses_have_to_be_promised() -> None:
