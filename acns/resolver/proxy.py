@@ -115,10 +115,12 @@ class Proxy:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""
         refusal = case.refusal
         if refusal is None:
-            if not case.was_taken_on and not self.context.new_names.ask(case, packet, time.monotonic()):
-                return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
+            # A name counts only where it leaves: an answer, or its absence, gives it back.
             if not self.context.budget.take(case.lane, len(packet)):
                 return self._over_budget(transport, case, packet, Budgeted.IN_FLIGHT)
+            if not case.was_taken_on and not self.context.new_names.ask(case, packet, time.monotonic()):
+                self.context.budget.give(case.lane, len(packet))
+                return self._over_budget(transport, case, packet, Budgeted.NEW_NAMES)
         if self.journal.on:
             self.journal.record_ready(case.query_line)
         if refusal is None:

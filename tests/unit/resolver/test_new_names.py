@@ -9,8 +9,11 @@ import dns.message
 import pytest
 
 from acns.resolver.judged import Case
+from acns.resolver.metrics import TCP
 from acns.resolver.new_names import NewNames
+from acns.resolver.proxy import Proxy
 from acns.resolver.settings import ResolverSettings
+from tests.unit.resolver import alone
 
 POD, OTHER = b"\x0a\xf4\0\5", b"\x0a\xf4\0\6"
 NOW = 1_000.0
@@ -74,3 +77,34 @@ def test_what_is_given_back_is_given_back_once(names: NewNames) -> None:
         names.is_empty(asked)
         names.is_unanswered(asked, packet("a.example.com."))
     assert [given(names, f"n{number}.example.com.") for number in range(3)] == [True, True, False]
+
+
+# --- at the resolver's gate ------------------------------------------------------------------------------
+
+
+def asked(proxy: Proxy, name: str) -> bool:
+    """Whether it leaves."""
+    query = packet(f"{name}.example.com.")
+    return proxy.own_reply(proxy.transports[TCP], alone.case_of(proxy, query), query) is None
+
+
+def test_a_name_that_has_no_room_in_flight_costs_nothing() -> None:
+    settings = ResolverSettings(
+        max_new_names_per_second_per_pod=1,
+        max_new_names_at_once_per_pod=10,
+        max_in_flight_per_endpoint_and_server=4,
+    )
+    proxy = alone.proxy(settings=settings)
+    assert [asked(proxy, f"first{number}") for number in range(4)] == [True] * 4
+    assert not any(asked(proxy, f"full{number}") for number in range(30))
+    lane = alone.case_of(proxy, packet("first0.example.com.")).lane
+    for number in range(4):
+        proxy.context.budget.give(lane, len(packet(f"first{number}.example.com.")))
+    assert asked(proxy, "now")
+
+
+def test_a_name_that_may_not_be_asked_takes_no_room_in_flight() -> None:
+    settings = ResolverSettings(max_new_names_per_second_per_pod=1, max_new_names_at_once_per_pod=1)
+    proxy = alone.proxy(settings=settings)
+    assert [asked(proxy, f"n{number}") for number in range(5)] == [True, True, False, False, False]
+    assert proxy.in_flight == 2
