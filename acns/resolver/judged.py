@@ -163,11 +163,15 @@ class Case:
     """A question of an asker: on its way (`refusal` is None), or refused with these octets behind the ID."""
 
     __slots__ = (
-        "address", "answer_line", "asker", "is_plain", "lane", "place", "query_line", "question", "refusal",
-        "reply_rest", "was_counted", "was_taken_on",
+        "address", "answer_line", "asker", "is_plain", "lane", "place", "policy", "query_line", "question",
+        "refusal", "reply_rest", "was_counted", "was_taken_on",
     )  # fmt: skip
 
-    def __init__(self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings) -> None:
+    def __init__(
+        self, asker: Asker, question: Question, packet: bytes, settings: gate.GateSettings, policy: object
+    ) -> None:
+        """`policy`: by which this is so, as `Judgements` has it."""
+        self.policy = policy
         self.asker = asker
         self.question = question
         self.address, self.place, self.lane = asker.address, asker.place, asker.lane
@@ -212,11 +216,14 @@ class Judgements:
         self._answers: Memory[_AnswerKey, Answer] = Memory(_ANSWERS_BYTES, _weight, _let_go)
         self._askers: Memory[tuple[bytes, Server], Asker] = Memory(_ASKERS)
         self._table: PolicyTable | None = None
+        self.policy = object()
+        """Of the table in use alone. Were it the table, that would stay as long as a query of its time."""
 
     def use(self, table: PolicyTable) -> None:
         """The policy in force from now on."""
         if table is not self._table:
             self._table = table
+            self.policy = object()
             self._askers.clear()
             self.cases.clear()
 
@@ -225,7 +232,7 @@ class Judgements:
         found = self.cases.get(key)
         if found is None:
             asker, question = self._asker(source, server), self._question(server, packet)
-            found = Case(asker, question, packet, self.settings)
+            found = Case(asker, question, packet, self.settings, self.policy)
             if len(packet) <= _REMEMBERED_OCTETS:
                 self.cases.put(key, found)
         return found

@@ -87,11 +87,15 @@ class Transport:
         self.took = context.metrics.upstream_time.observe
         self.passed = self.outcome(KNOWN)
 
-    def allows(self, case: Case) -> bool:
-        """Whether the policy in force lets a query go on that an earlier one has let go."""
+    def policy(self) -> object:
+        """What cases have as theirs that the policy in force has let go."""
         if (table := self.context.link.table) is not None:
             self.judgements.use(table)
-        return self.judgements.allow(case)
+        return self.judgements.policy
+
+    def allows(self, case: Case) -> bool:
+        """Whether the policy in force lets a query go on that it or an earlier one has let go."""
+        return case.policy is self.policy() or self.judgements.allow(case)
 
     def verdict(self, verdict: str) -> Cell:
         return self.context.metrics.queries.cell(self.name, verdict)
@@ -151,6 +155,7 @@ class Query(ABC):
             now < answer.sure_until
             and answer.epoch == context.commits.known.epoch
             and not self.case.was_counted
+            and self.case.policy is self.transport.policy()
         ):
             self.transport.took(now - self.asked_at)
             self._finish(answer, KNOWN)
@@ -158,11 +163,14 @@ class Query(ABC):
         if answer.ignored is not None:
             self._ignore(answer.ignored.value)
             return False
-        if answer.unusable is not None:
+        is_allowed = self.transport.allows(self.case)
+        if is_allowed and answer.unusable is not None:
             self.failed(answer.unusable.value)
             return True
         context.metrics.upstream_time.observe(now - self.asked_at)
-        if answer.learned is None:
+        if not is_allowed:
+            self.revoked()
+        elif answer.learned is None:
             context.new_names.is_empty(self.case)
             self._finish(answer, "plain")
         else:
@@ -191,9 +199,6 @@ class Query(ABC):
     def _teach(self, answer: Answer, learned: Learned, now: float) -> None:
         """Some of its addresses are to be told to the agent: before it leaves, or soon after."""
         context = self.transport.context
-        if not self.transport.allows(self.case):
-            self.revoked()
-            return
         commits, mapping = context.commits, self._mapping(learned)
         promise = commits.known.promise(mapping.name, mapping.addresses)
         sure_until = promise.sure_until(mapping.ttl_s)

@@ -249,7 +249,7 @@ class TCPUpstream:
         client, context, journal = self._client, self._context, self._journal
         known, give, took = context.commits.known, context.budget.give, client.transport.took
         waits, answered, take, pieces = self._waiting, self._ended.answered, self._frames.take, client.pieces
-        note = journal.pieces.extend if journal.on else None
+        note, policy = journal.pieces.extend if journal.on else None, client.transport.policy()
         passed = 0
         try:
             while stream is self._stream and (packet := take()) is not None:
@@ -268,6 +268,7 @@ class TCPUpstream:
                     and answer.epoch == known.epoch
                     and now < answer.sure_until
                     and not case.was_counted
+                    and case.policy is policy
                     and not journal.full
                     and packet[ID_BYTES:] == case.question.last_rest
                 ):

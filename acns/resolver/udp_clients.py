@@ -199,7 +199,7 @@ class UDPClients:
         )
         note, at = journal.pieces.extend if journal.on else None, journal.now
         epoch = self._known.epoch if not journal.full else _NO_EPOCH
-        generation, took = self._replies.generation, self._took
+        generation, took, policy = self._replies.generation, self._took, self.transport.policy()
         first, passed, asker, sender = 0, 0, None, None
         unusual: list[tuple[Waiting, Came]] = []
         received = batch.receive(port.descriptor)
@@ -215,6 +215,7 @@ class UDPClients:
                     and answer.epoch == epoch
                     and now < answer.sure_until
                     and not case.was_counted
+                    and case.policy is policy
                     and memory[start + ANSWER_AT : start + length + _BEFORE_ANSWER] == question.last_rest
                     and memory[start + PEER_AT : start + ANSWER_AT] == case.place
                     and (case.asker is asker or case.asker.sender_generation == generation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from .resolver_world import (
     Gate,
     answer,
     confirm,
+    policy,
     query,
     quiet,
     rcode,
@@ -26,6 +28,7 @@ from .resolver_world import (
 
 pytestmark = pytest.mark.root
 
+REFUSED = 5
 KNOWN = 'acns_dns_answers_total{outcome="known",transport="udp"}'
 _idents = itertools.count(1)
 
@@ -45,9 +48,13 @@ class Asking:
         self.pod, self._server = bench.pod_socket(), bench.server_socket()
 
     def ask(self, *addresses: str, name: str = "www.example.com.", ttl: int = 300) -> None:
+        self.held(*addresses, name=name, ttl=ttl)()
+
+    def held(self, *addresses: str, name: str = "www.example.com.", ttl: int = 300) -> Callable[[], object]:
+        """Asked, and to be answered when this is called."""
         self.pod.sendto(query(name, ident=next(_idents)), (SERVER, 53))
         forwarded, resolver = self._server.recvfrom(4096)
-        self._server.sendto(answer(forwarded, *addresses, ttl=ttl), resolver)
+        return lambda: self._server.sendto(answer(forwarded, *addresses, ttl=ttl), resolver)
 
     def answered(self, *addresses: str, name: str = "www.example.com.", ttl: int = 300) -> int:
         """The code that the pod gets."""
@@ -209,3 +216,16 @@ def test_what_the_agent_refuses_to_renew_is_held_again(bench: Bench, asking: Ask
     refused = 'acns_mappings_total{outcome="refused"}'
     until(lambda: bench.resolver.metric(refused) == 1, "the renewal is refused")
     assert asking.answered("192.0.2.7", ttl=3000) == 2  # SERVFAIL
+
+
+@pytest.mark.parametrize("addresses", [("192.0.2.7",), ()], ids=["known", "nothing to learn"])
+def test_what_is_under_way_when_its_name_is_taken_away_is_denied(
+    bench: Bench, asking: Asking, addresses: tuple[str, ...]
+) -> None:
+    for _ in range(2):
+        asking.answered(*addresses)
+    answer_now = asking.held(*addresses)
+    bench.agent.publish(policy("*.example.org", request_id="other"))
+    bench.agent.take_ack()
+    answer_now()
+    assert rcode(asking.pod.recv(4096)) == REFUSED

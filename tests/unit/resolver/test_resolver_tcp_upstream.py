@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import select
 import socket
 import struct
@@ -11,6 +12,7 @@ from typing import Final
 import pytest
 
 from acns.dns import wire
+from acns.fqdn.table import PolicyTable
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.framing import Frames, framed
 from acns.resolver.idle import Idle
@@ -242,7 +244,7 @@ async def test_one_that_differs_keeps_its_place_among_them(known: Connection) ->
     assert (known.pod.passed, known.pod.in_flight) == (1, 0)
 
 
-@pytest.mark.parametrize("why", ["promise", "time", "new", "journal"])
+@pytest.mark.parametrize("why", ["promise", "time", "new", "journal", "policy"])
 async def test_one_that_may_not_leave_just_so_takes_the_longer_way(known: Connection, why: str) -> None:
     known.ask(QUERY)
     case = alone.case_of(known.pod.proxy, QUERY)
@@ -256,9 +258,23 @@ async def test_one_that_may_not_leave_just_so_takes_the_longer_way(known: Connec
             case.was_counted = True
         case "journal":  # which counts the lines that it has no room for
             known.pod.proxy.journal._limit_bytes = 0
+        case "policy":  # by which it may have to be refused
+            known.pod.proxy._link.table = copy.copy(known.pod.proxy.table)
     await known.answer(answer_to(await known.received()))
     assert (known.pod.outcomes, known.pod.passed, known.pod.in_flight) == (["answered"], 0, 0)
     assert not case.was_counted
+
+
+@pytest.mark.parametrize("counts", ["0001", "0000"], ids=["known", "nothing to learn"])
+async def test_one_whose_name_was_taken_away_meanwhile_is_denied(known: Connection, counts: str) -> None:
+    rest = bytes.fromhex(f"8180 0001 {counts} 0000 0000") + (ANSWER[12:] if counts == "0001" else QUESTION)
+    known.ask(QUERY)
+    asked = await known.received()
+    known.pod.proxy._link.table = PolicyTable()
+    await known.answer(asked[:ID_BYTES] + rest)
+    (denied,) = known.pod.pieces
+    assert (denied[2:4], denied[5] & 0xF) == (QUERY[:ID_BYTES], wire.RCODE_REFUSED)
+    assert (known.pod.passed, known.pod.in_flight) == (0, 0)
 
 
 @pytest.mark.parametrize("where", [(Judgements, "answer"), (TCPQuery, "deliver")])
