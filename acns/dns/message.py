@@ -29,6 +29,8 @@ from acns.dns.wire import (
     OPCODE_QUERY,
     QR,
     RA,
+    RCODE_BADCOOKIE,
+    RCODE_BADVERS,
     RCODE_FORMERR,
     RCODE_NOERROR,
     RCODE_NOTIMP,
@@ -58,12 +60,15 @@ from acns.dns.wire import (
     read_question,
     read_records,
     record_tail,
+    whole_rcode,
 )
 
 __all__ = [
     "CLASS_IN",
     "HEADER_OCTETS",
     "OPCODE_QUERY",
+    "RCODE_BADCOOKIE",
+    "RCODE_BADVERS",
     "RCODE_FORMERR",
     "RCODE_NOERROR",
     "RCODE_NOTIMP",
@@ -90,6 +95,7 @@ __all__ = [
     "Query",
     "Record",
     "TooLong",
+    "bare_rcode",
     "folded_name",
     "learnable",
     "read_answer",
@@ -229,7 +235,7 @@ def read_answer(packet: bytes) -> Answer:
         packet=packet,
         id=header.id,
         flags=header.flags,
-        rcode=header.flags & 0xF | (extras.opt.ttl_s >> 24 << 4 if extras.opt else 0),
+        rcode=whole_rcode(header, extras),
         name=question.name,
         qtype=question.qtype,
         qclass=question.qclass,
@@ -237,6 +243,16 @@ def read_answer(packet: bytes) -> Answer:
         records=tuple(records),
         signature=extras.signature.type if extras.signature else 0,
     )
+
+
+def bare_rcode(packet: bytes) -> int:
+    """The code of a response that has no question, and one record. Raises MalformedDNS, also where there is
+    more."""
+    header = read_header(packet)
+    extras = read_extras(packet, HEADER_OCTETS, 0, 1)
+    if extras.end != len(packet):
+        raise MalformedDNS("octets behind the last record")
+    return whole_rcode(header, extras)
 
 
 def learnable(answer: Answer) -> Learned:

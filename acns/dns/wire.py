@@ -33,6 +33,7 @@ _MAX_OPTIONS = 64  # each once, of some twenty that there are: 64 KiB have room 
 
 RCODE_NOERROR, RCODE_FORMERR, RCODE_SERVFAIL = 0, 1, 2
 RCODE_NXDOMAIN, RCODE_NOTIMP, RCODE_REFUSED = 3, 4, 5
+RCODE_BADVERS, RCODE_BADCOOKIE = 16, 23  # with the bits of an OPT record
 
 _HEADER = struct.Struct("!6H")
 _QUESTION_TAIL = struct.Struct("!HH")
@@ -151,6 +152,11 @@ def read_extras(packet: bytes, offset: int, before: int, additionals: int) -> Ex
     if last is None:
         return Extras(None, None, offset)
     return Extras(opt, last if additionals and is_signature(packet, last) else None, last.end)
+
+
+def whole_rcode(header: Header, extras: Extras) -> int:
+    """With the bits that an OPT record adds (RFC 6891 §6.1.3)."""
+    return header.rcode | (extras.opt.ttl_s >> 24 << 4 if extras.opt else 0)
 
 
 def check_options(packet: bytes, opt: RawRecord) -> None:

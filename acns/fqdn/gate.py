@@ -67,6 +67,7 @@ _BARE_ERRORS = (
     message.RCODE_NOTIMP,
     message.RCODE_REFUSED,
 )
+_BARE_EDNS_ERRORS = (message.RCODE_BADVERS, message.RCODE_BADCOOKIE)
 
 
 class DeniedCode(StrEnum):
@@ -227,6 +228,8 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
             return Ignore(Reason.NOT_AN_ANSWER)
         if _is_bare_error(header):
             return Deliver(packet[:_COUNTS_AT] + bytes(message.HEADER_OCTETS - _COUNTS_AT), None)
+        if _is_bare_edns_error(packet, header) and len(packet) <= query.size_limit:
+            return Deliver(packet, None)
         if header.questions != 1 or not packet.startswith(query.question_wire, message.HEADER_OCTETS):
             return Ignore(Reason.OTHER_QUESTION)
         return _delivery(query, packet, header, settings)
@@ -242,6 +245,13 @@ def _is_bare_error(header: Header) -> bool:
     asks otherwise, and it must come from the right place, as any."""
     counts = header.questions, header.answers, header.authorities
     return counts == (0, 0, 0) and header.additionals <= 1 and header.flags & 0xF in _BARE_ERRORS
+
+
+def _is_bare_edns_error(packet: bytes, header: Header) -> bool:
+    """The same for a server that does not take the query's EDNS or cookie. Most of the code is in the OPT
+    record, and so is the cookie to come with: that has to go on to the pod."""
+    counts = header.questions, header.answers, header.authorities, header.additionals
+    return counts == (0, 0, 0, 1) and message.bare_rcode(packet) in _BARE_EDNS_ERRORS
 
 
 def _flaw(header: Header) -> tuple[int, Reason] | None:

@@ -10,7 +10,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from acns.dns import message, pattern
+from acns.dns import message, pattern, wire
 from acns.fqdn import gate
 from acns.fqdn.gate import AAAAMode, Deliver, DeniedCode, Drop, Forward, GateSettings, Ignore, Reason, Reply
 
@@ -230,6 +230,25 @@ def test_an_error_of_a_server_that_repeats_no_question_is_passed_on(rcode: int) 
     assert gate.judge_answer(asked, with_opt, SETTINGS) == gate.Deliver(bare, None)
     with_counts = patched(bare, 6, b"\0\1")
     assert gate.judge_answer(asked, with_counts, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (7, 1)], ids=["BADVERS", "BADCOOKIE"])
+def test_an_error_of_edns_without_a_question_is_passed_on_with_the_record_that_says_so(
+    low: int, high: int
+) -> None:
+    asked = forwarded()
+    header = answer(asked)[:2] + b"\x81" + bytes([0x80 | low]) + bytes(7) + b"\1"
+
+    def with_opt(extended: int, options: bytes = b"") -> bytes:
+        return header + b"\0" + wire.record_tail(wire.TYPE_OPT, 1232, extended << 24, options)
+
+    cookie = with_opt(high, b"\0\x0a\0\x10" + bytes(16))
+    assert gate.judge_answer(asked, cookie, SETTINGS) == Deliver(cookie, None)
+    too_long = with_opt(high, bytes(asked.size_limit))
+    for packet in (with_opt(0), with_opt(high + 1), too_long):
+        assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
+    for packet in (cookie + b"\0", cookie[:-1]):
+        assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.MALFORMED)
 
 
 def test_a_malformed_answer_is_ignored() -> None:
