@@ -216,9 +216,11 @@ class TCPClient:
         self.reply(answer)
 
     def _pace(self, packet: bytes, now: float) -> None:
-        """Leave the pod's queries where they are until it may ask again."""
+        """Leave the pod's queries where they are until it may ask again. Of several connections that wake one
+        may: what was held before is not counted again."""
+        if self._next is not packet:
+            self._gate.overload.note(self._source, TCP, Budgeted.RATE)
         self._next, self._paced = packet, True
-        self._gate.overload.note(self._source, TCP, Budgeted.RATE)
         wait_s = max(SHORTEST_PAUSE_S, self._gate.rates.wait_s(self._source, now))
         self._loop.call_later(wait_s, self._paced_enough)
 

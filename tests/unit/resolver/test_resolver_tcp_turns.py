@@ -188,3 +188,15 @@ async def test_a_connection_that_cannot_be_given_is_gone_on_with_from_where_it_w
     assert await connection.received(len(framed(QUERY))) == framed(message.reply_with_rcode(QUERY, 5))
     connection.clients.close()
     connection.pod.close()
+
+
+async def test_a_query_that_is_held_again_and_again_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other connections of its pod take what the rate has room for."""
+    connection = Connection()
+    room = iter([False, False, False, True, False, True])
+    monkeypatch.setattr(connection.gate.rates, "take", lambda pod, now: next(room))
+    connection.pod.send(framed(QUERY) * 2)
+    await connection.received(2 * len(framed(QUERY)))
+    assert next(room, None) is None
+    assert connection.gate.metrics.over_budget.count("tcp", "rate") == 2
+    connection.end()
