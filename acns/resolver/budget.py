@@ -11,7 +11,8 @@ from weakref import WeakValueDictionary
 from acns.resolver.settings import ResolverSettings
 
 LARGE_OCTETS: Final = 2_048
-"""A query that is longer counts by its octets, too: each is kept until its end, over TCP twice."""
+"""A query that is longer counts by its octets, too: each is kept until its end, over TCP twice. So does an
+answer while it waits for its commit."""
 LARGE_AT_ONCE_BYTES: Final = 8 << 20
 LARGE_OF_ENDPOINT_BYTES: Final = 1 << 20
 
@@ -19,7 +20,7 @@ Kept = TypeVar("Kept")
 
 
 class Share:
-    """How much one key has taken. `large_bytes`: of that, of queries that are large."""
+    """How much one key has taken. `large_bytes`: of that, of queries and answers that are large."""
 
     __slots__ = ("__weakref__", "large_bytes", "taken")
 
@@ -105,7 +106,7 @@ class InFlight:
 
     def take(self, lane: Lane, octets: int = 0) -> bool:
         """Whether there is room for one more query, so long; it is then taken."""
-        if octets > LARGE_OCTETS and not self._take_large(lane.endpoint, octets):
+        if octets > LARGE_OCTETS and not self.take_large(lane, octets):
             return False
         if (
             lane.taken >= self.per_lane
@@ -113,7 +114,7 @@ class InFlight:
             or lane.server.taken >= self.per_server
             or self.taken >= self.total
         ):
-            self._give_large(lane.endpoint, octets)
+            self.give_large(lane, octets)
             return False
         lane.taken += 1
         lane.endpoint.taken += 1
@@ -127,9 +128,14 @@ class InFlight:
         lane.endpoint.taken -= 1
         lane.server.taken -= 1
         self.taken -= 1
-        self._give_large(lane.endpoint, octets)
+        self.give_large(lane, octets)
 
-    def _take_large(self, endpoint: Share, octets: int) -> bool:
+    def take_large(self, lane: Lane, octets: int) -> bool:
+        """Whether there is room for so many octets more, beside the number of queries; they are then taken.
+        What is not large takes none, and needs its `give_large` all the same."""
+        if octets <= LARGE_OCTETS:
+            return True
+        endpoint = lane.endpoint
         if (
             endpoint.large_bytes + octets > LARGE_OF_ENDPOINT_BYTES
             or self.large_bytes + octets > LARGE_AT_ONCE_BYTES
@@ -139,9 +145,10 @@ class InFlight:
         self.large_bytes += octets
         return True
 
-    def _give_large(self, endpoint: Share, octets: int) -> None:
+    def give_large(self, lane: Lane, octets: int) -> None:
+        """Give them back."""
         if octets > LARGE_OCTETS:
-            endpoint.large_bytes -= octets
+            lane.endpoint.large_bytes -= octets
             self.large_bytes -= octets
 
 

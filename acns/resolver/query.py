@@ -206,18 +206,30 @@ class Query(ABC):
             if not commits.worth_waiting:
                 commits.keep(mapping)
                 self._finish(answer, "unprogrammed")
-            elif context.new_names.commit(self.case, self.packet, now):
-                context.start(self._commit(answer, mapping))
             else:
-                pod, transport = self.case.asker.source, self.transport.name
-                context.overload.note(pod, transport, Budgeted.NEW_NAMES)
-                self._end(context.overload.reply(self.packet, transport), "over-budget", mapping)
+                self._hold(answer, mapping, now)
             return
         answer.sure_until, answer.epoch = sure_until, commits.known.epoch
         context.new_names.is_open(self.case, self.packet)
         if now >= sure_until and (worker := commits.renewals.add(mapping, now)) is not None:
             context.start(commits.renew(worker))
         self._finish(answer, KNOWN)
+
+    def _hold(self, answer: Answer, mapping: Mapping, now: float) -> None:
+        """Until its addresses are committed, as far as its pod's budgets go."""
+        context, lane, octets = self.transport.context, self.case.lane, len(answer.rest)
+        if not context.budget.take_large(lane, octets):
+            self._over_budget(Budgeted.IN_FLIGHT, mapping)
+        elif context.new_names.commit(self.case, self.packet, now):
+            context.start(self._commit(answer, mapping))
+        else:
+            context.budget.give_large(lane, octets)
+            self._over_budget(Budgeted.NEW_NAMES, mapping)
+
+    def _over_budget(self, kind: Budgeted, mapping: Mapping) -> None:
+        overload, transport = self.transport.context.overload, self.transport.name
+        overload.note(self.case.asker.source, transport, kind)
+        self._end(overload.reply(self.packet, transport), "over-budget", mapping)
 
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
@@ -228,6 +240,8 @@ class Query(ABC):
         except BaseException:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
             raise
+        finally:
+            context.budget.give_large(self.case.lane, len(answer.rest))
         journal = self.transport.context.journal
         journal.burst()
         if outcome in WITHOUT_ANSWER:
