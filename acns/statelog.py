@@ -3,9 +3,11 @@
 Every line is a digest and a JSON value; the digest covers the value and the digest of the line before, so a
 line counts only with all that came before it. The first line's value says format and version. A reader takes
 lines up to the first that does not fit: a line that is still being written, or was torn by a crash, counts as
-not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off. To
-others the lines before a torn one are the whole log: its append has not returned, or has failed, so nobody
-has acted on it. They hear of it once none can be under way; all else that does not fit is damage.
+not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off.
+Where the disk does not take that (a full one is what tears lines), the lines before the tail count all the
+same, and nothing is appended behind it. To others the lines before a torn one are the whole log: its append
+has not returned, or has failed, so nobody has acted on it. They hear of it once none can be under way; all
+else that does not fit is damage.
 
 An append is one `write`, in the file for every reader as soon as it returns. It is not synced unless asked
 for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
@@ -45,6 +47,8 @@ class Found:
 
     values: tuple[Any, ...] = ()
     damage: PeerError | None = None
+    is_whole: bool = True
+    """Whether the file has nothing but these: a damaged end may have to stay in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def look(path: Path, form: str, version: int) -> Found:
     damage = PeerError(f"{path} {found.fault}", hint="its owner sets that aside when it starts")
     if found.fault != _TORN or not found.good_bytes:
         raise damage
-    return Found(found.values, None if is_fresh(path) else damage)
+    return Found(found.values, None if is_fresh(path) else damage, is_whole=False)
 
 
 def is_fresh(path: Path) -> bool:
@@ -103,16 +107,22 @@ class StateLog:
         self._size_bytes = self._rewritten_bytes = 0
 
     def open(self) -> Found:
-        """What the log holds. From a damaged tail on it is set aside; the rest can be appended to.
+        """What the log holds. From a damaged tail on it is set aside; the rest can be appended to. Where that
+        cannot be done it is left as it is, and must be rewritten.
 
-        Raises EnvironmentFault when it cannot be read, or a damaged tail cannot be cut off.
+        Raises EnvironmentFault when it cannot be read.
         """
         content = _content(self.path)
         found = _parse(content, self.form, self.version)
-        damage = self._set_aside(content, found) if found.fault else None
+        if found.fault and (error := self._set_aside(content, found)):
+            reason = f"not set aside ({error.strerror or error})"
+            return Found(found.values, self._damage(found, reason), is_whole=False)
         if found.good_bytes:
             self._attach(found.good_bytes, found.digest)
-        return Found(found.values, damage)
+        if found.fault:
+            aside = statefile.damaged_name(self.path).name
+            return Found(found.values, self._damage(found, f"set aside as {aside}"))
+        return Found(found.values)
 
     @property
     def must_be_rewritten(self) -> bool:
@@ -196,18 +206,22 @@ class StateLog:
         self._has_failed = False
         self._size_bytes = self._rewritten_bytes = size_bytes
 
-    def _set_aside(self, content: bytes, found: _Read) -> PeerError:
+    def _set_aside(self, content: bytes, found: _Read) -> OSError | None:
+        """Why the tail stays where it is; None: it does not."""
         aside = statefile.damaged_name(self.path)
         try:
             aside.write_bytes(content[found.good_bytes :])
             aside.chmod(0o600)
             os.truncate(self.path, found.good_bytes)
         except OSError as error:
-            raise statefile.unusable(self.path, "written", error) from error
+            return error
+        return None
+
+    def _damage(self, found: _Read, what_became: str) -> PeerError:
         rest = (
             f"going on with the {len(found.values)} lines before it" if found.good_bytes else "starting anew"
         )
-        return PeerError(f"{self.path} {found.fault}", hint=f"set aside as {aside.name}; {rest}")
+        return PeerError(f"{self.path} {found.fault}", hint=f"{what_became}; {rest}")
 
 
 def _content(path: Path) -> bytes:

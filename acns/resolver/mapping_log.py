@@ -127,6 +127,7 @@ class _Orphan:
     def __init__(self, path: Path, lock: int) -> None:
         self._path = path
         self._lock = lock
+        self._is_whole = True
 
     @classmethod
     def at(cls, path: Path) -> _Orphan | None:
@@ -149,9 +150,11 @@ class _Orphan:
             log.failure("mappings on disk not read", error)
             return None
         found.close()
+        self._is_whole = opened.is_whole
         if opened.damage:
             log.failure("mappings on disk damaged", opened.damage)
-            self._forget_older_damage()
+            if opened.is_whole:
+                self._forget_older_damage()
         return self._readable(opened.values)
 
     def _readable(self, values: Sequence[Any]) -> list[Entry]:
@@ -172,7 +175,9 @@ class _Orphan:
                     path.unlink()
 
     def bury(self) -> None:
-        """Nobody needs it any more."""
+        """Nobody needs it any more, but for an end that could not be set aside: the next one tries again."""
+        if not self._is_whole:
+            return
         self._path.unlink(missing_ok=True)
         self._path.with_suffix(".owner").unlink(missing_ok=True)
 

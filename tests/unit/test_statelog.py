@@ -121,7 +121,7 @@ def test_a_line_that_is_still_being_written_is_not_there_yet_for_readers(path: P
 def test_a_line_that_stays_torn_costs_readers_itself_and_is_told(path: Path) -> None:
     content = written(path, *VALUES)
     path.write_bytes(content[:-3])
-    assert statelog.look(path, "form", 1) == statelog.Found(VALUES[:-1])
+    assert statelog.look(path, "form", 1) == statelog.Found(VALUES[:-1], is_whole=False)
     long_ago = time.time() - 60
     os.utime(path, (long_ago, long_ago))
     found = statelog.look(path, "form", 1)
@@ -159,6 +159,37 @@ def test_a_torn_tail_is_set_aside_and_said_and_the_log_goes_on_before_it(path: P
     log.append("after")
     log.close()
     assert found(path) == (*VALUES[:-1], "after")
+
+
+def test_a_torn_tail_that_cannot_be_set_aside_costs_no_line_before_it_and_nothing_is_put_behind_it(
+    path: Path,
+) -> None:
+    content = written(path, *VALUES)
+    path.write_bytes(content[:-3])
+    path.with_name("state.log.damaged").mkdir()  # as good as a full disk
+    log = log_at(path)
+    opened = log.open()
+    assert opened.values == VALUES[:-1]
+    assert opened.damage is not None
+    assert "not set aside (Is a directory)" in opened.damage.hint
+    assert path.read_bytes() == content[:-3]
+    assert log.must_be_rewritten
+    log.rewrite(opened.values)
+    log.append("after")
+    log.close()
+    assert found(path) == (*VALUES[:-1], "after")
+
+
+def test_a_log_of_another_version_that_cannot_be_set_aside_stays_whole(path: Path) -> None:
+    other = StateLog(path, "form", 2)
+    other.rewrite(VALUES)
+    other.close()
+    content = path.read_bytes()
+    path.with_name("state.log.damaged").mkdir()
+    log = log_at(path)
+    assert log.open().values == ()
+    assert path.read_bytes() == content
+    assert log.must_be_rewritten
 
 
 def test_a_line_that_is_missing_in_the_middle_ends_the_log(path: Path) -> None:

@@ -256,6 +256,25 @@ def test_a_torn_end_costs_only_what_was_torn(tmp_path: Path, cut_bytes: int) -> 
     assert names(unconfirmed(tmp_path)) == [b"n1"]
 
 
+def test_a_torn_end_that_cannot_be_set_aside_costs_only_what_was_torn(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    first.add(numbered(2), time.monotonic())
+    first.close()
+    (log,) = tmp_path.glob("mappings-*.log")
+    log.write_bytes(log.read_bytes()[:-5])
+    aside = log.with_name(f"{log.name}.damaged")
+    aside.mkdir()  # as good as a full disk
+    second = unconfirmed(tmp_path)
+    assert names(second) == [b"n1"]
+    assert log.exists()
+    second.close()
+    aside.rmdir()
+    assert names(unconfirmed(tmp_path)) == [b"n1"]
+    assert aside.exists()
+    assert not log.exists()
+
+
 def test_after_a_failed_write_all_that_waits_is_written_again(tmp_path: Path) -> None:
     first = unconfirmed(tmp_path)
     first.add(numbered(1), time.monotonic())
