@@ -133,6 +133,7 @@ class Service:
                 ("agent", self.link.run()),
                 ("commits", self.commits.run()),
                 ("serve", self._serve()),
+                ("disk", self.commits.unconfirmed.run()),
                 ("heap", heap.keep_settled()),
                 *((("writer", writer.run()),) if writer else ()),
             )

@@ -1,13 +1,17 @@
 """What the shim has not confirmed: in memory to be told again, on disk for when this process is gone.
 
-One list in two places. The disk has each mapping before its answer leaves; it is tidied when all has been
-told, or when it has grown out of proportion.
+One list in two places. The disk has each mapping before its answer leaves. It is written anew, with all that
+waits, where a write has failed or the log has grown out of proportion: not for each answer, for that takes
+the loop's time, but also when no answer comes, and at the end. Where that fails and the log is sound, as on a
+disk with little room, mappings are appended to it still.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from acns.api.codec import Mapping
 from acns.resolver.backlog import Backlog, Waiting
@@ -16,6 +20,10 @@ from acns.telemetry import log as logs
 
 log = logs.named(__name__)
 
+TRY_AGAIN_S: Final = 5.0
+"""Between two times that all is written anew: with 10,000 mappings each keeps the loop for a tenth of a
+second."""
+
 
 class Unconfirmed:
     """`disk` None: in memory only."""
@@ -23,8 +31,7 @@ class Unconfirmed:
     def __init__(self, limit: int, disk: MappingLog | None = None) -> None:
         self.waiting = Backlog(limit)
         self._disk = disk
-        self._try_again = logs.Seldom()
-        """A disk that takes nothing is not asked for each answer."""
+        self._may_rewrite = logs.Seldom(TRY_AGAIN_S)
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -72,18 +79,32 @@ class Unconfirmed:
         else:
             self._disk.clear()
 
+    async def run(self) -> None:
+        """For ever: what the disk did not take is on it once it does, though nothing more is learned."""
+        while True:
+            await asyncio.sleep(TRY_AGAIN_S)
+            if self._disk is not None and self.waiting:
+                self._rewritten(self._disk)
+
     def close(self) -> None:
-        if self._disk is not None:
-            self._disk.close(empty=not self.waiting)
+        """What waits is for the next process."""
+        if self._disk is None:
+            return
+        if self.waiting and self._disk.is_broken:
+            self._tidy_up(self._disk)
+        self._disk.close(empty=not self.waiting)
 
     def _write(self, disk: MappingLog, mapping: Mapping, learned_at: float) -> None:
-        if disk.has_grown or (disk.is_broken and self._try_again()):
-            self._tidy_up(disk)
-        elif not disk.is_broken:
+        if not self._rewritten(disk) and not disk.is_broken:
             disk.append(mapping, to_epoch(learned_at))
 
-    def _tidy_up(self, disk: MappingLog) -> None:
-        disk.rewrite(self._entries())
+    def _rewritten(self, disk: MappingLog) -> bool:
+        """Write all that waits anew if need be, and not too often: whether that was done."""
+        needed = disk.is_broken or disk.has_grown
+        return needed and self._may_rewrite() and self._tidy_up(disk)
+
+    def _tidy_up(self, disk: MappingLog) -> bool:
+        return disk.rewrite(self._entries())
 
     def _entries(self) -> Iterator[Entry]:
         return ((one.mapping, to_epoch(one.learned_at)) for one in self.waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from acns import statelog
+from acns import statefile, statelog
 from acns.api import answered
 from acns.api.answered import Answered
 from acns.api.codec import Mapping
@@ -38,6 +39,7 @@ EXACT, WILD, OTHER = (
 )
 ODD = match_pattern("www.example.com")  # a pattern without a star
 TERMS = Terms(min_ttl_s=10, margin_s=100.0)
+WAIT_S: Final = 30.0
 
 
 class FakeWriter:
@@ -358,6 +360,66 @@ def test_as_soon_as_the_disk_takes_them_all_that_wait_are_on_it(
     made.add(numbered(2), time.monotonic())
     made.close()
     assert names(unconfirmed(folder)) == [b"n1", b"n2"]
+
+
+def _full(path: Path, content: bytes, *, durable: bool = True) -> None:
+    raise statefile.unusable(path, "written", OSError("no room"))
+
+
+def gone_from_disk(folder: Path) -> None:
+    """As good as a disk that failed: nothing can be appended."""
+    (log,) = folder.glob("mappings-*.log")
+    log.unlink()
+
+
+def test_what_the_disk_did_not_take_is_on_it_when_the_process_ends_in_order(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(statefile, "replace", _full)
+        gone_from_disk(tmp_path)
+        first.add(numbered(1), time.monotonic())
+    assert list(tmp_path.glob("mappings-*.log")) == []
+    first.close()
+    assert names(unconfirmed(tmp_path)) == [b"n1"]
+
+
+async def test_what_the_disk_did_not_take_is_on_it_once_it_does_though_nothing_more_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("acns.resolver.unconfirmed.TRY_AGAIN_S", 0.01)
+    first = unconfirmed(tmp_path)
+    with pytest.MonkeyPatch.context() as full:
+        full.setattr(statefile, "replace", _full)
+        gone_from_disk(tmp_path)
+        first.add(numbered(1), time.monotonic())
+    running = asyncio.create_task(first.run())
+    async with asyncio.timeout(WAIT_S):
+        while not list(tmp_path.glob("mappings-*.log")):
+            assert not running.done()
+            await asyncio.sleep(0.01)
+    running.cancel()
+    (log,) = tmp_path.glob("mappings-*.log")
+    assert len(statelog.read(log, mapping_log.FORMAT, mapping_log.VERSION)) == 1
+
+
+def test_where_there_is_no_room_for_another_log_a_grown_one_is_appended_to_and_rewritten_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statelog, "_GROWTH_BYTES", 0)
+    first = Unconfirmed(1_000, MappingLog(tmp_path))
+    first.open()
+    tries: list[Path] = []
+
+    def full(path: Path, content: bytes, *, durable: bool = True) -> None:
+        tries.append(path)
+        _full(path, content)
+
+    monkeypatch.setattr(statefile, "replace", full)
+    for number in range(100):
+        first.add(numbered(number), time.monotonic())
+    (log,) = tmp_path.glob("mappings-*.log")
+    assert len(statelog.read(log, mapping_log.FORMAT, mapping_log.VERSION)) == 100
+    assert len(tries) == 1
 
 
 def test_an_orphan_whose_owner_cannot_be_looked_at_stays_and_is_no_ones_end(tmp_path: Path) -> None:
