@@ -81,8 +81,10 @@ class AgentLink:
         self._refused = ""
         self._reader = codec.PolicyReader()
         self._kept = kept
-        self._newest: pb.PolicyState | None = None
-        """Of the snapshots that this process was sent and took."""
+        self._in_force: pb.PolicyState | None = None
+        """The snapshot that `table` was made of."""
+        self._was_told = False
+        """Whether the shim itself has sent this process a policy."""
         self._keeping: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         """A connection has failed."""
@@ -148,11 +150,11 @@ class AgentLink:
     async def catch_up(self) -> None:
         """What a predecessor has kept since this process started is newer than what was on disk then; only
         the shim itself knows better, and what it says meanwhile comes after this."""
-        if self._kept is None or self._newest is not None:
+        if self._kept is None or self._was_told:
             return
         state = await asyncio.to_thread(self._kept.load)
-        table = await self._understood(state) if state is not None and self._newest is None else None
-        if state is not None and table is not None and self._newest is None:
+        table = await self._understood(state) if state is not None and not self._was_told else None
+        if state is not None and table is not None and not self._was_told:
             self._use(table, state, "restored")
             log.info("serving by the policy that the predecessor had")
 
@@ -200,16 +202,20 @@ class AgentLink:
         if table is None:
             return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
         self._use(table, state, "applied")
-        self._newest = state
+        self._was_told = True
+        self.keep()
+        return pb.RESPONSE_CODE_NO_ERROR
+
+    def keep(self) -> None:
+        """See to it that the policy in force is on disk."""
         if self._kept is not None and (self._keeping is None or self._keeping.done()):
             self._keeping = asyncio.create_task(self._keep(self._kept))
-        return pb.RESPONSE_CODE_NO_ERROR
 
     async def _keep(self, kept: PolicyFile) -> None:
         """Until the newest is kept: a disk that took nothing may have room again later."""
-        while (state := self._newest) is not None:
+        while (state := self._in_force) is not None:
             is_kept = await asyncio.to_thread(kept.save, state)
-            if self._newest is state:
+            if self._in_force is state:
                 if is_kept:
                     return
                 await asyncio.sleep(KEEP_AGAIN_S)
@@ -226,7 +232,7 @@ class AgentLink:
             return None
 
     def _use(self, table: PolicyTable, state: pb.PolicyState, outcome: str) -> None:
-        self.table, self._refused = table, ""
+        self.table, self._in_force, self._refused = table, state, ""
         self.has_table.set()
         self._snapshot(state, outcome)
         self.on_policy()

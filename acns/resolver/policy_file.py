@@ -23,19 +23,24 @@ FORMAT: Final = "acns-policy-snapshot"
 VERSION: Final = 1
 
 
+_Stamp = tuple[int, int, int]
+"""Tells a file from the one that takes its place."""
+
+
 class PolicyFile:
     """At `path`; its folder is there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._saved = b""
+        self._saved_as: _Stamp | None = None
         self._log_failed = logs.Seldom(60.0)
 
     def save(self, state: pb.PolicyState) -> bool:
         """Keep this snapshot: whether it is kept. A disk that does not take it is reported; the policy is in
         force anyway."""
         content = state.SerializeToString(deterministic=True)
-        if content == self._saved:
+        if content == self._saved and self._saved_as == self._stamp():
             return True
         try:
             statefile.save(self._path, FORMAT, VERSION, base64.b64encode(content).decode())
@@ -43,8 +48,8 @@ class PolicyFile:
             if self._log_failed():
                 log.failure("policy snapshot not kept on disk", error)
             return False
-        self._saved = content
-        return True
+        self._saved, self._saved_as = content, self._stamp()
+        return self._saved_as is not None
 
     def load(self) -> pb.PolicyState | None:
         """The snapshot that was kept last; None: there is none, or none that can be trusted."""
@@ -54,3 +59,11 @@ class PolicyFile:
         except (AcnsError, DecodeError, ValueError, TypeError) as error:
             log.failure("policy snapshot on disk not used", error)
             return None
+
+    def _stamp(self) -> _Stamp | None:
+        """None: no file is there. Another resolver may have set it aside, or somebody emptied the folder."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns

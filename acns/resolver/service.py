@@ -208,9 +208,11 @@ class Service:
         log.info("handed over")
 
     async def _serve_on(self, front: Front) -> None:
-        """As if nobody had asked; and with what the successor could not tell the shim."""
+        """As if nobody had asked; and with what the successor could not tell the shim. The policy on disk may
+        be gone: a successor that cannot read it sets it aside."""
         self._handover.take_back()
         front.take_back()
+        self.link.keep()
         self.commits.take_up_orphans()
         self.bound = True
         await self._show_state_again()

@@ -304,3 +304,30 @@ async def test_what_the_shim_says_while_the_policy_on_disk_is_read_counts(
     assert not reading.done()
     await reading
     assert pods(link) == {2}
+
+
+@pytest.mark.parametrize("gone", [Path.unlink, lambda at: at.write_text("{}") and PolicyFile(at).load()])
+async def test_a_policy_that_is_not_on_disk_any_more_is_kept_again(
+    tmp_path: Path, gone: Callable[[Path], object]
+) -> None:
+    at = tmp_path / "policy.json"
+    kept = PolicyFile(at)
+    assert kept.save(snapshot(1))
+    gone(at)
+    assert not at.exists()
+    assert kept.save(snapshot(1))
+    assert PolicyFile(at).load() == snapshot(1)
+
+
+async def test_one_that_serves_on_keeps_its_policy_again_without_the_shim(tmp_path: Path) -> None:
+    """A successor that could not read it has set it aside, and ended."""
+    at = tmp_path / "policy.json"
+    PolicyFile(at).save(snapshot(1))
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    link._tried.set()
+    await link.restore()
+    at.unlink()
+    link.keep()
+    assert link._keeping is not None
+    await asyncio.wait_for(link._keeping, WAIT_S)
+    assert PolicyFile(at).load() == snapshot(1)
