@@ -1,7 +1,8 @@
 """The last policy on disk, so that a resolver that starts while the shim is away can serve by it.
 
 It is the snapshot as it came, in a checksummed file of mode 0600 that is replaced as a whole; one that cannot
-be trusted is set aside and not used.
+be trusted is set aside and not used. Where the disk takes no newer one, the older goes: it may allow what has
+been withdrawn since, and to the next resolver it would be the last. That one waits for the shim then.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class PolicyFile:
         self._path = path
         self._saved = b""
         self._saved_as: _Stamp | None = None
-        self._log_failed = logs.Seldom(60.0)
+        self._log_failed, self._log_stays = logs.Seldom(60.0), logs.Seldom(60.0)
 
     def save(self, state: pb.PolicyState) -> bool:
         """Keep this snapshot: whether it is kept. A disk that does not take it is reported; the policy is in
@@ -45,11 +46,28 @@ class PolicyFile:
         try:
             statefile.save(self._path, FORMAT, VERSION, base64.b64encode(content).decode())
         except AcnsError as error:
-            if self._log_failed():
-                log.failure("policy snapshot not kept on disk", error)
-            return False
+            return self._not_saved(state, error)
         self._saved, self._saved_as = content, self._stamp()
         return self._saved_as is not None
+
+    def _not_saved(self, state: pb.PolicyState, error: AcnsError) -> bool:
+        """Whether what is there says the same. If not it goes: on a full disk that is possible."""
+        there = self.load()
+        if there is not None and _said(there) == _said(state):
+            return True
+        if self._log_failed():
+            log.failure("policy snapshot not kept on disk", error)
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as failed:
+            if there is not None and self._log_stays():
+                log.failure(
+                    "an older policy stays on disk", statefile.unusable(self._path, "removed", failed)
+                )
+            return False
+        if there is not None:
+            log.warning("older policy removed from disk: a resolver that starts now needs the agent")
+        return False
 
     def load(self) -> pb.PolicyState | None:
         """The snapshot that was kept last; None: there is none, or none that can be trusted."""
@@ -67,3 +85,11 @@ class PolicyFile:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _said(state: pb.PolicyState) -> bytes:
+    """All but the snapshot's id, which is another one each time."""
+    content = pb.PolicyState()
+    content.CopyFrom(state)
+    content.ClearField("request_id")
+    return content.SerializeToString(deterministic=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from acns import statefile
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
@@ -304,6 +306,56 @@ async def test_what_the_shim_says_while_the_policy_on_disk_is_read_counts(
     assert not reading.done()
     await reading
     assert pods(link) == {2}
+
+
+def no_room(path: Path, content: bytes, *, durable: bool = True) -> None:
+    raise statefile.unusable(path, "written", OSError("no room"))
+
+
+async def test_where_the_newest_policy_cannot_be_kept_nobody_serves_by_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = tmp_path / "policy.json"
+    kept = PolicyFile(at)
+    kept.save(snapshot(1))
+    monkeypatch.setattr(statefile, "replace", no_room)
+    assert not kept.save(snapshot(2))
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    link._tried.set()
+    await link.restore()
+    assert link.table is None
+    monkeypatch.undo()
+    assert kept.save(snapshot(2))
+    await link.restore()
+    assert pods(link) == {2}
+
+
+def test_a_policy_on_disk_that_says_the_same_stays_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = tmp_path / "policy.json"
+    PolicyFile(at).save(snapshot(1))
+    monkeypatch.setattr(statefile, "replace", no_room)
+    again = snapshot(1)
+    again.request_id = "another"
+    assert PolicyFile(at).save(again)
+    assert PolicyFile(at).load() == snapshot(1)
+
+
+def test_an_older_policy_that_cannot_be_removed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = tmp_path / "policy.json"
+    kept = PolicyFile(at)
+    kept.save(snapshot(1))
+    monkeypatch.setattr(statefile, "replace", no_room)
+    monkeypatch.setattr(Path, "unlink", _refused)
+    assert not kept.save(snapshot(2))
+    assert "an older policy stays on disk" in caplog.messages
+
+
+def _refused(path: Path, missing_ok: bool = False) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("gone", [Path.unlink, lambda at: at.write_text("{}") and PolicyFile(at).load()])
