@@ -96,9 +96,8 @@ class MappingLog:
         """An empty log goes; another is left for whoever starts next."""
         if self._lock < 0:
             return
-        if empty or not self._log.path.exists():
-            self._log.path.unlink(missing_ok=True)
-            self._log.path.with_suffix(".owner").unlink(missing_ok=True)
+        if empty or not os.path.exists(self._log.path):  # a Path's raises where it may not look
+            _remove(self._log.path)
         self._log.close()
         os.close(self._lock)
 
@@ -178,12 +177,21 @@ class _Orphan:
         """Nobody needs it any more, but for an end that could not be set aside: the next one tries again."""
         if not self._is_whole:
             return
-        self._path.unlink(missing_ok=True)
-        self._path.with_suffix(".owner").unlink(missing_ok=True)
+        _remove(self._path)
 
     def release(self) -> None:
         """Whoever comes next may look at it."""
         os.close(self._lock)
+
+
+def _remove(path: Path) -> None:
+    """With its owner's file. One that stays, in a folder that became somebody else's, is taken up twice: that
+    is no harm, and no reason to end."""
+    try:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".owner").unlink(missing_ok=True)
+    except OSError as error:
+        log.failure("mappings stay on disk", statefile.unusable(path, "removed", error))
 
 
 def _locked(path: Path) -> int:

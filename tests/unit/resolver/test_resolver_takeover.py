@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -364,6 +365,36 @@ def test_as_soon_as_the_disk_takes_them_all_that_wait_are_on_it(
 
 def _full(path: Path, content: bytes, *, durable: bool = True) -> None:
     raise statefile.unusable(path, "written", OSError("no room"))
+
+
+@pytest.fixture
+def not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder has become somebody else's: nothing in it can be removed."""
+
+    def refused(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+
+
+def test_one_that_may_not_remove_its_log_ends_in_order(
+    tmp_path: Path, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = unconfirmed(tmp_path)
+    request.getfixturevalue("not_ours")
+    made.close()
+    assert "mappings stay on disk" in caplog.messages
+
+
+def test_one_that_may_not_remove_its_predecessors_log_goes_on_with_what_it_holds(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    first, second = unconfirmed(tmp_path), unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    first.close()
+    request.getfixturevalue("not_ours")
+    second.adopt()
+    assert names(second) == [b"n1"]
 
 
 def gone_from_disk(folder: Path) -> None:
