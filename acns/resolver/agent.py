@@ -141,22 +141,30 @@ class AgentLink:
             self._use(table, state, "restored")
             log.warning("serving by the policy on disk: the agent does not answer", peer=self.address)
 
-    async def kept(self) -> None:
-        """Returns when the policy in force is on disk too: a successor goes on with that. A disk that stands
-        still does not hold it up: nobody answers pods meanwhile."""
+    async def kept(self) -> bytes | None:
+        """The policy in force, for a successor to go on with; it is on disk too by then. A disk that stands
+        still does not hold this up: nobody answers pods meanwhile."""
         if self._keeping is not None:
             await asyncio.wait({self._keeping}, timeout=KEEP_AT_MOST_S)
+        return None if self._in_force is None else self._in_force.SerializeToString()
 
-    async def catch_up(self) -> None:
-        """What a predecessor has kept since this process started is newer than what was on disk then; only
-        the shim itself knows better, and what it says meanwhile comes after this."""
-        if self._kept is None or self._was_told:
+    async def catch_up(self, handed_over: bytes | None) -> None:
+        """What a predecessor serves by is newer than what was on disk when this process started; only the
+        shim itself knows better, and what it says meanwhile comes after this. `handed_over` None: it is what
+        is on disk now."""
+        if self._was_told:
             return
-        state = await asyncio.to_thread(self._kept.load)
+        state = await self._predecessors(handed_over)
         table = await self._understood(state) if state is not None and not self._was_told else None
         if state is not None and table is not None and not self._was_told:
             self._use(table, state, "restored")
             log.info("serving by the policy that the predecessor had")
+            self.keep()  # its disk may have taken nothing
+
+    async def _predecessors(self, handed_over: bytes | None) -> pb.PolicyState | None:
+        if handed_over is not None:
+            return pb.PolicyState.FromString(handed_over)
+        return await asyncio.to_thread(self._kept.load) if self._kept else None
 
     async def _until_another_is_at_its_place(self, at: str) -> None:
         """A link that is gone leads to nobody else: the connection stays as long as it lasts. `at`: where the

@@ -55,15 +55,14 @@ class Front:
         """Go on with a pod's connection where another resolver has left off."""
         self._tcp.adopt(connection)
 
-    async def hand_over(self, handover: Handover, kept: Callable[[], Awaitable[None]]) -> None:
+    async def hand_over(self, handover: Handover, kept: Callable[[], Awaitable[bytes | None]]) -> None:
         """Give everything to the successor; what is in flight is still answered from here. Raises
         SuccessorGone; then, and until `close`, `take_back` is possible.
 
-        `kept` is awaited in between, when nobody reads: all that was judged was judged by what is kept then.
+        `kept` is awaited in between, when nobody reads: all that was judged was judged by what it returns.
         """
         listeners = Listeners(self._udp.give_up(), self._tcp.give_up_listener())
-        await kept()
-        await handover.give_listeners(listeners)
+        await handover.give_listeners(listeners, await kept())
         await self._tcp.give_up(handover.give)
 
     def take_back(self) -> None:

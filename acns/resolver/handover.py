@@ -1,10 +1,12 @@
 """From one resolver process to the next: what they say to each other over a socket, descriptors and all.
 
 The next one (`--takeover`) connects when it could serve. The old one then stops reading and sends its two
-listeners, whose queues go with them; the next one says that it has them. Then each TCP connection of a pod
-goes as soon as nothing of it is in flight or unsent, with the octets that were read and not yet worked on.
-The old one closes the link only when it has answered all that it had taken on and is about to end. So every
-query is read by exactly one of the two, and on a TCP connection the next one answers only after the old one.
+listeners, whose queues go with them, and in a file without a name the policy that it serves by: what is on a
+full or slow disk may be older. (An older version takes no third descriptor, or gives none; then the next one
+goes by the disk.) The next one says that it has them. Then each TCP connection of a pod goes as soon as
+nothing of it is in flight or unsent, with the octets that were read and not yet worked on. The old one closes
+the link only when it has answered all that it had taken on and is about to end. So every query is read by
+exactly one of the two, and on a TCP connection the next one answers only after the old one.
 
 Until then the old one keeps copies of its listeners. When the next one dies, or does not say in time that it
 has them, it serves on with those; a next one that wakes up later hears that it is to end.
@@ -23,7 +25,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from acns.errors import EnvironmentFault, PeerError
 from acns.resolver.intercept import Address, Server
@@ -41,7 +43,8 @@ HANDS_OVER_S: Final = 10.0
 NO_DESCRIPTORS_PAUSE_S: Final = 0.1
 _ADDRESSES: Final = struct.Struct("!4sH4sH")
 _MOST_BYTES: Final = 1 << 18
-_MOST_DESCRIPTORS: Final = 2
+_LISTENERS_GIVEN: Final = 2
+_MOST_DESCRIPTORS: Final = _LISTENERS_GIVEN + 1
 _PEER: Final = struct.Struct("=iII")  # struct ucred
 _BUFFER_BYTES: Final = 1 << 20
 
@@ -95,10 +98,15 @@ class Handover:
             self._inode = Path(self._path).lstat().st_ino
             self._accept_on(self._listener)
 
-    async def give_listeners(self, listeners: Listeners) -> None:
+    async def give_listeners(self, listeners: Listeners, policy: bytes | None) -> None:
         """They are the successor's when this returns; the caller's copies must not be read. Raises
         SuccessorGone."""
-        await self._send(_LISTENERS, listeners.udp, listeners.tcp)
+        with contextlib.ExitStack() as given:
+            descriptors = [listeners.udp.fileno(), listeners.tcp.fileno()]
+            if policy is not None:
+                with contextlib.suppress(OSError):  # no descriptors, no memory: it is on disk, too
+                    descriptors.append(given.enter_context(_in_memory(policy)).fileno())
+            await self._send(_LISTENERS, *descriptors)
         try:
             async with asyncio.timeout(CONFIRM_S):
                 await self._confirmed.wait()
@@ -112,7 +120,7 @@ class Handover:
         """It is the successor's from now on. Raises SuccessorGone; then it is the caller's still."""
         ip, port = connection.pod
         addresses = _ADDRESSES.pack(socket.inet_aton(ip), port, *connection.server)
-        await self._send(_CONNECTION + addresses + connection.unread, connection.socket)
+        await self._send(_CONNECTION + addresses + connection.unread, connection.socket.fileno())
         connection.socket.close()
 
     def take_back(self) -> None:
@@ -176,12 +184,12 @@ class Handover:
                 self._loop.remove_reader(successor)
                 self.gone.set()
 
-    async def _send(self, message: bytes, *given: socket.socket) -> None:
+    async def _send(self, message: bytes, *descriptors: int) -> None:
         """With descriptors. Raises SuccessorGone."""
         assert self._successor, "only who has asked is given anything"
         while True:
             try:
-                socket.send_fds(self._successor, [message], [one.fileno() for one in given])
+                socket.send_fds(self._successor, [message], descriptors)
                 return
             except BlockingIOError:
                 await _writable(self._loop, self._successor)
@@ -196,6 +204,8 @@ class Predecessor:
     """The resolver that hands over to this one. Make it with `at`."""
 
     def __init__(self, link: socket.socket) -> None:
+        self.policy: bytes | None = None
+        """What it serves by, once it has given its listeners; None: it did not say."""
         self._link = link
         self._log_lost = logs.Seldom()
         self._loop = asyncio.get_running_loop()
@@ -232,14 +242,16 @@ class Predecessor:
             ) from error
         if not message:
             return None
-        if message == _LISTENERS and len(given) < _MOST_DESCRIPTORS:
+        if message == _LISTENERS and len(given) < _LISTENERS_GIVEN:
             raise EnvironmentFault(
                 "no descriptors for what the resolver before hands over", hint="raise the limit (ulimit -n)"
             )
         if message != _LISTENERS:
             raise PeerError("the resolver that should hand over speaks otherwise", hint="an older version?")
+        udp, tcp, *policy = given
+        self.policy = _content(policy[0]) if policy else None
         await self._confirm()
-        return Listeners(*given)
+        return Listeners(_owned(udp), _owned(tcp))
 
     async def _confirm(self) -> None:
         """One that has died meanwhile need not hear it: what it gave is there."""
@@ -265,7 +277,7 @@ class Predecessor:
                 unread = message[1 + _ADDRESSES.size :]
                 pod = socket.inet_ntoa(ip), port
                 if given:
-                    adopt(Connection(given[0], pod, (server[0], server[1]), unread))
+                    adopt(Connection(_owned(given[0]), pod, (server[0], server[1]), unread))
                 else:
                     lost()
                     if self._log_lost():
@@ -274,13 +286,13 @@ class Predecessor:
     def close(self) -> None:
         self._link.close()
 
-    async def _receive(self) -> tuple[bytes, list[socket.socket]]:
+    async def _receive(self) -> tuple[bytes, list[int]]:
         """Nothing: the other end is closed. Without the descriptors that this process has no room for."""
         reported = False
         while True:
             try:
                 message, descriptors, _, _ = socket.recv_fds(self._link, _MOST_BYTES, _MOST_DESCRIPTORS)
-                return message, [_owned(one) for one in descriptors]
+                return message, descriptors
             except BlockingIOError:
                 await _readable(self._loop, self._link)
             except ConnectionError:
@@ -300,6 +312,24 @@ def _owned(descriptor: int) -> socket.socket:
     made = socket.socket(fileno=descriptor)
     made.setblocking(False)
     return made
+
+
+def _in_memory(content: bytes) -> IO[bytes]:
+    """A file without a name. Raises OSError."""
+    file = os.fdopen(os.memfd_create("policy"), "wb")
+    try:
+        file.write(content)
+        file.flush()
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _content(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        file.seek(0)  # where it was written to its end
+        return file.read()
 
 
 def _listening(path: Path) -> socket.socket:

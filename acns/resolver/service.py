@@ -160,8 +160,8 @@ class Service:
         await self._can_commit()
         predecessor = Predecessor.at(self.settings.handover_socket) if self._succeeds else None
         listeners = await predecessor.listeners() if predecessor else None
-        if listeners:
-            await self.link.catch_up()
+        if predecessor and listeners:
+            await self.link.catch_up(predecessor.policy)
         front = Front(
             self.settings, self.proxy, listeners or own_listeners(self.settings, self.privileged.queries)
         )

@@ -26,6 +26,7 @@ from ..resolver.resolver_world import (
     Bench,
     answer,
     confirm,
+    policy,
     query,
     quiet,
     rcode,
@@ -42,6 +43,7 @@ PER_S = 500
 PATIENT_MS = 60_000
 """A query in flight outlasts the next one's start, on a busy machine too."""
 NAME = "www.example.com."
+REFUSED = 5
 
 
 def next_one(bench: Bench) -> subprocess.Popen[bytes]:
@@ -189,6 +191,24 @@ def test_the_next_one_tells_the_agent_what_the_one_before_could_not(bench: Bench
     bench.agent.behaviour = confirm
     told = until(lambda: bench.agent.mappings.get(timeout=WAIT_S), "told")
     assert (told.fqdn, list(told.record_ip)) == (NAME, [b"192.0.2.9"])
+
+
+def test_the_next_one_goes_by_the_policy_in_force_though_the_disk_has_an_older_one(bench: Bench) -> None:
+    """As a disk has that took no newer one, or none in time."""
+    bench.serving("*.example.com")
+    at = bench.folder / "state" / "policy.json"
+    older = until(lambda: at.exists() and at.read_bytes(), "kept")
+    bench.agent.publish(policy("other.example.com", request_id="two"))
+    bench.agent.take_ack()
+    until(lambda: at.read_bytes() != older, "kept")
+    bench.agent.stop()
+    copy = at.with_name("older")
+    copy.write_bytes(older)
+    copy.rename(at)  # as a whole, for the one before may look at it
+    upgraded(bench)
+    pod = bench.pod_socket()
+    pod.sendto(query(NAME), (SERVER, 53))
+    assert rcode(pod.recv(4096)) == REFUSED
 
 
 def test_where_nobody_serves_a_resolver_that_would_take_over_just_starts(bench: Bench) -> None:

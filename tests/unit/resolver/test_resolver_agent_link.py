@@ -214,10 +214,25 @@ async def test_a_successor_goes_on_with_the_policy_that_its_predecessor_has_kept
     await link.restore()
     assert pods(link) == {1}
     predecessors.save(snapshot(2))
-    await link.catch_up()
+    await link.catch_up(None)
     assert pods(link) == {2}
-    await link.catch_up()
+    await link.catch_up(None)
     assert pods(link) == {2}
+
+
+async def test_a_successor_goes_on_with_the_policy_in_force_whatever_the_disk_took(tmp_path: Path) -> None:
+    at = tmp_path / "policy.json"
+    PolicyFile(at).save(snapshot(1))
+    predecessor = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"))
+    await predecessor._take(snapshot(2))
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    link._tried.set()
+    await link.restore()
+    await link.catch_up(await predecessor.kept())
+    assert pods(link) == {2}
+    assert link._keeping is not None
+    await asyncio.wait_for(link._keeping, WAIT_S)
+    assert PolicyFile(at).load() == snapshot(2)
 
 
 async def test_a_successor_that_has_the_shims_own_word_keeps_to_it(tmp_path: Path) -> None:
@@ -225,7 +240,7 @@ async def test_a_successor_that_has_the_shims_own_word_keeps_to_it(tmp_path: Pat
     async with following(tmp_path, PolicyFile(at)) as link:
         await asyncio.wait_for(link.connected.wait(), WAIT_S)
         PolicyFile(at).save(snapshot(2))
-        await link.catch_up()
+        await link.catch_up(None)
         assert pods(link) == set()
 
 
@@ -264,7 +279,7 @@ async def test_a_disk_that_stands_still_holds_up_neither_serving_nor_a_handover(
     async with following(tmp_path, disk) as link:
         try:
             await asyncio.wait_for(link.connected.wait(), WAIT_S)
-            for each in (link.catch_up(), link.kept()):
+            for each in (link.catch_up(None), link.kept()):
                 await asyncio.wait_for(each, WAIT_S / 2)
             assert not disk.told.is_set()
         finally:
@@ -286,7 +301,15 @@ async def test_of_snapshots_that_come_while_one_is_being_kept_the_last_is_kept(t
             disk.told.set()
 
 
-@pytest.mark.parametrize("read", [AgentLink.restore, AgentLink.catch_up])
+def _catch_up(link: AgentLink) -> Awaitable[None]:
+    return link.catch_up(None)
+
+
+def _catch_up_with_what_is_handed_over(link: AgentLink) -> Awaitable[None]:
+    return link.catch_up(many(1000).SerializeToString())
+
+
+@pytest.mark.parametrize("read", [AgentLink.restore, _catch_up, _catch_up_with_what_is_handed_over])
 async def test_what_the_shim_says_while_the_policy_on_disk_is_read_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[AgentLink], Awaitable[None]]
 ) -> None:

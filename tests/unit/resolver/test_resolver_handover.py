@@ -149,11 +149,42 @@ async def test_a_successor_without_descriptors_for_the_listeners_ends_with_that_
     linked: Linked, connection: tuple[Connection, socket.socket]
 ) -> None:
     (old, next_one), (given, _) = linked, connection
-    giving = asyncio.create_task(old.give_listeners(Listeners(given.socket, given.socket)))
+    giving = asyncio.create_task(old.give_listeners(Listeners(given.socket, given.socket), None))
     await asyncio.sleep(0)
     with no_descriptors(), pytest.raises(EnvironmentFault, match="no descriptors"):
         await next_one.listeners()
     giving.cancel()
+
+
+@pytest.mark.parametrize("policy", [None, b"", b"x" * (1 << 20)])
+async def test_with_the_listeners_comes_the_policy(
+    linked: Linked, connection: tuple[Connection, socket.socket], policy: bytes | None
+) -> None:
+    (old, next_one), (given, _) = linked, connection
+    giving = asyncio.create_task(old.give_listeners(Listeners(given.socket, given.socket), policy))
+    async with asyncio.timeout(5):
+        listeners = await next_one.listeners()
+        await giving
+    assert next_one.policy == policy
+    assert listeners
+    listeners.udp.close()
+    listeners.tcp.close()
+
+
+async def test_a_successor_that_takes_no_policy_gets_the_listeners(
+    linked: Linked, connection: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of an older version."""
+    monkeypatch.setattr(handover, "_MOST_DESCRIPTORS", 2)
+    (old, next_one), (given, _) = linked, connection
+    giving = asyncio.create_task(old.give_listeners(Listeners(given.socket, given.socket), b"a policy"))
+    async with asyncio.timeout(5):
+        listeners = await next_one.listeners()
+        await giving
+    assert next_one.policy is None
+    assert listeners
+    listeners.udp.close()
+    listeners.tcp.close()
 
 
 async def test_one_that_a_successor_is_gone_for_stays_open(
