@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 import grpc
 import grpc.aio
 
+from acns import clock
 from acns.api import answered, codec, kept, ledger_file
 from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
@@ -36,7 +37,7 @@ from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.renewals import Renewals
 from acns.resolver.takeover import Takeover
 from acns.resolver.turns import Turns
-from acns.resolver.unconfirmed import Unconfirmed, to_epoch
+from acns.resolver.unconfirmed import Unconfirmed
 from acns.telemetry import log as logs
 from acns.telemetry.journal import Event, Journal
 
@@ -236,7 +237,7 @@ class Commits:
             self.unconfirmed.all_told()
             return True
         waiting, mapping = found
-        when = Answered(to_epoch(waiting.learned_at), waiting.mapping.ttl_s)
+        when = Answered(clock.to_epoch(waiting.learned_at), waiting.mapping.ttl_s)
         outcome, promise = await self._call(mapping, when, waiting.expires_at, REPLAY_TIMEOUT_S)
         if outcome in (Outcome.LOST, Outcome.SLOW) or self._is_worth_another_try(outcome):
             return False
@@ -258,7 +259,7 @@ class Commits:
             return self._sent_away
         asked_at = time.monotonic()
         try:
-            when = Answered(to_epoch(learned_at), mapping.ttl_s)
+            when = Answered(clock.to_epoch(learned_at), mapping.ttl_s)
             outcome, promise = await self._call(mapping, when, learned_at + mapping.ttl_s, self._timeout_s)
             self._judge_agent(outcome, asked_at)
             if promise is not UNKNOWN:

@@ -2,7 +2,8 @@
 
 Each resolver process has a log of its own, for two live side by side while one takes over from the other. A
 lock says that its owner lives; a log without one is an orphan, and whoever starts next adopts what it holds.
-Time is an argument, in seconds since the epoch. What cannot be written is reported and stays in memory only.
+What cannot be written is reported and stays in memory only. Moments are of the monotonic clock, in the file
+too, where they count for every process of this run of the machine; for the next run there is wall time.
 
 Nothing is synced: a process that is killed loses nothing by that, and a machine that loses its power loses
 the kernel's sets as well. The loop that writes here is the one that answers pods.
@@ -14,11 +15,12 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from acns import statefile
+from acns import clock, statefile
 from acns.api import codec
 from acns.api.codec import Mapping
 from acns.errors import AcnsError
@@ -58,10 +60,10 @@ class MappingLog:
             orphan.release()
         return len(entries)
 
-    def append(self, mapping: Mapping, answered_at: float) -> None:
+    def append(self, mapping: Mapping, learned_at: float) -> None:
         """One more."""
         try:
-            self._log.append(_to_json(mapping, answered_at))
+            self._log.append(_to_json(mapping, learned_at))
         except AcnsError as error:
             self._failed(error)
 
@@ -205,14 +207,16 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _to_json(mapping: Mapping, answered_at: float) -> dict[str, Any]:
+def _to_json(mapping: Mapping, learned_at: float) -> dict[str, Any]:
     return {
         "name": [label.hex() for label in mapping.name],
         "addresses": [address.hex() for address in mapping.addresses],
         "ttl_s": mapping.ttl_s,
         "source_identity": mapping.source_identity,
         "source": mapping.source.hex(),
-        "answered_at": answered_at,
+        "answered_at": clock.to_epoch(learned_at),
+        "boot_id": clock.boot_id(),
+        "monotonic_s": learned_at,
     }
 
 
@@ -226,4 +230,12 @@ def _from_json(value: dict[str, Any]) -> Entry:
         source=bytes.fromhex(value["source"]),
     )
     codec.mapping_to_wire(mapping)  # as it is to be told
-    return mapping, float(value["answered_at"])
+    return mapping, time.monotonic() - max(0.0, _age_s(value))
+
+
+def _age_s(value: dict[str, Any]) -> float:
+    """By the clock that nobody sets, if it has not begun anew since. Older versions wrote wall time only."""
+    by_wall_s = time.time() - float(value["answered_at"])
+    if not clock.boot_id() or value.get("boot_id") != clock.boot_id():
+        return by_wall_s
+    return time.monotonic() - float(value["monotonic_s"])

@@ -9,7 +9,6 @@ disk with little room, mappings are appended to it still.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -53,8 +52,8 @@ class Unconfirmed:
 
     def _with(self, entries: Iterable[Entry]) -> Iterable[Entry]:
         """All that waits together with these."""
-        for mapping, answered_at in entries:
-            self.waiting.add(mapping, time.monotonic() - max(0.0, time.time() - answered_at))
+        for mapping, learned_at in entries:
+            self.waiting.add(mapping, learned_at)
         return self._entries()
 
     def add(self, mapping: Mapping, learned_at: float) -> bool:
@@ -96,7 +95,7 @@ class Unconfirmed:
 
     def _write(self, disk: MappingLog, mapping: Mapping, learned_at: float) -> None:
         if not self._rewritten(disk) and not disk.is_broken:
-            disk.append(mapping, to_epoch(learned_at))
+            disk.append(mapping, learned_at)
 
     def _rewritten(self, disk: MappingLog) -> bool:
         """Write all that waits anew if need be, and not too often: whether that was done."""
@@ -107,9 +106,4 @@ class Unconfirmed:
         return disk.rewrite(self._entries())
 
     def _entries(self) -> Iterator[Entry]:
-        return ((one.mapping, to_epoch(one.learned_at)) for one in self.waiting)
-
-
-def to_epoch(monotonic: float) -> float:
-    """A moment of the monotonic clock, in seconds since the epoch."""
-    return time.time() - (time.monotonic() - monotonic)
+        return ((one.mapping, one.learned_at) for one in self.waiting)

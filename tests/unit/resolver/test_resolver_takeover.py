@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from acns import statefile, statelog
+from acns import clock, statefile, statelog
 from acns.api import answered
 from acns.api.answered import Answered
 from acns.api.codec import Mapping
@@ -234,6 +234,30 @@ def test_the_ttl_goes_on_while_no_process_is_there(tmp_path: Path) -> None:
     assert waiting.expires_at - time.monotonic() == pytest.approx(10, abs=1)
 
 
+@pytest.mark.parametrize("step_s", [7200.0, -7200.0])
+def test_a_step_of_the_wall_clock_while_no_process_is_there_moves_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    first, wall = unconfirmed(tmp_path), time.time
+    first.add(numbered(1, ttl_s=3600), time.monotonic() - 3000)
+    first.close()
+    monkeypatch.setattr(time, "time", lambda: wall() + step_s)
+    (waiting,) = unconfirmed(tmp_path).waiting
+    assert waiting.expires_at - time.monotonic() == pytest.approx(600, abs=5)
+
+
+@pytest.mark.parametrize("before", ["another boot", ""])
+def test_when_the_machine_was_started_anew_ends_go_by_the_wall_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    log = statelog.StateLog(tmp_path / "mappings-00000000.log", mapping_log.FORMAT, mapping_log.VERSION)
+    log.rewrite([WHOLE | {"answered_at": time.time() - 50, "boot_id": before, "monotonic_s": 1e9}])
+    log.close()
+    monkeypatch.setattr(clock, "boot_id", lambda: before and "this boot")
+    (waiting,) = unconfirmed(tmp_path).waiting
+    assert waiting.expires_at - time.monotonic() == pytest.approx(10, abs=5)
+
+
 def test_what_was_told_leaves_nothing_behind(tmp_path: Path) -> None:
     first = unconfirmed(tmp_path)
     first.add(numbered(1), time.monotonic())
@@ -328,6 +352,8 @@ WHOLE: Final[dict[str, object]] = {
         WHOLE | {"ttl_s": -1},
         WHOLE | {"addresses": ["c0"]},
         WHOLE | {"answered_at": "now"},
+        WHOLE | {"boot_id": clock.boot_id()},
+        WHOLE | {"boot_id": clock.boot_id(), "monotonic_s": "now"},
     ],
 )
 def test_a_line_that_is_no_mapping_keeps_nobody_from_the_others(tmp_path: Path, odd: object) -> None:
