@@ -13,7 +13,8 @@ An append is one `write`, in the file for every reader as soon as it returns. It
 for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
 `rewrite` puts a shorter log in place of a long one, as a whole, and synced unless that is not wanted. `clear`
 only cuts the file off: before a file is renamed over another ext4 writes it out (`auto_da_alloc`), which
-takes tenths of a second and more on a busy disk.
+takes tenths of a second and more on a busy disk. `opening` and `rewriting` yield after each line, for who has
+other things to do.
 
 An owner may be replaced while it lives, and even in the midst of a write. So nobody appends to a file that it
 has not made: what the one before still appends goes to a file that nobody finds. And each write asks the
@@ -23,13 +24,14 @@ has not made: what the one before still appends goes to a file that nobody finds
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from acns import statefile
 from acns.errors import PeerError
@@ -39,6 +41,8 @@ _GROWTH, _GROWTH_BYTES = 4, 1 << 20
 _TORN = "ends in a torn line"
 _APPEND_S = 1.0
 """No append is under way for longer, however busy the machine: it is one `write`."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,12 @@ class StateLog:
 
         Raises EnvironmentFault when it cannot be read.
         """
+        return _at_once(self.opening())
+
+    def opening(self) -> Generator[None, None, Found]:
+        """`open`, bit by bit."""
         content = _content(self.path)
-        found = _parse(content, self.form, self.version)
+        found = yield from _parsing(content, self.form, self.version)
         if found.fault and (error := self._set_aside(content, found)):
             reason = f"not set aside ({error.strerror or error})"
             return Found(found.values, self._damage(found, reason), is_whole=False)
@@ -169,10 +177,16 @@ class StateLog:
 
     def rewrite(self, values: Iterable[Any], *, durable: bool = True) -> None:
         """Make these all that the log holds. Raises EnvironmentFault; what was there is then there still."""
+        _at_once(self.rewriting(values, durable=durable))
+
+    def rewriting(self, values: Iterable[Any], *, durable: bool = True) -> Generator[None, None, None]:
+        """`rewrite`, bit by bit: `values` is asked for one at a time, and when it has no more all is in the
+        file at once. What is appended meanwhile has to be among them."""
         lines, digest = [], ""
-        for value in (_header(self.form, self.version), *values):
+        for value in itertools.chain((_header(self.form, self.version),), values):
             line, digest = _line(digest, value)
             lines.append(line)
+            yield
         content = b"".join(lines)
         statefile.replace(self.path, content, durable=durable, fence=self._fence)
         self._attach(len(content), digest)
@@ -233,7 +247,20 @@ def _content(path: Path) -> bytes:
         raise statefile.unusable(path, "read", error) from error
 
 
+def _at_once(work: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
 def _parse(content: bytes, form: str, version: int) -> _Read:
+    return _at_once(_parsing(content, form, version))
+
+
+def _parsing(content: bytes, form: str, version: int) -> Generator[None, None, _Read]:
     *lines, rest = content.split(b"\n")
     values: list[Any] = []
     digest, good_bytes = "", 0
@@ -247,6 +274,7 @@ def _parse(content: bytes, form: str, version: int) -> _Read:
         elif value != _header(form, version):
             return _Read((), "", 0, f"is not of format {form}, version {version}")
         good_bytes += len(line) + 1
+        yield
     return _Read(tuple(values), digest, good_bytes, _fault_of(rest, digest))
 
 

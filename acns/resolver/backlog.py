@@ -11,6 +11,7 @@ back.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +67,15 @@ class Backlog:
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[Waiting]:
-        return iter(self._waiting.values())
+        """Oldest first; with what comes meanwhile, and without what goes."""
+        last = 0
+        while newer := self._newer_than(last):
+            for last in newer:
+                if (one := self._waiting.get(last)) is not None:
+                    yield one
+
+    def _newer_than(self, number: int) -> list[int]:
+        return list(itertools.takewhile(lambda one: one > number, reversed(self._waiting)))[::-1]
 
     def add(self, mapping: Mapping, learned_at: float) -> bool:
         """False: what waits already says as much."""

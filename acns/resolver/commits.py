@@ -205,9 +205,9 @@ class Commits:
         for mapping, learned_at in self.renewals.untold():
             self.unconfirmed.add(mapping, learned_at)
 
-    def take_up_orphans(self) -> None:
+    async def take_up_orphans(self) -> None:
         """What a process that has ended since could not tell is told from here."""
-        self.unconfirmed.adopt()
+        await self.unconfirmed.adopt()
         if len(self.unconfirmed):
             self._waiting.set()
 

@@ -16,7 +16,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from acns import clock, statefile
 from acns.api import codec
 from acns.api.codec import Mapping
 from acns.errors import AcnsError
+from acns.resolver import pieces
 from acns.statelog import StateLog
 from acns.telemetry import log as logs
 
@@ -45,19 +46,30 @@ class MappingLog:
         self._lock = -1
         self._log = StateLog(folder / f"mappings-{secrets.token_hex(4)}.log", FORMAT, VERSION)
 
-    def adopt(self, keep: Callable[[list[Entry]], Iterable[Entry]]) -> int:
-        """Take over the logs of ended processes; how many entries they hold. `keep` is given these, oldest
-        first, and says what this log is to hold from now on. They go once it does; one that cannot be read
-        stays for the next, and so do all where this one cannot be written."""
+    def adopting(
+        self, keep: Callable[[Entry], object], kept: Callable[[], Iterable[Entry]]
+    ) -> Generator[None, None, int]:
+        """Take over the logs of ended processes, bit by bit; returns how many entries they hold. `keep` is
+        given these, oldest first; `kept` says what this log is to hold from then on, with all that is
+        appended meanwhile. They go once it does; one that cannot be read stays for the next, and so do all
+        where this one cannot be written."""
         held = list(filter(None, map(_Orphan.at, self._others(self._log.path))))
-        read = [(orphan, found) for orphan in held if (found := orphan.entries()) is not None]
-        entries = sorted((one for _, found in read for one in found), key=lambda entry: entry[1])
-        kept = keep(entries)
-        if self.rewrite(kept) if entries else not self.is_broken:
-            for orphan, _ in read:
-                orphan.bury()
-        for orphan in held:
-            orphan.release()
+        try:
+            read: list[_Orphan] = []
+            entries: list[Entry] = []
+            for orphan in held:
+                if (found := (yield from orphan.entries())) is not None:
+                    read.append(orphan)
+                    entries += found
+            for entry in sorted(entries, key=lambda entry: entry[1]):
+                keep(entry)
+                yield
+            if (yield from self.rewriting(kept())) if entries else not self.is_broken:
+                for orphan in read:
+                    orphan.bury()
+        finally:
+            for orphan in held:
+                orphan.release()
         return len(entries)
 
     def append(self, mapping: Mapping, learned_at: float) -> None:
@@ -79,9 +91,13 @@ class MappingLog:
 
     def rewrite(self, entries: Iterable[Entry]) -> bool:
         """These are all that wait: whether the file says so now."""
+        return pieces.at_once(self.rewriting(entries))
+
+    def rewriting(self, entries: Iterable[Entry]) -> Generator[None, None, bool]:
+        """`rewrite`, bit by bit; `entries` has what comes meanwhile, too."""
         try:
             self._own()
-            self._log.rewrite((_to_json(*entry) for entry in entries), durable=False)
+            yield from self._log.rewriting((_to_json(*entry) for entry in entries), durable=False)
         except AcnsError as error:
             self._failed(error)
             return False
@@ -142,11 +158,11 @@ class _Orphan:
             log.failure("mappings on disk not read", statefile.unusable(owner, "opened", error))
             return None
 
-    def entries(self) -> list[Entry] | None:
+    def entries(self) -> Generator[None, None, list[Entry] | None]:
         """None: they cannot be read."""
         found = StateLog(self._path, FORMAT, VERSION)
         try:
-            opened = found.open()
+            opened = yield from found.opening()
         except AcnsError as error:
             log.failure("mappings on disk not read", error)
             return None
@@ -156,13 +172,14 @@ class _Orphan:
             log.failure("mappings on disk damaged", opened.damage)
             if opened.is_whole:
                 self._forget_older_damage()
-        return self._readable(opened.values)
+        return (yield from self._readable(opened.values))
 
-    def _readable(self, values: Sequence[Any]) -> list[Entry]:
+    def _readable(self, values: Sequence[Any]) -> Generator[None, None, list[Entry]]:
         found: list[Entry] = []
         for value in values:
             with contextlib.suppress(KeyError, TypeError, ValueError):
                 found.append(_from_json(value))
+            yield
         if odd := len(values) - len(found):
             log.error("lines on disk are no mappings", path=str(self._path), count=odd)
         return found

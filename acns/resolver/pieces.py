@@ -7,6 +7,7 @@ interpreter's switch interval (5 ms), which is more than a piece is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Generator
 from typing import Final, TypeVar
@@ -18,12 +19,23 @@ T = TypeVar("T")
 
 async def done(work: Generator[None, None, T]) -> T:
     """What `work` returns, which yields wherever it may be interrupted."""
+    with contextlib.closing(work):
+        while True:
+            until = time.monotonic() + PIECE_S
+            while time.monotonic() < until:
+                try:
+                    next(work)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+            await asyncio.sleep(0)
+
+
+def at_once(work: Generator[None, None, T]) -> T:
+    """The same where nobody else waits."""
     while True:
-        until = time.monotonic() + PIECE_S
-        while time.monotonic() < until:
-            try:
-                next(work)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-        await asyncio.sleep(0)
+        try:
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result

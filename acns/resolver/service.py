@@ -213,7 +213,7 @@ class Service:
         self._handover.take_back()
         front.take_back()
         self.link.keep()
-        self.commits.take_up_orphans()
+        await self.commits.take_up_orphans()
         self.bound = True
         await self._show_state_again()
 
@@ -247,7 +247,7 @@ class Service:
         except PeerError:  # it serves on: what was taken on here is still answered
             await front.drain(self.settings.upstream_timeout_ms / 1000)
             raise
-        self.commits.take_up_orphans()
+        await self.commits.take_up_orphans()
         log.info("taken over")
 
     def _lost(self) -> None:

@@ -9,10 +9,11 @@ disk with little room, mappings are appended to it still.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from acns.api.codec import Mapping
+from acns.resolver import pieces
 from acns.resolver.backlog import Backlog, Waiting
 from acns.resolver.mapping_log import Entry, MappingLog
 from acns.telemetry import log as logs
@@ -40,21 +41,17 @@ class Unconfirmed:
         are kept in memory only."""
         if self._disk is not None:
             self._tidy_up(self._disk)
-        self.adopt()
+            pieces.at_once(self._adopting(self._disk))
 
-    def adopt(self) -> None:
-        """Take up what processes that have ended meanwhile could not tell."""
-        if self._disk is None:
-            return
-        adopted = self._disk.adopt(self._with)
+    async def adopt(self) -> None:
+        """Take up what processes that have ended meanwhile could not tell. Pods are answered between."""
+        if self._disk is not None:
+            await pieces.done(self._adopting(self._disk))
+
+    def _adopting(self, disk: MappingLog) -> Generator[None, None, None]:
+        adopted = yield from disk.adopting(lambda entry: self.waiting.add(*entry), self._entries)
         if adopted:
             log.info("mappings of an earlier process taken up", count=adopted)
-
-    def _with(self, entries: Iterable[Entry]) -> Iterable[Entry]:
-        """All that waits together with these."""
-        for mapping, learned_at in entries:
-            self.waiting.add(mapping, learned_at)
-        return self._entries()
 
     def add(self, mapping: Mapping, learned_at: float) -> bool:
         """`learned_at`: when its answer came, on the monotonic clock. False: what waits already says as

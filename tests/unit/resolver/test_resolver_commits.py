@@ -274,7 +274,7 @@ async def test_what_waited_is_told_as_long_as_the_agent_counts_its_ttl(
 
     made = commits(record, shim_ledger=tmp_path / "ledger.log")
     made.unconfirmed.add(replace(MAPPING, ttl_s=5), time.monotonic() - age_s)
-    made.take_up_orphans()
+    await made.take_up_orphans()
     await replayed(made)
     assert heard == told
 

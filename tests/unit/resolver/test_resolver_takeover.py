@@ -216,14 +216,50 @@ def test_what_a_dead_process_left_is_taken_up_by_the_next_in_order(tmp_path: Pat
     assert names(unconfirmed(tmp_path)) == [b"n0", b"n1", b"n2"]
 
 
-def test_what_a_living_process_has_is_its_own(tmp_path: Path) -> None:
+async def test_what_a_living_process_has_is_its_own(tmp_path: Path) -> None:
     first = unconfirmed(tmp_path)
     first.add(numbered(1), time.monotonic())
     second = unconfirmed(tmp_path)
     assert names(second) == []
     first.close()
-    second.adopt()
+    await second.adopt()
     assert names(second) == [b"n1"]
+
+
+async def test_pods_are_answered_while_much_is_taken_up_and_what_they_teach_is_on_disk_too(
+    tmp_path: Path,
+) -> None:
+    first, second = (Unconfirmed(10_000, MappingLog(tmp_path)) for _ in range(2))
+    for one in (first, second):
+        one.open()
+    for number in range(2_000):
+        first.add(numbered(number), time.monotonic())
+    first.close()
+    adopting, turns = asyncio.ensure_future(second.adopt()), 0
+    while not adopting.done():
+        second.add(numbered(10_000 + turns), time.monotonic())
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 20
+    second._disk._log.close()  # type: ignore[union-attr]  # as one that is killed
+    (log,) = tmp_path.glob("mappings-*.log")
+    on_disk = statelog.read(log, mapping_log.FORMAT, mapping_log.VERSION)
+    assert len(on_disk) == len(second) == 2_000 + turns
+
+
+async def test_one_that_ends_while_it_takes_up_leaves_all_to_the_next(tmp_path: Path) -> None:
+    first, second = unconfirmed(tmp_path), unconfirmed(tmp_path)
+    for number in range(50):
+        first.add(numbered(number), time.monotonic())
+    first.close()
+    assert second._disk is not None
+    adopting = second._adopting(second._disk)
+    while len(second) < 10:
+        next(adopting)
+    second.add(numbered(50), time.monotonic())
+    adopting.close()
+    second.close()
+    assert sorted(names(unconfirmed(tmp_path))) == sorted(b"n%d" % number for number in range(51))
 
 
 def test_the_ttl_goes_on_while_no_process_is_there(tmp_path: Path) -> None:
@@ -412,14 +448,14 @@ def test_one_that_may_not_remove_its_log_ends_in_order(
     assert "mappings stay on disk" in caplog.messages
 
 
-def test_one_that_may_not_remove_its_predecessors_log_goes_on_with_what_it_holds(
+async def test_one_that_may_not_remove_its_predecessors_log_goes_on_with_what_it_holds(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     first, second = unconfirmed(tmp_path), unconfirmed(tmp_path)
     first.add(numbered(1), time.monotonic())
     first.close()
     request.getfixturevalue("not_ours")
-    second.adopt()
+    await second.adopt()
     assert names(second) == [b"n1"]
 
 
@@ -497,6 +533,21 @@ def test_an_answer_that_says_hardly_more_than_one_that_waits_does_not_wait_too()
     assert backlog.add(MAPPING, 30.0)
     assert backlog.add(replace(MAPPING, source=b"\x0a\0\0\2"), 30.0)
     assert len(backlog) == 3
+
+
+def test_who_looks_through_what_waits_sees_what_comes_meanwhile_and_not_what_goes() -> None:
+    backlog, seen = Backlog(100), list[bytes]()
+    for number in range(3):
+        backlog.add(numbered(number), 0.0)
+    for one in backlog:
+        seen.append(one.mapping.name[0])
+        if len(seen) == 1:
+            backlog.done(one)
+            backlog.add(numbered(3), 0.0)
+            found = backlog.first(0.0)
+            assert found
+            backlog.done(found[0])
+    assert seen == [b"n0", b"n2", b"n3"]
 
 
 def test_when_the_one_that_waited_was_told_the_next_waits_again() -> None:
