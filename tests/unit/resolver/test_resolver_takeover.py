@@ -425,7 +425,7 @@ def test_as_soon_as_the_disk_takes_them_all_that_wait_are_on_it(
     assert names(unconfirmed(folder)) == [b"n1", b"n2"]
 
 
-def _full(path: Path, content: bytes, *, durable: bool = True) -> None:
+def _full(path: Path, content: bytes, **_: object) -> None:
     raise statefile.unusable(path, "written", OSError("no room"))
 
 
@@ -499,11 +499,12 @@ def test_where_there_is_no_room_for_another_log_a_grown_one_is_appended_to_and_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statelog, "_GROWTH_BYTES", 0)
+    monkeypatch.setattr("acns.resolver.unconfirmed.TRY_AGAIN_S", 3600.0)
     first = Unconfirmed(1_000, MappingLog(tmp_path))
     first.open()
     tries: list[Path] = []
 
-    def full(path: Path, content: bytes, *, durable: bool = True) -> None:
+    def full(path: Path, content: bytes, **_: object) -> None:
         tries.append(path)
         _full(path, content)
 
