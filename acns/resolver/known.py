@@ -23,7 +23,7 @@ LEAD_S: Final = 1.0
 _ROUNDING_S: Final = 1.0
 """So much less is no less: a promise is told in whole seconds."""
 MAX_ADDRESSES: Final = 256
-"""Of one name; one with more is told each time."""
+"""Of one name; what it has beside these is told each time."""
 _NAMES: Final = 65_536
 _LEAST: Final = 4
 """So many addresses each name counts for at least."""
@@ -70,16 +70,18 @@ class Known:
         return Promise(min(one.kept_until for one in found), min(one.expires_at for one in found))
 
     def promised(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
-        """The agent has these addresses, and keeps them. Of several promises the latest ends count."""
+        """The agent has these addresses, and keeps them. Of several promises the latest ends count.
+
+        What is too much for one name is not remembered, nor is anything forgotten for it: that would have
+        every pod's answers told again, as often as somebody asks for such a name.
+        """
         known = dict(self._promises.get(name) or {})  # by its weight it is remembered
         for address in addresses:
             latest = Promise(*map(max, known.get(address, UNKNOWN), promise))
             known[address] = promise if latest == promise else latest  # one for all takes less
         if len(known) > MAX_ADDRESSES:
             known = {one: promise for one, promise in known.items() if promise.kept_until > now}
-        if len(known) > MAX_ADDRESSES:
-            self.forget(name)
-        else:
+        if len(known) <= MAX_ADDRESSES:
             self._promises.put(name, known)
 
     def said(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:

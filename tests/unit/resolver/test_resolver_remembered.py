@@ -161,13 +161,22 @@ def test_forgetting_makes_another_epoch() -> None:
     assert len(epochs) == 3
 
 
-def test_a_name_with_too_many_addresses_is_told_each_time() -> None:
+def test_a_name_with_too_many_addresses_has_those_told_each_time_that_are_too_many() -> None:
     known = Known()
     all_of_them = addresses(MAX_ADDRESSES + 1)
     known.promised(WWW, all_of_them[:-1], Promise(100.0, 300.0), now=0.0)
     assert known.promise(WWW, all_of_them[:-1]) != UNKNOWN
     known.promised(WWW, all_of_them[-1:], Promise(100.0, 300.0), now=1.0)
     assert known.promise(WWW, all_of_them[-1:]) == UNKNOWN
+    assert known.promise(WWW, all_of_them[:-1]) == (100.0, 300.0)
+
+
+def test_a_name_with_too_many_addresses_makes_no_other_epoch() -> None:
+    """In which all answers would be told again, whatever their names."""
+    known = Known()
+    for number in range(10):
+        known.promised(WWW, addresses(MAX_ADDRESSES + number), Promise(100.0, 300.0), now=0.0)
+    assert known.epoch == 0
 
 
 def test_names_with_many_addresses_count_by_them() -> None:
