@@ -176,6 +176,20 @@ class TransparentUDP:
                 return True
         return False
 
+    def give_up(self, packet: bytes, server: Server, pod: Address) -> bool:
+        """Wait for it no more; whether it was on its way here. Its flight hears nothing."""
+        key = pod, server
+        asking = self._asking.get(key)
+        if asking is None:
+            return False
+        for identifier, (flight, _) in asking.waiting.items():
+            if flight.packet == packet:
+                del asking.waiting[identifier]
+                asking.ended.given_up(identifier)
+                self._linger(key)
+                return True
+        return False
+
     def close(self) -> None:
         for key, asking in list(self._asking.items()):
             waiting, asking.waiting = asking.waiting, {}

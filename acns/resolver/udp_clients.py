@@ -371,6 +371,8 @@ class UDPClients:
         elif waiting.port.waiting.get(waiting.ident) is waiting:  # nobody but us has it
             waiting.port.end(waiting.ident, GIVEN_UP)
             UDPQuery(self, waiting).revoked()
+        elif self._as_pods.give_up(packet_of(waiting.key), waiting.case.asker.server, source_of(waiting.key)):
+            UDPQuery(self, waiting).revoked()
 
     def _judge_again(self, key: Key, may_wait: bool) -> None:
         """Another policy is there, or the query's own has been waited for in vain."""

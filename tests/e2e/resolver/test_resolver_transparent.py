@@ -33,7 +33,7 @@ from .resolver_world import (
 
 pytestmark = pytest.mark.root
 
-SERVFAIL = 2
+REFUSED, SERVFAIL = 5, 2
 NODE = "172.18.0.1"
 SETTINGS = {"transparent": True, "transparent_servers": f"192.0.2.0/24, {SERVER}"}
 PORT_TAKEN = 'acns_dns_not_transparent_total{reason="port"}'
@@ -147,6 +147,23 @@ def test_a_repetition_is_joined_to_the_first_and_later_goes_out_again_under_the_
     server.sendto(answer(first[0], "192.0.2.7"), first[1])
     assert pod.recv(4096) == answer(asked, "192.0.2.7")
     assert quiet(pod)
+
+
+def test_a_repetition_whose_name_is_allowed_no_more_is_refused_and_its_answer_is_late(bench: Bench) -> None:
+    bench.serving("*.example.com", **SETTINGS)
+    pod, server = bench.pod_socket(), bench.server_socket()
+    asked = query("www.example.com.")
+    pod.sendto(asked, (SERVER, 53))
+    forwarded, seen = server.recvfrom(4096)
+    bench.agent.publish(policy("*.example.net", request_id="two"))
+    assert bench.agent.take_ack().request_id == "two"
+    pod.sendto(asked, (SERVER, 53))
+    assert rcode(pod.recv(4096)) == REFUSED
+    assert bench.resolver.metric("acns_dns_in_flight") == 0
+    server.sendto(answer(forwarded, "192.0.2.7"), seen)
+    until(lambda: bench.resolver.metric('acns_dns_answers_ignored_total{kind="late"}') == 1, "counted")
+    assert quiet(pod)
+    assert bench.agent.mappings.empty()
 
 
 def test_over_tcp_the_server_sees_the_pods_address_and_port(bench: Bench) -> None:
