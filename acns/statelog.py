@@ -31,9 +31,9 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from acns import statefile
+from acns import pieces, statefile
 from acns.errors import PeerError
 
 _DIGEST_DIGITS = 32
@@ -41,8 +41,6 @@ _GROWTH, _GROWTH_BYTES = 4, 1 << 20
 _TORN = "ends in a torn line"
 _APPEND_S = 1.0
 """No append is under way for longer, however busy the machine: it is one `write`."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class StateLog:
 
         Raises EnvironmentFault when it cannot be read.
         """
-        return _at_once(self.opening())
+        return pieces.at_once(self.opening())
 
     def opening(self) -> Generator[None, None, Found]:
         """`open`, bit by bit."""
@@ -177,7 +175,7 @@ class StateLog:
 
     def rewrite(self, values: Iterable[Any], *, durable: bool = True) -> None:
         """Make these all that the log holds. Raises EnvironmentFault; what was there is then there still."""
-        _at_once(self.rewriting(values, durable=durable))
+        pieces.at_once(self.rewriting(values, durable=durable))
 
     def rewriting(self, values: Iterable[Any], *, durable: bool = True) -> Generator[None, None, None]:
         """`rewrite`, bit by bit: `values` is asked for one at a time, and when it has no more all is in the
@@ -247,17 +245,8 @@ def _content(path: Path) -> bytes:
         raise statefile.unusable(path, "read", error) from error
 
 
-def _at_once(work: Generator[None, None, T]) -> T:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
 def _parse(content: bytes, form: str, version: int) -> _Read:
-    return _at_once(_parsing(content, form, version))
+    return pieces.at_once(_parsing(content, form, version))
 
 
 def _parsing(content: bytes, form: str, version: int) -> Generator[None, None, _Read]:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
+from acns import pieces
 from acns.api import codec, hung
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.fqdn.gate import PolicyTable
-from acns.resolver import pieces
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
 from acns.telemetry import log as logs

@@ -20,11 +20,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from acns import clock, statefile
+from acns import clock, pieces, statefile
 from acns.api import codec
 from acns.api.codec import Mapping
 from acns.errors import AcnsError
-from acns.resolver import pieces
 from acns.statelog import StateLog
 from acns.telemetry import log as logs
 

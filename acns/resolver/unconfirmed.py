@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Generator, Iterator
 from typing import Final
 
+from acns import pieces
 from acns.api.codec import Mapping
-from acns.resolver import pieces
 from acns.resolver.backlog import Backlog, Waiting
 from acns.resolver.mapping_log import Entry, MappingLog
 from acns.telemetry import log as logs

@@ -14,11 +14,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from acns import statefile
+from acns import pieces, statefile
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
-from acns.resolver import agent, pieces
+from acns.resolver import agent
 from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
