@@ -138,8 +138,11 @@ class Agents:
             self.well_since = time.monotonic()
 
     def _is_current(self, shim: dict[str, Any]) -> bool:
-        folder = self._node.manifests
-        on_disk = {path.name: str(path.stat().st_mtime_ns) for path in folder.glob("[!.]*.yaml")}
+        try:
+            files = self._node.manifests.glob("[!.]*.yaml")
+            on_disk = {path.name: str(path.stat().st_mtime_ns) for path in files}
+        except FileNotFoundError:  # removed just now
+            return False
         behind = shim["policy_streams_behind"] or shim["problems_pending"] or not shim["policy_streams"]
         return bool(on_disk == shim["manifests"] and not behind)
 

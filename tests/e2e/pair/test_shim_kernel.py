@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 
+from acns.api.ledger_file import Terms
 from acns.datapath.compiler import Compiler
 from acns.datapath.constants import TAKEOVER_COMMENT
 from acns.datapath.elements import Elements
@@ -37,6 +39,8 @@ from acns.policy.model import (
 )
 from acns.shim.kernel import Kernel
 from acns.shim.learned import Learned
+from acns.shim.ledger import Ledger
+from acns.shim.retiming import Margins
 from acns.shim.set_watch import SetWatch
 from acns.shim.wiring import Wiring
 from lab.kernel import netns
@@ -267,9 +271,10 @@ async def test_somebody_elses_commit_is_not_taken_for_one_of_ours_where_there_wa
 
 @pytest.mark.parametrize("old_margin_s", [MARGIN_S / 2, MARGIN_S * 20], ids=["shorter", "longer"])
 async def test_what_a_run_with_another_margin_has_left_ends_with_its_ttl_also_when_it_is_looked_at(
-    kernel: Kernel, place: Namespace, old_margin_s: float
+    kernel: Kernel, place: Namespace, tmp_path: Path, old_margin_s: float
 ) -> None:
     await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
+    margins = Margins(Ledger(tmp_path / "ledger.log", Terms(0, old_margin_s)))
     clock, in_set = Clock(), fqdn_set_name(SELECTOR)
     learned = Learned(NameCache(settle_s=0), kernel, MARGIN_S, clock)
     learned.cache.set_selectors([SELECTOR])
@@ -277,7 +282,7 @@ async def test_what_a_run_with_another_margin_has_left_ends_with_its_ttl_also_wh
     with closing(netns.in_namespace(place, Elements)) as others:
         others.put({in_set: {ADDRESS: old_margin_s + 30.0}})
         await kernel.inventory()
-        assert learned.adopt([SELECTOR], {in_set}, old_margin_s) == 1
+        assert learned.adopt([SELECTOR], {in_set}, margins) == 1
         assert kernel.elements(in_set)[ADDRESS] == pytest.approx(MARGIN_S + 30.0, abs=5)
         others.put({in_set: {b"\xc6\x33\x64\x63": 600.0}})  # somebody's, so that the sets are looked at
     await kernel.inventory()
