@@ -21,6 +21,7 @@ Name = tuple[bytes, ...]
 ROOT: Name = ()
 MAX_LABEL_OCTETS = 63
 MAX_NAME_OCTETS = 255  # with length octets and the root's: RFC 1035 §3.1
+MAX_LABELS = 50_000  # of one message: its own are fewer, but pointers may have each read again
 MAX_POINTERS = 126  # more than any name can use, each but the first behind a label
 
 _POINTER = 0xC0
@@ -91,17 +92,18 @@ _NOTHING = _Tail((), 0, 0, 0)
 class NameReader:
     """The names of one message. Each part that a pointer leads to is read once, however often they do."""
 
-    __slots__ = ("_buf", "_fold", "_known")
+    __slots__ = ("_buf", "_fold", "_known", "_labels")
 
     def __init__(self, buf: bytes, *, fold: bool = True) -> None:
         """`fold`: in lower case, to be compared."""
         self._buf = buf
         self._fold = fold
         self._known: dict[int, _Tail] = {}
+        self._labels = 0
 
     def read(self, offset: int) -> tuple[Name, int]:
         """As the functions `read` and `read_labels`."""
-        labels, end, target = read_segment(self._buf, offset)
+        labels, end, target = self._segment(offset)
         name = self._folded(labels)
         if target is not None:
             tail = self._known.get(target)
@@ -122,7 +124,7 @@ class NameReader:
             if known is not None and known.end <= stop:
                 tail = known
                 break
-            labels, end, following = read_segment(self._buf, place, stop)
+            labels, end, following = self._segment(place, stop)
             parts.append((place, labels, end))
             stop, place = place, following
         for start, labels, end in reversed(parts):
@@ -132,6 +134,13 @@ class NameReader:
             tail = _Tail(self._folded(labels) + tail.labels, octets, tail.pointers + 1, end)
             self._known[start] = tail
         return tail
+
+    def _segment(self, start: int, stop: int | None = None) -> tuple[list[bytes], int, int | None]:
+        found = read_segment(self._buf, start, stop)
+        self._labels += len(found[0])
+        if self._labels > MAX_LABELS:
+            raise MalformedDNS("too many labels to be read")
+        return found
 
     def _folded(self, labels: list[bytes]) -> tuple[bytes, ...]:
         return tuple([label.lower() for label in labels]) if self._fold else tuple(labels)

@@ -67,6 +67,8 @@ _BARE_ERRORS = (
     message.RCODE_NOTIMP,
     message.RCODE_REFUSED,
 )
+_LARGE_OCTETS = 2048
+"""To read more than this may take milliseconds."""
 _BARE_EDNS_ERRORS = (message.RCODE_BADVERS, message.RCODE_BADCOOKIE)
 
 
@@ -158,8 +160,8 @@ class Ignore:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """The answer, but nobody can say what it teaches: SERVFAIL. To wait for another would be to read what is
-    costly to read as often as its sender likes."""
+    """The answer to this question, but nobody can say what it teaches: SERVFAIL. To wait for another would be
+    to read what is costly to read as often as its sender likes."""
 
     reason: Reason
 
@@ -232,11 +234,14 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
             return Deliver(packet, None)
         if header.questions != 1 or not packet.startswith(query.question_wire, message.HEADER_OCTETS):
             return Ignore(Reason.OTHER_QUESTION)
+    except MalformedDNS:
+        return Ignore(Reason.MALFORMED)
+    try:
         return _delivery(query, packet, header, settings)
     except message.ChainTooLong:
         return Unusable(Reason.CHAIN_TOO_LONG)
     except MalformedDNS:
-        return Ignore(Reason.MALFORMED)
+        return (Unusable if len(packet) > _LARGE_OCTETS else Ignore)(Reason.MALFORMED)
 
 
 def _is_bare_error(header: Header) -> bool:

@@ -183,7 +183,7 @@ class Commits:
             return Outcome.FAILED
         expires_at = learned_at + mapping.ttl_s
         promise = Promise(min(expires_at, told_at + PROMISED_AT_MOST_S), expires_at)
-        self.known.promised(mapping.name, mapping.addresses, promise, told_at)
+        self.known.promised(mapping.name, mapping.addresses, promise)
         self._metrics.mappings.add("taken_over")
         return Outcome.TAKEN_OVER
 
@@ -241,7 +241,7 @@ class Commits:
         outcome, promise = await self._call(mapping, when, waiting.expires_at, REPLAY_TIMEOUT_S)
         if outcome in (Outcome.LOST, Outcome.SLOW) or self._is_worth_another_try(outcome):
             return False
-        self.known.said(mapping.name, mapping.addresses, promise, time.monotonic())
+        self.known.said(mapping.name, mapping.addresses, promise)
         self.unconfirmed.done(waiting)
         self._metrics.mappings.add("replayed" if outcome is Outcome.COMMITTED else outcome.value)
         self._note(Event.MAPPING_REPLAYED, mapping, outcome=outcome)
@@ -263,7 +263,7 @@ class Commits:
             outcome, promise = await self._call(mapping, when, learned_at + mapping.ttl_s, self._timeout_s)
             self._judge_agent(outcome, asked_at)
             if promise is not UNKNOWN:
-                self.known.promised(mapping.name, mapping.addresses, promise, asked_at)
+                self.known.promised(mapping.name, mapping.addresses, promise)
             return outcome
         finally:
             self._turns.give()

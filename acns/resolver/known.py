@@ -11,7 +11,7 @@ Time is an argument, in seconds of a clock that never steps back.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final, NamedTuple
 
 from acns.dns.name import Name
@@ -23,7 +23,7 @@ LEAD_S: Final = 1.0
 _ROUNDING_S: Final = 1.0
 """So much less is no less: a promise is told in whole seconds."""
 MAX_ADDRESSES: Final = 256
-"""Of one name; what it has beside these is told each time."""
+"""Of one name; others that it had before are told again when they come."""
 _NAMES: Final = 65_536
 _LEAST: Final = 4
 """So many addresses each name counts for at least."""
@@ -69,28 +69,27 @@ class Known:
         found = [known.get(address, UNKNOWN) for address in addresses]
         return Promise(min(one.kept_until for one in found), min(one.expires_at for one in found))
 
-    def promised(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
+    def promised(self, name: Name, addresses: Iterable[bytes], promise: Promise) -> None:
         """The agent has these addresses, and keeps them. Of several promises the latest ends count.
 
-        What is too much for one name is not remembered, nor is anything forgotten for it: that would have
-        every pod's answers told again, as often as somebody asks for such a name.
+        Of too many for one name those told now stay, and of the others whose promises last longest. The agent
+        keeps what it promised for the rest, too: so no answer has to be looked at again, which every pod's
+        would be, as often as somebody asks for such a name.
         """
         known = dict(self._promises.get(name) or {})  # by its weight it is remembered
         for address in addresses:
             latest = Promise(*map(max, known.get(address, UNKNOWN), promise))
             known[address] = promise if latest == promise else latest  # one for all takes less
-        if len(known) > MAX_ADDRESSES:
-            known = {one: promise for one, promise in known.items() if promise.kept_until > now}
-        if len(known) <= MAX_ADDRESSES:
-            self._promises.put(name, known)
+        self._promises.put(name, known if len(known) <= MAX_ADDRESSES else _best(known, set(addresses)))
 
-    def said(self, name: Name, addresses: Iterable[bytes], promise: Promise, now: float) -> None:
+    def said(self, name: Name, addresses: Iterable[bytes], promise: Promise) -> None:
         """The agent's word on what was committed in its stead: it counts instead of what was taken for
         promised meanwhile. UNKNOWN: it promises nothing."""
-        if self.promise(name, addresses).kept_until > promise.kept_until + _ROUNDING_S:
+        is_less = self.promise(name, addresses).kept_until > promise.kept_until + _ROUNDING_S
+        if is_less or len(self._promises.get(name) or ()) >= MAX_ADDRESSES:  # not all are remembered
             self.forget(name)
         if promise is not UNKNOWN:
-            self.promised(name, addresses, promise, now)
+            self.promised(name, addresses, promise)
 
     def forget(self, name: Name) -> None:
         self._promises.discard(name)
@@ -99,6 +98,12 @@ class Known:
     def forget_all(self) -> None:
         self._promises.clear()
         self.epoch += 1
+
+
+def _best(known: dict[bytes, Promise], told: Set[bytes]) -> dict[bytes, Promise]:
+    """As many as one name may have."""
+    by_end = sorted(known, key=lambda one: (one in told, known[one].kept_until), reverse=True)
+    return {one: known[one] for one in by_end[:MAX_ADDRESSES]}
 
 
 def _weight(name: Name, known: dict[bytes, Promise]) -> int:

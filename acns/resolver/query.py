@@ -234,8 +234,8 @@ class Query(ABC):
     async def _commit(self, answer: Answer, mapping: Mapping) -> None:
         """The answer waits here until the kernel has its addresses."""
         context = self.transport.context
-        context.commits.let_through()
         try:
+            context.commits.let_through()
             outcome = await context.commits.commit(mapping, time.monotonic())
         except BaseException:
             self._end(None, "abandoned")  # on the way out; never leave without a commit
@@ -246,6 +246,8 @@ class Query(ABC):
         journal.burst()
         if outcome in WITHOUT_ANSWER:
             self._end(self._servfail(), "servfail", mapping, reason=_REASONS[outcome])
+        elif not self.transport.allows(self.case):
+            self.revoked()
         else:
             self._finish(answer, _OUTCOMES.get(outcome, "unprogrammed"))
         journal.nudge()

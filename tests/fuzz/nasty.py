@@ -41,6 +41,7 @@ def _record(owner: bytes, kind: int, rdata: bytes) -> bytes:
 
 _START = 12 + len(_QUESTION)
 _HOPS = 120
+_MINFO = 14
 
 
 def long_ways() -> bytes:
@@ -62,6 +63,33 @@ def long_names() -> bytes:
     head = _record(b"\0", 16, longest)
     place = _pointer(_START + 11)
     return _filled(lambda number: _record(place, wire.TYPE_CNAME, place), head, 1)
+
+
+_LONGEST = (b"\1a" * 126 + b"\0") * 64
+
+
+def _entry(number: int, start: int) -> bytes:
+    """A pointer to one of all the labels of `_LONGEST`, those that most come behind first."""
+    label, name = divmod(number % (126 * 64), 64)
+    return _pointer(start + 253 * name + 2 * label)
+
+
+def entries() -> bytes:
+    """Thousands of owners, each the end of one of the longest names, from another label on."""
+    head = _record(b"\0", 10, _LONGEST)
+    return _filled(lambda number: _record(_entry(number, _START + 11), 1, bytes(4)), head, 1)
+
+
+def ipv6_and_entries() -> bytes:
+    """The same thrice in each record, and all is written anew."""
+    head = _record(_pointer(12), wire.TYPE_AAAA, bytes(16)) + _record(b"\0", 10, _LONGEST)
+    start = _START + 2 + 10 + 16 + 11
+
+    def three(number: int) -> bytes:
+        owner, first, second = (_entry(3 * number + each, start) for each in range(3))
+        return _record(owner, _MINFO, first + second)
+
+    return _filled(three, head, 2)
 
 
 def dnames() -> bytes:
@@ -157,6 +185,8 @@ MESSAGES: dict[str, Callable[[], bytes]] = {
     for made in (
         long_ways,
         long_names,
+        entries,
+        ipv6_and_entries,
         dnames,
         few_dnames,
         dnames_of_all_ancestors,

@@ -266,6 +266,16 @@ def test_an_answer_whose_aliases_lead_on_and_on_ends_its_query_and_no_other() ->
     assert gate.judge_answer(forwarded("AAAA"), packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
 
 
+def test_a_long_answer_that_cannot_be_read_ends_its_query_and_a_short_one_is_ignored() -> None:
+    """By which a forger would have to guess all but the server's word; to read a long one takes long."""
+    asked = forwarded()
+    packet = answer(asked, *(f"www.example.com. 9 TXT {number:0250}" for number in range(8)))
+    assert len(packet) > 2048
+    assert gate.judge_answer(asked, packet[:-1], SETTINGS) == gate.Unusable(Reason.MALFORMED)
+    assert gate.judge_answer(asked, packet[:2000], SETTINGS) == Ignore(Reason.MALFORMED)
+    assert gate.judge_answer(forwarded("AAAA"), packet[:-1], SETTINGS) == Ignore(Reason.OTHER_QUESTION)
+
+
 def test_an_answer_that_is_too_long_once_its_aaaa_records_are_out_is_delivered_as_truncated() -> None:
     """SRV targets may not be compressed (RFC 2782), but some servers do it: written anew they are not."""
     asked = forwarded("ANY", protocol=message.TCP)

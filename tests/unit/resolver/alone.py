@@ -55,7 +55,7 @@ def proxy(
 
 def keep_open(of: Proxy) -> None:
     """The name's address is in the kernel, and stays."""
-    of.context.commits.known.promised(NAME, [ADDRESS], Promise(math.inf, math.inf), 0.0)
+    of.context.commits.known.promised(NAME, [ADDRESS], Promise(math.inf, math.inf))
 
 
 def case_of(of: Proxy, query: bytes, server: Server = SERVER) -> Case:

@@ -9,6 +9,7 @@ import pytest
 
 from acns.api.codec import Mapping
 from acns.dns import message, wire
+from acns.fqdn.table import PolicyTable
 from acns.resolver.budget import LARGE_OF_ENDPOINT_BYTES
 from acns.resolver.commits import Outcome
 from acns.resolver.judged import Case
@@ -73,6 +74,15 @@ class Pod:
             while self.proxy.in_flight:
                 await asyncio.sleep(0)
         assert self.proxy.context.budget.large_bytes == 0
+
+
+async def test_an_answer_whose_name_is_taken_away_while_it_waits_for_its_commit_is_denied() -> None:
+    pod = Pod()
+    pod.ask(1, octets=10)
+    pod.proxy._link.table = PolicyTable()
+    pod.may.set()
+    await pod.all_ended()
+    assert pod.codes == [wire.RCODE_REFUSED]
 
 
 async def test_answers_that_wait_for_their_commit_have_a_bound_in_octets() -> None:

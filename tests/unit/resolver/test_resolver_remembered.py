@@ -136,7 +136,7 @@ def addresses(count: int) -> list[bytes]:
 
 def test_all_addresses_have_to_be_promised() -> None:
     known = Known()
-    known.promised(WWW, [ONE], Promise(100.0, 300.0), now=0.0)
+    known.promised(WWW, [ONE], Promise(100.0, 300.0))
     assert known.promise(WWW, [ONE]) == (100.0, 300.0)
     assert known.promise(WWW, [ONE, TWO]) == UNKNOWN
     assert known.promise(WWW[1:], [ONE]) == UNKNOWN
@@ -144,8 +144,8 @@ def test_all_addresses_have_to_be_promised() -> None:
 
 def test_the_shortest_promise_of_several_addresses_counts_and_the_longest_of_one() -> None:
     known = Known()
-    known.promised(WWW, [ONE], Promise(100.0, 300.0), now=0.0)
-    known.promised(WWW, [ONE, TWO], Promise(50.0, 400.0), now=0.0)
+    known.promised(WWW, [ONE], Promise(100.0, 300.0))
+    known.promised(WWW, [ONE, TWO], Promise(50.0, 400.0))
     assert known.promise(WWW, [ONE]) == (100.0, 400.0)
     assert known.promise(WWW, [ONE, TWO]) == (50.0, 400.0)
 
@@ -153,7 +153,7 @@ def test_the_shortest_promise_of_several_addresses_counts_and_the_longest_of_one
 def test_forgetting_makes_another_epoch() -> None:
     known = Known()
     epochs = {known.epoch}
-    known.promised(WWW, [ONE], Promise(100.0, 300.0), now=0.0)
+    known.promised(WWW, [ONE], Promise(100.0, 300.0))
     for forget in (lambda: known.forget(WWW), known.forget_all):
         forget()
         epochs.add(known.epoch)
@@ -161,28 +161,40 @@ def test_forgetting_makes_another_epoch() -> None:
     assert len(epochs) == 3
 
 
-def test_a_name_with_too_many_addresses_has_those_told_each_time_that_are_too_many() -> None:
-    known = Known()
-    all_of_them = addresses(MAX_ADDRESSES + 1)
-    known.promised(WWW, all_of_them[:-1], Promise(100.0, 300.0), now=0.0)
-    assert known.promise(WWW, all_of_them[:-1]) != UNKNOWN
-    known.promised(WWW, all_of_them[-1:], Promise(100.0, 300.0), now=1.0)
-    assert known.promise(WWW, all_of_them[-1:]) == UNKNOWN
-    assert known.promise(WWW, all_of_them[:-1]) == (100.0, 300.0)
+def test_of_too_many_addresses_of_a_name_those_told_last_stay_and_those_promised_longest() -> None:
+    known, all_of_them = Known(), addresses(MAX_ADDRESSES + 8)
+    longest, shortest, more = all_of_them[:1], all_of_them[1:9], all_of_them[9:MAX_ADDRESSES]
+    for told, kept_until in ((longest, 300.0), (shortest, 60.0), (more, 100.0)):
+        known.promised(WWW, told, Promise(kept_until, 300.0))
+    now = all_of_them[MAX_ADDRESSES - 1 :]
+    known.promised(WWW, now, Promise(50.0, 300.0))
+    assert known.promise(WWW, now) == (50.0, 300.0)
+    assert known.promise(WWW, [*longest, *more[:-1]]) == (100.0, 300.0)
+    assert all(known.promise(WWW, [one]) == UNKNOWN for one in shortest)
+
+
+def test_the_agents_word_on_a_name_that_was_not_remembered_whole_has_all_its_answers_told_again() -> None:
+    """It may be less than what an address was promised that is not remembered any more."""
+    known, epochs = Known(), set()
+    for count in (MAX_ADDRESSES - 1, MAX_ADDRESSES + 1):
+        known.promised(WWW, addresses(count), Promise(100.0, 300.0))
+        known.said(WWW, [ONE], Promise(100.0, 300.0))
+        epochs.add(known.epoch)
+    assert epochs == {0, 1}
 
 
 def test_a_name_with_too_many_addresses_makes_no_other_epoch() -> None:
     """In which all answers would be told again, whatever their names."""
     known = Known()
     for number in range(10):
-        known.promised(WWW, addresses(MAX_ADDRESSES + number), Promise(100.0, 300.0), now=0.0)
+        known.promised(WWW, addresses(MAX_ADDRESSES + number), Promise(100.0, 300.0))
     assert known.epoch == 0
 
 
 def test_names_with_many_addresses_count_by_them() -> None:
     known = Known(names=100)
     for number in range(1_000):
-        known.promised((b"%d" % number,), addresses(MAX_ADDRESSES), Promise(100.0, 300.0), now=0.0)
+        known.promised((b"%d" % number,), addresses(MAX_ADDRESSES), Promise(100.0, 300.0))
     assert len(known) * MAX_ADDRESSES <= 2 * 100 * 4
 
 
@@ -190,16 +202,8 @@ def test_a_name_that_is_told_address_by_address_counts_by_all_of_them() -> None:
     known = Known(names=100)
     for number in range(1_000):
         for address in addresses(20):
-            known.promised((b"%d" % number,), [address], Promise(100.0, 300.0), now=0.0)
+            known.promised((b"%d" % number,), [address], Promise(100.0, 300.0))
     assert len(known) * 20 <= 2 * 100 * 4
-
-
-def test_addresses_whose_promise_is_over_make_room() -> None:
-    known = Known()
-    all_of_them = addresses(MAX_ADDRESSES + 1)
-    known.promised(WWW, all_of_them[:-1], Promise(100.0, 300.0), now=0.0)
-    known.promised(WWW, all_of_them[-1:], Promise(200.0, 300.0), now=100.0)
-    assert known.promise(WWW, all_of_them[-1:]) == (200.0, 300.0)
 
 
 @given(
