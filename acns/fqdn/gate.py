@@ -172,6 +172,8 @@ class Deliver:
 
     packet: bytes
     learned: Learned | None
+    rcode: int = message.RCODE_NOERROR
+    """With the bits that an OPT record adds to the header's."""
 
 
 def judge_query(
@@ -229,9 +231,10 @@ def judge_answer(query: Query, packet: bytes, settings: GateSettings) -> Ignore 
         if not header.is_response or header.opcode != query.opcode:
             return Ignore(Reason.NOT_AN_ANSWER)
         if _is_bare_error(header):
-            return Deliver(packet[:_COUNTS_AT] + bytes(message.HEADER_OCTETS - _COUNTS_AT), None)
-        if _is_bare_edns_error(packet, header) and len(packet) <= query.size_limit:
-            return Deliver(packet, None)
+            bare = packet[:_COUNTS_AT] + bytes(message.HEADER_OCTETS - _COUNTS_AT)
+            return Deliver(bare, None, header.rcode)
+        if (rcode := _bare_edns_error(packet, header)) and len(packet) <= query.size_limit:
+            return Deliver(packet, None, rcode)
         if header.questions != 1 or not packet.startswith(query.question_wire, message.HEADER_OCTETS):
             return Ignore(Reason.OTHER_QUESTION)
     except MalformedDNS:
@@ -252,11 +255,12 @@ def _is_bare_error(header: Header) -> bool:
     return counts == (0, 0, 0) and header.additionals <= 1 and header.flags & 0xF in _BARE_ERRORS
 
 
-def _is_bare_edns_error(packet: bytes, header: Header) -> bool:
-    """The same for a server that does not take the query's EDNS or cookie. Most of the code is in the OPT
-    record, and so is the cookie to come with: that has to go on to the pod."""
+def _bare_edns_error(packet: bytes, header: Header) -> int | None:
+    """The same for a server that does not take the query's EDNS or cookie: its code, most of which is in the
+    OPT record. So is the cookie to come with, which has to go on to the pod."""
     counts = header.questions, header.answers, header.authorities, header.additionals
-    return counts == (0, 0, 0, 1) and message.bare_rcode(packet) in _BARE_EDNS_ERRORS
+    rcode = message.bare_rcode(packet) if counts == (0, 0, 0, 1) else None
+    return rcode if rcode in _BARE_EDNS_ERRORS else None
 
 
 def _flaw(header: Header) -> tuple[int, Reason] | None:
@@ -279,13 +283,15 @@ def _delivery(query: Query, packet: bytes, header: Header, settings: GateSetting
     except MalformedDNS:
         if not header.flags & message.TC:
             raise
-        return Deliver(message.truncated(packet), None)  # cut off inside a record, as some servers do
+        return Deliver(
+            message.truncated(packet), None, header.rcode
+        )  # cut off inside a record, as some servers do
     if query.signature and answer.signature:
         # Without what was taken out the signature is wrong, and the pod throws all away (RFC 8945 §5.3).
-        return Deliver(packet, _learned(answer))
+        return Deliver(packet, _learned(answer), answer.rcode)
     fit = _fitted(query, answer, settings)
     # What the pod is not given it has to ask for again, and it is learned then.
-    return Deliver(fit or message.truncated(packet), _learned(answer) if fit else None)
+    return Deliver(fit or message.truncated(packet), _learned(answer) if fit else None, answer.rcode)
 
 
 def _filtered(answer: Answer, settings: GateSettings) -> bytes:

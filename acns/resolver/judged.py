@@ -89,7 +89,7 @@ class Answer:
         addresses = self.learned.addresses if self.learned else ()
         told = {
             "reason": "",
-            "rcode": judged.packet[3] & 0xF,
+            "rcode": judged.rcode,
             "addresses": [socket.inet_ntoa(address) for address in addresses],
             "ttl": self.learned.ttl_s if self.learned else None,
         }

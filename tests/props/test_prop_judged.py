@@ -164,4 +164,5 @@ def outcome(answer: Answer, packet: bytes) -> gate.Ignore | gate.Unusable | gate
         return gate.Ignore(answer.ignored)
     if answer.unusable is not None:
         return gate.Unusable(answer.unusable)
-    return gate.Deliver(packet[:2] + answer.rest, answer.learned)
+    noted = json.loads("{" + answer.known_line.decode().lstrip(", "))
+    return gate.Deliver(packet[:2] + answer.rest, answer.learned, noted["rcode"])

@@ -225,9 +225,9 @@ def test_an_answer_to_another_question_is_ignored() -> None:
 def test_an_error_of_a_server_that_repeats_no_question_is_passed_on(rcode: int) -> None:
     asked = forwarded()
     bare = patched(answer(asked), 2, b"\x81" + bytes([0x80 | rcode]) + bytes(8))[:12]
-    assert gate.judge_answer(asked, bare + b"more", SETTINGS) == gate.Deliver(bare, None)
+    assert gate.judge_answer(asked, bare + b"more", SETTINGS) == gate.Deliver(bare, None, rcode)
     with_opt = patched(bare, 10, b"\0\1") + b"\0\0\x29\x04\xd0" + bytes(6)
-    assert gate.judge_answer(asked, with_opt, SETTINGS) == gate.Deliver(bare, None)
+    assert gate.judge_answer(asked, with_opt, SETTINGS) == gate.Deliver(bare, None, rcode)
     with_counts = patched(bare, 6, b"\0\1")
     assert gate.judge_answer(asked, with_counts, SETTINGS) == Ignore(Reason.OTHER_QUESTION)
 
@@ -243,7 +243,7 @@ def test_an_error_of_edns_without_a_question_is_passed_on_with_the_record_that_s
         return header + b"\0" + wire.record_tail(wire.TYPE_OPT, 1232, extended << 24, options)
 
     cookie = with_opt(high, b"\0\x0a\0\x10" + bytes(16))
-    assert gate.judge_answer(asked, cookie, SETTINGS) == Deliver(cookie, None)
+    assert gate.judge_answer(asked, cookie, SETTINGS) == Deliver(cookie, None, high << 4 | low)
     too_long = with_opt(high, bytes(asked.size_limit))
     for packet in (with_opt(0), with_opt(high + 1), too_long):
         assert gate.judge_answer(asked, packet, SETTINGS) == Ignore(Reason.OTHER_QUESTION)

@@ -19,7 +19,7 @@ def _in_lower_case(query: message.Query, packet: bytes, settings: GateSettings) 
     begin = message.HEADER_OCTETS
     end = begin + len(query.question_wire) - 4
     lowered = judged.packet[:begin] + judged.packet[begin:end].lower() + judged.packet[end:]
-    return Deliver(lowered, judged.learned)
+    return Deliver(lowered, judged.learned, judged.rcode)
 
 
 gate.judge_answer = _in_lower_case
