@@ -4,10 +4,10 @@ Every line is a digest and a JSON value; the digest covers the value and the dig
 line counts only with all that came before it. The first line's value says format and version. A reader takes
 lines up to the first that does not fit: a line that is still being written, or was torn by a crash, counts as
 not written. The owner, on opening, sets such a tail aside as `NAME.damaged`, reports it and cuts it off.
-Where the disk does not take that (a full one is what tears lines), the lines before the tail count all the
-same, and nothing is appended behind it. To others the lines before a torn one are the whole log: its append
-has not returned, or has failed, so nobody has acted on it. They hear of it once none can be under way; all
-else that does not fit is damage.
+A torn line is cut off even where the disk takes no copy of it (a full one is what tears lines): its append
+has failed, so nobody has acted on it. Other damage stays then; the lines before it count all the same, and
+nothing is appended behind it. To others the lines before a torn one are the whole log. They hear of it once
+no append can be under way; all else that does not fit is damage.
 
 An append is one `write`, in the file for every reader as soon as it returns. It is not synced unless asked
 for: a process that is killed loses nothing that it wrote, only a machine that loses its power does.
@@ -62,6 +62,11 @@ class _Read:
     fault: str
     """What is wrong with what comes after; "" when nothing does."""
 
+    @property
+    def is_only_torn(self) -> bool:
+        """Whether all that is lost is a line whose append has not returned."""
+        return self.fault == _TORN and self.good_bytes > 0
+
 
 def read(path: Path, form: str, version: int) -> tuple[Any, ...]:
     """The values so far, for those who do not own the log; nothing on disk changes.
@@ -77,7 +82,7 @@ def look(path: Path, form: str, version: int) -> Found:
     if not found.fault:
         return Found(found.values)
     damage = PeerError(f"{path} {found.fault}", hint="its owner sets that aside when it starts")
-    if found.fault != _TORN or not found.good_bytes:
+    if not found.is_only_torn:
         raise damage
     return Found(found.values, None if is_fresh(path) else damage, is_whole=False)
 
@@ -109,8 +114,8 @@ class StateLog:
         self._size_bytes = self._rewritten_bytes = 0
 
     def open(self) -> Found:
-        """What the log holds. From a damaged tail on it is set aside; the rest can be appended to. Where that
-        cannot be done it is left as it is, and must be rewritten.
+        """What the log holds. A damaged tail is set aside, and what is before it stays. Where that
+        cannot be done all is left as it is, and must be rewritten.
 
         Raises EnvironmentFault when it cannot be read.
         """
@@ -120,15 +125,11 @@ class StateLog:
         """`open`, bit by bit."""
         content = _content(self.path)
         found = yield from _parsing(content, self.form, self.version)
-        if found.fault and (error := self._set_aside(content, found)):
-            reason = f"not set aside ({error.strerror or error})"
-            return Found(found.values, self._damage(found, reason), is_whole=False)
-        if found.good_bytes:
+        what_became, is_whole = self._cut_off(content, found) if found.fault else ("", True)
+        if is_whole and found.good_bytes:
             self._attach(found.good_bytes, found.digest)
-        if found.fault:
-            aside = statefile.damaged_name(self.path).name
-            return Found(found.values, self._damage(found, f"set aside as {aside}"))
-        return Found(found.values)
+        damage = self._damage(found, what_became) if found.fault else None
+        return Found(found.values, damage, is_whole)
 
     @property
     def must_be_rewritten(self) -> bool:
@@ -218,22 +219,34 @@ class StateLog:
         self._has_failed = False
         self._size_bytes = self._rewritten_bytes = size_bytes
 
-    def _set_aside(self, content: bytes, found: _Read) -> OSError | None:
-        """Why the tail stays where it is; None: it does not."""
+    def _cut_off(self, content: bytes, found: _Read) -> tuple[str, bool]:
+        """What has become of the tail, and whether it is off."""
         aside = statefile.damaged_name(self.path)
         try:
-            aside.write_bytes(content[found.good_bytes :])
-            aside.chmod(0o600)
+            what_became = _set_aside(aside, content[found.good_bytes :])
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if not found.is_only_torn:
+                return f"not set aside ({reason})", False
+            what_became = f"cut off, not set aside ({reason})"
+        try:
             os.truncate(self.path, found.good_bytes)
         except OSError as error:
-            return error
-        return None
+            return f"not cut off ({error.strerror or error})", False
+        return what_became, True
 
     def _damage(self, found: _Read, what_became: str) -> PeerError:
         rest = (
             f"going on with the {len(found.values)} lines before it" if found.good_bytes else "starting anew"
         )
         return PeerError(f"{self.path} {found.fault}", hint=f"{what_became}; {rest}")
+
+
+def _set_aside(aside: Path, tail: bytes) -> str:
+    """What has become of the tail. Raises OSError."""
+    aside.write_bytes(tail)
+    aside.chmod(0o600)
+    return f"set aside as {aside.name}"
 
 
 def _content(path: Path) -> bytes:

@@ -161,18 +161,40 @@ def test_a_torn_tail_is_set_aside_and_said_and_the_log_goes_on_before_it(path: P
     assert found(path) == (*VALUES[:-1], "after")
 
 
-def test_a_torn_tail_that_cannot_be_set_aside_costs_no_line_before_it_and_nothing_is_put_behind_it(
-    path: Path,
-) -> None:
+def test_a_torn_tail_is_cut_off_even_where_the_disk_takes_no_copy_of_it(path: Path) -> None:
+    """A full disk is what tears lines. Readers find the lines before it, and nothing is lost by that."""
     content = written(path, *VALUES)
     path.write_bytes(content[:-3])
+    log = log_at(path)
+    with no_file_larger_than(0):
+        opened = log.open()
+        assert opened.values == VALUES[:-1]
+        assert opened.is_whole
+        assert opened.damage is not None
+        assert "cut off, not set aside (File too large)" in opened.damage.hint
+        assert log.is_there
+        assert not log.is_gone
+        assert log.must_be_rewritten
+    assert content.startswith(path.read_bytes())
+    log.rewrite(opened.values)
+    log.append("after")
+    log.close()
+    assert found(path) == (*VALUES[:-1], "after")
+
+
+def test_other_damage_that_cannot_be_set_aside_costs_no_line_before_it_and_nothing_is_put_behind_it(
+    path: Path,
+) -> None:
+    content = written(path, *VALUES)[:-2] + b"5\n"
+    path.write_bytes(content)
     path.with_name("state.log.damaged").mkdir()  # as good as a full disk
     log = log_at(path)
     opened = log.open()
     assert opened.values == VALUES[:-1]
+    assert not opened.is_whole
     assert opened.damage is not None
     assert "not set aside (Is a directory)" in opened.damage.hint
-    assert path.read_bytes() == content[:-3]
+    assert path.read_bytes() == content
     assert log.must_be_rewritten
     log.rewrite(opened.values)
     log.append("after")

@@ -32,11 +32,13 @@ spec:
 
 @contextmanager
 def without_room(node: NodeHandle) -> Iterator[None]:
-    """The shim's state folder is a file system of its own, and full. To be entered while no shim runs."""
+    """The shim's state folder is a file system of its own, and full: its ledger's last line has been torn.
+    To be entered while no shim runs."""
     state = node.shim.log_file.parent / "shim-state"
     run(node, f"cp -a {state} {state}.kept && mount -t tmpfs -o size=512k,mode=700 none {state}")
     try:
-        run(node, f"cp -a {state}.kept/. {state}/; cat /dev/zero >{state}/filler 2>/dev/null")
+        run(node, f"cp -a {state}.kept/. {state}/; printf torn >>{state}/ledger.log")
+        run(node, f"cat /dev/zero >{state}/filler 2>/dev/null")
         yield
     finally:
         node.shim.hold()

@@ -326,6 +326,21 @@ def test_a_torn_end_that_cannot_be_set_aside_costs_only_what_was_torn(tmp_path: 
     first.close()
     (log,) = tmp_path.glob("mappings-*.log")
     log.write_bytes(log.read_bytes()[:-5])
+    log.with_name(f"{log.name}.damaged").mkdir()  # as good as a full disk
+    second = unconfirmed(tmp_path)
+    assert names(second) == [b"n1"]
+    assert not log.exists()
+    second.close()
+    assert names(unconfirmed(tmp_path)) == [b"n1"]
+
+
+def test_a_damaged_end_that_cannot_be_set_aside_stays_until_it_can(tmp_path: Path) -> None:
+    first = unconfirmed(tmp_path)
+    first.add(numbered(1), time.monotonic())
+    first.add(numbered(2), time.monotonic())
+    first.close()
+    (log,) = tmp_path.glob("mappings-*.log")
+    log.write_bytes(log.read_bytes()[:-2] + b"?\n")
     aside = log.with_name(f"{log.name}.damaged")
     aside.mkdir()  # as good as a full disk
     second = unconfirmed(tmp_path)

@@ -209,6 +209,22 @@ def test_a_torn_end_costs_only_what_was_in_it(path: Path, caplog: pytest.LogCapt
     assert after.identities.number("c") == second
 
 
+def test_a_torn_end_on_a_full_disk_keeps_nothing_from_being_withdrawn(path: Path) -> None:
+    ledger = Ledger(path, TERMS)
+    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    ledger.identities.number("a")
+    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    path.write_bytes(path.read_bytes()[:-5])
+    with no_file_larger_than(0):
+        after = Ledger(path, TERMS)
+        after.save({"re_1": RULE})
+        after.identities.number("a")
+        with pytest.raises(EnvironmentFault):
+            after.save({"re_1": RULE})
+    after.save({"re_1": RULE})
+    assert Ledger(path, TERMS).identities.known() == {"a": 256}
+
+
 def test_what_could_not_be_written_is_written_with_the_next(path: Path) -> None:
     ledger = Ledger(path, TERMS)
     ledger.save({})
