@@ -26,6 +26,7 @@ from acns.api import codec, hung
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.fqdn.gate import PolicyTable
+from acns.resolver import told
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
 from acns.telemetry import log as logs
@@ -149,9 +150,9 @@ class AgentLink:
         return None if self._in_force is None else self._in_force.SerializeToString()
 
     async def catch_up(self, handed_over: bytes | None) -> None:
-        """What a predecessor serves by is newer than what was on disk when this process started; only the
-        shim itself knows better, and what it says meanwhile comes after this. `handed_over` None: it is what
-        is on disk now."""
+        """Serve by what a predecessor serves by, if that is not older than what was on disk when this process
+        started; only the shim itself knows better, and what it says meanwhile comes after this. `handed_over`
+        None: it is what is on disk now."""
         if self._was_told:
             return
         state = await self._predecessors(handed_over)
@@ -162,8 +163,13 @@ class AgentLink:
             self.keep()  # its disk may have taken nothing
 
     async def _predecessors(self, handed_over: bytes | None) -> pb.PolicyState | None:
+        """None: there is none, or an older one than ours."""
         if handed_over is not None:
-            return pb.PolicyState.FromString(handed_over)
+            state = pb.PolicyState.FromString(handed_over)
+            if not told.is_later(self._in_force, state):
+                return state
+            log.info("the policy on disk is newer than the one that the predecessor had")
+            return None
         return await asyncio.to_thread(self._kept.load) if self._kept else None
 
     async def _until_another_is_at_its_place(self, at: str) -> None:
@@ -206,6 +212,7 @@ class AgentLink:
 
     async def _take(self, state: pb.PolicyState) -> pb.ResponseCode.ValueType:
         """Make the snapshot the policy in force, and keep it, or say why not. Nobody waits for the disk."""
+        told.now(state)
         table = await self._understood(state)
         if table is None:
             return pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT
@@ -215,7 +222,7 @@ class AgentLink:
         return pb.RESPONSE_CODE_NO_ERROR
 
     def keep(self) -> None:
-        """See to it that the policy in force is on disk."""
+        """See to it that the policy in force is on disk, or a later one."""
         if self._kept is not None and (self._keeping is None or self._keeping.done()):
             self._keeping = asyncio.create_task(self._keep(self._kept))
 

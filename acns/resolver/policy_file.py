@@ -1,8 +1,9 @@
 """The last policy on disk, so that a resolver that starts while the shim is away can serve by it.
 
-It is the snapshot as it came, in a checksummed file of mode 0600 that is replaced as a whole; one that cannot
-be trusted is set aside and not used. Where the disk takes no newer one, the older goes: it may allow what has
-been withdrawn since, and to the next resolver it would be the last. That one waits for the shim then.
+It is the snapshot as it came, with the moment of that (`told`), in a checksummed file of mode 0600 that is
+replaced as a whole; one that cannot be trusted is set aside and not used. Where the disk takes no newer one,
+the older goes: it may allow what has been withdrawn since, and to the next resolver it would be the last.
+That one waits for the shim then. Two resolvers may write it: one that was told later than ours stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from google.protobuf.message import DecodeError
 from acns import statefile
 from acns.api import fqdndata_pb2 as pb
 from acns.errors import AcnsError
+from acns.resolver import told
 from acns.telemetry import log as logs
 
 log = logs.named(__name__)
@@ -38,10 +40,13 @@ class PolicyFile:
         self._log_failed, self._log_stays = logs.Seldom(60.0), logs.Seldom(60.0)
 
     def save(self, state: pb.PolicyState) -> bool:
-        """Keep this snapshot: whether it is kept. A disk that does not take it is reported; the policy is in
-        force anyway."""
+        """Keep this snapshot, but for one there that another resolver was told later: whether either is kept.
+        A disk that does not take it is reported; the policy is in force anyway."""
         content = state.SerializeToString(deterministic=True)
-        if content == self._saved and self._saved_as == self._stamp():
+        is_ours = self._saved_as is not None and self._saved_as == self._stamp()
+        if is_ours and content == self._saved:
+            return True
+        if not is_ours and told.is_later(self.load(), state):
             return True
         try:
             statefile.save(self._path, FORMAT, VERSION, base64.b64encode(content).decode())
@@ -88,8 +93,9 @@ class PolicyFile:
 
 
 def _said(state: pb.PolicyState) -> bytes:
-    """All but the snapshot's id, which is another one each time."""
+    """All but the snapshot's id and moment, which are others each time."""
     content = pb.PolicyState()
     content.CopyFrom(state)
+    content.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
     content.ClearField("request_id")
     return content.SerializeToString(deterministic=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,11 +15,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from acns import pieces, statefile
+from acns import clock, pieces, statefile
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
-from acns.resolver import agent
+from acns.resolver import agent, told
 from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
@@ -230,9 +231,70 @@ async def test_a_successor_goes_on_with_the_policy_in_force_whatever_the_disk_to
     await link.restore()
     await link.catch_up(await predecessor.kept())
     assert pods(link) == {2}
+    await is_kept(link)
+    assert on_disk(at) == "2"
+
+
+async def is_kept(link: AgentLink) -> None:
     assert link._keeping is not None
     await asyncio.wait_for(link._keeping, WAIT_S)
-    assert PolicyFile(at).load() == snapshot(2)
+
+
+def on_disk(at: Path) -> str:
+    """The id of the snapshot there."""
+    kept = PolicyFile(at).load()
+    return "" if kept is None else kept.request_id
+
+
+async def one_that_was_told_a_later_policy_has_died(at: Path) -> AgentLink:
+    """It has kept snapshot 2. Who was told snapshot 1 before that serves on, without the shim."""
+    serving, dead = (
+        AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+        for _ in range(2)
+    )
+    for pod, link in enumerate((serving, dead), start=1):
+        await link._take(snapshot(pod))
+        await is_kept(link)
+    assert on_disk(at) == "2"
+    return serving
+
+
+async def test_a_successor_keeps_to_what_was_told_later_than_its_predecessors_policy(tmp_path: Path) -> None:
+    at = tmp_path / "policy.json"
+    predecessor = await one_that_was_told_a_later_policy_has_died(at)
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"), PolicyFile(at))
+    link._tried.set()
+    await link.restore()
+    await link.catch_up(await predecessor.kept())
+    assert pods(link) == {2}
+    assert on_disk(at) == "2"
+
+
+async def test_one_that_serves_on_leaves_what_was_told_later_on_disk(tmp_path: Path) -> None:
+    at = tmp_path / "policy.json"
+    link = await one_that_was_told_a_later_policy_has_died(at)
+    link.keep()
+    await is_kept(link)
+    assert on_disk(at) == "2"
+    await link._take(snapshot(3))
+    await is_kept(link)
+    assert on_disk(at) == "3"
+
+
+@pytest.mark.parametrize("boot_id", ["another", ""])
+def test_what_was_told_before_this_run_of_the_machine_is_older_than_all_that_is_told_in_it(
+    monkeypatch: pytest.MonkeyPatch, boot_id: str
+) -> None:
+    before = snapshot(1)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(clock, "boot_id", lambda: boot_id)
+        earlier.setattr(time, "monotonic", lambda: 1e9)
+        told.now(before)
+    assert told.at(before) == told.at(snapshot(1)) == told.OLDEST
+    now = pb.PolicyState.FromString(before.SerializeToString())
+    told.now(now)
+    assert told.is_later(now, before)
+    assert not told.is_later(before, now)
 
 
 async def test_a_successor_that_has_the_shims_own_word_keeps_to_it(tmp_path: Path) -> None:
@@ -296,7 +358,8 @@ async def test_of_snapshots_that_come_while_one_is_being_kept_the_last_is_kept(t
             disk.told.set()
             assert link._keeping is not None
             await asyncio.wait_for(link._keeping, WAIT_S)
-            assert disk.last == snapshot(3)
+            assert disk.last is not None
+            assert disk.last.request_id == "3"
         finally:
             disk.told.set()
 
