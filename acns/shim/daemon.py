@@ -93,7 +93,7 @@ class Daemon:
         loop.add_reader(self.kernel.wiring.fileno(), self._on_routes)
         self.journal.start()
         self.parts.flows.start()
-        await self._appear()
+        await appear(self.server, self.health)
         self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
         self.journal.record(Event.SERVICE_STARTED)
         try:
@@ -108,12 +108,6 @@ class Daemon:
             self.parts.ledger.close()
             self.kernel.close()
         await overtaken.stand_by(self.server.generation, stop)
-
-    async def _appear(self) -> None:
-        """Take the place of the shim before: last of all, for whatever may fail fails before."""
-        await self.server.start()
-        await self.health.start()
-        self.server.generation.switch()
 
     def _look_at_node(self, cluster: ClusterFacts | None = None) -> None:
         """Raises EnvironmentFault where policy cannot be enforced."""
@@ -166,6 +160,15 @@ class Daemon:
     def _on_routes(self) -> None:
         if self.kernel.wiring.has_changed():
             self.reconciler.wake()
+
+
+async def appear(server: Server, health: HealthServer) -> None:
+    """Take the place of the shim before: last of all, for whatever may fail fails before."""
+    await server.start()
+    await health.listen()
+    server.generation.prepare()
+    health.switch()
+    server.generation.switch()
 
 
 def _learned(settings: ShimSettings, kernel: Kernel, journal: Journal) -> Learned:

@@ -96,9 +96,19 @@ class HealthServer:
 
     async def start(self) -> None:
         """Raises InputError for an address that is none, EnvironmentFault where it cannot be had."""
+        await self.listen()
+        self.switch()
+
+    async def listen(self) -> None:
+        """All of `start` that may fail. At a path nobody finds this server yet, but still the one before."""
         if not self._address:
             return
         self._server = await (self._at_path() if is_path(self._address) else self._at_port())
+
+    def switch(self) -> None:
+        """The rest of it."""
+        if self._generation:
+            self._generation.switch()
 
     async def stop(self) -> None:
         if self._server:
@@ -116,9 +126,8 @@ class HealthServer:
         self._generation = sockets.Generation(self._address.removeprefix("unix:"))
         self._generation.clear()
         listener = sockets.listen(self._generation.own)
-        server = await asyncio.start_unix_server(self._serve, sock=listener)
-        self._generation.switch()
-        return server
+        self._generation.prepare()
+        return await asyncio.start_unix_server(self._serve, sock=listener)
 
     async def _at_port(self) -> asyncio.Server:
         host, port = split_host_port(self._address)

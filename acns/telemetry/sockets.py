@@ -92,6 +92,8 @@ class Generation:
     def __init__(self, link: str | Path) -> None:
         self.link = Path(link)
         self.own = check_path(self.link.with_name(f"{self.link.name}.{secrets.token_hex(_TOKEN_BYTES)}"))
+        self._prepared = self.own.with_name(f".{self.own.name}")
+        """A link that leads to `own`, and takes the place of `link`."""
         self._has_switched = False
 
     def clear(self) -> None:
@@ -100,16 +102,27 @@ class Generation:
         if not self.link.is_symlink():
             clear_stale(self.link)
         oldest = time.time() - _STARTS_WITHIN_S
-        for path in self.link.parent.glob(f"{self.link.name}.*"):
-            with contextlib.suppress(OSError, EnvironmentFault):
-                if path.lstat().st_mtime < oldest:
-                    clear_stale(path)
+        for pattern, remove in ((self.link.name, clear_stale), (f".{self.link.name}", _remove_link)):
+            for path in self.link.parent.glob(f"{pattern}.*"):
+                with contextlib.suppress(OSError, EnvironmentFault):
+                    if path.lstat().st_mtime < oldest:
+                        remove(path)
+
+    def prepare(self) -> None:
+        """Do all of a `switch` but its last step, which needs no room any more. Raises EnvironmentFault."""
+        try:
+            if not self._prepared.is_symlink():
+                self._prepared.symlink_to(self.own.name)
+        except OSError as error:
+            raise self._not_made(error) from error
 
     def switch(self) -> None:
-        """From now on the link leads to `own`."""
-        temporary = self.own.with_name(f".{self.own.name}")
-        temporary.symlink_to(self.own.name)
-        temporary.rename(self.link)
+        """From now on the link leads to `own`. Raises EnvironmentFault; then it leads where it led."""
+        self.prepare()
+        try:
+            self._prepared.rename(self.link)
+        except OSError as error:
+            raise self._not_made(error) from error
         self._has_switched = True
 
     @property
@@ -138,6 +151,7 @@ class Generation:
         with contextlib.suppress(OSError):
             if self._is_led_to():
                 self.link.unlink()
+        self._prepared.unlink(missing_ok=True)
         self.own.unlink(missing_ok=True)
 
     def _is_led_to(self) -> bool:
@@ -145,6 +159,17 @@ class Generation:
             return os.readlink(self.link) == self.own.name
         except OSError:
             return False
+
+    def _not_made(self, error: OSError) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"the link {self.link} cannot be made: {error.strerror or error}",
+            hint="is its folder there, its disk full?",
+        )
+
+
+def _remove_link(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
 
 
 def remove(path: str | Path, inode: int) -> None:

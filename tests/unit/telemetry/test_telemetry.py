@@ -272,6 +272,18 @@ def test_what_killed_generations_left_is_cleared_and_the_living_and_the_new_are_
         assert set(tmp_path.iterdir()) == {new.own, living.own}
 
 
+def test_a_link_that_a_killed_generation_has_not_put_in_place_is_cleared(tmp_path: Path) -> None:
+    dead, new, own = (sockets.Generation(tmp_path / "s") for _ in range(3))
+    dead.prepare()
+    (made,) = tmp_path.iterdir()
+    os.utime(made, (0, 0), follow_symlinks=False)
+    new.prepare()
+    own.clear()
+    assert not made.is_symlink()
+    new.switch()
+    assert os.readlink(new.link) == new.own.name
+
+
 def test_a_generations_link_takes_the_place_of_nothing_but_a_link(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
     with pytest.raises(EnvironmentFault, match="not a socket"):
