@@ -111,10 +111,14 @@ class Ledger:
     def note(self, retiming: Retiming) -> None:
         """Write what is about to become of the elements of an earlier run. Its terms are the ones in force
         until `save`. Raises EnvironmentFault."""
-        found = (*self._found, {"numbers": {}, "ids": {}, "retiming": retiming.to_json()})
+        beside = (one.beside(retiming) for one in self.retimings)
+        retimings = (*(one for one in beside if one.ends_s), retiming)
+        found = (
+            *(value for value in self._found if "retiming" not in value),
+            *({"numbers": {}, "ids": {}, "retiming": one.to_json()} for one in retimings),
+        )
         self._log.rewrite(found)
-        self._found = found
-        self.retimings = (*self.retimings, retiming)
+        self._found, self.retimings = found, retimings
 
     @property
     def has_grown(self) -> bool:

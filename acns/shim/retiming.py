@@ -38,6 +38,21 @@ class Retiming:
         end_s = self.ends_s.get(set_name, {}).get(address)
         return end_s is not None and abs(expires_at_s - self.margin_s - end_s) < SAME_END_S
 
+    def has_ends(self, set_name: str, ends_s: Mapping[bytes, float]) -> bool:
+        """Whether it says as good as these. By half of that: `has_changed` needs the rest."""
+        noted_s = self.ends_s.get(set_name, {})
+        return all(
+            address in noted_s and abs(noted_s[address] - end_s) < SAME_END_S / 2
+            for address, end_s in ends_s.items()
+        )
+
+    def beside(self, newer: Retiming) -> Retiming:
+        """What a newer one leaves of it: one of the same margin says of its sets all that this one does."""
+        if newer.margin_s != self.margin_s:
+            return self
+        left = {name: ends for name, ends in self.ends_s.items() if name not in newer.ends_s}
+        return Retiming(self.margin_s, left)
+
     def to_json(self) -> dict[str, Any]:
         ends = {name: {one.hex(): end for one, end in ends.items()} for name, ends in self.ends_s.items()}
         return {"margin_s": self.margin_s, "ends_s": ends}
@@ -73,8 +88,8 @@ class Margins:
         return left_s if before_s == margin_s else max(left_s - before_s, 0.0) + margin_s
 
     def note(self, elements: Mapping[str, Left], margin_s: float) -> frozenset[str]:
-        """Write down that these sets' elements are about to be given this margin: the names of those in which
-        any has another. Raises EnvironmentFault: then none is to be changed."""
+        """Write down that these sets' elements are about to be given this margin, unless it is written: the
+        names of those in which any has another. Raises EnvironmentFault: then none is to be changed."""
         ends_s = {
             name: {
                 address: self._now() + self.changed(name, address, left_s, margin_s) - margin_s
@@ -83,9 +98,16 @@ class Margins:
             for name, left in elements.items()
             if any(self.of(name, address, left_s) != margin_s for address, left_s in left.items())
         }
-        if ends_s:
-            self._ledger.note(Retiming(margin_s, ends_s))
+        new = {name: ends for name, ends in ends_s.items() if not self._is_noted(name, ends, margin_s)}
+        if new:
+            self._ledger.note(Retiming(margin_s, new))
         return frozenset(ends_s)
+
+    def _is_noted(self, set_name: str, ends_s: Mapping[bytes, float], margin_s: float) -> bool:
+        """Whether the last note of this set says the same. A try that fails after it is made again, each
+        second, until the kernel takes it."""
+        last = next((one for one in reversed(self._ledger.retimings) if set_name in one.ends_s), None)
+        return last is not None and last.margin_s == margin_s and last.has_ends(set_name, ends_s)
 
 
 def _from_json(value: Any) -> Retiming:
