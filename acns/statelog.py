@@ -153,6 +153,13 @@ class StateLog:
             return False
 
     @property
+    def has_changed(self) -> bool:
+        """Whether another than this process has written to it since, or put another file in its place."""
+        if not os.path.exists(self.path):
+            return False
+        return not self.is_there or os.fstat(self._descriptor).st_size != self._size_bytes
+
+    @property
     def has_grown(self) -> bool:
         """Whether a rewrite is worth its time."""
         return self._size_bytes > _GROWTH * self._rewritten_bytes + _GROWTH_BYTES

@@ -34,10 +34,14 @@ class NumberRegistry:
     def __init__(self, kind: str, first: int, last: int, known: Mapping[str, int] | None = None) -> None:
         self.kind = kind
         self.first, self.last = first, last
-        self._numbers = dict(known or {})
-        self._next = max(self._numbers.values(), default=first - 1) + 1
         self._forgotten: dict[str, None] = {}
         self._news: dict[str, int] = {}
+        self.restore(known or {})
+
+    def restore(self, known: Mapping[str, int]) -> None:
+        """Begin with what was saved. Before any number is given."""
+        self._numbers = dict(known)
+        self._next = max(self._numbers.values(), default=self.first - 1) + 1
 
     def number(self, key: str) -> int:
         """The number of `key`, a new one if it has none. Raises EnvironmentFault when none is left."""

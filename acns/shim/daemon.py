@@ -95,6 +95,7 @@ class Daemon:
         self.parts.flows.start()
         await appear(self.server, self.health)
         self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
+        self.parts.ledger.read_again()  # from here on the one before writes nothing more
         self.journal.record(Event.SERVICE_STARTED)
         try:
             await self._serve(stop)

@@ -62,23 +62,17 @@ class Ledger:
     def __init__(self, path: Path, terms: Terms, fence: Callable[[], object] = lambda: None) -> None:
         """`fence`: as a `StateLog`'s."""
         self._log = StateLog(path, FORMAT, VERSION, fence)
-        self._terms = terms
-        opened = self._log.open()
-        if opened.damage:
-            log.failure("state damaged", opened.damage)
-        told = Terms.of(opened.values)
-        self._says_terms = told is not None
-        self.terms_before = told or terms
-        """How long addresses stay that are in the kernel now, by what is on disk."""
-        self.retimings = Retiming.all_of(opened.values)
+        self._terms = self.terms_before = terms
+        """`terms_before`: how long addresses stay that are in the kernel now, by what is on disk."""
+        self._says_terms = False
+        self.retimings: tuple[Retiming, ...] = ()
         """Those that were begun since these terms were written."""
-        self._found = opened.values
-        """Until the first `save`."""
-        known = _latest(opened.values)
+        self._found: tuple[Any, ...] = ()
+        """What is on disk, until the first `save`."""
         self._registries: list[NumberRegistry] = []
 
         def registry(kind: str, span: tuple[int, int]) -> NumberRegistry:
-            self._registries.append(NumberRegistry(kind, *span, known.get(kind)))
+            self._registries.append(NumberRegistry(kind, *span))
             return self._registries[-1]
 
         self.identities = registry("identities", numbers.IDENTITY_RANGE)
@@ -91,6 +85,13 @@ class Ledger:
         self._described: Mapping[str, Description] | None = None
         """What is on disk; None: what was found there."""
         self._not_written = logs.Seldom(NOT_WRITTEN_S)
+        self._read()
+
+    def read_again(self) -> None:
+        """What the shim before has written since, as the node's shim that it was. Before any number is given.
+        Raises EnvironmentFault."""
+        if self._log.has_changed:
+            self._read()
 
     def save(self, descriptions: Mapping[str, Description]) -> None:
         """Write what is new: numbers, and ids. Raises EnvironmentFault where it cannot be written and the
@@ -132,6 +133,17 @@ class Ledger:
     def close(self) -> None:
         """Close the file."""
         self._log.close()
+
+    def _read(self) -> None:
+        opened = self._log.open()
+        if opened.damage:
+            log.failure("state damaged", opened.damage)
+        told = Terms.of(opened.values)
+        self.terms_before, self._says_terms = told or self._terms, told is not None
+        self.retimings, self._found = Retiming.all_of(opened.values), opened.values
+        known = _latest(opened.values)
+        for one in self._registries:
+            one.restore(known.get(one.kind, {}))
 
     @property
     def _has_our_terms(self) -> bool:

@@ -294,6 +294,26 @@ def test_a_log_whose_file_is_gone_must_be_rewritten(path: Path) -> None:
     log.close()
 
 
+def test_a_log_has_changed_when_another_has_written_to_it_and_not_when_its_file_is_gone(path: Path) -> None:
+    log, other = log_at(path), log_at(path)
+    log.open()
+    assert not log.has_changed
+    other.rewrite(["first"])
+    assert log.has_changed
+    for write in (lambda: other.append("second"), lambda: other.rewrite(["third"])):
+        log.open()
+        assert not log.has_changed
+        write()
+        assert log.has_changed
+    log.rewrite(["own"])
+    log.append("more")
+    assert not log.has_changed
+    path.unlink()
+    assert not log.has_changed
+    log.close()
+    other.close()
+
+
 def test_what_cannot_be_read_or_written_is_the_environments_fault(path: Path) -> None:
     path.mkdir()
     with pytest.raises(EnvironmentFault):

@@ -81,6 +81,8 @@ class FolderSource:
     async def watch(self) -> AsyncIterator[Observed]:
         """The folder's objects now, then after each change. Raises InputError when the folder is missing."""
         check(self.folder)
+        self._memory.read_again()
+        self._unsure = self._unsure and not self._memory.is_sound
         while self._listing.unsettled():
             await asyncio.sleep(self._listing.settle_s / 2)
         # In a thread: YAML takes a second per few thousand objects, and mappings must not wait for it.

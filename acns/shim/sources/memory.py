@@ -29,13 +29,14 @@ class Memory:
         self._packed: dict[str, bytes] = {}
         self._unsaved: set[str] = set()
         self._log = StateLog(path, FORMAT, VERSION, fence)
-        opened = self._log.open()
-        self.is_sound = bool(opened.values) and opened.damage is None
+        self.is_sound = False
         """Whether an earlier run's texts are known: there is a memory, and all of it could be read."""
-        if opened.damage:
-            log.failure("state damaged", opened.damage)
-        elif self.is_sound:
-            self._recall(opened.values)
+        self._read()
+
+    def read_again(self) -> None:
+        """What the shim before has written since, as the node's shim that it was. Raises EnvironmentFault."""
+        if self._log.has_changed:
+            self._read()
 
     def get(self, name: str) -> str | None:
         """The text of a file; None where none is known."""
@@ -76,10 +77,18 @@ class Memory:
             return True
         return self._log.must_be_rewritten if has_news else self._log.is_gone
 
+    def _read(self) -> None:
+        opened = self._log.open()
+        self.is_sound = bool(opened.values) and opened.damage is None
+        if opened.damage:
+            log.failure("state damaged", opened.damage)
+        elif self.is_sound:
+            self._recall(opened.values)
+
     def _recall(self, values: Iterable[dict[str, str | None]]) -> None:
         latest: dict[str, str | None] = {}
         for value in values:
             latest.update(value)
-        for name, text in latest.items():
-            if text is not None:
-                self._packed[name] = zlib.compress(text.encode(), _FASTEST)
+        self._packed = {
+            name: zlib.compress(text.encode(), _FASTEST) for name, text in latest.items() if text is not None
+        }

@@ -196,6 +196,23 @@ async def test_what_a_shim_remembers_outlives_one_beside_it_that_goes_on_late(
     assert (names(restarted), restarted.complete) == (["second", "third"], True)
 
 
+async def test_what_the_one_before_remembers_until_it_is_replaced_is_remembered(
+    folder: Path, tmp_path: Path
+) -> None:
+    """The next one has read the memory before it takes the place."""
+    memory = tmp_path / "memory.log"
+    write(folder / "a.yaml", NAMESPACE.format(name="first"))
+    older = Watched(folder, memory)
+    await older.next()
+    newer = Watched(folder, memory, adopting=True)
+    for age_s, name in ((5, "second"), (3, "third")):
+        write(folder / "a.yaml", NAMESPACE.format(name=name), age_s=age_s)
+        await older.next()
+    write(folder / "a.yaml", "kind: [", age_s=1)
+    observed = await newer.next()
+    assert (names(observed), observed.complete) == (["third"], True)
+
+
 async def test_a_memory_with_a_torn_end_is_no_memory(folder: Path, tmp_path: Path) -> None:
     memory = tmp_path / "memory.log"
     write(folder / "a.yaml", NAMESPACE.format(name="old"))

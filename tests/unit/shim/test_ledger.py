@@ -196,6 +196,31 @@ def test_one_that_was_replaced_in_the_midst_of_a_write_leaves_the_next_ones_ledg
     assert list(value["ids"]) == ["re_1", "fqdn_1"]
 
 
+def test_numbers_that_the_one_before_gives_until_it_is_replaced_are_not_given_again(path: Path) -> None:
+    older = Ledger(path, TERMS)
+    older.save({})
+    newer = Ledger(path, TERMS)
+    older.identities.number("given since")
+    older.grants.egress.number("re_1")
+    older.save({"re_1": RULE})
+    newer.read_again()
+    assert newer.identities.number("new") == 257
+    newer.save({"re_1": RULE})
+    assert Ledger(path, TERMS).identities.known() == {"given since": 256, "new": 257}
+    assert Ledger(path, TERMS).grants.egress.known() == {"re_1": 1}
+
+
+def test_a_ledger_that_went_after_it_was_read_costs_no_number(path: Path) -> None:
+    older = Ledger(path, TERMS)
+    older.identities.number("a")
+    older.save({})
+    newer = Ledger(path, TERMS)
+    path.unlink()
+    newer.read_again()
+    newer.save({})
+    assert Ledger(path, TERMS).identities.known() == {"a": 256}
+
+
 def test_a_torn_end_costs_only_what_was_in_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger(path, TERMS)
     first = ledger.identities.number("a")

@@ -102,6 +102,8 @@ class KubernetesSource:
 
     async def watch(self) -> AsyncIterator[Observed]:
         """The cluster's objects once they are all known, then after each change."""
+        self._memory.read_again()
+        self._unsure = self._unsure and not self._memory.is_sound
         try:
             async with asyncio.TaskGroup() as group:
                 for each in self.watched:
