@@ -165,10 +165,15 @@ class StateLog:
         return self._size_bytes > _GROWTH * self._rewritten_bytes + _GROWTH_BYTES
 
     def append(self, value: Any, *, durable: bool = False) -> None:
-        """Add one value, all of it or nothing. Raises EnvironmentFault; then rewrite before the next one."""
+        """Add one value, all of it or nothing. Raises EnvironmentFault; then rewrite before the next one.
+
+        A next owner may have opened the file in the midst of an append, and cut off what it took for torn: a
+        line that continues from there would be damage to every reader."""
         line, digest = _line(self._digest, value)
         self._fence()
         try:
+            if os.fstat(self._descriptor).st_size != self._size_bytes:
+                raise OSError("somebody else has changed it")
             written = os.write(self._descriptor, line)
             if written != len(line):
                 raise OSError("disk full")

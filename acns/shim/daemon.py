@@ -95,9 +95,9 @@ class Daemon:
         self.parts.flows.start()
         await appear(self.server, self.health)
         self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
-        self.parts.ledger.read_again()  # from here on the one before writes nothing more
-        self.journal.record(Event.SERVICE_STARTED)
         try:
+            self.parts.ledger.read_again()  # from here on the one before writes nothing more
+            self.journal.record(Event.SERVICE_STARTED)
             await self._serve(stop)
         finally:
             loop.remove_reader(self.kernel.wiring.fileno())

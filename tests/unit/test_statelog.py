@@ -294,6 +294,21 @@ def test_a_log_whose_file_is_gone_must_be_rewritten(path: Path) -> None:
     log.close()
 
 
+def test_nothing_is_appended_where_another_has_cut_the_log_off(path: Path) -> None:
+    """Who is to own it next may have opened it in the midst of an append. What continues from a line that is
+    gone would be damage."""
+    log = log_at(path)
+    log.rewrite(VALUES[:2])
+    os.truncate(path, path.stat().st_size - 1)
+    found(path)
+    with pytest.raises(EnvironmentFault, match="somebody else"):
+        log.append(VALUES[2])
+    assert log.must_be_rewritten
+    log.rewrite(VALUES)
+    log.append("more")
+    assert found(path) == (*VALUES, "more")
+
+
 def test_a_log_has_changed_when_another_has_written_to_it_and_not_when_its_file_is_gone(path: Path) -> None:
     log, other = log_at(path), log_at(path)
     log.open()

@@ -75,14 +75,15 @@ class FolderSource:
         self._listing = Listing(folder, settle_s)
         self._memory = Memory(memory, fence)
         self._files: dict[str, Read] = {}
+        self._adopting = adopting
         self._unsure = adopting and not self._memory.is_sound
         self._unsaved: tuple[Problem, ...] = ()
 
     async def watch(self) -> AsyncIterator[Observed]:
         """The folder's objects now, then after each change. Raises InputError when the folder is missing."""
         check(self.folder)
-        self._memory.read_again()
-        self._unsure = self._unsure and not self._memory.is_sound
+        if self._memory.read_again():
+            self._unsure = self._adopting and not self._memory.is_sound
         while self._listing.unsettled():
             await asyncio.sleep(self._listing.settle_s / 2)
         # In a thread: YAML takes a second per few thousand objects, and mappings must not wait for it.

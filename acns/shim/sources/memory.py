@@ -33,10 +33,13 @@ class Memory:
         """Whether an earlier run's texts are known: there is a memory, and all of it could be read."""
         self._read()
 
-    def read_again(self) -> None:
-        """What the shim before has written since, as the node's shim that it was. Raises EnvironmentFault."""
-        if self._log.has_changed:
+    def read_again(self) -> bool:
+        """What the shim before has written since, as the node's shim that it was: whether it has. Raises
+        EnvironmentFault."""
+        has_changed = self._log.has_changed
+        if has_changed:
             self._read()
+        return has_changed
 
     def get(self, name: str) -> str | None:
         """The text of a file; None where none is known."""
@@ -79,6 +82,7 @@ class Memory:
 
     def _read(self) -> None:
         opened = self._log.open()
+        self._packed = {}
         self.is_sound = bool(opened.values) and opened.damage is None
         if opened.damage:
             log.failure("state damaged", opened.damage)

@@ -213,6 +213,22 @@ async def test_what_the_one_before_remembers_until_it_is_replaced_is_remembered(
     assert (names(observed), observed.complete) == (["third"], True)
 
 
+async def test_a_memory_that_is_damaged_before_the_place_is_taken_is_no_memory(
+    folder: Path, tmp_path: Path
+) -> None:
+    memory = tmp_path / "memory.log"
+    write(folder / "a.yaml", NAMESPACE.format(name="first"))
+    older = Watched(folder, memory)
+    await older.next()
+    newer = Watched(folder, memory, adopting=True)
+    write(folder / "a.yaml", NAMESPACE.format(name="second"), age_s=5)
+    await older.next()
+    memory.write_bytes(memory.read_bytes().replace(b"second", b"Second"))
+    write(folder / "a.yaml", "kind: [", age_s=1)
+    observed = await newer.next()
+    assert (names(observed), observed.complete) == ([], False)
+
+
 async def test_a_memory_with_a_torn_end_is_no_memory(folder: Path, tmp_path: Path) -> None:
     memory = tmp_path / "memory.log"
     write(folder / "a.yaml", NAMESPACE.format(name="old"))

@@ -81,6 +81,7 @@ class KubernetesSource:
     ) -> None:
         self._api = api
         self._memory = Memory(memory, fence)
+        self._adopting = adopting
         self._unsure = adopting and not self._memory.is_sound
         self._unsaved: tuple[Problem, ...] = ()
         self._changed = asyncio.Event()
@@ -102,8 +103,8 @@ class KubernetesSource:
 
     async def watch(self) -> AsyncIterator[Observed]:
         """The cluster's objects once they are all known, then after each change."""
-        self._memory.read_again()
-        self._unsure = self._unsure and not self._memory.is_sound
+        if self._memory.read_again():
+            self._unsure = self._adopting and not self._memory.is_sound
         try:
             async with asyncio.TaskGroup() as group:
                 for each in self.watched:
