@@ -114,8 +114,8 @@ class StateLog:
         self._size_bytes = self._rewritten_bytes = 0
 
     def open(self) -> Found:
-        """What the log holds. A damaged tail is set aside, and what is before it stays. Where that
-        cannot be done all is left as it is, and must be rewritten.
+        """What the log holds. A damaged tail is set aside, and what is before it stays. Where that cannot be
+        done all is left as it is, and must be rewritten.
 
         Raises EnvironmentFault when it cannot be read.
         """

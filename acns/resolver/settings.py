@@ -67,8 +67,8 @@ class ResolverSettings:
     max_in_flight: int = 8_192
     """Queries being worked on at once; past it SERVFAIL. Bounds memory: some 10 KiB each at worst, since
     those over 2 KiB, and such answers while they wait for their commit, may have 8 MiB together and 1 MiB of
-    one endpoint. With `transparent` each may take a
-    descriptor, and where these are short the node's address is used."""
+    one endpoint. With `transparent` each may take a descriptor, and where these are short the node's address
+    is used."""
 
     max_in_flight_per_endpoint: int = 2_048
     """The same for one endpoint, so that a flood from one pod leaves room for the others."""

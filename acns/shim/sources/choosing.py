@@ -21,8 +21,8 @@ def source_of(
     fence: Callable[[], object] = lambda: None,
 ) -> Source:
     """`adopting`: the kernel enforces already what an earlier run read there. `fence` raises EnvironmentFault
-    where this process may write no more. Raises InputError for one that
-    cannot be read at all: a shim with it is not to take the place of one that can."""
+    where this process may write no more. Raises InputError for one that cannot be read at all: a shim with it
+    is not to take the place of one that can."""
     state_dir, profile = Path(settings.state_dir), Profile(settings.profile)
     if settings.source == "files":
         if not settings.manifests:

@@ -196,15 +196,18 @@ async def test_what_a_shim_remembers_outlives_one_beside_it_that_goes_on_late(
     assert (names(restarted), restarted.complete) == (["second", "third"], True)
 
 
-async def test_what_the_one_before_remembers_until_it_is_replaced_is_remembered(
-    folder: Path, tmp_path: Path
-) -> None:
-    """The next one has read the memory before it takes the place."""
-    memory = tmp_path / "memory.log"
+async def two_shims(folder: Path, memory: Path) -> tuple[Watched, Watched]:
+    """The node's, and the next one, which has read the memory and not yet taken the place."""
     write(folder / "a.yaml", NAMESPACE.format(name="first"))
     older = Watched(folder, memory)
     await older.next()
-    newer = Watched(folder, memory, adopting=True)
+    return older, Watched(folder, memory, adopting=True)
+
+
+async def test_what_the_one_before_remembers_until_it_is_replaced_is_remembered(
+    folder: Path, tmp_path: Path
+) -> None:
+    older, newer = await two_shims(folder, tmp_path / "memory.log")
     for age_s, name in ((5, "second"), (3, "third")):
         write(folder / "a.yaml", NAMESPACE.format(name=name), age_s=age_s)
         await older.next()
@@ -216,11 +219,7 @@ async def test_what_the_one_before_remembers_until_it_is_replaced_is_remembered(
 async def test_a_memory_that_is_damaged_before_the_place_is_taken_is_no_memory(
     folder: Path, tmp_path: Path
 ) -> None:
-    memory = tmp_path / "memory.log"
-    write(folder / "a.yaml", NAMESPACE.format(name="first"))
-    older = Watched(folder, memory)
-    await older.next()
-    newer = Watched(folder, memory, adopting=True)
+    older, newer = await two_shims(folder, memory := tmp_path / "memory.log")
     write(folder / "a.yaml", NAMESPACE.format(name="second"), age_s=5)
     await older.next()
     memory.write_bytes(memory.read_bytes().replace(b"second", b"Second"))
