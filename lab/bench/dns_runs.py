@@ -43,9 +43,9 @@ def saturated(side: Side, questions: Path, seconds: float, *more: str) -> dict[s
 
 
 def at_rate(side: Side, questions: Path, seconds: float, rate: int) -> dict[str, float]:
-    """So many queries a second: latencies, and what was lost."""
+    """So many queries a second for names that there are: latencies, and what got no answer or another."""
     run = dnsperf.at_rate(side.wire.pod, side.asked, questions, seconds, rate)
-    return {"median_ms": run.quantile_ms(0.5), "p99_ms": run.quantile_ms(0.99), "lost": run.lost}
+    return {"median_ms": run.quantile_ms(0.5), "p99_ms": run.quantile_ms(0.99), "lost": run.lost + run.failed}
 
 
 def loaded(side: Side, kind: str, *arguments: object, pods: Sequence[str] = ()) -> dict[str, float]:

@@ -34,7 +34,7 @@ from lab.kernel.rtnetlink import Route
 from lab.runtime.readiness import http_missing
 
 DIRECT, DNSDIST, DNSMASQ, OURS = "no proxy", "dnsdist", "dnsmasq", "resolver"
-BUDGETED: Final = "resolver with its budgets"
+BUDGETED, SHARED = "resolver with its budgets", "resolver with a share for each pod"
 _PACKAGES: Final = {"dnsperf": "dnsperf", "dnsdist": "dnsdist", "dnsmasq": "dnsmasq-base"}
 _FIRST_MORE_INDEX: Final = 1_000
 _FIRST_MORE_INNER: Final = 3
@@ -43,6 +43,9 @@ _READY_S: Final = 60.0
 _NO_LIMIT: Final = 1_000_000
 """Queries a second: one pod is measured as far as it goes."""
 _USUAL_KERNEL_RATE: Final = constants.QUERY_RATE
+_SHARE, _KERNEL_SHARE = 1_000, 1_333
+"""Queries a second of one pod, where an operator gives each its share: what the real service warns at. The
+kernel's is above the resolver's in the proportion of the usual ones."""
 _BUDGETED_PODS: Final = 4
 _PODS: Final = Route(IPv4Network("100.64.0.0/10"), links.LOOPBACK_INDEX, is_local=True)
 """Whoever asks, the DNS server answers."""
@@ -103,6 +106,7 @@ def standing(folder: Path, pods: int) -> Iterator[dict[str, Side]]:
         for name, count, settings in (
             (OURS, pods, _settings(folder)),
             (BUDGETED, _BUDGETED_PODS, _budgeted(_settings(folder / "budgeted"))),
+            (SHARED, _BUDGETED_PODS, _shared(_settings(folder / "shared"))),
         ):
             laid, upstream = stack.enter_context(_wire())
             sides[name] = stack.enter_context(_ours(name, laid, upstream, count, settings))
@@ -194,6 +198,15 @@ def _budgeted(settings: Pair) -> Pair:
             max_new_names_at_once_per_pod=usual.max_new_names_at_once_per_pod,
             commit_timeout_ms=usual.commit_timeout_ms,
         ),
+    )
+
+
+def _shared(settings: Pair) -> Pair:
+    """With those budgets, and a bound of its own for each pod."""
+    shim, resolver = _budgeted(settings)
+    return (
+        replace(shim, max_queries_per_second_per_pod=_KERNEL_SHARE),
+        replace(resolver, max_queries_per_second_per_pod=_SHARE),
     )
 
 

@@ -30,6 +30,8 @@ _TRIES: Final = 5
 _OWN_FAULT: Final = "failed to receive packet: Bad file descriptor"
 """dnsperf 2.10 (its issue 208): one of its threads may read from what the other has just closed to connect
 anew. It gives up then, whoever answers; such a run is made again."""
+_CODES: Final = re.compile(r"Response codes:\s+(.*)")
+_CODE: Final = re.compile(r"(\w+) (\d+) \(")
 _LATENCY: Final = re.compile(r"^> \S+ \S+ \S+ ([\d.]+)$", re.MULTILINE)
 
 
@@ -41,6 +43,8 @@ class Run:
     completed: int
     rate: float
     latencies_ms: Sequence[float] = ()
+    failed: int = 0
+    """Of the answers those with another code than NOERROR."""
 
     @property
     def lost(self) -> int:
@@ -86,7 +90,9 @@ def _run(pod: Namespace, server: str, questions: Path, more: Sequence[str]) -> R
             f"{' '.join(argv)} ended with code {done.returncode}:\n{done.stdout}{done.stderr}"
         )
     latencies = sorted(1e3 * float(text) for text in _LATENCY.findall(done.stdout))
-    return Run(int(values["sent"]), int(values["completed"]), values["rate"], latencies)
+    codes = _CODES.search(done.stdout)
+    failed = sum(int(count) for code, count in _CODE.findall(codes[1]) if code != "NOERROR") if codes else 0
+    return Run(int(values["sent"]), int(values["completed"]), values["rate"], latencies, failed)
 
 
 def _ended(pod: Namespace, argv: Sequence[str]) -> subprocess.CompletedProcess[str]:

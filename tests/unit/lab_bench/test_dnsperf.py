@@ -51,6 +51,11 @@ def test_a_run_that_fell_over_its_own_closed_socket_is_made_again(
     assert not left
 
 
+def test_answers_with_an_error_are_counted(tmp_path: Path, runs: Callable[..., list[str]]) -> None:
+    runs(REPORT + "  Response codes:       NOERROR 50 (79.37%), SERVFAIL 9 (14.29%), REFUSED 4 (6.35%)\n")
+    assert once(tmp_path).failed == 13
+
+
 def test_every_run_that_falls_over_is_an_error(tmp_path: Path, runs: Callable[..., list[str]]) -> None:
     left = runs(*[CLOSED] * 9)
     with pytest.raises(ProcessFailed, match="Bad file descriptor"):
