@@ -1,7 +1,8 @@
 """Which manifests lie in a folder, and which of them can be gone by.
 
 A file is there once it has been left alone for a moment: nobody writes one in one instant. It is gone once it
-has stayed away for that moment: a file that is replaced, under its name or another, is missing in between.
+has stayed away for that moment: a file that is replaced, under its name or another, is missing in between. A
+link that leads nowhere is not gone: its name is there, and who took its target away may not know of it.
 """
 
 from __future__ import annotations
@@ -71,11 +72,10 @@ class Listing:
                 continue
             try:
                 status = path.stat()
-            except FileNotFoundError:  # removed, or a dangling link, since the listing
-                continue
-            except OSError:  # a link to itself: for reading to report, and no reason to stop at
-                yield path.name, UNKNOWN
-                continue
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError) or path.is_symlink():
+                    yield path.name, UNKNOWN  # for reading to report, and no reason to stop at
+                continue  # else removed since the listing
             yield path.name, Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
 
     def _is_settled(self, stamp: Stamp) -> bool:

@@ -338,7 +338,19 @@ def link_to_itself(path: Path) -> None:
     path.symlink_to(path.name)
 
 
-@pytest.mark.parametrize("make", [link_to_itself, os.mkfifo, Path.mkdir])
+def link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere.txt")
+
+
+def link_below_a_file(path: Path) -> None:
+    write(path.with_name("file.txt"), "not a manifest")
+    path.symlink_to("file.txt/a.yaml")
+
+
+NO_FILES = [link_to_itself, link_to_nowhere, link_below_a_file, os.mkfifo, Path.mkdir]
+
+
+@pytest.mark.parametrize("make", NO_FILES)
 async def test_what_is_no_file_is_reported_and_the_rest_applies(
     make: Callable[[Path], None], folder: Path, watched: Watched
 ) -> None:
@@ -348,6 +360,25 @@ async def test_what_is_no_file_is_reported_and_the_rest_applies(
     observed = await watched.next()
     assert names(observed) == ["b"]
     assert [problem.path for problem in observed.problems] == [str(folder / "a.yaml")]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("make", NO_FILES)
+async def test_what_takes_a_file_s_place_and_is_none_keeps_its_last_good_version(
+    make: Callable[[Path], None], restarts: bool, folder: Path, tmp_path: Path, watched: Watched
+) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    (folder / "a.yaml").unlink()
+    make(folder / "a.yaml")
+    os.utime(folder / "a.yaml", (1, 1), follow_symlinks=False)
+    if restarts:
+        watched = Watched(folder, tmp_path / "memory.log", adopting=True)
+    observed = await watched.next()
+    assert (names(observed), observed.complete) == (["a"], True)
+    assert [problem.path for problem in observed.problems] == [str(folder / "a.yaml")]
+    (folder / "a.yaml").rmdir() if make is Path.mkdir else (folder / "a.yaml").unlink()
+    assert names(await watched.next()) == []
 
 
 async def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
