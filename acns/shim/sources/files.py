@@ -2,7 +2,8 @@
 
 The unit is the file: it counts as a whole or, when anything in it is wrong, as it last was right. That last
 good text is kept on disk too (`memory`), so that a restart beside a broken file opens nothing. An empty file
-is taken for one being written. Only removing a file removes its objects. The same object in two files counts
+is taken for one being written, and so is one that had objects and has none, only comments: a copy that broke
+off looks like that. Only removing a file removes the last of its objects. The same object in two files counts
 once, from the first file by name. Without its memory a run that takes over a kernel's rules cannot tell what
 a broken file used to say: it waits until there is none.
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from acns import textfile
@@ -34,6 +35,7 @@ from acns.telemetry import log as logs
 log = logs.named(__name__)
 
 POLL_S = 0.2
+_REMOVE = "remove the file to remove its objects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,13 @@ class FolderSource:
         except InputError as error:
             return self._keep(name, stamp, list(error.problems))
         if not text.strip():
-            return self._keep(
-                name, stamp, [Problem(str(path), 1, 1, "is empty", "remove the file to remove its objects")]
-            )
+            return self._keep(name, stamp, [Problem(str(path), 1, 1, "is empty", _REMOVE)])
         parsed = manifests.parse(text, str(path), self.profile)
         if not parsed.ok:
             return self._keep(name, stamp, parsed.problems)
+        if not parsed.objects and (kept := self._keep(name, stamp, parsed.problems)).objects:
+            gone = Problem(str(path), 1, 1, "has no objects any more", _REMOVE)
+            return replace(kept, problems=(gone, *kept.problems))
         self._memory.set(name, text)
         return Read(stamp, True, parsed.objects, parsed.problems)
 

@@ -294,6 +294,43 @@ async def test_an_emptied_file_is_taken_for_one_being_written(folder: Path, watc
     assert "empty" in observed.problems[0].message
 
 
+COMMENTS_ONLY = ["# The names that\n", "# kept for later\n---\n", "apiVersion: v1\nkind: List\nitems:\n"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("text", COMMENTS_ONLY)
+async def test_a_file_that_has_no_objects_any_more_keeps_them_until_it_is_removed(
+    text: str, restarts: bool, folder: Path, tmp_path: Path, watched: Watched
+) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    write(folder / "a.yaml", text, age_s=5)
+    if restarts:
+        watched = Watched(folder, tmp_path / "memory.log", adopting=True)
+    observed = await watched.next()
+    assert (names(observed), observed.complete) == (["a"], True)
+    [problem] = observed.problems
+    assert (problem.message, problem.warning) == ("has no objects any more", False)
+    assert "remove the file" in problem.hint
+    (folder / "a.yaml").unlink()
+    assert (await watched.next()).objects == ()
+    write(folder / "a.yaml", text, age_s=1)  # a new file of that name
+    observed = await watched.next()
+    assert (observed.objects, observed.problems) == ((), ())
+
+
+@pytest.mark.parametrize("text", COMMENTS_ONLY)
+async def test_a_file_that_never_had_objects_is_as_good_as_any(
+    text: str, folder: Path, tmp_path: Path, watched: Watched
+) -> None:
+    write(folder / "a.yaml", text)
+    for source in (watched, Watched(folder, tmp_path / "memory.log", adopting=True)):
+        observed = await source.next()
+        assert (observed.objects, observed.problems, observed.complete) == ((), (), True)
+    write(folder / "a.yaml", NAMESPACE.format(name="a"), age_s=5)
+    assert names(await watched.next()) == ["a"]
+
+
 async def test_a_file_is_read_only_after_it_was_left_alone(folder: Path, watched: Watched) -> None:
     write(folder / "a.yaml", NAMESPACE.format(name="a"))
     await watched.next()
