@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, S
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from acns import textfile
 from lab.backends import converging, dns_servers, etc_files, programs
 from lab.backends.converging import Places, ProgramChanges, Step
 from lab.backends.etc_files import EtcTexts
@@ -26,6 +27,7 @@ from lab.backends.order import Order
 from lab.backends.site import Site
 from lab.capture import places
 from lab.capture.places import PodLink
+from lab.errors import InputError
 from lab.kernel import nft
 from lab.kernel.netns import Namespace
 from lab.runtime import readiness
@@ -114,7 +116,8 @@ class NetnsLab:
 
     def remove_manifest(self, filename: str) -> None:
         for folder in self._manifest_folders():
-            (folder / filename).unlink(missing_ok=True)
+            if not _is_folder(folder / filename):  # the lab makes none there, and this one may hold anything
+                (folder / filename).unlink(missing_ok=True)
 
     def set_names(self, names: Mapping[str, InternetName]) -> None:
         """Replace the Internet's DNS records; its router owns their addresses from now on."""
@@ -236,7 +239,7 @@ class NetnsLab:
                 _write_if_different(folder / filename, text)
 
     def _manifest_lines(self, order: Order) -> list[str]:
-        folders, ours = self._manifest_folders(), self.order.manifests
+        folders, ours = [self.folder.manifests(node) for node in self.network.nodes], self.order.manifests
         lines = []
         for filename, text in order.manifests.items():
             if any(_content(folder / filename) != text for folder in folders):
@@ -248,7 +251,8 @@ class NetnsLab:
             self.remove_manifest(filename)
 
     def _extra_manifests(self, order: Order) -> list[str]:
-        extra = {path.name for folder in self._manifest_folders() for path in folder.iterdir()}
+        there = (path for folder in self._manifest_folders() for path in folder.iterdir())
+        extra = {path.name for path in there if not _is_folder(path)}
         return sorted(extra - order.manifests.keys())
 
     def _manifest_folders(self) -> list[Path]:
@@ -333,9 +337,17 @@ def _in_thread(function: Callable[..., object], *arguments: object) -> Action:
 
 
 def _content(path: Path) -> str | None:
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text()
+    """None where no text can be read. Raises InputError where no file can be put in its place."""
+    if _is_folder(path):
+        raise InputError(f"{path} is a folder where the lab has a file", hint="move it away")
+    with contextlib.suppress(InputError):
+        return textfile.read(path)
     return None
+
+
+def _is_folder(path: Path) -> bool:
+    """Not so a link to one, which can be replaced and removed as a file is."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def _names(started: Sequence[Program]) -> str:
@@ -349,9 +361,8 @@ def _made(folder: Path) -> Path:
 
 def _write_if_different(path: Path, text: str) -> bool:
     """Write a file that others watch: they see the old text or the new one. False when it was so already."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_text() == text:
-            return False
+    if _content(path) == text:
+        return False
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.rename(path)

@@ -6,13 +6,11 @@ again when they have changed. What is missing can be said only as long as the po
 
 from __future__ import annotations
 
-import contextlib
 import http.client
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from ipaddress import AddressValueError, IPv4Address
-from pathlib import Path
 from typing import Any
 
 from acns import textfile
@@ -32,7 +30,8 @@ from lab.runtime.handles import NodeHandle
 
 _PROTOCOLS = {L4Protocol.TCP: 6, L4Protocol.UDP: 17}
 
-Version = tuple[tuple[str, int], ...]
+Version = Mapping[str, listing.Stamp]
+"""Of each manifest."""
 
 
 class View:
@@ -110,15 +109,15 @@ class DNSView(View):
     def refresh(self) -> None:
         """Go by the manifests as they are now; where lab or node are gone, as they were."""
         try:
-            version = _version(self._node.manifests)
-        except FileNotFoundError:
+            version = listing.stamps(self._node.manifests)
+        except OSError:
             return
         if version != self._version:
-            self._scene, self._version = self._read(), version
+            self._scene, self._version = self._read(version), version
 
-    def _read(self) -> Scene:
+    def _read(self, files: Iterable[str]) -> Scene:
         objects: list[Object] = []
-        for name, _ in _version(self._node.manifests):
+        for name in files:
             path = self._node.manifests / name
             try:
                 text = textfile.read(path)
@@ -150,12 +149,3 @@ def _identities(policy: NodePolicy, said: Mapping[str, Any]) -> Mapping[str, int
         for one in policy.endpoints
         if one.endpoint.key in said
     }
-
-
-def _version(folder: Path) -> Version:
-    """The manifests and their times."""
-    found = []
-    for path in sorted(filter(listing.is_manifest, folder.iterdir())):
-        with contextlib.suppress(FileNotFoundError):
-            found.append((path.name, path.stat().st_mtime_ns))
-    return tuple(found)

@@ -90,8 +90,10 @@ def is_current(said: Mapping[str, Any], manifests: Path) -> bool:
     """
     if "manifests" not in said:
         return True
-    files = filter(listing.is_manifest, manifests.iterdir())
-    on_disk = {path.name: str(path.stat().st_mtime_ns) for path in files}
+    try:
+        on_disk = {name: str(stamp.mtime_ns) for name, stamp in listing.stamps(manifests).items()}
+    except OSError:  # the folder is away: nothing newer can be read
+        on_disk = said["manifests"]
     return bool(
         on_disk == said["manifests"]
         and not said.get("policy_streams_behind")

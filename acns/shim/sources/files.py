@@ -30,9 +30,6 @@ from acns.shim.preflight import ClusterFacts
 from acns.shim.sources import Observed
 from acns.shim.sources.listing import Listing, Stamp
 from acns.shim.sources.memory import Memory
-from acns.telemetry import log as logs
-
-log = logs.named(__name__)
 
 POLL_S = 0.2
 _REMOVE = "remove the file to remove its objects"
@@ -80,6 +77,7 @@ class FolderSource:
         self._adopting = adopting
         self._unsure = adopting and not self._memory.is_sound
         self._unsaved: tuple[Problem, ...] = ()
+        self._unreadable: tuple[Problem, ...] = ()
 
     async def watch(self) -> AsyncIterator[Observed]:
         """The folder's objects now, then after each change. Raises InputError when the folder is missing."""
@@ -109,12 +107,12 @@ class FolderSource:
         return {"folder": str(self.folder)}
 
     def _scan(self) -> bool:
-        """Read what is new and settled, forget what is gone; whether there was any."""
+        """Read what is new and settled, forget what is gone; whether there is news of files or folder."""
         try:
             listed = self._listing.look(self._files.keys())
         except OSError as error:
-            log.error("manifests folder unreadable", folder=str(self.folder), error=str(error))
-            return False
+            return self._is_unreadable(error.strerror or str(error))
+        came_back, self._unreadable = bool(self._unreadable), ()
         for name in listed.gone:
             del self._files[name]
         changed = [name for name, stamp in listed.settled.items() if self._is_new(name, stamp)]
@@ -122,7 +120,14 @@ class FolderSource:
             self._files[name] = self._read(name, listed.settled[name])
         self._unsure = self._unsure and not all(read.good for read in self._files.values())
         news = bool(listed.gone or changed)
-        return self._save(news) or news
+        return self._save(news) or news or came_back
+
+    def _is_unreadable(self, reason: str) -> bool:
+        """Of the folder, in which nothing counts as removed; whether that is news."""
+        before = self._unreadable
+        what = f"the manifests folder cannot be read: {reason}"
+        self._unreadable = (Problem(str(self.folder), 1, 1, what, "what was read last stays in force"),)
+        return self._unreadable != before
 
     def _is_new(self, name: str, stamp: Stamp) -> bool:
         return name not in self._files or self._files[name].stamp != stamp
@@ -157,7 +162,7 @@ class FolderSource:
 
     def _observe(self) -> Observed:
         objects: dict[Ref, Object] = {}
-        problems: list[Problem] = [*self._unsaved]
+        problems: list[Problem] = [*self._unsaved, *self._unreadable]
         missing = self._listing.missing
         # A missing file's objects count only where no other file has them by now.
         for name, read in sorted(self._files.items(), key=lambda one: (one[0] in missing, one[0])):
@@ -166,7 +171,9 @@ class FolderSource:
                 if objects.setdefault(item.ref, item) is not item and name not in missing:
                     problems.append(self._twice(name, item))
         versions = {name: str(read.stamp.mtime_ns) for name, read in self._files.items()}
-        return Observed(tuple(objects.values()), tuple(problems), versions, complete=not self._unsure)
+        never_read = bool(self._unreadable) and not self._files
+        complete = not (self._unsure or never_read)
+        return Observed(tuple(objects.values()), tuple(problems), versions, complete)
 
     def _twice(self, name: str, item: Object) -> Problem:
         where = "/".join(part for part in item.ref if part)

@@ -8,7 +8,7 @@ link that leads nowhere is not gone: its name is there, and who took its target 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,20 @@ UNKNOWN = Stamp(0, 0, 0)
 """Of a file that cannot even be looked at."""
 
 
+def stamps(folder: Path) -> dict[str, Stamp]:
+    """The manifests that lie there, ordered by name. Raises OSError when the folder cannot be read."""
+    found = {}
+    for path in sorted(filter(is_manifest, folder.iterdir())):
+        try:
+            status = path.stat()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) or path.is_symlink():
+                found[path.name] = UNKNOWN  # for reading to report, and no reason to stop at
+            continue  # else removed since the listing
+        found[path.name] = Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """One look at the folder: the files to go by, and of those known before the ones that are gone."""
@@ -55,7 +69,7 @@ class Listing:
 
     def look(self, known: Set[str]) -> Listed:
         """Raises OSError when the folder cannot be read."""
-        present = dict(self._present())
+        present = stamps(self.folder)
         now = time.monotonic()
         since = {name: self._missing_since.get(name, now) for name in known - present.keys()}
         gone = {name for name, missing_since in since.items() if now - missing_since >= self.settle_s}
@@ -64,19 +78,7 @@ class Listing:
 
     def unsettled(self) -> bool:
         """Whether a file was touched just now."""
-        return any(not self._is_settled(stamp) for _, stamp in self._present())
-
-    def _present(self) -> Iterator[tuple[str, Stamp]]:
-        for path in sorted(self.folder.iterdir()):
-            if not is_manifest(path):
-                continue
-            try:
-                status = path.stat()
-            except OSError as error:
-                if not isinstance(error, FileNotFoundError) or path.is_symlink():
-                    yield path.name, UNKNOWN  # for reading to report, and no reason to stop at
-                continue  # else removed since the listing
-            yield path.name, Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
+        return any(not self._is_settled(stamp) for stamp in stamps(self.folder).values())
 
     def _is_settled(self, stamp: Stamp) -> bool:
         age_s = (time.time_ns() - stamp.mtime_ns) / 1e9

@@ -4,6 +4,7 @@ touched, and `plan` says the same without doing it.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from lab.backends.order import NO_AGENTS, Agents
 from lab.capture import commands as capturing
 from lab.capture import saving, tapes
 from lab.capture.of_namespaces import OfNamespaces
-from lab.errors import Bug, LabNotFound, ProcessFailed
+from lab.errors import Bug, InputError, LabNotFound, ProcessFailed
 from lab.runtime.lab import Lab, list_labs, take_down
 
 from ...waiting import until
@@ -256,6 +257,53 @@ def test_labels_alone_touch_no_process() -> None:
     after, lines = changed(lab, pods=[{**A, "labels": {"app": "a"}}, B, WEB])
     assert lines == ["manifest pods.yaml written"]
     assert pids(after) == before
+
+
+def latin_1(path: Path) -> None:
+    path.write_bytes(b"# caf\xe9\n")
+
+
+def link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def link_to_a_folder(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("old")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def test_a_manifest_is_restored_whatever_stands_in_its_place() -> None:
+    lab = up()
+    folder = lab.node("n1").manifests
+    there = {path.name: path.read_text() for path in folder.iterdir()}
+    (folder / "old").mkdir()
+    for spoil in (latin_1, link_to_itself, link_to_a_folder, pipe, Path.unlink):
+        spoil(folder / "pods.yaml")
+        _, lines = changed(lab)
+        assert lines == ["manifest pods.yaml restored"]
+    (folder / "more.yaml").symlink_to("old")
+    assert changed(lab)[1] == ["manifest more.yaml removed"]
+    assert {path.name: path.read_text() for path in folder.iterdir() if path.is_file()} == there
+    folder.rename(folder.with_name("away"))
+    assert sorted(changed(lab)[1]) == [f"manifest {name} restored" for name in sorted(there)]
+
+
+def test_a_folder_in_a_manifest_s_place_is_named_and_nothing_is_changed() -> None:
+    lab = up()
+    path = lab.node("n1").manifests / "pods.yaml"
+    path.unlink()
+    path.mkdir()
+    for act in (lambda: Lab.plan(two_nodes("one"), agents=NO_AGENTS), up):
+        with pytest.raises(InputError, match=f"{path} is a folder"):
+            act()
+    path.rmdir()
+    assert changed(lab)[1] == ["manifest pods.yaml restored"]
 
 
 def test_a_change_that_fails_is_said_and_the_next_up_goes_on_from_there() -> None:

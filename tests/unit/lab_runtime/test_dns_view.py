@@ -142,6 +142,17 @@ def test_a_policy_that_was_changed_since_is_read_again(view: Any, node: Node) ->
     )
 
 
+def test_what_cannot_be_read_is_left_out_and_a_folder_that_is_away_is_gone_by_as_it_was(
+    view: Any, node: Node
+) -> None:
+    (node.manifests / "itself.yaml").symlink_to("itself.yaml")
+    (node.manifests / "nowhere.yaml").symlink_to("nowhere")
+    known = view()
+    node.manifests /= "away"
+    known.refresh()
+    assert refused(known).notes == ("no name or pattern of its rules.dns matches",)
+
+
 @pytest.mark.parametrize(
     ("more", "note"),
     [

@@ -103,3 +103,15 @@ def test_whatever_a_shim_reads_counts_and_nothing_else(tmp_path: Path, name: str
     read = {name: str((tmp_path / name).stat().st_mtime_ns)}
     assert readiness.is_current({"manifests": read}, tmp_path)
     assert not readiness.is_current({"manifests": {}}, tmp_path)
+
+
+def test_a_link_that_leads_nowhere_counts_as_the_shim_has_it(tmp_path: Path) -> None:
+    for name, target in (("itself.yaml", "itself.yaml"), ("nowhere.yaml", "nowhere")):
+        (tmp_path / name).symlink_to(target)
+    assert readiness.is_current({"manifests": {"itself.yaml": "0", "nowhere.yaml": "0"}}, tmp_path)
+    assert not readiness.is_current({"manifests": {}}, tmp_path)
+
+
+def test_a_shim_whose_folder_is_away_is_as_current_as_it_can_be(tmp_path: Path) -> None:
+    assert readiness.is_current({"manifests": {"p.yaml": "1"}}, tmp_path / "away")
+    assert not readiness.is_current({"manifests": {}, "problems_pending": True}, tmp_path / "away")

@@ -418,6 +418,27 @@ async def test_what_takes_a_file_s_place_and_is_none_keeps_its_last_good_version
     assert names(await watched.next()) == []
 
 
+async def test_a_folder_that_is_away_takes_nothing_away_and_is_reported_once(
+    folder: Path, watched: Watched
+) -> None:
+    write(folder / "a.yaml", NAMESPACE.format(name="a"))
+    await watched.next()
+    folder.rename(folder.with_name("away"))
+    observed = await watched.next()
+    assert (names(observed), observed.complete) == (["a"], True)
+    assert [problem.path for problem in observed.problems] == [str(folder)]
+    assert not watched.source._scan()
+    folder.with_name("away").rename(folder)
+    observed = await watched.next()
+    assert (names(observed), observed.problems) == (["a"], ())
+
+
+async def test_a_folder_that_goes_before_it_was_read_is_not_gone_by(folder: Path, watched: Watched) -> None:
+    folder.rmdir()
+    assert watched.source._scan()
+    assert not watched.source._observe().complete
+
+
 async def test_a_missing_folder_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         await Watched(tmp_path / "nowhere", tmp_path / "memory.log").next()
