@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from acns.dns.name import Name
 
@@ -32,6 +32,17 @@ _PATTERN_TEXT = re.compile(r"[-a-zA-Z0-9_.*]+")
 _MATCH_ALL = re.compile(r"\*+\.?")
 
 
+class Frame(NamedTuple):
+    """What all names that a pattern matches have in common; for look-ups of patterns by name."""
+
+    end: Name
+    """Their last labels: those behind the last one with a wildcard."""
+    head: bytes
+    """What they begin with: the text before the first wildcard."""
+    tail: bytes
+    """What stands before their last labels: the rest of the last label with a wildcard."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class FQDNSelector:
     """One matchName or matchPattern. Make it with the functions below, which check and canonicalise."""
@@ -41,6 +52,8 @@ class FQDNSelector:
     """Canonical: lower case with a trailing dot."""
     _regex: re.Pattern[bytes] | None = field(init=False, repr=False, compare=False)
     _name: Name | None = field(init=False, repr=False, compare=False)
+    frame: Frame | None = field(init=False, repr=False, compare=False)
+    """None where it matches just one name."""
 
     def __post_init__(self) -> None:
         literal = "*" not in self.text
@@ -48,6 +61,7 @@ class FQDNSelector:
         regex = None if literal or self.is_match_all else re.compile(_regex_text(self.text))
         object.__setattr__(self, "_name", name)
         object.__setattr__(self, "_regex", regex)
+        object.__setattr__(self, "frame", None if literal else _frame(self.text))
 
     @property
     def key(self) -> str:
@@ -120,6 +134,13 @@ def _shortened(text: str) -> str:
     first, rest = text.split(".", 1)
     head = "**" if first.strip("*") == "" and len(first) > 1 else re.sub(r"\*+", "*", first)
     return head + "." + re.sub(r"\*+", "*", rest)
+
+
+def _frame(text: str) -> Frame:
+    labels = text.encode("ascii").split(b".")[:-1]
+    end = max(place for place, label in enumerate(labels, start=1) if b"*" in label)
+    wild = b".".join(labels[:end])
+    return Frame(tuple(labels[end:]), wild[: wild.index(b"*")], wild[wild.rindex(b"*") + 1 :])
 
 
 def _regex_text(text: str) -> bytes:

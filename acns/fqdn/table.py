@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
+from acns.fqdn.matcher import Matcher
 
 WORLD_IDENTITY = 2  # Cilium's reserved identity of whatever is outside the cluster
 ANY = 0  # as a server's identity, port or protocol
@@ -65,21 +66,24 @@ class IdentityPrefix:
 class NameRules:
     """The names that somebody may ask some servers for. Equal ones of one table are one object."""
 
-    __slots__ = ("_everything", "_literal", "_patterns")
+    __slots__ = ("_everything", "_matcher", "_selectors")
 
     def __init__(self, selectors: Iterable[FQDNSelector], *, everything: bool) -> None:
-        literal = [(one, one.literal) for one in selectors]
         self._everything = everything
-        self._literal = frozenset(name for _, name in literal if name is not None)
-        self._patterns = tuple(one for one, name in literal if name is None)
+        self._selectors = frozenset(selectors)
+        self._matcher: Matcher | None = None  # made for the first name: most never hear one
 
     @property
     def are_none(self) -> bool:
         """Whether no rule says anything."""
-        return not (self._everything or self._literal or self._patterns)
+        return not (self._everything or self._selectors)
 
     def allow(self, name: Name) -> bool:
-        return self._everything or name in self._literal or any(one.matches(name) for one in self._patterns)
+        if self._everything:
+            return True
+        if self._matcher is None:
+            self._matcher = Matcher(self._selectors)
+        return self._matcher.matches(name)
 
 
 class PolicyTable:
