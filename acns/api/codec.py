@@ -207,11 +207,14 @@ class PolicyReader:
     ) -> _Steps[list[table.DNSRule]]:
         rules = []
         for policy in policies:
+            of_rule = []
             for text in policy.dns_pattern:
                 if text not in selectors:
                     selectors[text] = self._selectors.get(text) or _selector(text)
-                    yield
-            rules.append(_rule(policy, selectors))
+                of_rule.append(selectors[text])
+                yield
+            servers = yield from _servers(policy.dns_servers)
+            rules.append(table.DNSRule(policy.source_endpoint_id, tuple(of_rule), servers))
             yield
         return rules
 
@@ -223,24 +226,25 @@ def _selector(text: str) -> FQDNSelector:
         raise BadMessage("dns_pattern", str(error)) from error
 
 
-def _rule(policy: pb.DNSPolicy, selectors: dict[str, FQDNSelector]) -> table.DNSRule:
-    return table.DNSRule(
-        endpoint_id=policy.source_endpoint_id,
-        selectors=tuple(selectors[text] for text in policy.dns_pattern),
-        servers=tuple(
-            table.DNSServer(server.dns_server_identity, server.dns_server_port, server.dns_server_proto)
-            for server in policy.dns_servers
-        ),
-    )
+def _servers(servers: Iterable[pb.DNSServer]) -> _Steps[tuple[table.DNSServer, ...]]:
+    found = []
+    for one in servers:
+        found.append(table.DNSServer(one.dns_server_identity, one.dns_server_port, one.dns_server_proto))
+        yield
+    return tuple(found)
 
 
 def _endpoints(mappings: Iterable[pb.IdentityToEndpointMapping]) -> _Steps[list[table.EndpointAddress]]:
     found = []
     for mapping in mappings:
         for endpoint in mapping.endpoint_info:
-            addresses = (pod_address_from_wire(value, "endpoint_info.ip") for value in endpoint.ip)
-            for address in ipv4_only(addresses):
-                found.append(table.EndpointAddress(address, endpoint.id, mapping.identity))
+            known: set[bytes] = set()
+            for value in endpoint.ip:
+                address = pod_address_from_wire(value, "endpoint_info.ip")
+                if len(address) == 4 and address not in known:
+                    known.add(address)
+                    found.append(table.EndpointAddress(address, endpoint.id, mapping.identity))
+                yield
             yield
     return found
 

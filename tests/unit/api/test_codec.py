@@ -194,6 +194,34 @@ def test_a_snapshot_that_is_refused_forgets_no_pattern() -> None:
     assert read(reader, snapshot("*.a.io")).rules[0].selectors[0] is before.rules[0].selectors[0]
 
 
+MANY = 300
+SERVERS = [pb.DNSServer(dns_server_port=port) for port in range(MANY)]
+ADDRESSES = [bytes((10, 244, *divmod(number, 256))) for number in range(MANY)]
+POD_OF_MANY = pb.IdentityToEndpointMapping(endpoint_info=[pb.EndpointInfo(id=7, ip=ADDRESSES)])
+PREFIXES = pb.IdentityToPrefixMapping(prefix=[one + b"\x20" for one in ADDRESSES])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pb.PolicyState(egress_l7_dns_policy=[pb.DNSPolicy(dns_pattern=["*.a.io"] * MANY)]),
+        pb.PolicyState(egress_l7_dns_policy=[pb.DNSPolicy(dns_servers=SERVERS)]),
+        pb.PolicyState(identity_to_endpoint_mapping=[POD_OF_MANY]),
+        pb.PolicyState(identity_to_prefix_mapping=[PREFIXES]),
+    ],
+    ids=["patterns", "servers", "addresses", "prefixes"],
+)
+def test_one_part_of_a_snapshot_is_read_in_as_many_steps_as_it_is_long(state: pb.PolicyState) -> None:
+    assert sum(1 for _ in codec.PolicyReader().read(state)) >= MANY
+
+
+def test_an_endpoints_address_that_is_there_twice_counts_once() -> None:
+    state = snapshot()
+    state.identity_to_endpoint_mapping[0].endpoint_info[0].ip.extend([b"10.244.0.6", POD])
+    table = codec.policy_table(state)
+    assert [one.address for one in table.endpoints] == [POD, b"\x0a\xf4\0\6"]
+
+
 def test_a_pods_address_may_come_in_gos_sixteen_bytes() -> None:
     mapped = bytes(10) + b"\xff\xff" + b"\x0a\xf4\0\5"
     assert codec.pod_address_from_wire(mapped, "ip") == b"\x0a\xf4\0\5"
