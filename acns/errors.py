@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
+
+SHOWN_CHARACTERS: Final = 255
 
 
 class AcnsError(Exception):
@@ -34,6 +37,12 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def cut(text: str) -> str:
+    """The beginning of what a peer says, for a line that people read: it may say as much as it likes."""
+    shown = text[:SHOWN_CHARACTERS]
+    return text if shown == text else f"{shown}… ({len(text)} characters)"
 
 
 @dataclass(frozen=True, slots=True, order=True)

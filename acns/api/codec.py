@@ -96,7 +96,10 @@ def prefix_from_wire(value: bytes, field: str = "prefix") -> IPv4Network | None:
     """The network; None for an IPv6 one. Host bits are cleared, as a route lookup would. Go's 16 bytes of an
     IPv4 address are one here too."""
     if len(value) not in (5, 17) or value[-1] > 8 * (len(value) - 1):
-        raise BadMessage(field, f"{value.hex()} is no prefix (raw address and one byte of length)")
+        raise BadMessage(
+            field,
+            f"{value[:17].hex()} ({len(value)} octets) is no prefix (raw address and one byte of length)",
+        )
     if value.startswith(_V4_MAPPED) and len(value) == 17 and value[-1] >= 96:
         value = value[12:16] + bytes((value[-1] - 96,))
     if len(value) == 17:

@@ -16,6 +16,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from acns.errors import cut
+
 Name = tuple[bytes, ...]
 
 ROOT: Name = ()
@@ -24,6 +26,7 @@ MAX_NAME_OCTETS = 255  # with length octets and the root's: RFC 1035 §3.1
 MAX_LABELS = 50_000  # of one message: its own are fewer, but pointers may have each read again
 MAX_POINTERS = 126  # more than any name can use, each but the first behind a label
 
+_MAX_TEXT_CHARACTERS = 4 * MAX_NAME_OCTETS  # each octet as `\\DDD`
 _POINTER = 0xC0
 _SPECIAL = frozenset(b'"().;\\@$')  # RFC 1035 §5.1: these mean something in a printed name
 _PIECE = re.compile(r"\\([0-9]{3})|\\([^0-9])|([^\\.])|(\.)", re.DOTALL)
@@ -162,6 +165,8 @@ def from_text(text: str) -> Name:
     """The name that `text` prints; trailing dot optional, escapes understood. Raises ValueError."""
     if text == ".":
         return ROOT
+    if len(text) > _MAX_TEXT_CHARACTERS:
+        raise ValueError(f"{cut(text)!r} is not a domain name: it exceeds {MAX_NAME_OCTETS} octets")
     plain = text.isascii() and "\\" not in text
     labels = text.removesuffix(".").encode().lower().split(b".") if plain else _escaped_labels(text)
     for label in labels:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from acns.dns.name import Name
+from acns.errors import cut
 
 Kind = Literal["name", "pattern"]
 
@@ -90,7 +91,7 @@ class FQDNSelector:
 def match_name(text: str) -> FQDNSelector:
     """`matchName: text`. Raises ValueError saying what to write instead."""
     if "*" in text:
-        raise ValueError(f"matchName {text!r} holds a *: use matchPattern for wildcards")
+        raise ValueError(f"matchName {cut(text)!r} holds a *: use matchPattern for wildcards")
     _check(text, _NAME_TEXT, "matchName", "letters, digits, '-', '_' and '.'")
     return FQDNSelector("name", _with_dot(text.lower()))
 
@@ -107,7 +108,7 @@ def from_wire_pattern(text: str) -> FQDNSelector:
     """A `dns_pattern` of FQDNData, where names and patterns stand in one list: no `*`, then it is a name."""
     undotted = text.removesuffix(".")  # the dot that canonical texts have does not count towards the limit
     if undotted.endswith("."):
-        raise ValueError(f"{text!r} ends in an empty label: remove the dot too many")
+        raise ValueError(f"{cut(text)!r} ends in an empty label: remove the dot too many")
     return match_pattern(undotted) if "*" in text else match_name(undotted)
 
 

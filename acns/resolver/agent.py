@@ -1,6 +1,7 @@
 """The connection to the shim, and the policy that comes through it.
 
-The policy stream is kept open: lost, it is opened again after 50 ms, then twice that, up to 2 s. Each
+The policy stream is kept open: lost, it is opened again after 50 ms, then twice that, up to 2 s, and after
+50 ms again where it had lasted or another shim is in its place. Each
 snapshot replaces the table whole, so a rule that it lacks is gone; one that cannot be understood changes
 nothing and is acknowledged with an error. While the shim is away the last table goes on serving.
 
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -25,6 +27,7 @@ from acns import pieces
 from acns.api import codec, hung
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.errors import cut
 from acns.fqdn.gate import PolicyTable
 from acns.resolver import told
 from acns.resolver.metrics import ResolverMetrics
@@ -39,6 +42,10 @@ log = logs.named(__name__)
 
 FIRST_RETRY_S: Final = 0.05
 LAST_RETRY_S: Final = 2.0
+LASTED_S: Final = 2.0
+"""From a connection's first snapshot on: one that ends sooner is no reason to hurry back."""
+SAME_AGAIN_S: Final = 60.0
+"""How often it is said that snapshots are refused for the same reason as before."""
 FRESH_POLICY_S: Final = 1.0
 """How long a resolver that starts waits for the shim's snapshot before it serves by the one on disk; not at
 all where nobody takes the connection."""
@@ -58,6 +65,17 @@ CHANNEL_OPTIONS: Final = (
     *hung.within_ms(1_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Of a connection."""
+
+    reason: str
+    served: bool
+    """It brought a snapshot."""
+    in_order: bool
+    """It had lasted, or another shim has come."""
 
 
 class AgentLink:
@@ -80,6 +98,11 @@ class AgentLink:
         self._metrics = metrics
         self._journal = journal
         self._refused = ""
+        self._said_refused = ""
+        """The reason that was logged last, since the last good one."""
+        self._log_refused, self._log_again = logs.Seldom(), logs.Seldom(SAME_AGAIN_S)
+        self._connected_at = 0.0
+        """On the loop's clock."""
         self._reader = codec.PolicyReader()
         self._kept = kept
         self._in_force: pb.PolicyState | None = None
@@ -99,25 +122,25 @@ class AgentLink:
         """For ever: connect, follow the stream, wait, again."""
         retry_s = FIRST_RETRY_S
         while True:
-            reason, served = await self._connection()
+            end = await self._connection()
             self._tried.set()
-            retry_s = FIRST_RETRY_S if served else retry_s
-            if served or retry_s == FIRST_RETRY_S:
-                log.warning("policy stream lost", peer=self.address, reason=reason)
-                self._journal.record(Event.AGENT_LOST, peer=self.address, reason=reason)
+            retry_s = FIRST_RETRY_S if end.in_order else retry_s
+            if end.served or retry_s == FIRST_RETRY_S:
+                log.warning("policy stream lost", peer=self.address, reason=end.reason)
+                self._journal.record(Event.AGENT_LOST, peer=self.address, reason=end.reason)
             await sleep(retry_s)
             retry_s = min(2 * retry_s, LAST_RETRY_S)
 
-    async def _connection(self) -> tuple[str, bool]:
-        """One connection from beginning to end: why it ended, and whether it brought a snapshot."""
-        at = leads_to(self.address)
+    async def _connection(self) -> _End:
+        """One connection from beginning to end."""
+        at, moved = leads_to(self.address), False
         channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         try:
             stub = rpc.FQDNDataStub(channel)
-            moved = await first_done(self._follow(stub), self._until_another_is_at_its_place(at))
+            moved = await first_done(self._follow(stub), self._until_another_is_at_its_place(at)) == 1
             reason = "another has taken its place" if moved else "closed by peer"
         except grpc.aio.AioRpcError as error:
-            reason = f"{error.code().name}: {error.details()}"
+            reason = f"{error.code().name}: {cut(str(error.details()))}"
         finally:
             served = self.connected.is_set()
             self.connected.clear()
@@ -127,7 +150,8 @@ class AgentLink:
             self._metrics.stream_errors.add("policy_stream_recv")
         else:
             self._metrics.agent_errors.add("open_policy_stream")
-        return reason, served
+        lasted = served and asyncio.get_running_loop().time() - self._connected_at >= LASTED_S
+        return _End(reason, served, lasted or moved)
 
     async def restore(self) -> None:
         """Serve by the policy on disk when the shim does not come up with one; then returns."""
@@ -193,6 +217,7 @@ class AgentLink:
     def _established(self, stub: FQDNDataAsyncStub) -> None:
         self.on_connected()
         self.stub = stub
+        self._connected_at = asyncio.get_running_loop().time()
         self.connected.set()
         log.info("policy stream open", peer=self.address)
         self._journal.record(Event.AGENT_CONNECTED, peer=self.address)
@@ -204,8 +229,7 @@ class AgentLink:
         return pb.PolicyStateResponse(response=await self._take(state), request_id=state.request_id)
 
     def _not_decoded(self) -> pb.ResponseCode.ValueType:
-        self._refused = "the snapshot cannot be decoded"
-        log.error("policy snapshot refused", error=self._refused, peer=self.address)
+        self._refuse("the snapshot cannot be decoded")
         self._metrics.snapshots.add("refused")
         self._journal.record(Event.POLICY_SNAPSHOT, outcome="refused")
         return pb.RESPONSE_CODE_FORMAT_ERROR
@@ -241,13 +265,20 @@ class AgentLink:
         try:
             return await pieces.done(self._reader.read(state))
         except codec.BadMessage as error:
-            self._refused = str(error)
-            log.failure("policy snapshot refused", error, request_id=state.request_id)
+            self._refuse(str(error), cut(state.request_id))
             self._snapshot(state, "refused")
             return None
 
+    def _refuse(self, reason: str, request_id: str = "") -> None:
+        """A shim may send it as often as it likes: it is said where it is news, and now and then."""
+        self._refused = reason
+        if (reason != self._said_refused or self._log_again()) and self._log_refused():
+            self._said_refused = reason
+            log.error("policy snapshot refused", error=reason, peer=self.address, request_id=request_id)
+
     def _use(self, table: PolicyTable, state: pb.PolicyState, outcome: str) -> None:
-        self.table, self._in_force, self._refused = table, state, ""
+        self.table, self._in_force = table, state
+        self._refused = self._said_refused = ""
         self.has_table.set()
         self._snapshot(state, outcome)
         self.on_policy()
@@ -256,7 +287,7 @@ class AgentLink:
         self._metrics.snapshots.add(outcome)
         self._journal.record(
             Event.POLICY_SNAPSHOT,
-            request_id=state.request_id,
+            request_id=cut(state.request_id),
             rules=len(state.egress_l7_dns_policy),
             endpoints=len({policy.source_endpoint_id for policy in state.egress_l7_dns_policy}),
             outcome=outcome,

@@ -29,7 +29,7 @@ from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
 from acns.api.codec import Mapping
 from acns.dns import name as names
-from acns.errors import AcnsError
+from acns.errors import AcnsError, cut
 from acns.fqdn.cache import PROMISED_AT_MOST_S
 from acns.resolver.agent import AgentLink
 from acns.resolver.known import LEAD_S, UNKNOWN, Known, Promise
@@ -321,7 +321,7 @@ class Commits:
 
     def _refused(self, code: str, details: str | None = None) -> Outcome:
         if self._log_refused():
-            log.warning("mapping refused by the agent", code=code, details=details)
+            log.warning("mapping refused by the agent", code=code, details=details and cut(details))
         return Outcome.REFUSED
 
     def _note(self, event: Event, mapping: Mapping, **fields: object) -> None:

@@ -19,7 +19,7 @@ from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
 from acns.dns.name import Name
-from acns.errors import AcnsError
+from acns.errors import AcnsError, cut
 from acns.fqdn.addresses import is_learnable_address
 from acns.policy.model import NodePolicy
 from acns.shim.flowlog import FlowLog
@@ -92,7 +92,7 @@ class Mappings:
         try:
             report = self._checked(request, answered)
         except _Refusal as refusal:
-            self.journal.record(Event.MAPPING_REFUSED, name=request.fqdn, reason=str(refusal))
+            self.journal.record(Event.MAPPING_REFUSED, name=cut(request.fqdn), reason=str(refusal))
             return Taken(refusal.code)
         if report is None:
             return Taken(pb.RESPONSE_CODE_NO_ERROR)

@@ -87,6 +87,31 @@ def test_what_is_no_name_is_refused(text: str) -> None:
         codec.name_from_wire(text)
 
 
+LONG = 100_000
+
+
+@pytest.mark.parametrize("text", ["x" * LONG, "\\" * LONG, "x." * LONG + ".", "ü" * LONG, "\\120" * LONG])
+def test_what_is_no_name_is_shown_in_part(text: str) -> None:
+    with pytest.raises(codec.BadMessage, match="exceeds 255 octets") as refused:
+        codec.name_from_wire(text)
+    assert len(str(refused.value)) < 1_000
+
+
+@pytest.mark.parametrize("value", [b"x" * LONG, b"\xff" * LONG])
+def test_what_is_no_address_or_prefix_is_shown_in_part(value: bytes) -> None:
+    for read in (codec.address_from_wire, codec.prefix_from_wire):
+        with pytest.raises(codec.BadMessage) as refused:
+            read(value)
+        assert len(str(refused.value)) < 1_000
+
+
+@pytest.mark.parametrize("text", ["x" * LONG, "*" * LONG, "x" * LONG + "..", "*." * LONG + ".."])
+def test_what_is_no_pattern_is_shown_in_part(text: str) -> None:
+    with pytest.raises(codec.BadMessage, match="dns_pattern") as refused:
+        codec.policy_table(snapshot(text))
+    assert len(str(refused.value)) < 1_000
+
+
 def test_a_mapping_is_written_as_real_peers_write_it() -> None:
     mapping = codec.Mapping((b"www", b"example", b"com"), (b"\xc0\0\2\7",), 60, 4321, b"\x0a\xf4\0\5")
     message = codec.mapping_to_wire(mapping)

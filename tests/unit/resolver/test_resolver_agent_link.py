@@ -24,6 +24,7 @@ from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
 from acns.resolver.policy_file import PolicyFile
 from acns.telemetry.journal import Journal
+from acns.telemetry.log import JSONLines, Seldom
 
 WAIT_S = 30.0
 
@@ -123,7 +124,9 @@ async def test_a_shim_that_goes_while_its_snapshot_is_kept_is_met_again(tmp_path
 
 
 @asynccontextmanager
-async def sending(address: str, *messages: bytes) -> AsyncIterator[list[pb.PolicyStateResponse]]:
+async def sending(
+    address: str, *messages: bytes, ends: bool = False
+) -> AsyncIterator[list[pb.PolicyStateResponse]]:
     """An agent whose messages need not be any: what it is answered."""
     answered: list[pb.PolicyStateResponse] = []
 
@@ -131,7 +134,8 @@ async def sending(address: str, *messages: bytes) -> AsyncIterator[list[pb.Polic
         for message in messages:
             yield message
             answered.append(pb.PolicyStateResponse.FromString(await anext(responses)))
-        await asyncio.Event().wait()
+        if not ends:
+            await asyncio.Event().wait()
 
     handlers = {"StreamPolicyState": grpc.stream_stream_rpc_method_handler(stream)}
     server = grpc.aio.server()
@@ -193,6 +197,74 @@ async def test_a_snapshot_that_cannot_be_decoded_is_refused_and_the_policy_stays
     assert pods(link) == {1}
     assert link.refused
     assert link._metrics.snapshots.count("refused") == 1
+
+
+@pytest.mark.parametrize(
+    ("lasted_s", "waits_s"), [(WAIT_S, [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]), (0.0, [0.05] * 8)]
+)
+async def test_only_after_a_connection_that_lasted_the_waits_are_short_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasted_s: float, waits_s: list[float]
+) -> None:
+    """Its peer brings a snapshot each time, and ends the stream."""
+    monkeypatch.setattr(agent, "LASTED_S", lasted_s)
+    address, waited, enough = f"unix:{tmp_path / 'shim'}", list[float](), asyncio.Event()
+    link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"))
+
+    async def noted(wait_s: float) -> None:
+        waited.append(wait_s)
+        if len(waited) == len(waits_s):
+            enough.set()
+            await asyncio.Event().wait()
+
+    async with sending(address, snapshot(1).SerializeToString(), ends=True):
+        running = asyncio.create_task(link.run(noted))
+        await asyncio.wait_for(enough.wait(), WAIT_S)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert waited == waits_s
+    assert link._metrics.snapshots.count("applied") == len(waits_s)
+
+
+def refused(reason: str) -> pb.PolicyState:
+    return pb.PolicyState(egress_l7_dns_policy=[pb.DNSPolicy(dns_pattern=[f"{reason}.."])])
+
+
+async def test_snapshots_that_are_refused_at_any_rate_are_logged_where_that_is_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"))
+    link._log_refused = Seldom(1.0, lambda: now)
+    link._log_again = Seldom(agent.SAME_AGAIN_S, lambda: now)
+
+    async def logged(*states: pb.PolicyState) -> int:
+        caplog.clear()
+        for state in states:
+            await link._take(state)
+        return caplog.messages.count("policy snapshot refused")
+
+    assert await logged(*[refused("a")] * 50) == 1
+    assert await logged(*[refused("b"), refused("a")] * 50) == 0
+    now = 1.0
+    assert await logged(*[refused("a")] * 50) == 0
+    assert await logged(*[refused("b")] * 50) == 1
+    now = 2.0
+    assert await logged(snapshot(1), *[refused("b")] * 50) == 1
+    now += agent.SAME_AGAIN_S
+    assert await logged(*[refused("b")] * 50) == 1
+    assert link._metrics.snapshots.count("refused") == 350
+
+
+async def test_a_snapshots_id_is_logged_in_part_and_acknowledged_whole(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"))
+    bad = refused("a")
+    bad.request_id = "x" * 100_000
+    answer = await link._answer(bad)
+    assert answer.request_id == bad.request_id
+    [line] = caplog.records
+    assert len(JSONLines("resolver").format(line)) < 1_000
 
 
 def snapshot(pod: int) -> pb.PolicyState:
