@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv4Address
 
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
@@ -116,6 +117,21 @@ class PolicyTable:
     def __hash__(self) -> int:
         return hash((self.rules, self.endpoints, self.prefixes))
 
+    @property
+    def contradiction(self) -> str:
+        """An address or a prefix of which two things are said, where the last counts; empty: none."""
+        if len(self._identities) < len(self.endpoints):
+            for one in self.endpoints:
+                counts = self._endpoint_ids.get(one.address, 0), self._identities[one.address]
+                if counts != (one.endpoint_id, one.identity):
+                    return f"{IPv4Address(one.address)} is of several endpoints"
+        if sum(len(networks) for _, networks in self._by_length) < len(self.prefixes):
+            by_length = dict(self._by_length)
+            for each in self.prefixes:
+                if by_length[each.length][_bits(each)] != each.identity:
+                    return f"{IPv4Address(each.network)}/{each.length} is of several identities"
+        return ""
+
     def endpoint_of(self, source_ip: bytes) -> int | None:
         """The id of this node's endpoint with that address."""
         return self._endpoint_ids.get(source_ip)
@@ -161,9 +177,12 @@ def _by_length(prefixes: Iterable[IdentityPrefix]) -> list[tuple[int, dict[int, 
     """Longest first: prefix length, and network (without its zero bits) to identity."""
     lengths: dict[int, dict[int, int]] = {}
     for prefix in prefixes:
-        network = int.from_bytes(prefix.network, "big") >> 32 - prefix.length
-        lengths.setdefault(prefix.length, {})[network] = prefix.identity
+        lengths.setdefault(prefix.length, {})[_bits(prefix)] = prefix.identity
     return sorted(lengths.items(), reverse=True)
+
+
+def _bits(prefix: IdentityPrefix) -> int:
+    return int.from_bytes(prefix.network, "big") >> 32 - prefix.length
 
 
 def _rules_of(rules: Iterable[DNSRule]) -> dict[int, list[DNSRule]]:

@@ -101,6 +101,8 @@ class AgentLink:
         self._said_refused = ""
         """The reason that was logged last, since the last good one."""
         self._log_refused, self._log_again = logs.Seldom(), logs.Seldom(SAME_AGAIN_S)
+        self._said_contradiction = ""
+        self._log_contradiction = logs.Seldom()
         self._connected_at = 0.0
         """On the loop's clock."""
         self._reader = codec.PolicyReader()
@@ -276,9 +278,21 @@ class AgentLink:
             self._said_refused = reason
             log.error("policy snapshot refused", error=reason, peer=self.address, request_id=request_id)
 
+    def _remark(self, contradiction: str) -> None:
+        """A snapshot that says two things of one address is taken; each such address is logged once."""
+        if contradiction in ("", self._said_contradiction) or not self._log_contradiction():
+            return
+        self._said_contradiction = contradiction
+        log.warning(
+            "policy snapshot contradicts itself, what it says last counts",
+            reason=contradiction,
+            peer=self.address,
+        )
+
     def _use(self, table: PolicyTable, state: pb.PolicyState, outcome: str) -> None:
         self.table, self._in_force = table, state
         self._refused = self._said_refused = ""
+        self._remark(table.contradiction)
         self.has_table.set()
         self._snapshot(state, outcome)
         self.on_policy()

@@ -49,6 +49,27 @@ def test_only_endpoints_with_an_id_are_sources() -> None:
     assert table.identity_of(address("10.0.1.1")) == 300
 
 
+def test_of_two_things_said_of_one_address_or_prefix_the_last_counts_and_it_is_told() -> None:
+    pod, twice = (
+        address("10.0.0.1"),
+        PolicyTable(prefixes=[prefix("10.0.0.0/8", 16), prefix("10.0.0.0/8", 17)]),
+    )
+    assert twice.identity_of(pod) == 17
+    assert twice.contradiction == "10.0.0.0/8 is of several identities"
+    for other in (EndpointAddress(pod, 6, 300), EndpointAddress(pod, 5, 301)):
+        table = PolicyTable(endpoints=[EndpointAddress(pod, 5, 300), other])
+        assert (table.endpoint_of(pod), table.identity_of(pod)) == (other.endpoint_id, other.identity)
+        assert table.contradiction == "10.0.0.1 is of several endpoints"
+
+
+def test_what_is_said_twice_alike_or_of_different_prefixes_is_no_contradiction() -> None:
+    table = PolicyTable(
+        endpoints=[EndpointAddress(address("10.0.0.1"), 5, 300)] * 2,
+        prefixes=[prefix("10.0.0.0/8", 16)] * 2 + [prefix("10.0.0.0/9", 17), prefix("10.0.0.1/32", 9)],
+    )
+    assert table.contradiction == ""
+
+
 def test_rules_add_up() -> None:
     table = PolicyTable(
         [

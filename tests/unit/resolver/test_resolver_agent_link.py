@@ -255,6 +255,18 @@ async def test_snapshots_that_are_refused_at_any_rate_are_logged_where_that_is_n
     assert link._metrics.snapshots.count("refused") == 350
 
 
+async def test_a_snapshot_that_contradicts_itself_is_taken_and_that_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    link = AgentLink("unix:/nowhere", ResolverMetrics(), Journal("", "resolver"))
+    state = snapshot(1)
+    for identity in (300, 301):
+        state.identity_to_prefix_mapping.add(identity=identity, prefix=[b"\x0a\0\0\0\x08"])
+    for _ in range(3):
+        assert await link._take(state) == pb.RESPONSE_CODE_NO_ERROR
+    assert caplog.messages == ["policy snapshot contradicts itself, what it says last counts"]
+
+
 async def test_a_snapshots_id_is_logged_in_part_and_acknowledged_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
