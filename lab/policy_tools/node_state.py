@@ -64,10 +64,10 @@ class NodeState:
 
     def texts(self) -> dict[str, str]:
         """The last good text of every manifest, by file name. Raises EnvironmentFault without any."""
-        found: dict[str, str | None] = {}
-        for value in self._log("manifests.log", memory.FORMAT, memory.VERSION):
-            found.update(value)
-        texts = {name: text for name, text in sorted(found.items()) if text is not None}
+        try:
+            texts = memory.texts(Path(self.settings.state_dir) / memory.FILE)
+        except PeerError as error:
+            raise EnvironmentFault(error.message, hint=error.hint) from error
         if not texts:
             raise EnvironmentFault(
                 f"the shim of {self.node.name} has not read its manifests yet",

@@ -1,21 +1,24 @@
 """What a node's resolver cannot know of a query: which pod asked, and which rule would have let it.
 
-In a lab of namespaces both are read from the manifests that the node's agents go by, as they are now; read
-again when they have changed. What is missing can be said only as long as the policy still refuses the name.
+In a lab of namespaces both are read from the manifests that the node's agents go by: the last good text of
+each file, from the shim's own memory of them; the files themselves where it has none. They are read again
+when they have changed. What is missing can be said only as long as the policy still refuses the name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
 from typing import Any
 
 from acns import textfile
 from acns.dns import name as names
-from acns.errors import InputError
+from acns.errors import AcnsError, InputError
 from acns.policy import manifests, verdict
 from acns.policy.cluster import Cluster
 from acns.policy.model import Enforcement, NodePolicy, identity_key
@@ -24,7 +27,7 @@ from acns.policy.profiles import Profile
 from acns.policy.resolve import resolve
 from acns.shim.flow_scene import Scene, policy_refs
 from acns.shim.settings import ShimSettings
-from acns.shim.sources import listing
+from acns.shim.sources import listing, memory
 from acns.telemetry.flows import DNSMessage, DropReason, Flow, L4Protocol, Peer, PolicyRef, Verdict
 from lab.runtime.handles import NodeHandle
 
@@ -104,26 +107,23 @@ class DNSView(View):
         super().__init__(Scene(Cluster(), NodePolicy(node.name, (), frozenset(), frozenset(), frozenset())))
         self._node = node
         self._settings = shim_settings
-        self._version: Version | None = None
+        self._memory = Path(shim_settings.state_dir) / memory.FILE
+        self._version: Version | listing.Stamp | None = None
 
     def refresh(self) -> None:
         """Go by the manifests as they are now; where lab or node are gone, as they were."""
         try:
-            version = listing.stamps(self._node.manifests)
+            version = _stamp(self._memory) or listing.stamps(self._node.manifests)
+            if version != self._version:
+                self._scene, self._version = self._read(), version
         except OSError:
             return
-        if version != self._version:
-            self._scene, self._version = self._read(version), version
 
-    def _read(self, files: Iterable[str]) -> Scene:
+    def _read(self) -> Scene:
         objects: list[Object] = []
-        for name in files:
-            path = self._node.manifests / name
-            try:
-                text = textfile.read(path)
-            except InputError:
-                continue  # the shim says what is wrong with it
-            objects += manifests.parse(text, str(path), Profile(self._settings.profile)).objects
+        for name, text in (self._in_force() or self._written()).items():
+            path = str(self._node.manifests / name)
+            objects += manifests.parse(text, path, Profile(self._settings.profile)).objects
         cluster = Cluster.of(objects)
         policy = resolve(cluster, self._node.name, enforcement=Enforcement(self._settings.enforcement))
         said = cache(self._said)
@@ -133,6 +133,20 @@ class DNSView(View):
             identities=lambda: _identities(policy, said()),
             endpoints=lambda: {key: one.get("id", 0) for key, one in said().items()},
         )
+
+    def _in_force(self) -> Mapping[str, str]:
+        """What the shim goes by, by file name; none where that cannot be read."""
+        try:
+            return memory.texts(self._memory)
+        except AcnsError:
+            return {}
+
+    def _written(self) -> Mapping[str, str]:
+        found = {}
+        for name in listing.stamps(self._node.manifests):
+            with contextlib.suppress(InputError):  # the shim says what is wrong with it
+                found[name] = textfile.read(self._node.manifests / name)
+        return found
 
     def _said(self) -> Mapping[str, Any]:
         """What the shim says of its endpoints, by their keys."""
@@ -149,3 +163,12 @@ def _identities(policy: NodePolicy, said: Mapping[str, Any]) -> Mapping[str, int
         for one in policy.endpoints
         if one.endpoint.key in said
     }
+
+
+def _stamp(path: Path) -> listing.Stamp | None:
+    """Which version of a file is there; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return listing.Stamp(status.st_ino, status.st_mtime_ns, status.st_size)

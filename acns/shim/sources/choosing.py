@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from acns.errors import InputError
 from acns.policy.profiles import Profile
 from acns.shim.settings import ShimSettings
-from acns.shim.sources import Source, files
+from acns.shim.sources import Source, files, memory
 
 
 def source_of(
@@ -32,7 +32,7 @@ def source_of(
         return files.FolderSource(
             folder,
             profile,
-            state_dir / "manifests.log",
+            state_dir / memory.FILE,
             settings.settle_ms / 1000,
             adopting=adopting,
             fence=fence,

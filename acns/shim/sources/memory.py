@@ -11,13 +11,20 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from acns import statelog
 from acns.statelog import StateLog
 from acns.telemetry import log as logs
 
 log = logs.named(__name__)
 
+FILE = "manifests.log"
 FORMAT, VERSION = "acns-manifests", 2
 _FASTEST = 1
+
+
+def texts(path: Path) -> dict[str, str]:
+    """What such a file holds, by file name, for who does not own it. Raises PeerError, EnvironmentFault."""
+    return _latest(statelog.read(path, FORMAT, VERSION))
 
 
 class Memory:
@@ -90,9 +97,13 @@ class Memory:
             self._recall(opened.values)
 
     def _recall(self, values: Iterable[dict[str, str | None]]) -> None:
-        latest: dict[str, str | None] = {}
-        for value in values:
-            latest.update(value)
         self._packed = {
-            name: zlib.compress(text.encode(), _FASTEST) for name, text in latest.items() if text is not None
+            name: zlib.compress(text.encode(), _FASTEST) for name, text in _latest(values).items()
         }
+
+
+def _latest(values: Iterable[dict[str, str | None]]) -> dict[str, str]:
+    found: dict[str, str | None] = {}
+    for value in values:
+        found.update(value)
+    return {name: text for name, text in sorted(found.items()) if text is not None}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from acns.shim.settings import ShimSettings
+from acns.shim.sources.memory import FILE, Memory
 from acns.telemetry.flows import Direction, DNSMessage, DropReason, Flow, L4Protocol, Layer4, Peer, Verdict
 from lab.runtime.dns_view import DNSView
 
@@ -64,6 +65,10 @@ class Node:
     name: str = "node1"
     shim: Shim = field(default_factory=Shim)
 
+    @property
+    def state(self) -> Path:
+        return self.manifests / "shim-state"
+
 
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
@@ -75,7 +80,7 @@ def node(tmp_path: Path) -> Node:
 @pytest.fixture
 def view(node: Node) -> Callable[[], DNSView]:
     def made() -> DNSView:
-        settings = ShimSettings(node=node.name, manifests=str(node.manifests), state_dir="/nonexistent")
+        settings = ShimSettings(node=node.name, manifests=str(node.manifests), state_dir=str(node.state))
         found = DNSView(node, settings)  # type: ignore[arg-type]
         found.refresh()
         return found
@@ -151,6 +156,30 @@ def test_what_cannot_be_read_is_left_out_and_a_folder_that_is_away_is_gone_by_as
     node.manifests /= "away"
     known.refresh()
     assert refused(known).notes == ("no name or pattern of its rules.dns matches",)
+
+
+def test_what_counts_is_what_the_shim_goes_by_and_not_what_is_being_written(view: Any, node: Node) -> None:
+    node.state.mkdir()
+    remembered = Memory(node.state / FILE)
+    remembered.set("cluster.yaml", CLUSTER)
+    remembered.set("policy.yaml", POLICY.replace("NAME", "api.example.com"))
+    remembered.save()
+    (node.manifests / "policy.yaml").write_text(POLICY.replace("endpointSelector", "endpointSelectors"))
+    (node.manifests / "cluster.yaml").write_text("kind: [")
+    known = view()
+    assert known.who("10.244.0.2").key == "default/app"
+    assert refused(known).notes == ("no name or pattern of its rules.dns matches",)
+    remembered.set("policy.yaml", POLICY.replace("NAME", "evil.example.org"))
+    remembered.save()
+    known.refresh()
+    assert refused(known).notes == ("the policy has changed since: it allows the name now",)
+
+
+@pytest.mark.parametrize("kept", [b"", b"damaged\n"])
+def test_without_a_memory_of_the_shims_the_files_count(view: Any, node: Node, kept: bytes) -> None:
+    node.state.mkdir()
+    (node.state / FILE).write_bytes(kept)
+    assert refused(view()).notes == ("no name or pattern of its rules.dns matches",)
 
 
 @pytest.mark.parametrize(
