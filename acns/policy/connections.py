@@ -161,9 +161,9 @@ def _sides(overview: Overview, route: Route, share: Share, learned: Learnings, c
     )
     yield reasons(egress, share.judgement.egress, overview)
     if route.receiver is not None and share.judgement.ingress is not None:
-        source = route.sender.address
-        sender = _called(source, overview)
+        source, there = route.sender.address, overview.on(route.receiver.node.node)
+        sender = _called(source, there)
         ingress = Question(
             route.receiver, Direction.INGRESS, source, sender, arriving, words, share.packet, Learnings()
         )
-        yield reasons(ingress, share.judgement.ingress, overview)
+        yield reasons(ingress, share.judgement.ingress, there)

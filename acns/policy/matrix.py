@@ -72,10 +72,10 @@ def rows(
     overview: Overview, over: tuple[Column, ...], knowledge: Callable[[Local], Knowledge]
 ) -> tuple[Row, ...]:
     """The table; `knowledge`: what is known on a pod's node."""
-    sources = [overview.local(resident) for resident in overview.residents]
+    sources = [(there, there.local(resident)) for there, resident in overview.everybody()]
     return tuple(
-        Row(source.key, tuple(_cell(overview, source, column, knowledge(source)) for column in over))
-        for source in sources
+        Row(source.key, tuple(_cell(there, source, column, knowledge(source)) for column in over))
+        for there, source in sources
     )
 
 

@@ -1,7 +1,8 @@
 """A cluster with all of its nodes' policies: who is where, and which policies speak of whom.
 
-The agents know one node; who explains a connection asks about both of its ends. Nodes are resolved when they
-are first asked for.
+The agents know one node; who explains a connection asks about both of its ends. Nodes may differ in what they
+have of the cluster: then each end is judged by what its own node has. Nodes are resolved when they are first
+asked for.
 """
 
 from __future__ import annotations
@@ -50,11 +51,18 @@ class Local:
 
 
 class Overview:
-    """What explanations look things up in."""
+    """What explanations look things up in. `views`: the cluster as each node has it, by node; a node that is
+    not among them has this one."""
 
-    def __init__(self, cluster: Cluster, enforcement: Enforcement = Enforcement.DEFAULT) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        enforcement: Enforcement = Enforcement.DEFAULT,
+        views: Mapping[str, Overview] | None = None,
+    ) -> None:
         self.cluster = cluster
         self.enforcement = enforcement
+        self._views = {} if views is None else views
         self.directory = Directory(cluster)
         self._nodes: dict[str, NodePolicy] = {}
         self._policies: dict[tuple[str, IPv4Address], EndpointPolicy] = {}
@@ -67,22 +75,41 @@ class Overview:
                 self._called.setdefault(text, []).append(one)
         self._rules = {rule.origin: rule for policy in cluster.policies for rule in _rules(policy)}
 
+    def on(self, node: str) -> Overview:
+        """The cluster as that node has it."""
+        return self._views.get(node, self)
+
     def node(self, name: str) -> NodePolicy:
-        """The policy of a node."""
+        """The policy of a node, by what is known here."""
         if name not in self._nodes:
             self._nodes[name] = resolve(self.cluster, name, enforcement=self.enforcement)
             self._policies |= {(name, one.endpoint.address): one for one in self._nodes[name].endpoints}
         return self._nodes[name]
 
     def local(self, resident: Resident) -> Local:
-        """A pod on its node."""
+        """A pod on its node, by what is known here."""
         node = self.node(resident.node_name)
         return Local(resident, self._policies[resident.node_name, resident.endpoint.address], node)
 
     def at(self, address: IPv4Address) -> Local | None:
-        """The pod that has an address; of several that claim it the first by name."""
+        """The pod that has an address, as its own node has it; of several that claim it the first by name."""
+        for node, view in self._views.items():
+            claimants = view.directory.residents.get(address)
+            if claimants and claimants[0].node_name == node:
+                return view.local(claimants[0])
         claimants = self.directory.residents.get(address)
-        return self.local(claimants[0]) if claimants else None
+        return self.local(claimants[0]) if claimants and self._is_all_of(claimants[0]) else None
+
+    def everybody(self) -> Sequence[tuple[Overview, Resident]]:
+        """All pods that own an address, by name, each as its own node has it."""
+        found = [
+            (view, one)
+            for node, view in self._views.items()
+            for one in view.residents
+            if one.node_name == node
+        ]
+        found += [(self, one) for one in self._residents if self._is_all_of(one)]
+        return sorted(found, key=lambda each: each[1].key)
 
     def claimants(self, resident: Resident) -> tuple[Resident, ...]:
         """The pods of its node that claim its address, itself among them: of several none may do anything."""
@@ -159,6 +186,10 @@ class Overview:
             problem = doubt.problem
             found.setdefault((problem.path, problem.line, problem.column), []).append(problem.message)
         return found
+
+    def _is_all_of(self, resident: Resident) -> bool:
+        """Whether nothing else than this is known of what the pod's node has."""
+        return resident.node_name not in self._views
 
     def denies_by_default(self, resident: Resident, direction: Direction) -> bool:
         """Whether the pod is denied what no rule allows, for whosever sake."""

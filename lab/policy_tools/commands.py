@@ -36,6 +36,7 @@ from lab.runtime.lab import Lab
 
 if TYPE_CHECKING:
     from lab.backends.kind.kind_lab import KindLab
+    from lab.policy_tools.live import Live
     from lab.policy_tools.live_matrix import LiveMatrix
 
 QUICKSTART = "quickstart"
@@ -247,6 +248,7 @@ def _live(lab: Lab, pod: str, to: str | None, dns: str | None, server: str | Non
     _prepare(lab)
     live = Live(lab)
     try:
+        _remark_on(live)
         if dns is None:
             return live.explain(pod, to or ""), f"lab {lab.name}"
         return live.explain_query(pod, _name(dns), _server(server) if server else None), f"lab {lab.name}"
@@ -261,9 +263,15 @@ def _live_matrix(lab: Lab, traffics: Sequence[Traffic]) -> LiveMatrix:
     _prepare(lab)
     live = Live(lab)
     try:
+        _remark_on(live)
         return live_matrix(live, traffics)
     finally:
         live.close()
+
+
+def _remark_on(live: Live) -> None:
+    for text in live.remarks():
+        remark(text)
 
 
 def _prepare(lab: Lab) -> None:

@@ -19,13 +19,12 @@ from acns.policy.destination import AtAddress, Target
 from acns.policy.explain import Knowledge, explain, explain_query
 from acns.policy.learnings import Learnings
 from acns.policy.lookups import Answer, Server
-from acns.policy.model import DirectionPolicy, Enforcement, Origin
+from acns.policy.model import DirectionPolicy, Origin
 from acns.policy.overview import Local, Overview
-from acns.policy.profiles import Profile
 from acns.policy.routes import Outcome
 from acns.policy.wording import plain
 from lab.kernel import netns
-from lab.policy_tools import inputs, resolving
+from lab.policy_tools import resolving, views
 from lab.policy_tools.node_state import Meaning, NodeState
 from lab.policy_tools.seen import NOT_TRIED, Answered, QuerySeen, RuleSeen, Seen
 from lab.policy_tools.witness import ANSWER_DROPPED, Ask, KernelRule, Testimony, Witness
@@ -70,12 +69,18 @@ class Live:
         )
 
     def overview(self, pod: str) -> Overview:
-        """The cluster as the pod's node has it."""
+        """The cluster as the pod's node has it, and as the others have it. Raises EnvironmentFault where that
+        node has read nothing yet."""
         known = [plan for plan in self.lab.addressing.pods if pod in (plan.key, plan.name)]
         node = known[0].node if known else self.lab.nodes[0].name
-        state = self._states[node]
-        cluster = inputs.cluster_of(state.texts(), Profile(state.settings.profile))
-        return Overview(cluster, Enforcement(state.settings.enforcement))
+        found = views.overviews(views.in_force(self._states))
+        if node not in found:
+            self._states[node].texts()
+        return found[node]
+
+    def remarks(self) -> Iterator[str]:
+        """What is to be known of the nodes' manifests beside an answer."""
+        return views.differing(views.in_force(self._states))
 
     def knowledge(self, source: Local, overview: Overview, server: Server | None = None) -> Knowledge:
         """What the pod's node has learned, whom the pod asks, and what that one will say."""
@@ -84,7 +89,7 @@ class Live:
     def learned(self, overview: Overview) -> dict[str, Learnings]:
         """By node."""
         return {
-            node: state.learnings(overview.node(node).fqdn_selectors())
+            node: state.learnings(overview.on(node).node(node).fqdn_selectors())
             for node, state in self._states.items()
         }
 

@@ -242,6 +242,25 @@ def test_the_receivers_node_decides_about_ingress(two_nodes: Lab) -> None:
     assert denied.model.parts[0].sides[1].direction is Direction.INGRESS
 
 
+def test_each_end_is_judged_by_what_its_own_node_goes_by(
+    two_nodes: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (two_nodes.folder.manifests("node1") / "web-2.yaml").unlink()
+    asked = {"dns": None, "server": None, "expect": None, "as_json": False}
+    try:
+        about = About(name=two_nodes.name)
+        assert commands.run_explain(["legacy-1", "web-2:8080"], about, **asked) == 0  # type: ignore[arg-type]
+        with live_on(two_nodes) as live:
+            denied, allowed = live.explain("legacy-1", "web-2:8080"), live.explain("legacy-2", "web-1:8080")
+            assert live_matrix(live, []).differences == {}
+    finally:
+        two_nodes.write_manifest("web-2.yaml", WEB_2_FOR_APPS)
+        two_nodes.wait_settled()
+    assert (denied.model.outcome, denied.agrees) == (Outcome.DENIED, True)
+    assert (allowed.model.outcome, allowed.agrees) == (Outcome.ALLOWED, True)
+    assert "node2 goes by other manifests than node1: web-2.yaml" in capsys.readouterr().err
+
+
 def test_every_backend_of_a_service_is_tried_behind_it(two_nodes: Lab) -> None:
     with live_on(two_nodes) as live:
         found = live.explain("app-2", "service web:80")
