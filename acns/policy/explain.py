@@ -123,7 +123,7 @@ class _Answer:
 
     def _named(self, name: Name, wanted: Traffic) -> Explanation:
         """A name outside: at the addresses that are learned, else at those that it would have."""
-        known = dict.fromkeys(one.address for one in self.learned.of(name))
+        known = dict.fromkeys(one.address for one in self.learned.of(name)) or self._of_kernel(name)
         if known:
             return self._connection(known, wanted, name)
         resolved = self.knowledge.resolutions.get(name)
@@ -154,6 +154,19 @@ class _Answer:
             notes.append(f"{_plain(name)} has no IPv4 address, and only IPv4 is shown here")
         return Explanation(
             self.source.key, self._text(), outcome, found, looked_up, tuple(notes), True, unshown
+        )
+
+    def _of_kernel(self, name: Name) -> Collection[IPv4Address]:
+        """What a kernel's sets hold of the name, whose agent cannot be asked: what is open by its very name,
+        and of its addresses those that are open by a pattern for it."""
+        resolved = self.knowledge.resolutions.get(name, ())
+        return dict.fromkeys(
+            one.address
+            for one in self.learned.all
+            for selector in one.selectors
+            if one.of_kernel
+            and selector.matches(name)
+            and (selector.literal is not None or one.address in resolved)
         )
 
     def _resolved(self, name: Name, addresses: Collection[IPv4Address], wanted: Traffic) -> tuple[Part, ...]:
@@ -212,7 +225,10 @@ class _Answer:
 
     def _unlearned(self, name: Name, looked_up: Lookup | None) -> str:
         node = self.source.node.node
-        text = f"no address of {_plain(name)} is known on {node}: no pod has looked it up, or its TTL is over"
+        why = "no pod has looked it up, or its TTL is over"
+        if any(one.of_kernel for one in self.learned.all) and name not in self.knowledge.resolutions:
+            why = "its kernel holds addresses whose names its agent cannot be asked for"
+        text = f"no address of {_plain(name)} is known on {node}: {why}"
         if looked_up and looked_up.allow:
             return f"{text}; {looked_up.allow.origin} lets {self.source.key} look it up"
         return text

@@ -399,6 +399,17 @@ def test_without_the_shim_the_kernels_own_addresses_are_what_is_known_and_nothin
     assert "the shim of node1 is stopped" in capsys.readouterr().err
 
 
+def test_without_the_shim_a_name_whose_addresses_the_resolver_has_committed_is_open(
+    own_quickstart: Lab, unmended: NodeHandle
+) -> None:
+    with live_on(own_quickstart) as live:
+        look_up(live, "default/frontend", "api.example.com")
+        found = live.explain("frontend", "api.example.com:443")
+        assert live_matrix(live, []).differences == {}
+    assert (found.model.outcome, found.model.supposed, found.agrees) == (Outcome.ALLOWED, False, True)
+    assert {(one.outcome, one.compared) for one in found.seen} == {(Outcome.ALLOWED, False)}
+
+
 def test_an_edit_that_the_shims_refuse_is_remarked(
     own_quickstart: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -16,7 +17,7 @@ from acns.policy.overview import Overview
 from acns.policy.routes import Outcome
 from acns.policy.traffic import Packet, includes
 
-from .explain_world import ADDRESS, DNS, DNS_IP, TO_DNS, ask, dns, fqdn, live, policy, world
+from .explain_world import ADDRESS, DNS, DNS_IP, TO_DNS, ask, dns, fqdn, learned, live, policy, world
 
 NAME = "api.example.com"
 OPEN = dns(NAME) + fqdn(NAME)
@@ -208,3 +209,54 @@ def test_for_what_an_address_stands_is_said_truly() -> None:
     assert half.notes == (
         "1.0.0.0 stands for the addresses outside in CIDR 0.0.0.0/1, the largest part that rules treat alike",
     )
+
+
+# --- only a kernel can be asked -------------------------------------------------------------------------
+
+
+def in_kernel(overview: Overview, name: str, *addresses: str, resolves: bool = True) -> Knowledge:
+    """What sets of n1 hold, whose shim cannot be asked; `resolves`: it is known whose addresses these are."""
+    known = [
+        replace(
+            learned(overview, name, IPv4Address(address)),
+            name=None,
+            expires_at=0.0,
+            learned_at=None,
+            asked_by="",
+            of_kernel=True,
+        )
+        for address in addresses
+    ]
+    return resolving(*(addresses if resolves else ()), known=live(overview, *known))
+
+
+@pytest.mark.parametrize("entry", [NAME, "*.example.com"])
+def test_a_name_is_open_at_its_addresses_that_are_in_the_kernels_set(entry: str) -> None:
+    overview = world(policy(dns("*") + fqdn(entry)))
+    knowledge = in_kernel(overview, NAME, "198.51.100.10", "198.51.100.11")
+    found = ask(overview, f"{NAME}:443", knowledge=knowledge)
+    assert (found.outcome, found.supposed, len(found.parts)) == (Outcome.ALLOWED, False, 2)
+    assert all(one.of_kernel for part in found.parts for one in part.sides[0].rules[0].learned)
+
+
+def test_what_is_in_the_set_by_the_very_name_is_its_own_whatever_it_resolves_to() -> None:
+    overview = world(policy(OPEN))
+    found = ask(overview, f"{NAME}:443", knowledge=in_kernel(overview, NAME, "203.0.113.9", resolves=False))
+    assert (found.outcome, found.supposed) == (Outcome.ALLOWED, False)
+
+
+def test_another_names_address_under_the_same_pattern_opens_nothing_for_this_one() -> None:
+    overview = world(policy(dns("*") + fqdn("*.example.com")))
+    knowledge = in_kernel(overview, "other.example.com", "203.0.113.9", resolves=False)
+    resolved = {names.from_text(NAME): {IPv4Address("198.51.100.10")}}
+    found = ask(overview, f"{NAME}:443", knowledge=replace(knowledge, resolutions=resolved))
+    assert (found.outcome, found.supposed) == (Outcome.DENIED, True)
+    assert "no pod has looked it up" in found.notes[0]
+
+
+def test_where_nothing_is_known_of_the_name_that_the_agent_cannot_be_asked_is_said() -> None:
+    overview = world(policy(dns("*") + fqdn("*.example.com")))
+    knowledge = in_kernel(overview, "other.example.com", "203.0.113.9", resolves=False)
+    found = ask(overview, f"{NAME}:443", knowledge=replace(knowledge, resolutions={}))
+    assert (found.outcome, found.supposed) == (Outcome.DENIED, True)
+    assert found.notes[0].startswith(f"no address of {NAME} is known on n1: its kernel holds addresses whose")
