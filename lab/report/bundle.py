@@ -13,19 +13,23 @@ import subprocess
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from acns import textfile
+from acns.shim.sources import listing
 from acns.telemetry.bounded_file import older
 from lab.capture import saving, tapes
 from lab.capture.of_namespaces import OfNamespaces
-from lab.errors import AcnsError
+from lab.errors import AcnsError, InputError
 from lab.kernel import features
+from lab.policy_tools.node_state import NodeState
 from lab.report import doctor, output, tables
 from lab.runtime.handles import Inside, NodeHandle, ProcessHandle
 from lab.runtime.lab import Lab
@@ -36,7 +40,7 @@ VERSION: Final = 1
 
 LAYOUT: Final = """\
 bundle.json                  format, version, lab, time
-README.md                    what this is; the command that brings the same lab up
+README.md                    what this is; the command that brings the same lab up; manifests not in force
 missing.txt                  what could not be had, and why
 topology.yaml, policies/     the topology, and the policies that were in force: what `lab.up` takes
 topology.json                the order as the lab was built from it, manifests included
@@ -45,7 +49,7 @@ versions.json                of the project, Python, the kernel, nftables, Pytho
 events.jsonl                 what happened to the lab (lab.events)
 holder.log, recorder.log     of the lab's own processes
 capture.pcapng               the last minute of all links, decisions as comments
-nodes/NODE/manifests/        as the shim reads them
+nodes/NODE/manifests/        as they are written, also what the shim refuses
 nodes/NODE/ruleset.nft       all of nftables, sets with their elements and timeouts
 nodes/NODE/conntrack.txt     the connections that the kernel knows
 nodes/NODE/network.txt       links, addresses, routes, rules
@@ -91,8 +95,9 @@ def _fill(archive: zipfile.ZipFile, lab: Lab, progress: Progress) -> None:
 def _parts(lab: Lab) -> Iterator[Part]:
     yield "bundle.json", lambda: _json(_about(lab))
     yield "README.md", lambda: _readme(lab)
-    yield "topology.yaml", lambda: _topology(lab)
-    yield from _files(lab, _policies(lab), "policies")
+    policies = _policies(lab)
+    yield "topology.yaml", lambda: _topology(lab, policies)
+    yield from ((f"policies/{name}", get) for name, get in policies.items())
     yield "topology.json", lambda: _read(lab.folder.topology_file)
     yield "versions.json", lambda: _json(_versions())
     # First what is gone soonest.
@@ -147,15 +152,45 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _policies(lab: Lab) -> list[Path]:
-    """The manifests in force that are not the lab's own: of the first node, all have the same."""
-    return [path for path in _in(lab.folder.manifests(lab.nodes[0].name)) if path.name not in _GENERATED]
+def _policies(lab: Lab) -> dict[str, Callable[[], str | bytes]]:
+    """The manifests in force that are not the lab's own, by name: of the first node, mostly all have the
+    same. What is written, where its shim cannot tell."""
+    node = lab.nodes[0]
+    found: dict[str, Callable[[], str | bytes]] = {
+        path.name: partial(_read, path) for path in _in(lab.folder.manifests(node.name))
+    }
+    if (in_force := _in_force(lab, node)) is not None:
+        found = {name: partial(str, text) for name, text in in_force.items()}
+    return {name: get for name, get in found.items() if name not in _GENERATED}
 
 
-def _topology(lab: Lab) -> str:
+def _in_force(lab: Lab, node: NodeHandle) -> dict[str, str] | None:
+    """What the node's shim goes by; None where that is not known."""
+    try:
+        return NodeState(lab, node).texts()
+    except AcnsError:
+        return None
+
+
+def _not_in_force(lab: Lab) -> Iterator[str]:
+    """The manifests as they are written that are not what their shim goes by: where they are in the zip."""
+    for node in lab.nodes:
+        in_force = _in_force(lab, node)
+        if in_force is None:
+            continue
+        for path in filter(listing.is_manifest, _in(lab.folder.manifests(node.name))):
+            try:
+                written = textfile.read(path)
+            except InputError:
+                written = None
+            if written != in_force.get(path.name):
+                yield f"nodes/{node.name}/manifests/{path.name}"
+
+
+def _topology(lab: Lab, policies: Iterable[str]) -> str:
     """As a file that `lab.up` takes, with the policies beside it."""
     value = lab.topology.model_dump(mode="json", exclude_defaults=True)
-    value["policies"] = [{"file": f"policies/{path.name}"} for path in _policies(lab)]
+    value["policies"] = [{"file": f"policies/{name}"} for name in policies]
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
@@ -249,7 +284,7 @@ Everything there was to know of this lab. `missing.txt` says what could not be h
 with acns-lab {_version("acns-lab")}, in the folder where this file is:
 
     acns-lab lab.up --topology topology.yaml{" --external" if list(lab.topology.external_commands()) else ""}
-
+{_said_of_others(_not_in_force(lab))}
 The packets, with what the agents decided on each: `tshark -r capture.pcapng -Y frame.comment`, or Wireshark.
 
     tshark -r capture.pcapng -Y 'frame.comment contains "refused"'
@@ -259,3 +294,15 @@ What is where (format {FORMAT}, version {VERSION}):
 ```
 {LAYOUT}```
 """
+
+
+def _said_of_others(not_in_force: Iterable[str]) -> str:
+    """A paragraph, where there are any."""
+    listed = "".join(f"- {path}\n" for path in not_in_force)
+    if not listed:
+        return ""
+    return f"""
+These are not in force as they are written: a shim refuses them (its `shim-readyz` says why), or has yet to
+read them. What is in force instead, if anything is, is in `policies/`.
+
+{listed}"""

@@ -71,7 +71,7 @@ def imported(path: Path, given: Given, name: str) -> Scenario:
             order = Order.from_json(json.loads(files.read("topology.json")))
             events = files.read("events.jsonl", optional=True)
             evidence = zipped.captured(archive, Limits())
-            policies = tuple(_policies(files, order.topology.nodes[0].name))
+            policies = tuple(_policies(files))
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a bundle that can be read: {error}") from error
     return importer.from_evidence(evidence, _with(given, order, policies, events, evidence), name)
@@ -121,9 +121,9 @@ def _with(given: Given, order: Order, found: tuple[Policy, ...], events: bytes, 
     )
 
 
-def _policies(files: _Files, node: str) -> Iterator[Policy]:
+def _policies(files: _Files) -> Iterator[Policy]:
     """The files in force that are not the lab's own; the model refuses a name that is no plain file's."""
-    folder = f"nodes/{node}/manifests/"
+    folder = "policies/"
     for path in sorted(files.archive.namelist())[:_MAX_ENTRIES]:
         name = path.removeprefix(folder)
         if path.startswith(folder) and name and name not in _GENERATED:

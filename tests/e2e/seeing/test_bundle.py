@@ -92,6 +92,10 @@ def test_the_capture_in_it_can_be_searched(folder: Path) -> None:
     assert "evil.example.org" in subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
+def test_where_all_is_in_force_nothing_else_is_said(folder: Path) -> None:
+    assert "not in force" not in (folder / "README.md").read_text().partition("What is where")[0]
+
+
 def test_its_topology_is_the_labs_and_brings_the_same_manifests(lab: Lab, folder: Path) -> None:
     read = load_topology(folder / "topology.yaml")
     again = manifests.manifest_files(read, Order(read, {}).addressing)
@@ -102,12 +106,32 @@ def test_its_topology_is_the_labs_and_brings_the_same_manifests(lab: Lab, folder
 def test_a_policy_that_was_added_to_the_running_lab_is_in_its_topology(lab: Lab, tmp_path: Path) -> None:
     lab.write_manifest("added.yaml", ADDED)
     try:
+        lab.wait_settled()
         folder = unpacked(bundle.write(lab, tmp_path / "b.zip"), tmp_path / "unpacked")
     finally:
         lab.remove_manifest("added.yaml")
         lab.wait_settled()
     read = load_topology(folder / "topology.yaml")
     assert manifests.policy_files(read)["added.yaml"] == ADDED
+
+
+def test_a_refused_edit_is_told_and_what_is_in_force_is_in_its_topology(lab: Lab, tmp_path: Path) -> None:
+    lab.write_manifest("added.yaml", ADDED)
+    lab.wait_settled()
+    lab.write_manifest("added.yaml", refused := ADDED.replace("toCIDR", "toCIDRs"))
+    try:
+        lab.wait_settled()
+        folder = unpacked(bundle.write(lab, tmp_path / "b.zip"), tmp_path / "unpacked")
+    finally:
+        lab.remove_manifest("added.yaml")
+        lab.wait_settled()
+    assert manifests.policy_files(load_topology(folder / "topology.yaml"))["added.yaml"] == ADDED
+    assert (folder / "nodes/node1/manifests/added.yaml").read_text() == refused
+    told = (folder / "README.md").read_text()
+    assert "not in force as they are written" in told
+    assert [line for line in told.splitlines() if line.startswith("- ")] == [
+        "- nodes/node1/manifests/added.yaml"
+    ]
 
 
 def test_a_lab_in_trouble_gives_what_it_can_and_says_what_it_cannot(lab: Lab, tmp_path: Path) -> None:

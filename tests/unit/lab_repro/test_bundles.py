@@ -65,13 +65,13 @@ def made(folder: Path, **parts: Any) -> Path:
         ({"topology.json": '{"format": 4}'}, "not a bundle that can be read"),
         ({"topology.json": " " * (17 << 20)}, "larger than 16 MiB"),
         (
-            {f"nodes/node1/manifests/p{number:02}.yaml": "#" * (1 << 20) for number in range(40)},
+            {f"policies/p{number:02}.yaml": "#" * (1 << 20) for number in range(40)},
             "larger than 32 MiB together",
         ),
         ({"capture.pcapng": None}, "the bundle has no capture.pcapng"),
         ({"capture.pcapng": b"no capture"}, "is no capture"),
         (
-            {"nodes/node1/manifests/../../../evil.yaml": "x"},
+            {"policies/../../../evil.yaml": "x"},
             "not a bundle that can be read: 1 validation error for Policy",
         ),
     ],
