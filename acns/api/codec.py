@@ -14,11 +14,11 @@ import socket
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from acns.api import fqdndata_pb2 as pb
 from acns.dns import name as names
-from acns.dns import pattern
+from acns.dns import pattern, wire
 from acns.dns.pattern import FQDNSelector
 from acns.errors import PeerError
 from acns.fqdn import table
@@ -33,6 +33,8 @@ class BadMessage(PeerError):
 
 
 _V4_MAPPED = bytes(10) + b"\xff\xff"
+MOST_ADDRESSES: Final = wire.MAX_MESSAGE_OCTETS // 15
+"""Of one mapping: one answer holds no more, and an A record of the root is 15 octets long."""
 
 # --- addresses -------------------------------------------------------------------------------------------
 

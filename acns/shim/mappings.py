@@ -102,6 +102,8 @@ class Mappings:
         """None where there is nothing to learn, whoever asked for whatever. Raises _Refusal."""
         if request.response_code != NOERROR or not request.record_ip:
             return None
+        if len(request.record_ip) > codec.MOST_ADDRESSES:
+            raise _Refusal(pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT, "more addresses than an answer can hold")
         try:
             name = codec.name_from_wire(request.fqdn)
             source = codec.pod_address_from_wire(request.source_ip, "source_ip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any, cast
 
 import pytest
 
+from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api.answered import Answered
 from acns.api.ledger_file import Terms
 from acns.clock import steady
+from acns.dns import message
 from acns.dns.pattern import match_name
 from acns.fqdn.cache import NameCache
 from acns.policy.model import Endpoint, EndpointPolicy, NodePolicy
@@ -70,6 +73,26 @@ async def test_nothing_is_promised_of_an_answer_with_an_address_that_is_left_out
     """It may be learnable when the answer comes again, and would not be told then."""
     taken = await mappings.update(report("192.0.2.7", str(left_out)))
     assert taken == Taken(pb.RESPONSE_CODE_NO_ERROR, kept_s=0.0)
+
+
+async def test_what_the_longest_answer_holds_is_learned(mappings: Mappings) -> None:
+    longest = bytes(2) + b"\x84\0\0\1\x11\x0f\0\0\0\0" + b"\0\0\1\0\1"
+    longest += b"".join(b"\0\0\1\0\1\0\0\0\x3c\0\4" + struct.pack("!I", 0x08000000 + n) for n in range(4_367))
+    assert len(longest) in range(message.MAX_MESSAGE_OCTETS - 15, message.MAX_MESSAGE_OCTETS + 1)
+    addresses = message.learnable(message.read_answer(longest)).addresses
+    whole = report()
+    whole.record_ip.extend(addresses)
+    assert len(addresses) == 4367
+    assert (await mappings.update(whole)).code == pb.RESPONSE_CODE_NO_ERROR
+    assert mappings.learned.cache.address_count == len(addresses)
+
+
+async def test_too_many_addresses_are_refused_before_any_is_read(
+    mappings: Mappings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "address_from_wire", lambda *_: pytest.fail("was read"))
+    refused = report(*["192.0.2.7"] * (codec.MOST_ADDRESSES + 1))
+    assert await mappings.update(refused) == Taken(pb.RESPONSE_CODE_ERROR_INVALID_ARGUMENT)
 
 
 @pytest.mark.parametrize("step_s", [-7200.0, 7200.0], ids=["back", "forward"])
