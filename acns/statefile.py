@@ -91,6 +91,16 @@ def _drop(temporary: Path) -> None:
         temporary.unlink()
 
 
+def make_folder(folder: Path, setting: str) -> None:
+    """With those above it, mode 0700, if need be. Raises EnvironmentFault, which names `setting`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the folder {folder} cannot be made: {error.strerror}", hint=f"see {setting}"
+        ) from error
+
+
 def unusable(path: Path, what: str, error: OSError) -> EnvironmentFault:
     """The file cannot be `what` (read, written)."""
     reason = error.strerror or str(error)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Literal
 
+from acns import settings_rules
 from acns.api import address
 
 
@@ -124,6 +125,7 @@ class ResolverSettings:
     """File for the decision journal, one JSON object a line; empty is off."""
 
     def __post_init__(self) -> None:
+        settings_rules.check_texts(self)
         if not 1 <= self.listen_port <= 65_535:
             raise ValueError("listen_port must be 1 to 65535")
         address.check_peer(self.fqdndata)

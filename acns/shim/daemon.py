@@ -60,7 +60,7 @@ class Daemon:
 
     def __init__(self, settings: ShimSettings) -> None:
         state_dir = Path(settings.state_dir)
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        statefile.make_folder(state_dir, "state_dir")
         statefile.sweep(state_dir)
         self.settings = settings
         self.journal = Journal(settings.journal_file, "shim")

@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from acns import statefile
 from acns.api import answered, codec, hung, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
@@ -133,7 +134,7 @@ class Server:
         rpc.add_FQDNDataServicer_to_server(service, self._server)
 
     async def start(self) -> None:
-        self.generation.own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        statefile.make_folder(self.generation.own.parent, "fqdndata_socket")
         self.generation.clear()
         before = os.umask(0o177)
         try:

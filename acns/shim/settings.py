@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from acns import settings_rules
 from acns.api import address
 
 
@@ -114,6 +115,8 @@ class ShimSettings:
     """What is logged: this and worse."""
 
     def __post_init__(self) -> None:
+        settings_rules.check_texts(self)
+        settings_rules.check_given(self, "node", "state_dir", "fqdndata_socket")
         if self.tcp_listen:
             address.check_tcp(self.tcp_listen)
         if self.report_as and not all(self.report_as.partition("/")):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from acns import settings
 from acns.errors import InputError
+from acns.resolver.settings import ResolverSettings
 from acns.shim.settings import ShimSettings
 
 GOOD = {"node": "node1", "manifests": "/m", "state_dir": "/s", "min_ttl_s": 5, "fqdn_gc_interval_s": 0.5}
@@ -51,3 +53,26 @@ def test_what_is_set_over_a_file_wins_and_is_checked_alike(tmp_path: Path) -> No
     assert (loaded.node, loaded.min_ttl_s, loaded.transparent) == ("123", 7, True)
     with pytest.raises(InputError, match="unknown setting 'nodes'"):
         settings.load(ShimSettings, path, {"nodes": "x"})
+
+
+@pytest.mark.parametrize("name", ["node", "state_dir", "fqdndata_socket"])
+def test_what_a_shim_cannot_be_without_is_not_empty(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "shim.toml"
+    path.write_text("\n" + settings.render({**GOOD, name: ""}))
+    with pytest.raises(InputError, match=rf"{name} must not be empty"):
+        settings.load(ShimSettings, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *((ShimSettings, name) for name in ("state_dir", "fqdndata_socket", "http_socket", "log_file")),
+        *((ResolverSettings, name) for name in ("state_dir", "fqdndata", "http_socket", "log_file")),
+    ],
+)
+def test_no_text_has_a_nul(tmp_path: Path, kind: type[Any], name: str) -> None:
+    """Each that names a file ended the agent by a bug."""
+    path = tmp_path / "agent.toml"
+    path.write_text(settings.render({**(GOOD if kind is ShimSettings else {}), name: "unix:/a\0b"}))
+    with pytest.raises(InputError, match=rf"agent\.toml:\d+:1: {name} must not have a NUL"):
+        settings.load(kind, path)
