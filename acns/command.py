@@ -1,6 +1,6 @@
 """What both daemons are as commands: `--settings`, `--check`, `--help` with every setting, exit codes.
 
-Exit code 0 after SIGTERM or SIGINT; else that of the error: 2 wrong input, 3 environment, 4 our bug.
+Exit code 0 after SIGTERM, SIGINT or SIGHUP; else that of the error: 2 wrong input, 3 environment, 4 our bug.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from acns import ending
 from acns import settings as files
 from acns.errors import AcnsError, Bug
 from acns.telemetry import log as logs
@@ -59,7 +60,7 @@ def run(
 def _served(agent: str, serving: Coroutine[Any, Any, None]) -> int:
     log = logs.named(f"acns.{agent}")
     try:
-        asyncio.run(serving)
+        asyncio.run(_told_to_end_later(serving))
     except AcnsError as error:
         log.failure("ended", error)
         return error.exit_code
@@ -67,6 +68,12 @@ def _served(agent: str, serving: Coroutine[Any, Any, None]) -> int:
         log.failure("ended by a bug, please report", error)
         return Bug.exit_code
     return 0
+
+
+async def _told_to_end_later(serving: Coroutine[Any, Any, None]) -> None:
+    """What it imports and makes first is done in one piece; then it says itself what becomes of a signal."""
+    ending.heard_by(lambda: None)
+    await serving
 
 
 def _parser(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from acns import command, importing
-from acns.resolver.settings import ResolverSettings
+from acns import ending, importing
+
+if TYPE_CHECKING:
+    from acns.resolver.settings import ResolverSettings
 
 FLAGS = {"takeover": "take over from the resolver that runs: its sockets, and its pods' TCP connections"}
 DESCRIPTION = "Security resolver: answers redirected DNS queries of pods as their policy allows."
@@ -16,24 +17,28 @@ DESCRIPTION = "Security resolver: answers redirected DNS queries of pods as thei
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return command.run("resolver", DESCRIPTION, ResolverSettings, _serve, arguments, flags=FLAGS)
+    with ending.at_once():
+        from acns import command
+        from acns.resolver.settings import ResolverSettings
+
+        return command.run("resolver", DESCRIPTION, ResolverSettings, _serve, arguments, flags=FLAGS)
 
 
 async def _serve(settings: ResolverSettings, *, takeover: bool) -> None:
     with importing.at_leisure():
+        import asyncio
+
         from acns.resolver import privileged, retired
         from acns.resolver.service import Service  # grpc and more: not for --help
 
     service = Service(settings, privileged.then_give_up(settings), succeeds=takeover)
-    loop = asyncio.get_running_loop()
     told_to_end = asyncio.Event()
 
     def end() -> None:
         told_to_end.set()
         service.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
+    ending.heard_by(end)
     await service.run()
     if settings.outlive_handover and not told_to_end.is_set():
         await retired.until_needed(settings, told_to_end)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from acns import command, importing
-from acns.shim.settings import ShimSettings
+from acns import ending, importing
+
+if TYPE_CHECKING:
+    from acns.shim.settings import ShimSettings
 
 DESCRIPTION = "Cilium-shim: compiles Kubernetes policies to nftables and serves FQDNData."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    return command.run("shim", DESCRIPTION, ShimSettings, _serve, arguments)
+    with ending.at_once():
+        from acns import command
+        from acns.shim.settings import ShimSettings
+
+        return command.run("shim", DESCRIPTION, ShimSettings, _serve, arguments)
 
 
 async def _serve(settings: ShimSettings) -> None:

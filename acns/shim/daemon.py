@@ -1,19 +1,18 @@
 """The Cilium-shim daemon: its parts, their wiring, their life.
 
-Started, it adopts what the kernel has, serves FQDNData and follows the manifests until SIGTERM. Stopped or
-killed, it leaves the kernel's table, rule and route as they are: the policy stays enforced.
+Started, it adopts what the kernel has, serves FQDNData and follows the manifests until it is told to end.
+Stopped or killed, it leaves the kernel's table, rule and route as they are: the policy stays enforced.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import signal
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from acns import heap, statefile
+from acns import ending, heap, statefile
 from acns.api.ledger_file import Terms
 from acns.datapath import routes
 from acns.datapath.compiler import Compiler
@@ -56,7 +55,7 @@ SWITCH_S = 0.001
 
 
 class Daemon:
-    """One shim. `run` returns after SIGTERM or SIGINT and raises what ends it otherwise."""
+    """One shim. `run` returns when it is told to end and raises what ends it otherwise."""
 
     def __init__(self, settings: ShimSettings) -> None:
         state_dir = Path(settings.state_dir)
@@ -88,14 +87,14 @@ class Daemon:
         heap.prepare()
         sys.setswitchinterval(SWITCH_S)
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        ending.heard_by(stop.set)
         loop.add_reader(self.kernel.wiring.fileno(), self._on_routes)
         self.journal.start()
         self.parts.flows.start()
-        await appear(self.server, self.health)
-        self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
         try:
+            if not await appear(self.server, self.health, stop):
+                return
+            self.kernel.fence = functools.partial(overtaken.check, self.server.generation)
             self.parts.ledger.read_again()  # from here on the one before writes nothing more
             self.journal.record(Event.SERVICE_STARTED)
             await self._serve(stop)
@@ -163,13 +162,17 @@ class Daemon:
             self.reconciler.wake()
 
 
-async def appear(server: Server, health: HealthServer) -> None:
-    """Take the place of the shim before: last of all, for whatever may fail fails before."""
+async def appear(server: Server, health: HealthServer, stop: asyncio.Event) -> bool:
+    """Take the place of the shim before: last of all, for whatever may fail fails before. False: told to
+    stop, this one leaves it there."""
     await server.start()
     await health.listen()
+    if stop.is_set():
+        return False
     server.generation.prepare()
     health.switch()
     server.generation.switch()
+    return True
 
 
 def _learned(settings: ShimSettings, kernel: Kernel, journal: Journal) -> Learned:

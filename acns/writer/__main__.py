@@ -38,8 +38,9 @@ LONGEST_S: Final = 400 * 86_400.0
 
 def main(arguments: list[str]) -> int:
     """Serve until the resolver closes its end; returns the exit code."""
-    # A terminal's Ctrl-C goes to the whole group: the resolver may still need us while it drains.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal's Ctrl-C, or its end, goes to the whole group: the resolver may still need us as it drains.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=int(arguments[0])) as link:
         try:
             privileges.keep_only({privileges.NET_ADMIN})

@@ -166,6 +166,25 @@ def test_one_that_cannot_start_takes_nobodys_place(lacking: str, place: Place, t
     assert place.sides.ask("denied.example.org") == Answer(REFUSED)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_one_that_is_told_to_end_while_it_starts_takes_nobodys_place(
+    number: signal.Signals, place: Place, tmp_path: Path
+) -> None:
+    alike = tmp_path / "shim.toml"
+    alike.write_text("\n".join(one for one in settings_of(place.node) if not one.startswith("log_file")))
+    first, folder = serving(place.node), socket_link(place.node).parent
+    before = sorted(folder.glob("*.sock*"))
+    command = [sys.executable, "-X", "importtime", "-m", "acns.shim", "--settings", str(alike)]
+    with place.node.popen(command, stderr=subprocess.PIPE, text=True) as made:
+        assert made.stderr
+        assert any(line.endswith("acns.shim.daemon\n") for line in made.stderr), "it is made next"
+        made.send_signal(number)
+        said = made.stderr.read()
+    assert (made.returncode, "Traceback" in said) == (0, False)
+    assert serving(place.node) == first
+    assert sorted(folder.glob("*.sock*")) == before
+
+
 def standing_by(node: NodeHandle) -> int:
     """How often a shim of the node has made way for another."""
     return node.shim.log_file.read_text().count("standing by")

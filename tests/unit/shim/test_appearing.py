@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,10 @@ async def shim(folder: Path) -> AsyncIterator[tuple[Server, HealthServer]]:
         await health.stop()
 
 
+async def appear(server: Server, health: HealthServer) -> None:
+    assert await daemon.appear(server, health, asyncio.Event())
+
+
 @pytest.mark.parametrize("no_room_for", ["fqdndata", "http"])
 async def test_one_that_cannot_make_a_link_takes_nothing_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_room_for: str
@@ -44,11 +49,11 @@ async def test_one_that_cannot_make_a_link_takes_nothing_of_the_one_before(
         make(link, target)
 
     async with shim(tmp_path) as (server, health):
-        await daemon.appear(server, health)
+        await appear(server, health)
         async with shim(tmp_path) as next_one:
             monkeypatch.setattr(Path, "symlink_to", full)
             with pytest.raises(EnvironmentFault, match="No space left on device") as fault:
-                await daemon.appear(*next_one)
+                await appear(*next_one)
             assert fault.value.hint
         assert not health.is_lost
         assert not server.generation.is_overtaken
@@ -57,9 +62,23 @@ async def test_one_that_cannot_make_a_link_takes_nothing_of_the_one_before(
 
 async def test_one_that_starts_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     async with shim(tmp_path) as first, shim(tmp_path) as second:
-        await daemon.appear(*first)
-        await daemon.appear(*second)
+        await appear(*first)
+        await appear(*second)
         assert first[0].generation.is_overtaken
         assert not second[0].generation.is_overtaken
         assert not first[1].is_lost, "another's pages are in their place"
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_one_that_is_told_to_end_while_it_starts_takes_nobodys_place_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    told = asyncio.Event()
+    told.set()
+    async with shim(tmp_path) as first:
+        await appear(*first)
+        async with shim(tmp_path) as second:
+            assert not await daemon.appear(*second, told)
+        assert not first[0].generation.is_overtaken
+        assert not first[1].is_lost
     assert list(tmp_path.iterdir()) == []
