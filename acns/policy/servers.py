@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
 from acns.policy.model import Addresses, CIDRs, DNSServers, Everything, Host, Match, ServerAddress, World
-from acns.policy.networks import without
+from acns.policy.networks import common, without
 from acns.policy.rules import Target, Targets, key_of
 from acns.policy.services import Backend, Front
 from acns.policy.traffic import includes, packet, text
@@ -205,11 +205,7 @@ def _misleading(ports: PortSet, good: Iterable[ServerAddress], view: View) -> tu
 def _common_networks(targets: Targets, redirected: DNSServers) -> tuple[tuple[IPv4Network, ...], bool]:
     if any(isinstance(target.peer, Everything) for target in targets):
         return redirected.networks, redirected.outside_only
-    wanted = set(_networks(targets))
-    pairs = ((ours, theirs) for ours in redirected.networks for theirs in wanted if ours.overlaps(theirs))
-    # Of two overlapping networks one contains the other.
-    common = [ours if ours.prefixlen >= theirs.prefixlen else theirs for ours, theirs in pairs]
-    return tuple(collapse_addresses(common)), True
+    return common(redirected.networks, tuple(_networks(targets))), True
 
 
 def _silent(_: Undecidable) -> None:

@@ -122,12 +122,27 @@ class _Judge:
             return
         for rule, peer in self._wanted:
             entry = peer.selector
-            if entry in self._asked or any(overlap(entry, name) for name in self._asked):
+            if self._may_be_asked(entry):
                 continue
             message = (
                 f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"
             )
             yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
+
+    def _may_be_asked(self, entry: FQDNSelector) -> bool:
+        """Two plain names are the same or have nothing in common: these are not compared one by one."""
+        if entry in self._asked or entry.literal in self._asked_names:
+            return True
+        others = self._asked if entry.literal is None else self._asked_patterns
+        return any(overlap(entry, other) for other in others)
+
+    @cached_property
+    def _asked_names(self) -> set[Name]:
+        return {each.literal for each in self._asked if each.literal is not None}
+
+    @cached_property
+    def _asked_patterns(self) -> list[FQDNSelector]:
+        return [each for each in self._asked if each.literal is None]
 
     def _may_ask_everything(self) -> bool:
         """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 from acns.policy.cnp_values import WITHOUT_MEMBERS
 from acns.policy.implications import Implied
-from acns.policy.networks import without
+from acns.policy.networks import common, without
 from acns.policy.objects import (
     CIDRBlocks,
     CIDRGroupPeer,
@@ -27,8 +28,21 @@ def peers_by_words(rule: Rule) -> tuple[PeerSpec, ...]:
     return (ANYBODY,) if rule.peers is None else rule.peers
 
 
+def speak_of_the_same(one: Rule, other: Rule) -> bool:
+    """Whether something of one means all that something of the other does; of networks, whether they meet."""
+    mine, theirs = dict.fromkeys(peers_by_words(one)), dict.fromkeys(peers_by_words(other))
+    if common(_networks(mine), _networks(theirs)):
+        return True
+    return any(
+        includes(first, second) or includes(second, first)
+        for first in mine
+        for second in theirs
+        if not (isinstance(first, CIDRBlocks) and isinstance(second, CIDRBlocks))
+    )
+
+
 def includes(wide: PeerSpec, narrow: PeerSpec) -> bool:
-    """Whether `wide` means all that `narrow` means, whoever that is; of networks, whether it means some."""
+    """Whether `wide` means all that `narrow` means, whoever that is; but for networks in networks."""
     if wide == narrow:
         return True
     match wide, narrow:
@@ -42,8 +56,6 @@ def includes(wide: PeerSpec, narrow: PeerSpec) -> bool:
             return name in _WORLD and _means_somebody(narrow)
         case (SelectedEndpoints(one), SelectedEndpoints(other)):
             return Implied.by(one).includes(Implied.by(other))
-        case (CIDRBlocks(), CIDRBlocks()):
-            return any(mine.overlaps(theirs) for mine in _left(wide) for theirs in _left(narrow))
     return False
 
 
@@ -55,6 +67,10 @@ def _means_somebody(peer: PeerSpec) -> bool:
         case CIDRBlocks():
             return bool(_left(peer))
     return not isinstance(peer, SelectedFQDN)
+
+
+def _networks(peers: Iterable[PeerSpec]) -> tuple[IPv4Network, ...]:
+    return tuple(network for peer in peers if isinstance(peer, CIDRBlocks) for network in _left(peer))
 
 
 def _left(peer: CIDRBlocks) -> tuple[IPv4Network, ...]:

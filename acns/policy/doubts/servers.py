@@ -10,11 +10,11 @@ from acns.errors import Problem
 from acns.policy import profiles
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
-from acns.policy.doubts.peers import includes, peers_by_words
+from acns.policy.doubts.peers import speak_of_the_same
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_rule
 from acns.policy.model import DNSAllow, DNSServers, Origin, Protocol
-from acns.policy.networks import without
-from acns.policy.objects import CIDRGroupPeer, PortSpec, Rule
+from acns.policy.networks import common, without
+from acns.policy.objects import CIDRGroupPeer, PortBlock, Rule
 from acns.policy.peers import cidr_groups
 from acns.policy.servers import Undecidable
 
@@ -67,28 +67,33 @@ def _opened_by_words(subject: Subject) -> Iterator[Doubt]:
     somebody, whoever that is."""
     if not subject.denies_out:
         return  # and so names do not count
-    blocks = [(rule, block) for rule in subject.allows_out() for block in rule.ports or ()]
-    listing = [(rule, block) for rule, block in blocks if block.dns and not _is_match_all(block.dns)]
-    for plain, opened in ((rule, block) for rule, block in blocks if block.dns is None):
-        for rule, block in listing:
-            if _speak_of_the_same(plain, rule) and any(
-                _same_port(a, b) for a in opened.ports for b in block.ports
-            ):
-                yield _open_by_l4(plain.origin, rule.origin)
+    opening, listing = _Rules(), _Rules()
+    for rule in subject.allows_out():
+        for block in rule.ports or ():
+            if block.dns is None:
+                _note(opening, rule, block)
+            elif block.dns and not _is_match_all(block.dns):
+                _note(listing, rule, block)
+    met = {
+        (id(plain), id(rule)): (plain, rule)
+        for key in opening.keys() & listing.keys()
+        for protocol, plain in opening[key].values()
+        for other, rule in listing[key].values()
+        if protocol is other or Protocol.ANY in (protocol, other)
+    }
+    for plain, rule in met.values():
+        if speak_of_the_same(plain, rule):
+            yield _open_by_l4(plain.origin, rule.origin)
 
 
-def _speak_of_the_same(one: Rule, other: Rule) -> bool:
-    return any(
-        includes(first, second) or includes(second, first)
-        for first in peers_by_words(one)
-        for second in peers_by_words(other)
-    )
+_Rules = dict[tuple[str, int, int], dict[tuple[Protocol, int], tuple[Protocol, Rule]]]
+"""By port: those that speak of it, each once for a protocol."""
 
 
-def _same_port(one: PortSpec, other: PortSpec) -> bool:
-    protocols = {one.protocol, other.protocol}
-    meet = len(protocols) == 1 or Protocol.ANY in protocols
-    return meet and (one.name, one.first, one.last) == (other.name, other.first, other.last)
+def _note(rules: _Rules, rule: Rule, block: PortBlock) -> None:
+    for port in block.ports:
+        at_port = rules.setdefault((port.name, port.first, port.last), {})
+        at_port[port.protocol, id(rule)] = port.protocol, rule
 
 
 def _open_by_l4(plain: Origin, listing: Origin) -> Doubt:
@@ -119,5 +124,4 @@ def _meet(opened: DNSServers, listing: DNSServers) -> bool:
         if not listing.outside_only
     ):
         return True
-    overlapping = any(one.overlaps(other) for one in opened.networks for other in listing.networks)
-    return overlapping and not opened.ports.isdisjoint(listing.ports)
+    return not opened.ports.isdisjoint(listing.ports) and bool(common(opened.networks, listing.networks))

@@ -7,7 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from acns.dns import name as dns_names
+from acns.dns.pattern import FQDNSelector
 from acns.policy.cluster import Cluster
+from acns.policy.doubts import names as names_doubts
 from acns.policy.model import Enforcement
 from acns.policy.objects import (
     CIDRGroup,
@@ -248,6 +250,39 @@ def test_without_a_cluster_a_plain_rule_for_the_same_port_may_open_them() -> Non
 
     assert alone(53) == ["dns-open-by-l4"]
     assert alone(54) == ["fqdn-not-in-dns"]
+
+
+def test_many_names_and_networks_are_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def overlaps(one: IPv4Network, other: IPv4Network) -> bool:
+        nonlocal compared
+        compared += 1
+        return False
+
+    def names_overlap(one: FQDNSelector, other: FQDNSelector) -> bool:
+        nonlocal compared
+        compared += 1
+        return False
+
+    monkeypatch.setattr(IPv4Network, "overlaps", overlaps)
+    monkeypatch.setattr(names_doubts, "overlap", names_overlap)
+    many = range(100)
+    even, odd = (", ".join(f"10.0.0.{2 * n + k}/32" for n in many) for k in (0, 1))
+    port = "ports: [{port: '53'}]"
+    text = manifest(
+        f"- {{toCIDR: [{even}], toPorts: [{{{port}, rules: {{dns: [{{matchName: a.io}}]}}}}]}}\n"
+        f"- {{toCIDR: [{odd}], toPorts: [{{{port}}}]}}"
+    )
+    asked = manifest(
+        f"- toFQDNs: [{', '.join(f'{{matchName: b{n}.io}}' for n in many)}]\n"
+        + dns_rule(*(f"a{n}.io" for n in many)),
+        name="q",
+        selector="{matchLabels: {app: web}}",
+    )
+    for judged in (problems(Cluster.of(objects(text, asked))), found(text, asked)):
+        assert [problem.code for problem in judged] == ["fqdn-not-in-dns"] * len(many)
+    assert compared < 10 * len(many)
 
 
 def test_a_way_to_dns_that_nobody_watches_teaches_nothing() -> None:
