@@ -158,7 +158,7 @@ class Snapshots:
             others = set(map(IPv4Network, self._inside - known)) - {network for _, network in servers}
             if others:
                 prefixes[NOBODY] = others
-        for network in self._networks:
+        for network in self._networks.difference(*prefixes.values()):  # what is inside is of no CIDR
             prefixes.setdefault(self._ledger.cidrs.number(str(network)), set()).add(network)
         for identity in sorted(prefixes):
             wire = [codec.prefix_to_wire(network) for network in sorted(prefixes[identity])]

@@ -123,6 +123,19 @@ def test_world_is_the_reserved_identity_and_every_known_cidr(ledger: Ledger) -> 
     assert identities(state.egress_l7_dns_policy[0]) == {2, *prefixes(state).values()}
 
 
+def test_a_service_is_no_cidrs_that_names_its_very_address(ledger: Ledger) -> None:
+    inside = DNSServers("kube-dns", exact=frozenset({ServerAddress(CLUSTER_IP, UDP, 53, DNS_POD)}))
+    names_of_each = (match_name("api.example.com"),), (match_name("www.example.com"),)
+    by_pod, by_cidr = (
+        DNSAllow(servers, selectors, True, ORIGIN)
+        for servers, selectors in zip((inside, outside(f"{CLUSTER_IP}/32")), names_of_each, strict=True)
+    )
+    table = codec.policy_table(snapshot(node(by_pod, by_cidr), ledger))
+    asked = table.names_for(table.endpoint_of(FRONTEND.address.packed) or 0, CLUSTER_IP.packed, 53, UDP)
+    assert asked.allow(names.from_text("api.example.com"))
+    assert not asked.allow(names.from_text("www.example.com"))
+
+
 def test_any_server_is_identity_zero(ledger: Ledger) -> None:
     anywhere = DNSAllow(outside("0.0.0.0/0", only=False), None, True, ORIGIN)
     state = snapshot(node(anywhere), ledger)
