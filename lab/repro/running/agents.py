@@ -64,7 +64,7 @@ class Agents:
 
     def __init__(self, scenario: Scenario, node: str, clock: Clock, ledger: Ledger) -> None:
         self.node = node
-        own = {"node": node, "manifests": "", "state_dir": ""}
+        own = {"node": node, "manifests": "none", "state_dir": "none"}
         self.shim = pydantic.TypeAdapter(ShimSettings).validate_python({**own, **scenario.shim})
         self.resolver = pydantic.TypeAdapter(ResolverSettings).validate_python(scenario.resolver)
         self.live: set[bytes] = set()
