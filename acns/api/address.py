@@ -8,17 +8,37 @@ address that is not a loopback one, whatever filters may stand around it.
 from __future__ import annotations
 
 import ipaddress
+import os
+from urllib.parse import quote
+
+from acns.telemetry import sockets
+
+_UNIX = "unix:"
 
 
 def check_peer(address: str) -> None:
-    """`address` is `unix:PATH` or a loopback `host:port`. Raises ValueError that says what it should be."""
-    if address.startswith("unix:") and len(address) > 5:
+    """`address` is `unix:PATH` or a loopback `host:port`. Raises ValueError that says what it should be, or
+    InputError where the path is too long."""
+    path = address.removeprefix(_UNIX)
+    if path not in ("", address):
+        if path.startswith("//") and not path.startswith("///"):
+            raise ValueError(
+                f"'{address}' names a host; one slash is enough, as in unix:/run/acns/fqdndata.sock"
+            )
+        sockets.check_path(path)
         return
     if ":" not in address:
         raise ValueError(
             f"'{address}' is neither unix:PATH nor host:port, as in unix:/run/acns/fqdndata.sock"
         )
     check_tcp(address)
+
+
+def for_grpc(address: str) -> str:
+    """As gRPC takes it: in what comes after `unix:` it decodes `%`, and `?` and `#` end the path."""
+    if not address.startswith(_UNIX):
+        return address
+    return _UNIX + quote(os.fsencode(address.removeprefix(_UNIX)))
 
 
 def check_tcp(address: str) -> None:

@@ -27,6 +27,7 @@ from acns import pieces
 from acns.api import codec, hung
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.api.address import for_grpc
 from acns.errors import cut
 from acns.fqdn.gate import PolicyTable
 from acns.resolver import told
@@ -136,7 +137,7 @@ class AgentLink:
     async def _connection(self) -> _End:
         """One connection from beginning to end."""
         at, moved = leads_to(self.address), False
-        channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(for_grpc(self.address), options=CHANNEL_OPTIONS)
         try:
             stub = rpc.FQDNDataStub(channel)
             moved = await first_done(self._follow(stub), self._until_another_is_at_its_place(at)) == 1

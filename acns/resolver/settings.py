@@ -9,6 +9,7 @@ from typing import Literal
 
 from acns import settings_rules
 from acns.api import address
+from acns.telemetry import sockets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +127,14 @@ class ResolverSettings:
 
     def __post_init__(self) -> None:
         settings_rules.check_texts(self)
+        settings_rules.check_numbers(self)
+        settings_rules.check_pages(self)
+        with settings_rules.of("handover_socket"):
+            sockets.check_path(self.handover_socket)
         if not 1 <= self.listen_port <= 65_535:
             raise ValueError("listen_port must be 1 to 65535")
-        address.check_peer(self.fqdndata)
+        with settings_rules.of("fqdndata"):
+            address.check_peer(self.fqdndata)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, int) and not isinstance(value, bool) and value < 1:

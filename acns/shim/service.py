@@ -21,6 +21,7 @@ from acns import statefile
 from acns.api import answered, codec, hung, kept
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.api.address import for_grpc
 from acns.errors import AcnsError, EnvironmentFault, PeerError
 from acns.shim.acknowledgements import Acknowledgements
 from acns.shim.mappings import Mappings
@@ -159,7 +160,7 @@ class Server:
         addresses = [address, self.tcp_listen] if self.tcp_listen else [address]
         for one in addresses:
             try:
-                self._server.add_insecure_port(one)
+                self._server.add_insecure_port(for_grpc(one))
             except RuntimeError as error:
                 raise EnvironmentFault(
                     f"cannot serve FQDNData on {one}: {error}",

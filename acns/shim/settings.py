@@ -8,6 +8,7 @@ from typing import Literal
 
 from acns import settings_rules
 from acns.api import address
+from acns.telemetry import sockets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class ShimSettings:
     """Loopback `host:port` to serve FQDNData on TCP too, as Cilium does (127.0.0.1:10095). Off: no TLS."""
 
     http_socket: str = "/run/acns/shim-http.sock"
-    """Unix socket for /healthz, /readyz and /metrics."""
+    """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""
 
     profile: Literal["acns", "cilium"] = "acns"
     """What policies may say: what ACNS accepts, or all of Cilium's language that can be enforced here."""
@@ -117,8 +118,15 @@ class ShimSettings:
     def __post_init__(self) -> None:
         settings_rules.check_texts(self)
         settings_rules.check_given(self, "node", "state_dir", "fqdndata_socket")
-        if self.tcp_listen:
-            address.check_tcp(self.tcp_listen)
+        settings_rules.check_numbers(self)
+        settings_rules.check_pages(self)
+        with settings_rules.of("fqdndata_socket"):
+            sockets.check_link(self.fqdndata_socket)
+        with settings_rules.of("tcp_listen"):
+            if self.tcp_listen:
+                address.check_tcp(self.tcp_listen)
+        if self.source == "files":
+            settings_rules.check_given(self, "manifests")
         if self.report_as and not all(self.report_as.partition("/")):
             raise ValueError("report_as must be namespace/name of a pod")
         if not 0 < self.watch_silence_s < math.inf:

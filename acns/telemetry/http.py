@@ -23,9 +23,9 @@ from typing import Final
 import h11
 from prometheus_client import CollectorRegistry
 
-from acns.errors import EnvironmentFault, InputError
+from acns.errors import EnvironmentFault
 from acns.telemetry import log as logs
-from acns.telemetry import metrics, sockets
+from acns.telemetry import metrics, page_address, sockets
 
 log = logs.named(__name__)
 
@@ -103,7 +103,7 @@ class HealthServer:
         """All of `start` that may fail. At a path nobody finds this server yet, but still the one before."""
         if not self._address:
             return
-        self._server = await (self._at_path() if is_path(self._address) else self._at_port())
+        self._server = await (self._at_path() if page_address.is_path(self._address) else self._at_port())
 
     def switch(self) -> None:
         """The rest of it."""
@@ -130,7 +130,7 @@ class HealthServer:
         return await asyncio.start_unix_server(self._serve, sock=listener)
 
     async def _at_port(self) -> asyncio.Server:
-        host, port = split_host_port(self._address)
+        host, port = page_address.split_host_port(self._address)
         try:
             return await asyncio.start_server(self._serve, host, port)
         except OSError as error:
@@ -210,16 +210,3 @@ def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> _Answer:
 
 def _refusal(status: HTTPStatus) -> _Answer:
     return _Answer(f"{status.value}: {status.phrase}\n".encode(), "text/plain", status)
-
-
-def is_path(address: str) -> bool:
-    """Whether `address` means a unix socket."""
-    return address.startswith(("unix:", "/", "./"))
-
-
-def split_host_port(address: str) -> tuple[str, int]:
-    """`host:port` in its parts; InputError when it is none."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise InputError(f"'{address}' is neither a path nor host:port", hint="for example 127.0.0.1:9091")
-    return host.strip("[]"), int(port)

@@ -39,6 +39,18 @@ def check_path(path: str | Path) -> Path:
     return Path(path)
 
 
+def check_link(path: str | Path) -> Path:
+    """`path` if the kernel can hold those of the generations behind it; InputError otherwise."""
+    if not Path(path).name:
+        raise InputError(f"'{path}' is no path of a unix socket", hint="for example /run/acns/agent.sock")
+    check_path(_own_path(Path(path)))
+    return Path(path)
+
+
+def _own_path(link: Path) -> Path:
+    return link.with_name(f"{link.name}.{secrets.token_hex(_TOKEN_BYTES)}")
+
+
 def is_there(path: Path) -> bool:
     """Whether a socket, of the living or the dead, is at `path`; EnvironmentFault when something else is."""
     try:
@@ -91,7 +103,7 @@ class Generation:
 
     def __init__(self, link: str | Path) -> None:
         self.link = Path(link)
-        self.own = check_path(self.link.with_name(f"{self.link.name}.{secrets.token_hex(_TOKEN_BYTES)}"))
+        self.own = check_path(_own_path(self.link))
         self._prepared = self.own.with_name(f".{self.own.name}")
         """A link that leads to `own`, and takes the place of `link`."""
         self._has_switched = False

@@ -38,6 +38,7 @@ def check(topology: Topology, document: Document) -> Iterator[Problem]:
 
 def _wrong(given: Mapping[str, Any], document: Document, index: int, agent: str) -> Iterator[Problem]:
     kind, own = _KINDS[agent], {}
+    folder = {"manifests": "the lab's own"} if agent == "shim" else {}
     for field in dataclasses.fields(kind):
         if field.default is dataclasses.MISSING:
             own[field.name] = "the lab's own"
@@ -50,7 +51,7 @@ def _wrong(given: Mapping[str, Any], document: Document, index: int, agent: str)
             yield document.problem(
                 ("nodes", index, agent, name), f"the lab chooses the place of '{name}'", hint="leave it out"
             )
-    for mistake in settings.mistakes(kind, {**given, **own}):
+    for mistake in settings.mistakes(kind, {**folder, **given, **own}):
         yield document.problem(("nodes", index, agent, mistake.key), mistake.message, hint=mistake.hint)
 
 

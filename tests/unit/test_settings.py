@@ -55,7 +55,7 @@ def test_what_is_set_over_a_file_wins_and_is_checked_alike(tmp_path: Path) -> No
         settings.load(ShimSettings, path, {"nodes": "x"})
 
 
-@pytest.mark.parametrize("name", ["node", "state_dir", "fqdndata_socket"])
+@pytest.mark.parametrize("name", ["node", "state_dir", "manifests", "fqdndata_socket"])
 def test_what_a_shim_cannot_be_without_is_not_empty(tmp_path: Path, name: str) -> None:
     path = tmp_path / "shim.toml"
     path.write_text("\n" + settings.render({**GOOD, name: ""}))
@@ -76,3 +76,46 @@ def test_no_text_has_a_nul(tmp_path: Path, kind: type[Any], name: str) -> None:
     path.write_text(settings.render({**(GOOD if kind is ShimSettings else {}), name: "unix:/a\0b"}))
     with pytest.raises(InputError, match=rf"agent\.toml:\d+:1: {name} must not have a NUL"):
         settings.load(kind, path)
+
+
+LONG, LONG_LINK = "/a" * 54, "/a" * 51
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "why"),
+    [
+        *(
+            (kind, "http_socket", "foo", "neither a path nor host:port")
+            for kind in (ShimSettings, ResolverSettings)
+        ),
+        *((kind, "http_socket", LONG_LINK, "bytes long") for kind in (ShimSettings, ResolverSettings)),
+        (ResolverSettings, "http_socket", f"{'a' * 70}:80", "neither a path nor host:port"),
+        (ResolverSettings, "http_socket", "unix:", "no path of a unix socket"),
+        (ShimSettings, "fqdndata_socket", LONG_LINK, "bytes long"),
+        *((ShimSettings, "fqdndata_socket", value, "no path of a unix socket") for value in ("/", ".")),
+        (ResolverSettings, "handover_socket", LONG, "bytes long"),
+        (ResolverSettings, "fqdndata", f"unix:{LONG}", "bytes long"),
+        (ResolverSettings, "fqdndata", "unix://run/x", "names a host"),
+        (ShimSettings, "max_queries_per_second_per_pod", 10**20, "must be at most 2147483647"),
+        (ShimSettings, "settle_ms", 10**400, "must be at most 2147483647"),
+        (ResolverSettings, "upstream_timeout_ms", 10**400, "must be at most 2147483647"),
+        (ResolverSettings, "commit_timeout_ms", 2**31, "must be at most 2147483647"),
+    ],
+)
+def test_what_an_agent_could_not_start_with_is_found_before(
+    tmp_path: Path, kind: type[Any], name: str, value: str | int, why: str
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(settings.render({**(GOOD if kind is ShimSettings else {}), name: value}))
+    with pytest.raises(InputError, match=rf"agent\.toml:\d+:1: {name}:? .*{why}"):
+        settings.load(kind, path)
+
+
+@pytest.mark.parametrize("place", ["", "127.0.0.1:9091", "[::1]:0", "unix:/run/x", "./x", "/a" * 50])
+def test_pages_may_be_on_a_port_at_a_path_or_nowhere(place: str) -> None:
+    assert ResolverSettings(http_socket=place).http_socket == place
+    assert ShimSettings(**{**GOOD, "http_socket": place}).http_socket == place
+
+
+def test_manifests_are_not_needed_where_an_api_server_has_them() -> None:
+    assert ShimSettings(node="n", state_dir="/s", source="kubernetes").manifests == ""

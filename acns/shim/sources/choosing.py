@@ -7,7 +7,6 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from acns.errors import InputError
 from acns.policy.profiles import Profile
 from acns.shim.settings import ShimSettings
 from acns.shim.sources import Source, files, memory
@@ -25,8 +24,6 @@ def source_of(
     is not to take the place of one that can."""
     state_dir, profile = Path(settings.state_dir), Profile(settings.profile)
     if settings.source == "files":
-        if not settings.manifests:
-            raise InputError("setting 'manifests' is missing: the folder to watch, where source is files")
         folder = Path(settings.manifests)
         files.check(folder)
         return files.FolderSource(

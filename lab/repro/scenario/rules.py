@@ -114,9 +114,13 @@ def is_labs_own(name: str) -> bool:
     return name.endswith(_PLACES) or name in _OWN
 
 
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING or field.name == "manifests"
+
+
 def _settings(given: dict[str, Any], document: Document, agent: str) -> Iterator[Problem]:
     kind = _AGENTS[agent]
-    own = {one.name: "own" for one in dataclasses.fields(kind) if one.default is dataclasses.MISSING}
+    own = {one.name: "own" for one in dataclasses.fields(kind) if _is_needed(one)}
     for name in given:
         if is_labs_own(name):
             yield document.problem((agent, name), f"the lab sets '{name}' itself", hint="leave it out")

@@ -14,7 +14,15 @@ from acns.shim.settings import ShimSettings
 
 @pytest.mark.parametrize(
     "good",
-    ["unix:/run/acns/fqdndata.sock", "127.0.0.1:10095", "127.9.9.9:1", "localhost:65535", "[::1]:10095"],
+    [
+        "unix:/run/acns/fqdndata.sock",
+        "unix:///run/x",
+        "unix:x",
+        "127.0.0.1:10095",
+        "127.9.9.9:1",
+        "localhost:65535",
+        "[::1]:10095",
+    ],
 )
 def test_a_path_and_the_loopback_are_accepted(good: str) -> None:
     address.check_peer(good)
@@ -30,6 +38,20 @@ def test_a_path_and_the_loopback_are_accepted(good: str) -> None:
 def test_whatever_leads_beyond_the_host_is_refused(beyond: str) -> None:
     with pytest.raises(ValueError, match="not on the loopback"):
         address.check_peer(beyond)
+
+
+def test_a_path_names_no_host_and_is_not_too_long() -> None:
+    with pytest.raises(ValueError, match="names a host"):
+        address.check_peer("unix://run/acns/fqdndata.sock")
+    address.check_peer(f"unix:{'/a' * 53}b")
+    with pytest.raises(InputError, match="108 bytes long"):
+        address.check_peer(f"unix:{'/a' * 54}")
+
+
+def test_grpc_gets_a_path_as_it_decodes_it_and_the_rest_as_it_is() -> None:
+    assert address.for_grpc("unix:/run/a%41?b#ä.sock") == "unix:/run/a%2541%3Fb%23%C3%A4.sock"
+    assert address.for_grpc("unix:/run/acns/fqdndata.sock") == "unix:/run/acns/fqdndata.sock"
+    assert address.for_grpc("[::1]:10095") == "[::1]:10095"
 
 
 @pytest.mark.parametrize("bad", ["unix:", "127.0.0.1:", ":10095", "127.0.0.1:0", "127.0.0.1:65536", "a:²"])

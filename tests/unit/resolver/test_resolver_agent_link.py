@@ -19,6 +19,7 @@ from acns import clock, pieces, statefile
 from acns.api import codec
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
+from acns.api.address import for_grpc
 from acns.resolver import agent, told
 from acns.resolver.agent import AgentLink
 from acns.resolver.metrics import ResolverMetrics
@@ -90,7 +91,7 @@ async def following(folder: Path, kept: PolicyFile | SlowDisk) -> AsyncIterator[
     """A link beside its shim, for as long as the block runs."""
     address = f"unix:{folder / 'shim'}"
     link = AgentLink(address, ResolverMetrics(), Journal("", "resolver"), kept)  # type: ignore[arg-type]
-    server = await serving(address)
+    server = await serving(for_grpc(address))
     running = asyncio.create_task(link.run())
     try:
         yield link
@@ -98,6 +99,13 @@ async def following(folder: Path, kept: PolicyFile | SlowDisk) -> AsyncIterator[
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await server.stop(None)
+
+
+async def test_a_shim_is_met_at_its_path_also_where_grpc_would_read_another(tmp_path: Path) -> None:
+    folder = tmp_path / "d%41 ?#"
+    folder.mkdir()
+    async with following(folder, PolicyFile(tmp_path / "policy.json")) as link:
+        await asyncio.wait_for(link.connected.wait(), WAIT_S)
 
 
 async def test_a_shim_that_goes_while_its_snapshot_is_kept_is_met_again(tmp_path: Path) -> None:

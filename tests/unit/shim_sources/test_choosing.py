@@ -24,7 +24,7 @@ def test_files_need_their_folder(tmp_path: Path) -> None:
     assert isinstance(chosen(tmp_path, manifests=str(tmp_path)), FolderSource)
     with pytest.raises(InputError, match="does not exist"):
         chosen(tmp_path, manifests="/nowhere")
-    with pytest.raises(InputError, match="'manifests' is missing"):
+    with pytest.raises(ValueError, match="manifests must not be empty"):
         chosen(tmp_path)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from acns.errors import EnvironmentFault, InputError
 from acns.telemetry import http as pages
-from acns.telemetry import metrics, sockets
+from acns.telemetry import metrics, page_address, sockets
 from acns.telemetry.http import HealthServer, Readiness
 from tests import waiting
 from tests.agent_pages import get
@@ -105,10 +105,10 @@ async def test_an_empty_address_turns_it_off() -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:", ":80", "host:70000"])
+@pytest.mark.parametrize("address", ["nonsense", "host:", ":80", "host:70000", f"{'a' * 70}:80", "a..b:80"])
 def test_an_address_that_is_none_is_an_input_error(address: str) -> None:
     with pytest.raises(InputError):
-        pages.split_host_port(address)
+        page_address.split_host_port(address)
 
 
 async def test_a_long_page_comes_whole(path: Path) -> None:
