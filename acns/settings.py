@@ -13,11 +13,11 @@ import json
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import pydantic
 import pydantic_core
@@ -33,13 +33,19 @@ def load(
 ) -> Settings:
     """`path` as a `kind` (a dataclass); without one, all defaults. Raises InputError with all problems.
 
-    `overrides`: settings as text, which win over the file's: what differs where all have the same file.
+    `overrides`: settings as text, which win over the file's: what differs where all have the same file. Only
+    these are read as their setting's type: `listen_port = true` in a file is no port.
     """
     text, values = _read(path) if path else ("", {})
     values |= overrides
     where = str(path) if path else "settings"
-    if found := list(mistakes(kind, values)):
-        raise InputError(Problem(where, _line(text, one.key), 1, one.message, one.hint) for one in found)
+    if found := list(mistakes(kind, values, as_text=overrides.keys())):
+        raise InputError(
+            Problem("--set", 0, 0, one.message, one.hint)
+            if one.key in overrides
+            else Problem(where, _line(text, one.key), 1, one.message, one.hint)
+            for one in found
+        )
     return pydantic.TypeAdapter(kind).validate_python(values)
 
 
@@ -63,16 +69,31 @@ class Mistake:
     hint: str = ""
 
 
-def mistakes(kind: type[Any], values: Mapping[str, Any]) -> Iterator[Mistake]:
-    """All that is wrong with `values` as a `kind`."""
+def mistakes(kind: type[Any], values: Mapping[str, Any], as_text: Collection[str] = ()) -> Iterator[Mistake]:
+    """All that is wrong with `values` as a `kind`. Each has the type of its setting, but for those `as_text`:
+    these are of the type that they read as."""
     names = {field.name for field in dataclasses.fields(kind)}
     for key in sorted(values.keys() - names):
         yield Mistake(key, f"unknown setting '{key}'", did_you_mean(key, names))
+    known = {key: values[key] for key in names & values.keys()}
+    mistyped = list(_mistyped(kind, {key: value for key, value in known.items() if key not in as_text}))
+    yield from mistyped
+    told = {one.key for one in mistyped}
     try:
-        pydantic.TypeAdapter(kind).validate_python({key: values[key] for key in names & values.keys()})
+        pydantic.TypeAdapter(kind).validate_python(known)
     except pydantic.ValidationError as error:
         for detail in error.errors(include_url=False):
-            yield _mistake(detail, names)
+            if (one := _mistake(detail, names)).key not in told:
+                yield one
+
+
+def _mistyped(kind: type[Any], values: Mapping[str, Any]) -> Iterator[Mistake]:
+    types = get_type_hints(kind)
+    for key, value in values.items():
+        try:
+            pydantic.TypeAdapter(types[key]).validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            yield Mistake(key, f"setting '{key}': {error.errors(include_url=False)[0]['msg']}")
 
 
 def describe(kind: type[Any]) -> Iterator[tuple[str, str | None, str]]:

@@ -119,3 +119,43 @@ def test_pages_may_be_on_a_port_at_a_path_or_nowhere(place: str) -> None:
 
 def test_manifests_are_not_needed_where_an_api_server_has_them() -> None:
     assert ShimSettings(node="n", state_dir="/s", source="kubernetes").manifests == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("listen_port", value) for value in ("true", '"10053"', "10053.0")),
+        *(("takeover", value) for value in ('"no"', "1", "0.0")),
+        *(("log_file", value) for value in ("1", "true", "1979-05-27")),
+    ],
+)
+def test_what_is_of_another_type_than_its_setting_is_refused_in_a_file(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    path = tmp_path / "resolver.toml"
+    path.write_text(f"\n{name} = {value}\n")
+    with pytest.raises(InputError, match=rf"resolver\.toml:2:1: setting '{name}': Input should be a valid"):
+        settings.load(ResolverSettings, path)
+
+
+def test_a_whole_number_of_seconds_needs_no_point(tmp_path: Path) -> None:
+    path = tmp_path / "shim.toml"
+    path.write_text(settings.render({**GOOD, "idle_grace_s": 5}))
+    assert settings.load(ShimSettings, path).idle_grace_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"nodes": "x"}, "unknown setting 'nodes'"),
+        ({"min_ttl_s": "soon"}, "setting 'min_ttl_s': Input should be a valid integer"),
+        ({"proxy_port": "0"}, "proxy_port must be 1 to 65535"),
+    ],
+)
+def test_a_mistake_in_what_is_set_over_a_file_is_not_said_to_be_the_files(
+    tmp_path: Path, wrong: dict[str, str], message: str
+) -> None:
+    path = tmp_path / "shim.toml"
+    path.write_text(settings.render(GOOD))
+    with pytest.raises(InputError, match=f"^--set: {message}"):
+        settings.load(ShimSettings, path, wrong)
