@@ -253,6 +253,7 @@ def test_once_the_policy_allows_the_name_nothing_is_said_to_be_missing(
         name = f"{wire.fresh_label(stage.rng)}.example.org"
         stage.batch.ask(stage.cluster_ip, wire.query(name, ident=stage.id16()))
         desk.write("more.yaml", policy("more", asks=[name]))
+        own_quickstart.wait_settled()
         flow = the_flow(observed, own_quickstart, asks_for(name))
     assert "has changed since" in flow["policy_log"][0]
     assert policies(flow, "egress_denied_by") == ["CiliumNetworkPolicy default/more"]
