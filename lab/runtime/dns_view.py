@@ -111,7 +111,7 @@ class DNSView(View):
         self._version: Version | listing.Stamp | None = None
 
     def refresh(self) -> None:
-        """Go by the manifests as they are now; where lab or node are gone, as they were."""
+        """Go by what the shim goes by now; where lab or node are gone, as it was."""
         try:
             version = _stamp(self._memory) or listing.stamps(self._node.manifests)
             if version != self._version:
@@ -168,7 +168,6 @@ def _identities(policy: NodePolicy, said: Mapping[str, Any]) -> Mapping[str, int
 def _stamp(path: Path) -> listing.Stamp | None:
     """Which version of a file is there; None where there is none."""
     try:
-        status = path.stat()
+        return listing.Stamp.of(path.stat())
     except OSError:
         return None
-    return listing.Stamp(status.st_ino, status.st_mtime_ns, status.st_size)

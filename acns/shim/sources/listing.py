@@ -7,6 +7,7 @@ link that leads nowhere is not gone: its name is there, and who took its target 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ class Stamp:
     mtime_ns: int
     size: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        return cls(status.st_ino, status.st_mtime_ns, status.st_size)
+
 
 UNKNOWN = Stamp(0, 0, 0)
 """Of a file that cannot even be looked at."""
@@ -43,7 +48,7 @@ def stamps(folder: Path) -> dict[str, Stamp]:
             if not isinstance(error, FileNotFoundError) or path.is_symlink():
                 found[path.name] = UNKNOWN  # for reading to report, and no reason to stop at
             continue  # else removed since the listing
-        found[path.name] = Stamp(status.st_ino, status.st_mtime_ns, status.st_size)
+        found[path.name] = Stamp.of(status)
     return found
 
 

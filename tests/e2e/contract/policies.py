@@ -76,8 +76,7 @@ class Desk:
         self._lab = lab
 
     def write(self, *policies: dict[str, Any]) -> None:
-        text = yaml.safe_dump_all(policies) if policies else "---\n"
-        self._lab.write_manifest(POLICY_FILE, text)
+        self._lab.write_manifest(POLICY_FILE, yaml.safe_dump_all(policies))
         until(self._is_read, "the shim has read its manifests")
 
     def remove(self) -> None:
