@@ -21,7 +21,7 @@ import pydantic
 import yaml
 from pydantic.fields import FieldInfo
 
-from acns import textfile
+from acns import scalars, textfile
 from acns.errors import InputError, Problem
 
 Path = tuple[str | int, ...]
@@ -39,23 +39,13 @@ _ESCAPE = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F
 _QUOTED = re.compile(r"'([^']+)'")
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
-_DATE = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
 
 _Entries = dict[str, tuple[yaml.ScalarNode, yaml.Node]]
 """Those of a mapping, by key."""
 
 
-def with_dates_as_text(loader: type[Any]) -> type[Any]:
-    """As Kubernetes reads them: a label may be one."""
-    resolvers = {
-        first: [(tag, pattern) for tag, pattern in each if tag != _DATE]
-        for first, each in loader.yaml_implicit_resolvers.items()
-    }
-    return type("Loader", (loader,), {"yaml_implicit_resolvers": resolvers})
-
-
-Loader = with_dates_as_text(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+Loader = scalars.as_kubernetes_reads(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 """libyaml's where there is one."""
 
 
@@ -234,10 +224,10 @@ class _Builder:
                     merged += ((key_node, each) for each in (value_node.value if several else [value_node]))
                 elif not isinstance(key_node, yaml.ScalarNode):
                     self.fail(key_node, "a key must be a plain word")
-                elif key_node.value in own:
-                    self.fail(key_node, f"'{key_node.value}' is given twice")
+                elif (key := scalars.key(key_node)) in own:
+                    self.fail(key_node, f"'{key}' is given twice")
                 else:
-                    own[key_node.value] = key_node, value_node
+                    own[key] = key_node, value_node
             for at, each in merged:
                 found = self.merged(each, at)
                 if self.has_room(len(found), at):

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from acns import textfile
+from acns import scalars, textfile
 from lab.spec import inline
 from lab.spec.plan import Addressing, NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Pod, Service, ServicePort, Topology, WebProgram
@@ -28,7 +28,7 @@ Place = tuple[str, str, str]
 CREATED = "2026-01-01T00:00:00Z"
 """One moment for everything: manifests must not change when nothing did."""
 
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Dumper: Any = scalars.as_kubernetes_is_told(getattr(yaml, "CSafeDumper", yaml.SafeDumper))
 
 
 def manifest_files(topology: Topology, addressing: Addressing) -> dict[str, str]:

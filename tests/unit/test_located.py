@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acns import located
+from acns import located, scalars
 from acns.errors import InputError
 from acns.located import Document, Position
 
@@ -25,7 +25,7 @@ needs_libyaml = pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both of PyYAML's readers, one after the other."""
     if request.param == "python":
-        monkeypatch.setattr(located, "Loader", located.with_dates_as_text(yaml.SafeLoader))
+        monkeypatch.setattr(located, "Loader", scalars.as_kubernetes_reads(yaml.SafeLoader))
     elif not yaml.__with_libyaml__:
         pytest.skip("PyYAML was built without libyaml")
     return str(request.param)
@@ -54,7 +54,7 @@ def test_libyaml_is_used_where_it_is_there() -> None:
 def test_both_readers_agree_on_values_and_places(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = path.read_text()
     fast = outcome(text)
-    monkeypatch.setattr(located, "Loader", located.with_dates_as_text(yaml.SafeLoader))
+    monkeypatch.setattr(located, "Loader", scalars.as_kubernetes_reads(yaml.SafeLoader))
     assert outcome(text) == fast
 
 
@@ -76,8 +76,8 @@ def test_a_place_that_is_not_there_is_that_of_what_surrounds_it(reader: str) -> 
 
 
 def test_anchors_and_merges_are_resolved(reader: str) -> None:
-    assert only("x: &x {k: 1}\ny: *x\nz: {<<: *x, l: 2}\n").value == {
-        "x": {"k": 1}, "y": {"k": 1}, "z": {"k": 1, "l": 2},
+    assert only("x: &x {k: 1}\nw: *x\nz: {<<: *x, l: 2}\n").value == {
+        "x": {"k": 1}, "w": {"k": 1}, "z": {"k": 1, "l": 2},
     }  # fmt: skip
 
 
@@ -102,8 +102,8 @@ def test_a_mappings_own_key_wins_over_merged_ones_and_of_these_the_first(
 
 
 def test_a_merged_value_has_its_place_where_it_is_written(reader: str) -> None:
-    document = only("x: &x {k: 1, l: 2}\ny:\n  <<: *x\n  k: 3\n")
-    assert (document.position(("y", "k")), document.position(("y", "l"))) == (Position(4, 3), Position(1, 14))
+    document = only("x: &x {k: 1, l: 2}\nz:\n  <<: *x\n  k: 3\n")
+    assert (document.position(("z", "k")), document.position(("z", "l"))) == (Position(4, 3), Position(1, 14))
 
 
 def test_a_key_that_is_written_twice_in_a_merged_mapping_is_told_once(reader: str) -> None:
@@ -225,6 +225,53 @@ def test_hints_name_the_closest_word_or_the_few_there_are(word: str, hint: str) 
 def test_dates_are_text_as_kubernetes_reads_them() -> None:
     [document] = located.load("release: 2024-01-05\nodd: 2024-13-45\n", "f.yaml")
     assert document.value == {"release": "2024-01-05", "odd": "2024-13-45"}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *((word, True) for word in ("y", "Y", "yes", "On", "TRUE")),
+        *((word, False) for word in ("n", "N", "no", "Off", "FALSE")),
+        *(
+            (word, word)
+            for word in ("yES", "yy", "nope", "1:40", "7:23", "1:2:3.5", "-1:30", "0x", "0b2", "1e", "e1")
+        ),
+        *(
+            (word, word)
+            for word in ("1e400", ".", "+", "_1", ".5_0", "1.2.3.4", "10.0.0.0/8", "2024-01-05", "=", "0o8")
+        ),
+        *((word, None) for word in ("~", "null", "Null", "NULL", "")),
+        *(("12345e7", 12345e7), ("1e3", 1e3), ("1E5", 1e5), ("+1.5e-1", 0.15), (".5e1", 5.0), ("1.", 1.0)),
+        *(("08", 8.0), ("0_9", 9.0), ("1_0.5", 10.5), (".inf", float("inf")), ("-.INF", float("-inf"))),
+        *(
+            ("017", 15),
+            ("0o17", 15),
+            ("-0x1_F", -31),
+            ("0b11", 3),
+            ("+5", 5),
+            ("1_000", 1000),
+            ("0", 0),
+            ("0_", 0),
+        ),
+        *(("00", 0), ("-_7", -7), ("99999999999999999999999999", 99999999999999999999999999)),
+    ],
+)
+def test_plain_scalars_are_what_kubernetes_reads(reader: str, written: str, value: object) -> None:
+    found = only(f"a: {written}\n").value["a"]
+    assert (type(found), found) == (type(value), value)
+    assert only(f"a: '{written}'\n").value["a"] == written
+    told = yaml.dump({"a": written}, Dumper=scalars.Dumper)
+    assert only(told).value["a"] == yaml.safe_load(told)["a"] == written
+
+
+def test_a_key_that_is_a_truth_value_is_spelt_out() -> None:
+    assert only("{on: 1, N: 2, 'y': 3}").value == {"true": 1, "false": 2, "y": 3}
+
+
+def test_long_scalars_that_are_nearly_numbers_are_looked_through_once(reader: str) -> None:
+    for start in ("1", "0", "0x", "1.", "1e", "-", "0o", "+."):
+        written = f"{start}{'_' * 400_000}{'0' * 400_000}{'_' * 400_000}z"
+        assert only(f"a: {written}\n").value["a"] == written
 
 
 JSON = {"key \N{GRINNING FACE}\\": "\N{GRINNING FACE}\N{GRINNING FACE}", "b": r"\ud83d\ude00", "c": ["x"]}

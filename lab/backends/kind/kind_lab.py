@@ -17,6 +17,7 @@ from typing import Final
 
 import yaml
 
+from acns import scalars
 from lab.backends.kind import cluster, looking, machine, objects, own_dns, recorders, tools
 from lab.backends.kind.cluster import KindNode
 from lab.backends.kind.objects import AGENTS, AGENTS_IMAGE, PODS_IMAGE
@@ -223,7 +224,7 @@ class KindLab:
                 container["command"] += objects.overrides(self.topology, agent)
                 template = one["spec"]["template"]["metadata"]
                 template["annotations"] = {f"{objects.LABEL}-image": self._image_id(AGENTS_IMAGE)}
-        self._apply(yaml.safe_dump_all(made, sort_keys=False))
+        self._apply(yaml.dump_all(made, Dumper=scalars.Dumper, sort_keys=False))
         for agent in AGENT_NAMES:
             progress(f"waiting for the {agent} on every node")
             which = ("rollout", "status", f"ds/acns-{agent}", f"--timeout={ROLLOUT_S}s")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from acns import located
+from acns import located, scalars
 from acns.policy import ignores
 from lab.errors import InputError
 from lab.spec.expect import Expectation, PolicyExpectation, Statement
@@ -120,8 +120,10 @@ def manifests_text(
 ) -> str:
     """Everything but policies. `authority` and `certificate`: PEM, for clients and for servers. `image`: the
     id of the pods' image; with another one they are other pods."""
-    return yaml.safe_dump_all(
-        list(_objects(topology, placed, authority, certificate, image)), sort_keys=False
+    return yaml.dump_all(
+        list(_objects(topology, placed, authority, certificate, image)),
+        Dumper=scalars.Dumper,
+        sort_keys=False,
     )
 
 
@@ -279,7 +281,9 @@ def coredns_text(internet_dns: IPv4Address) -> str:
     """The ConfigMap of the cluster's DNS."""
     metadata = {"name": "coredns", "namespace": "kube-system"}
     data = {"Corefile": corefile(internet_dns)}
-    return yaml.safe_dump({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+    return yaml.dump(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}, Dumper=scalars.Dumper
+    )
 
 
 def internet_script(topology: Topology, addressing: Addressing) -> str:
@@ -313,7 +317,7 @@ def served_policy(text: str, file: str) -> str:
         codes = {code for found in comments.at(document.position().line).values() for code in found}
         if codes and not _annotate(document.value, ", ".join(sorted(codes))):
             return text
-    return yaml.safe_dump_all([document.value for document in documents], sort_keys=False)
+    return yaml.dump_all([document.value for document in documents], Dumper=scalars.Dumper, sort_keys=False)
 
 
 def _annotate(value: object, codes: str) -> bool:

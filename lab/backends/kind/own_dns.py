@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from acns import scalars
 from lab.backends.kind import objects
 from lab.backends.kind.objects import PODS_IMAGE
 from lab.spec.plan import SERVICES
@@ -43,7 +44,7 @@ def text(topology: Topology, image: str) -> str:
             "spec": _pod(),
         },
     }
-    return yaml.safe_dump_all([*made, deployment, _service(topology)], sort_keys=False)
+    return yaml.dump_all([*made, deployment, _service(topology)], Dumper=scalars.Dumper, sort_keys=False)
 
 
 def _service(topology: Topology) -> dict[str, Any]:

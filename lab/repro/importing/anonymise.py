@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import yaml
 
+from acns import located, scalars
 from acns.dns import types, wire
 from acns.dns.name import MalformedDNS
 from acns.errors import Bug
@@ -92,7 +93,11 @@ class _Anonymous:
     """One scenario's."""
 
     def __init__(self, scenario: Scenario, key: bytes) -> None:
-        patterns = [text for policy in _texts(scenario) for text in _patterns(yaml.safe_load_all(policy))]
+        patterns = [
+            text
+            for policy in _texts(scenario)
+            for text in _patterns(yaml.load_all(policy, Loader=located.Loader))
+        ]
         starts: set[str] = set()
         ends: set[str] = set()
         for pattern in patterns:
@@ -178,8 +183,8 @@ class _Anonymous:
     # --- policies -------------------------------------------------------------------------------------------
 
     def _policy(self, text: str) -> str:
-        documents = [self._part(one) for one in yaml.safe_load_all(text) if one is not None]
-        return yaml.safe_dump_all(documents, sort_keys=False, width=100)
+        documents = [self._part(one) for one in yaml.load_all(text, Loader=located.Loader) if one is not None]
+        return yaml.dump_all(documents, Dumper=scalars.Dumper, sort_keys=False, width=100)
 
     def _part(self, value: Any, key: str = "") -> Any:
         if isinstance(value, dict):

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pydantic
 import yaml
 
-from acns import located, textfile
+from acns import located, scalars, textfile
 from acns.errors import InputError, Problem
 from acns.located import Document
 from lab.report import output
@@ -26,7 +26,7 @@ from lab.repro.scenario.model import Scenario
 _FLOW_WIDTH: Final = 104
 _END: Final = "\n...\n"
 """Of a document whose last text ends with empty lines."""
-_Emitter: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Emitter: Final[Any] = scalars.as_kubernetes_is_told(getattr(yaml, "CSafeDumper", yaml.SafeDumper))
 """libyaml's where there is one."""
 
 

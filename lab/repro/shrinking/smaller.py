@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from acns import located, scalars
 from lab.repro.importing.importer import without
 from lab.repro.scenario import packets
 from lab.repro.scenario.model import Answer, Policy, Scenario, Step, endpoint
@@ -70,10 +71,10 @@ def _policies(scenario: Scenario) -> Candidates:
 def _rules(scenario: Scenario) -> Candidates:
     """Without an entry of any list in a policy, or a whole document."""
     for index, policy in enumerate(scenario.policies):
-        documents = [one for one in yaml.safe_load_all(policy.text) if one is not None]
+        documents = [one for one in yaml.load_all(policy.text, Loader=located.Loader) if one is not None]
         for smaller in _less_entries(documents):
             if smaller:
-                text = yaml.safe_dump_all(smaller, sort_keys=False, width=100)
+                text = yaml.dump_all(smaller, Dumper=scalars.Dumper, sort_keys=False, width=100)
                 made = Policy(name=policy.name, text=text)
                 yield scenario.model_copy(update={"policies": _with(scenario.policies, index, made)})
 

@@ -100,7 +100,7 @@ def test_names_of_the_internet_are_merged_and_its_other_settings_stay(folder: Pa
 
 
 def test_a_policy_file_is_looked_for_beside_the_file_that_names_it(folder: Path) -> None:
-    (folder / "q.yaml").write_text("kind: y\n")
+    (folder / "q.yaml").write_text("kind: z\n")
     both = over(folder, "name: top\npolicies: [{file: q.yaml}]\n")
     assert [policy.file for policy in both.policies] == [
         str(folder / "lower/policies/p.yaml"), str(folder / "q.yaml"),
@@ -108,7 +108,7 @@ def test_a_policy_file_is_looked_for_beside_the_file_that_names_it(folder: Path)
 
 
 def test_a_policy_file_of_the_same_name_takes_the_others_place(folder: Path) -> None:
-    (folder / "p.yaml").write_text("kind: y\n")
+    (folder / "p.yaml").write_text("kind: z\n")
     both = over(folder, "name: top\npolicies: [{file: p.yaml}]\n")
     assert [policy.file for policy in both.policies] == [str(folder / "p.yaml")]
 

@@ -141,11 +141,11 @@ def test_a_nodes_addresses_are_its_ipv4_ones() -> None:
     node = only("""
 apiVersion: v1
 kind: Node
-metadata: {name: n}
+metadata: {name: "n"}
 status:
   addresses:
   - {type: InternalIP, address: 172.18.0.2}
-  - {type: Hostname, address: n}
+  - {type: Hostname, address: "n"}
   - {type: InternalIP, address: "fd::1"}
 """)
     assert isinstance(node, Node)
@@ -163,7 +163,7 @@ status:
     ],
 )
 def test_a_nodes_pod_networks_are_its_ipv4_ones(fields: str) -> None:
-    node = only(f"apiVersion: v1\nkind: Node\nmetadata: {{name: n}}\nspec: {{{fields}}}")
+    node = only(f"apiVersion: v1\nkind: Node\nmetadata: {{name: node}}\nspec: {{{fields}}}")
     assert isinstance(node, Node)
     assert node.pod_cidrs == (IPv4Network("10.244.1.0/24"),)
 

@@ -267,7 +267,7 @@ def test_a_service_named_without_a_namespace_is_one_of_any_namespace() -> None:
 
 
 def test_services_take_ports() -> None:
-    text = "toServices: [{k8sService: {serviceName: w, namespace: n}}], toPorts: [{ports: [{port: '80'}]}]"
+    text = "toServices: [{k8sService: {serviceName: w, namespace: 'n'}}], toPorts: [{ports: [{port: '80'}]}]"
     assert egress(text) == (SelectedServices("n", "w"),)
 
 
