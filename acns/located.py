@@ -194,7 +194,7 @@ class _Builder:
             return None
         self.positions.setdefault(where, _position(node))
         if isinstance(node, yaml.ScalarNode):
-            return self.loader.construct_object(node)
+            return self.scalar(node)
         self.open_nodes.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
@@ -202,6 +202,13 @@ class _Builder:
             return self.sequence(node, where)
         finally:
             self.open_nodes.discard(id(node))
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        try:
+            return self.loader.construct_object(node)
+        except ValueError:  # of int(), for thousands of digits
+            self.fail(node, "a number is too long")
+            return None
 
     def sequence(self, node: yaml.Node, where: Path) -> list[Any]:
         return [self.value(item, (*where, index)) for index, item in enumerate(node.value)]

@@ -222,6 +222,10 @@ def test_hints_name_the_closest_word_or_the_few_there_are(word: str, hint: str) 
     assert located.did_you_mean(word, ["toFQDNs", "tcp"]) == hint
 
 
+def test_a_number_that_is_too_long_is_told_at_its_place_beside_other_mistakes(reader: str) -> None:
+    assert outcome(f"a: 1\nb: [{'9' * 5_000}]\nc: 2\nc: 3\n") == [(2, 5), (4, 1)]
+
+
 def test_dates_are_text_as_kubernetes_reads_them() -> None:
     [document] = located.load("release: 2024-01-05\nodd: 2024-13-45\n", "f.yaml")
     assert document.value == {"release": "2024-01-05", "odd": "2024-13-45"}
