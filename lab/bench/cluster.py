@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from acns import scalars
+
 Manifest = dict[str, Any]
 
 NODE, OTHER_NODE = "node1", "node2"
@@ -32,7 +34,7 @@ _ADDRESSES = int(IPv4Address("198.18.0.0")), 1 << 17  # RFC 2544
 _NAMES_PER_PATTERN = 2
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(scalars.Dumper):  # type: ignore[misc]
     """Manifests as people and API servers write them: without anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:

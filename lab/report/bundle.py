@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import yaml
 
-from acns import textfile
+from acns import scalars, textfile
 from acns.shim.sources import listing
 from acns.telemetry.bounded_file import older
 from lab.capture import saving, tapes
@@ -191,7 +191,8 @@ def _topology(lab: Lab, policies: Iterable[str]) -> str:
     """As a file that `lab.up` takes, with the policies beside it."""
     value = lab.topology.model_dump(mode="json", exclude_defaults=True)
     value["policies"] = [{"file": f"policies/{name}"} for name in policies]
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(value, Dumper=scalars.Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 # --- what is asked ------------------------------------------------------------------------------------------

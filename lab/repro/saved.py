@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, get_args
 import yaml
 from pydantic import Field
 
-from acns import located, textfile
+from acns import located, scalars, textfile
 from acns.errors import InputError, Problem
 from lab.report import output
 from lab.repro.running.order import NOT_PLAYED, Found
@@ -61,7 +61,7 @@ def write(folder: Path, scenario: Scenario, found: Sequence[Found], level: Level
     value = {"version": 1, "level": level, "timing": timing, "outcomes": outcomes}
     load.save(scenario, folder / SCENARIO)
     with output.new_file(folder / EXPECTED) as file:
-        file.write(yaml.safe_dump(value, sort_keys=False).encode())
+        file.write(yaml.dump(value, Dumper=scalars.Dumper, sort_keys=False).encode())
     for name in (SCENARIO, EXPECTED):
         (folder / name).chmod(0o644)
 

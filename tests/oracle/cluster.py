@@ -119,10 +119,18 @@ class Cluster:
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Without anchors: every object is written out, as people do."""
+    """Without anchors: every object is written out, as people do. Texts are quoted, so all readers agree."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+def _quoted(dumper: Any, value: str) -> yaml.Node:
+    node: yaml.Node = dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'")
+    return node
+
+
+_Dumper.add_representer(str, _quoted)
 
 
 def within(address: str, cidr: str) -> bool:
