@@ -8,8 +8,9 @@ what is needed together lies together:
 
 One slice is then all that is known of a datagram (`Key` in `udp_query`), another the key of its judgement. To
 send it on, its ID, and for an answer its peer, are written over, and its length is said: the headers to send
-by lie ready, too. What this module keeps true: a place is only read up to what the kernel has just written,
-and control data that are missing are never those of an earlier datagram.
+by lie ready, too, and so do those to answer a query by, to its peer. What this module keeps true: a place is
+only read up to what the kernel has just written, and control data that are missing are never those of an
+earlier datagram.
 """
 
 from __future__ import annotations
@@ -98,18 +99,23 @@ class Batch:
         self._parts_in, self._parts_out = (self._parts(base) for _ in range(2))
         incoming = self._headers(base, self._parts_in, PEER_AT, control=control)
         self._outgoing = self._headers(base, self._parts_out, to_at, control=False)
+        self._returning = self._headers(base, self._parts_out, PEER_AT, control=False)
         self._fresh = bytes(incoming)
+        self._used = 0
+        """Headers that the kernel has written to, from the first."""
         self._incoming = incoming
         self._view = memoryview(incoming).cast("B")
         self._halves, self._words = self._view.cast("I"), self._view.cast("Q")
         self._in_at, self._out_at = ctypes.addressof(incoming), ctypes.addressof(self._outgoing)
+        self._back_at = ctypes.addressof(self._returning)
         self.lengths = memoryview(self._parts_out).cast("B").cast("Q")[3::4]
 
     def receive(self, descriptor: int) -> list[int]:
         """The lengths of what has come, with IDs; empty where nothing has, or an error was reported."""
-        self._view[:] = self._fresh
-        count = _recvmmsg(descriptor, self._in_at, DATAGRAMS, _DONTWAIT, None)
-        if count <= 0:
+        used = self._used * _HEADER_BYTES
+        self._view[:used] = self._fresh[:used]
+        count = self._used = max(0, _recvmmsg(descriptor, self._in_at, DATAGRAMS, _DONTWAIT, None))
+        if not count:
             return []
         lengths = self._halves[_LENGTH_HALF : count * _HALVES : _HALVES].tolist()
         if self._control and self._words[_CONTROL_WORD : count * _WORDS : _WORDS].tolist() != _WHOLE[:count]:
@@ -118,12 +124,17 @@ class Batch:
 
     def send(self, descriptor: int, first: int, end: int) -> int:
         """Send datagrams on, as far as that goes at once. Raises OSError when the first cannot be sent."""
-        at = self._out_at + first * _HEADER_BYTES
-        sent = int(_sendmmsg(descriptor, at, end - first, _DONTWAIT))
-        if sent < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-        return sent
+        return _send(descriptor, self._out_at + first * _HEADER_BYTES, end - first)
+
+    def send_back(self, descriptor: int, first: int, end: int) -> int:
+        """The same, to their peers: from a listener, back to who asked."""
+        return _send(descriptor, self._back_at + first * _HEADER_BYTES, end - first)
+
+    def put(self, number: int, rest: bytes) -> None:
+        """Something else than what came, behind the ID."""
+        at = self.starts[number] + self._rest_at
+        self.memory[at : at + len(rest)] = rest
+        self.lengths[number] = len(rest)
 
     def packet(self, number: int, length: int) -> bytes:
         """A datagram as it came."""
@@ -165,6 +176,14 @@ class Batch:
 
 
 _WHOLE: Final = [CONTROL_BYTES] * DATAGRAMS
+
+
+def _send(descriptor: int, headers_at: int, count: int) -> int:
+    sent = int(_sendmmsg(descriptor, headers_at, count, _DONTWAIT))
+    if sent < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return sent
 
 
 def _address(memory: mmap.mmap) -> int:

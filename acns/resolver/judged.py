@@ -26,6 +26,7 @@ from acns.resolver.framing import LENGTH_BYTES
 from acns.resolver.intercept import Address, Server
 from acns.resolver.memory import Memory
 from acns.telemetry.journal import Event
+from acns.telemetry.metrics import Cell
 
 AGENT: Final = "resolver"
 KNOWN: Final = "known"
@@ -164,7 +165,7 @@ class Case:
 
     __slots__ = (
         "address", "answer_line", "asker", "is_plain", "lane", "place", "policy", "query_line", "question",
-        "refusal", "reply_rest", "was_counted", "was_taken_on",
+        "refusal", "refused", "reply_rest", "was_counted", "was_taken_on",
     )  # fmt: skip
 
     def __init__(
@@ -183,6 +184,8 @@ class Case:
         """It goes on, under whatever ID, and has done so before."""
         self.reply_rest = b""
         """Empty where nothing is replied."""
+        self.refused: Cell | None = None
+        """The count of its like, where a reply to it has left before: so will the next."""
         verdict = b', "verdict": "forward"}\n'
         if self.refusal is not None:
             verdict = f", {json.dumps(_refused(self.refusal))[1:]}\n".encode()
@@ -196,6 +199,11 @@ class Case:
         """Nothing that we know of would have had the kernel redirect it."""
         rules = self.asker.rules
         return self.question.query is not None and (rules is None or rules.are_none)
+
+    def replied(self, count: Cell) -> None:
+        """It was refused with a reply; so will its like, unless another policy may be under way."""
+        if not self.is_early:
+            self.refused = count
 
     def taken_on(self) -> None:
         """It goes on; so will its like."""

@@ -127,8 +127,12 @@ class Proxy:
             case.taken_on()
             transport.forwarded.count += 1
             return None
-        transport.verdict(refusal.reason).count += 1
-        return packet[:ID_BYTES] + case.reply_rest if case.reply_rest else b""
+        count = transport.verdict(refusal.reason)
+        count.count += 1
+        if not case.reply_rest:
+            return b""
+        case.replied(count)
+        return packet[:ID_BYTES] + case.reply_rest
 
     @property
     def rate_kind(self) -> Budgeted:
@@ -145,9 +149,8 @@ class Proxy:
     def _over_budget(self, transport: Transport, case: Case, packet: bytes, kind: Budgeted) -> bytes:
         transport.over_budget.count += 1
         if self.journal.on:
-            self.journal.record_ready(
-                case.asker.query_line, case.question.line, b', "verdict": "over-budget"}\n'
-            )
+            line = case.asker.query_line + case.question.line + b', "verdict": "over-budget"}\n'
+            self.journal.record_ready(line)
         self.overload.note(case.asker.source, transport.name, kind)
         return self.overload.reply(packet, transport.name) or b""
 

@@ -278,7 +278,7 @@ class Query(ABC):
         transport.context.budget.give(self.case.lane, len(self.packet))
         (transport.passed if outcome is KNOWN else transport.outcome(outcome)).count += 1
         if journal.on:
-            journal.record_ready(self.case.answer_line, answer.line(outcome))
+            journal.record_ready(self.case.answer_line + answer.line(outcome))
         self.deliver(self.packet[:ID_BYTES] + answer.rest)
 
     def _end(

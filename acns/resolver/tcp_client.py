@@ -170,7 +170,7 @@ class TCPClient:
         journal, within_rate, take = self._journal, self._gate.rates.take, self._frames.take
         journal.burst()
         cases, has_room = self._gate.remembered(), self.transport.context.budget.take
-        note = journal.pieces.extend if journal.on else None
+        note = journal.lines.append if journal.on else None
         now = self._loop.time()
         for _ in range(min(BURST, self._room)):
             packet = take() if self._next is None else self._next
@@ -183,7 +183,7 @@ class TCPClient:
             case = cases.get(self._prefix + packet[ID_BYTES:])
             if case is not None and case.is_plain and not journal.full and has_room(case.lane):
                 if note:
-                    note((journal.now, case.query_line))
+                    note(case.query_line)
                 self.transport.forwarded.count += 1
                 self._in_flight += 1
                 self._forward(case, packet, now)

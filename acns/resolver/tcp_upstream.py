@@ -249,7 +249,7 @@ class TCPUpstream:
         client, context, journal = self._client, self._context, self._journal
         known, give, took = context.commits.known, context.budget.give, client.transport.took
         waits, answered, take, pieces = self._waiting, self._ended.answered, self._frames.take, client.pieces
-        note, policy = journal.pieces.extend if journal.on else None, client.transport.policy()
+        note, policy = journal.lines.append if journal.on else None, client.transport.policy()
         passed = 0
         try:
             while stream is self._stream and (packet := take()) is not None:
@@ -275,7 +275,7 @@ class TCPUpstream:
                     took(now - asked_at)
                     give(case.lane, len(query))
                     if note:
-                        note((journal.now, case.answer_line, answer.known_line))
+                        note(case.answer_line + answer.known_line)
                     pieces += (answer.length, query[:ID_BYTES], answer.rest)
                     passed += 1
                     del waits[ident]

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from acns.resolver import intercept
-from acns.resolver.batch import ANSWER_AT, PEER_AT, PLACE_AT, QUERY_AT, Batch
+from acns.resolver.batch import ANSWER_AT, DATAGRAMS, PEER_AT, PLACE_AT, QUERY_AT, Batch
 from acns.resolver.budget import LARGE_OCTETS
 from acns.resolver.flight import ID_BYTES
 from acns.resolver.intercept import Address, ReplySockets, Server
@@ -134,16 +134,17 @@ class UDPClients:
     def _readable(self, events: int, now: float) -> None:
         """A burst of queries. They leave from one port: which, nobody can know beforehand."""
         self.transport.judgements.use(self._proxy.table)
-        self._rates.pressed = intercept.pressure(self._listener)
         batch, asked, journal, budget = self._queries, self._asked, self._journal, self._budget
         memory, starts, lengths = batch.memory, batch.starts, batch.lengths
         cases = {} if self._transparency.is_on else self._cases.young
         random, port, within_rate = self._upstream.random, self._upstream.port(), self._rates.take
-        waits, note, at = port.waiting, journal.pieces.extend if journal.on else None, journal.now
+        waits, note = port.waiting, journal.lines.append if journal.on else None
         most, most_here, most_there = budget.per_endpoint, budget.per_lane, budget.per_server
         first, forwarded, room = 0, 0, 0 if journal.full else budget.total - budget.taken
+        generation = self._replies.generation
         unusual: list[Key] = []
         over_rate: list[Key] = []
+        refused: list[tuple[int, Case]] = []
         received = batch.receive(self._descriptor)
         for number, length in enumerate(received):
             start = starts[number]
@@ -164,13 +165,16 @@ class UDPClients:
                         endpoint.taken += 1
                         there.taken += 1
                         if note:
-                            note((at, case.query_line))
+                            note(case.query_line)
                         asked[key] = waits[ident] = _new(Waiting, (case, key, now, port, ident, now))
                         _put_id(memory, start, ident)
                         lengths[number] = length - ID_BYTES
                         forwarded += 1
                         continue
-                unusual.append(key)
+                if case is not None and case.refused and case.asker.sender_generation == generation:
+                    refused.append((number, case))
+                else:
+                    unusual.append(key)
             else:
                 over_rate.append(key)
             self._forward_on(port, first, number)
@@ -178,6 +182,8 @@ class UDPClients:
         self._forward_on(port, first, len(received))
         budget.taken += forwarded
         self.transport.forwarded.count += forwarded
+        self._rates.pressed = intercept.pressure(self._listener) if len(received) == DATAGRAMS else 1
+        self._refuse(refused)
         for key in unusual:
             self._queue_query(key, now)
         for key in over_rate:
@@ -197,7 +203,7 @@ class UDPClients:
             port.waiting,
             port.ended,
         )
-        note, at = journal.pieces.extend if journal.on else None, journal.now
+        note = journal.lines.append if journal.on else None
         epoch = self._known.epoch if not journal.full else _NO_EPOCH
         generation, took, policy = self._replies.generation, self._took, self.transport.policy()
         first, passed, asker, sender = 0, 0, None, None
@@ -223,7 +229,7 @@ class UDPClients:
                     if case.asker is not asker:
                         asker = case.asker
                         if asker.sender is not sender:
-                            self._pass_on(sender, first, number)
+                            self._pass_on(batch, sender, first, number)
                             first, sender = number, asker.sender
                     del waits[ident], asked[key]
                     ended[ident] = ANSWERED
@@ -233,11 +239,11 @@ class UDPClients:
                     lane.endpoint.taken -= 1
                     lane.server.taken -= 1
                     if note:
-                        note((at, case.answer_line, answer.known_line))
+                        note(case.answer_line + answer.known_line)
                     memory[start : start + ANSWER_AT] = key[:ANSWER_AT]
                     lengths[number] = length - ID_BYTES
                     if not answer.is_same:
-                        self._rewrite(number, answer.rest)
+                        batch.put(number, answer.rest)
                     passed += 1
                     continue
             packet, source = batch.packet(number, length), batch.peer(number)
@@ -245,19 +251,30 @@ class UDPClients:
                 self._upstream.ignore(port, packet, source)
             else:
                 unusual.append((waiting, (port, packet, source)))
-            self._pass_on(sender, first, number)
+            self._pass_on(batch, sender, first, number)
             first = number + 1
-        self._pass_on(sender, first, len(received))
+        self._pass_on(batch, sender, first, len(received))
         self._budget.taken -= passed
         self._passed.count += passed
         for of, came in unusual:
             self._queue_answer(of.case.asker.source, came)
 
-    def _rewrite(self, number: int, rest: bytes) -> None:
-        """Something else than what came."""
-        at = self._answers.starts[number] + ANSWER_AT
-        self._answers.memory[at : at + len(rest)] = rest
-        self._answers.lengths[number] = len(rest)
+    def _refuse(self, refused: list[tuple[int, Case]]) -> None:
+        """These queries, as they were refused before: those that follow one another from one server leave in
+        one call."""
+        journal, batch = self._journal, self._queries
+        sender, first, end = None, 0, 0
+        for number, case in refused:
+            if number != end or case.asker.sender is not sender:
+                self._pass_on(batch, sender, first, end)
+                first, sender = number, case.asker.sender
+            end = number + 1
+            batch.put(number, case.reply_rest)
+            if journal.on:
+                journal.record_ready(case.query_line)
+            if case.refused:
+                case.refused.count += 1
+        self._pass_on(batch, sender, first, end)
 
     def _forward_on(self, port: Port, first: int, end: int) -> None:
         """These queries, to the servers that were asked."""
@@ -272,13 +289,13 @@ class UDPClients:
                     self._upstream.unsent(waiting, error)
                 first += 1
 
-    def _pass_on(self, sender: socket.socket | None, first: int, end: int) -> None:
+    def _pass_on(self, batch: Batch, sender: socket.socket | None, first: int, end: int) -> None:
         """These answers, to the pods that asked."""
         while sender is not None and first < end:
             try:
-                first += self._answers.send(sender.fileno(), first, end)
+                first += batch.send_back(sender.fileno(), first, end)
             except OSError as error:
-                self._unsent(self._answers.peer(first), error)
+                self._unsent(batch.peer(first), error)
                 first += 1
 
     # --- all others -----------------------------------------------------------------------------------
@@ -362,6 +379,7 @@ class UDPClients:
             self._forward(case, key, now)
         elif own:
             self.send(server, own, source_of(key))
+            self._find_sender(case.asker)
 
     def _repeated(self, waiting: Waiting, now: float) -> None:
         """A query comes once more while the first is on its way: they are one."""

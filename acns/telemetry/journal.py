@@ -4,8 +4,8 @@ One vocabulary for both agents. Recording is an append to a list and never waits
 When the disk is slower than the decisions the newest are dropped and counted, and a `journal.dropped` line
 says how many; a query never waits for its record. The file is bounded.
 
-On the path of a query even printing JSON is too much. `record_ready` takes a line in pieces that were made
-beforehand; only the time of the moment is new, and it is printed once for all lines of a burst.
+On the path of a query even printing JSON is too much. `record_ready` takes a line that was made beforehand;
+only the time of the moment is new, and it is printed once for all lines of a burst, when these are through.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class Journal:
         self._agent = agent
         self._limit_bytes = limit_bytes
         self._clock = clock
-        self.pieces: list[bytes] = []
-        """Of finished lines, since the last `nudge`: the same list always."""
+        self.lines: list[bytes] = []
+        """Finished lines of the last `burst`, but for their time: always the same list."""
         self.full = False
-        self._lines: list[Part] = []
+        self._queued: list[Part] = []
         self._queued_bytes = 0  # ever; counted by who records
         self._written_bytes = 0  # the writer
         self._wanted = threading.Event()
@@ -90,7 +90,7 @@ class Journal:
         self._closing = False
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._reported = 0
-        self.now = b""
+        self._now = 0.0
 
     def start(self) -> None:
         if self.on:
@@ -106,27 +106,27 @@ class Journal:
             return
         self._join()
         self._queued_bytes += _FIELDS_BYTES
-        self._lines.append({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
+        self._queued.append({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
         self._wake()
 
     def burst(self) -> None:
-        """A moment, whose time the lines of `record_ready` get from now on. Others may extend `pieces`
-        themselves, by whole lines with `now` as the first piece, while it is `on` and not `full`, and then
-        `nudge`."""
-        self.now = b'{"ts": %.6f' % self._clock()
+        """A moment, whose time the lines of `record_ready` get from now on. Others may append to `lines`
+        themselves, while it is `on` and not `full`, and then `nudge`."""
+        self._join()
+        self._now = self._clock()
         self.full = self._is_full()
 
-    def record_ready(self, *pieces: bytes) -> None:
+    def record_ready(self, line: bytes) -> None:
         """Note a decision of the last `burst`: the rest of its line, from `, "agent"` to the line's end. It
         is written after the next `nudge`."""
         if self.full:
             self.dropped += 1
         else:
-            self.pieces += (self.now, *pieces)
+            self.lines.append(line)
 
     def nudge(self) -> None:
         """Hand what has come together to the writer: joined here, so that it has few things to touch."""
-        if self.pieces:
+        if self.lines:
             self._join()
             self._wake()
 
@@ -143,11 +143,12 @@ class Journal:
         return self._queued_bytes - self._written_bytes >= self._limit_bytes
 
     def _join(self) -> None:
-        if self.pieces:
-            lines = b"".join(self.pieces)
-            self.pieces.clear()
-            self._queued_bytes += len(lines)
-            self._lines.append(lines)
+        if self.lines:
+            time = b'{"ts": %.6f' % self._now
+            joined = time + time.join(self.lines)
+            self.lines.clear()
+            self._queued_bytes += len(joined)
+            self._queued.append(joined)
 
     def _wake(self) -> None:
         if self._idle:
@@ -178,10 +179,10 @@ class Journal:
 
     def _gather(self) -> bool:
         """Wait until there is something to write; whether it is the last."""
-        if not self._lines:
+        if not self._queued:
             self._idle = True
             # A line that came before `_idle` was set has woken nobody.
-            if not self._lines and not self._closing:
+            if not self._queued and not self._closing:
                 self._wanted.wait()
             self._wanted.clear()
         if not self._closing:
@@ -190,9 +191,9 @@ class Journal:
 
     def _take(self) -> list[Part]:
         """What is there. Others append to the same list meanwhile: what they add stays."""
-        count = len(self._lines)
-        batch = self._lines[:count]
-        del self._lines[:count]
+        count = len(self._queued)
+        batch = self._queued[:count]
+        del self._queued[:count]
         return batch
 
     def _dropped_line(self) -> bytes:

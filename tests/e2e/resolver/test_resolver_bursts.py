@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import dns.message
 import dns.rrset
@@ -19,6 +20,7 @@ from .resolver_world import (
     Bench,
     answer,
     confirm,
+    policy,
     query,
     rcode,
     stopped,
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.root
 
 REFUSED = 5
 NAMES = [f"n{number}.example.com." for number in range(40)]
+DENIED = 'acns_dns_queries_total{transport="udp",verdict="denied"}'
 KNOWN = 'acns_dns_answers_total{outcome="known",transport="udp"}'
 
 
@@ -107,6 +110,50 @@ def test_of_a_burst_each_query_has_its_own_answer_from_the_server_that_was_asked
         assert of_other[own[:2]] == told(own, SERVER)
     assert bench.resolver.metric(KNOWN) - before == 3 * len(NAMES)
     until(lambda: bench.resolver.metric("acns_dns_in_flight") == 0, "nothing in flight")
+
+
+def test_names_that_were_refused_before_are_refused_each_by_the_server_that_was_asked(
+    bench: Bench, servers: dict[str, socket.socket]
+) -> None:
+    pod, denied = bench.pod_socket(), [f"n{number}.example.org." for number in range(40)]
+    places = [(address, 53) for address in (*servers, OTHER_SERVER)]
+    for turn in range(3):
+        with stopped(bench):
+            for number, name in enumerate(denied):
+                for at, place in enumerate(places):
+                    pod.sendto(query(name, ident=1_000 * (at + 1) + number), place)
+                pod.sendto(query(NAMES[number], ident=number), (SERVER, 53))
+        for _ in NAMES:
+            forwarded, resolver = servers[SERVER].recvfrom(4096)
+            servers[SERVER].sendto(told(forwarded, SERVER), resolver)
+        found = {(packet[:2], source): packet for packet, source in (pod.recvfrom(4096) for _ in range(160))}
+        for number, name in enumerate(denied):
+            for at, place in enumerate(places):
+                asked = dns.message.from_wire(query(name, ident=1_000 * (at + 1) + number))
+                refused = dns.message.from_wire(found[asked.id.to_bytes(2), place])
+                assert (rcode(refused.to_wire()), refused.question) == (REFUSED, asked.question)
+        until(lambda turn=turn: bench.resolver.metric(DENIED) == 120 * (turn + 1), "counted")
+    lines = until(lambda: len(found := refusals(bench)) == 360 and found, "in the journal")
+    assert {line["name"] for line in lines} == set(denied)
+
+
+def test_a_name_that_was_refused_passes_by_the_next_policy(
+    bench: Bench, servers: dict[str, socket.socket]
+) -> None:
+    pod = bench.pod_socket()
+    for ident in range(3):
+        pod.sendto(query("n1.example.org.", ident=ident), (SERVER, 53))
+        assert rcode(pod.recv(4096)) == REFUSED
+    bench.agent.publish(policy("*.example.org", request_id="next"))
+    assert bench.agent.take_ack().request_id == "next"
+    pod.sendto(query("n1.example.org."), (SERVER, 53))
+    forwarded, resolver = servers[SERVER].recvfrom(4096)
+    servers[SERVER].sendto(told(forwarded, SERVER), resolver)
+    assert rcode(pod.recv(4096)) == 0
+
+
+def refusals(bench: Bench) -> list[dict[str, Any]]:
+    return [line for line in bench.resolver.journal("dns.query") if line["verdict"] == "reply"]
 
 
 def test_of_a_burst_of_answers_the_forged_and_the_new_ones_hold_up_no_other(

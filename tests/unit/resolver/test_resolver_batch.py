@@ -101,6 +101,21 @@ def test_queries_are_sent_on_to_whom_was_asked_under_their_new_ids(
     ]
 
 
+def test_queries_are_answered_to_who_sent_them_under_their_own_ids(
+    pod: socket.socket, listener: socket.socket, upstream: socket.socket
+) -> None:
+    queries, there = Batch(control=True), listener.getsockname()
+    with opened() as other:
+        for sender, packet in ((pod, b"P1first"), (other, b"O1a long one"), (pod, b"P2")):
+            sender.sendto(packet, there)
+        assert len(queries.receive(listener.fileno())) == 3
+        for number, rest in enumerate((b"-longer than asked", b"", b"!")):
+            queries.put(number, rest)
+        assert queries.send_back(upstream.fileno(), 0, 3) == 3
+        found = [pod.recvfrom(100), pod.recvfrom(100), other.recvfrom(100)]
+    assert found == [(said, upstream.getsockname()) for said in (b"P1-longer than asked", b"P2!", b"O1")]
+
+
 def test_answers_are_sent_on_to_the_peer_that_is_written_over(
     pod: socket.socket, upstream: socket.socket
 ) -> None:

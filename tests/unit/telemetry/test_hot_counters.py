@@ -56,10 +56,10 @@ def test_ready_lines_have_the_time_of_their_burst_and_keep_their_order_among_the
     journal.start()
     journal.burst()
     for number in (b"1", b"2"):
-        journal.record_ready(b', "agent": "resolver", "event": "dns.query"', b', "n": ' + number + b"}\n")
+        journal.record_ready(b', "agent": "resolver", "event": "dns.query", "n": ' + number + b"}\n")
     journal.record(Event.DNS_ANSWER, n=3)
     journal.burst()
-    journal.pieces.extend((journal.now, b', "n": 4}\n'))
+    journal.lines.append(b', "n": 4}\n')
     journal.nudge()
     journal.close()
     assert [(line["ts"], line["n"]) for line in lines(tmp_path / "journal")] == [
@@ -72,7 +72,7 @@ def test_a_line_added_while_the_writer_sleeps_wakes_it(tmp_path: Path) -> None:
     journal.start()
     for number in range(20):
         journal.burst()
-        journal.pieces.extend((journal.now, b', "n": %d}\n' % number))
+        journal.lines.append(b', "n": %d}\n' % number)
         journal.nudge()
         while len(lines(tmp_path / "journal")) <= number:
             pass
@@ -84,7 +84,7 @@ def test_a_full_journal_says_so_to_who_adds_lines_himself(tmp_path: Path) -> Non
     for number in range(3):
         journal.burst()
         assert journal.full == (number == 2)
-        journal.pieces.extend((journal.now, b', "event": "made"}\n'))
+        journal.lines.append(b', "event": "made"}\n')
         journal.nudge()
 
 
@@ -105,6 +105,6 @@ def test_lines_that_were_not_handed_over_are_written_at_the_end(tmp_path: Path) 
     journal = Journal(str(tmp_path / "journal"), "resolver")
     journal.start()
     journal.burst()
-    journal.pieces.extend((journal.now, b', "n": 1}\n'))
+    journal.lines.append(b', "n": 1}\n')
     journal.close()
     assert [line["n"] for line in lines(tmp_path / "journal")] == [1]
