@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from acns.policy import networkpolicy
 from acns.policy.codes import Code
 from acns.policy.directory import Resident
 from acns.policy.doubts.scene import Doubt, Scene, at_policy, at_rule
@@ -26,10 +27,11 @@ from acns.policy.objects import (
 )
 from acns.policy.peers import cidr_groups, peers, peers_of, services
 from acns.policy.ports import reach_of
-from acns.policy.selectors import Selector
+from acns.policy.selectors import NAMESPACE, Selector
 from acns.policy.view import View
 
 _ENTITIES_OF_PODS = ("all", "cluster")
+_COMPARE = "compare it with the labels of the pods"
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
@@ -38,7 +40,7 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
         for spec in policy.specs:
             yield from judge.subject(policy, spec)
             for rule in spec.rules:
-                yield from judge.peers(rule)
+                yield from judge.peers(policy, rule)
                 yield from judge.ports(spec, rule)
 
 
@@ -53,22 +55,22 @@ class _Judge:
 
     def subject(self, policy: Policy, spec: Spec) -> Iterator[Doubt]:
         if not self._selects(spec.subject):
-            found = self._unseen.miss(spec.subject, "compare it with the labels of the pods")
+            found = self._unseen.miss(spec.subject, _COMPARE)
             message = f"no {found.what} matches '{spec.subject.key}': this policy applies to nothing"
             yield at_policy(Code.SELECTS_NOTHING, policy, message, found.hint)
 
     # --- peers -----------------------------------------------------------------------------------------
 
-    def peers(self, rule: Rule) -> Iterator[Doubt]:
+    def peers(self, policy: Policy, rule: Rule) -> Iterator[Doubt]:
         for peer in rule.peers or ():
-            if absence := self._absence(peer, "denies" if rule.deny else "opens"):
+            if absence := self._absence(policy, peer, "denies" if rule.deny else "opens"):
                 code, message, hint = absence
                 yield at_rule(code, rule.origin, message, hint)
 
-    def _absence(self, peer: PeerSpec, verb: str) -> tuple[Code, str, str] | None:
+    def _absence(self, policy: Policy, peer: PeerSpec, verb: str) -> tuple[Code, str, str] | None:
         match peer:
             case SelectedEndpoints(selector) if not self._selects(selector):
-                found = self._unseen.miss(selector, "a selector without a namespace means the policy's own")
+                found = self._unseen.miss(selector, _where_sought(policy, selector))
                 message = f"no {found.what} matches '{selector.key}': this peer {verb} nothing"
                 return Code.SELECTS_NOTHING, message, found.hint
             case CIDRGroupPeer() if not cidr_groups(peer, self._scene.cluster.cidr_groups):
@@ -132,6 +134,16 @@ class _Judge:
             claimants = (each for at_address in found for each in at_address)
             self._subjects[subject] = [each for each in claimants if subject.matches(each.labels)]
         return self._subjects[subject]
+
+
+def _where_sought(policy: Policy, selector: Selector) -> str:
+    """What to do about a peer that matches no pod; the namespace may be one that nobody wrote."""
+    if policy.namespace is None or selector != selector.within(policy.namespace):
+        return _COMPARE
+    own = "the policy's own namespace alone is meant"
+    if policy.kind == networkpolicy.KIND:
+        return f"{own}: name others by namespaceSelector"
+    return f"{own}: name another one by {NAMESPACE}"
 
 
 def _no_service(peer: SelectedServices) -> str:

@@ -12,7 +12,7 @@ from acns.policy.objects import CIDRGroup, EndpointSlice, NamedPort, Pod, Servic
 from acns.policy.resolve import problems
 
 from .doubting import TO_WEB, codes, found
-from .policy_world import N1, WEB, manifest, objects, pod
+from .policy_world import N1, WEB, clusterwide, manifest, objects, pod
 
 # --- selectors, groups, Services, entities -----------------------------------------------------------------
 
@@ -65,6 +65,36 @@ def test_a_peer_that_selects_no_pod_is_doubted_at_its_rule(section: str) -> None
     text = manifest("- toEndpoints: [{matchLabels: {app: wbe}}]").replace("egress:", f"{section}:")
     (problem,) = found(text)
     assert (problem.code, problem.line) == ("selects-nothing", 10)
+
+
+def test_the_hint_says_which_namespaces_such_a_peer_means() -> None:
+    nobody = "- toEndpoints: [{matchLabels: {app: wbe%s}}]"
+    there = ", k8s:io.kubernetes.pod.namespace: other"
+    own, compare = "the policy's own namespace alone is meant", "compare it with the labels of the pods"
+    for text, hint in (
+        (manifest(nobody % ""), f"{own}: name another one by k8s:io.kubernetes.pod.namespace"),
+        (manifest(nobody % there), compare),
+        (clusterwide(nobody % ""), compare),
+        (clusterwide(nobody % there), compare),
+        (
+            network_policy("podSelector: {matchLabels: {app: wbe}}"),
+            f"{own}: name others by namespaceSelector",
+        ),
+        (network_policy("{podSelector: {matchLabels: {app: wbe}}, namespaceSelector: {}}"), compare),
+    ):
+        assert [problem.hint for problem in found(text)] == [hint]
+
+
+def network_policy(peer: str) -> str:
+    return f"""apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: p, namespace: default}}
+spec:
+  podSelector: {{matchLabels: {{app: frontend}}}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{peer}]
+"""
 
 
 def test_where_there_are_no_pods_no_selector_is_blamed() -> None:
