@@ -79,7 +79,7 @@ class _Judge:
             yield from self._per_rule(
                 Code.DNS_MISSING,
                 f"toFQDNs opens nothing for {self._subject.who}: no DNS server is at the peers and ports of "
-                "its rules.dns, or all are denied",
+                "its rules.dns, or all are denied (over UDP, as every client asks first)",
                 "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system, and no "
                 "CIDR selects it",
             )
@@ -103,7 +103,8 @@ class _Judge:
         if meaning is None or not self._blocks or not self._dns_backends:
             return False
         redirected = [allow.servers for allow in meaning.dns if allow.redirects]
-        return not any(may_answer(servers, self._view.directory) for servers in redirected)
+        denies = meaning.egress.denies
+        return not any(may_answer(servers, denies, self._view.directory) for servers in redirected)
 
     # --- names -----------------------------------------------------------------------------------------
 

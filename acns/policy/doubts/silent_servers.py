@@ -1,24 +1,50 @@
-"""Where a rule looks for DNS servers and surely none is: at a port that a DNS Service's pods do not serve, or
-at an address of the cluster that is given as a CIDR, which selects neither pods nor Services.
+"""Where a rule looks for DNS servers and surely none is: at a port that a DNS Service's pods do not serve, at
+an address of the cluster that is given as a CIDR, which selects neither pods nor Services, or where queries
+over UDP are denied, which every client tries first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from acns.policy.directory import Directory
-from acns.policy.model import DNSServers, ServerAddress
+from acns.policy.model import CIDRs, DNSServers, Everything, Match, Peer, ServerAddress, World
+from acns.policy.networks import without
+from acns.policy.servers import ANYWHERE
+from acns.policy.traffic import includes, packet
 
 DNS_PORT = 53
+UDP = 17
 
 
-def may_answer(servers: DNSServers, directory: Directory) -> bool:
-    """Whether a DNS server can be among them, as far as Services and pods tell."""
+def may_answer(servers: DNSServers, denies: Iterable[Match], directory: Directory) -> bool:
+    """Whether a DNS server can be among them, as far as Services, pods and denies tell."""
     inside = directory.cluster_addresses | directory.services.addresses
-    if not all(_is_part(network, inside) for network in servers.networks):
+    if not all(_is_part(network, inside) for network in _networks(servers, denies)):
         return True
-    return any(_may_serve(server, directory) for server in servers.exact)
+    over_udp = (server for server in servers.exact if server.protocol == UDP)
+    return any(_may_serve(server, directory) for server in over_udp)
+
+
+def _networks(servers: DNSServers, denies: Iterable[Match]) -> Iterator[IPv4Network]:
+    """Where queries over UDP get through. What is `exact` has lost what is denied of it already."""
+    for protocol, port in servers.ports:
+        if protocol == UDP:
+            query = packet(UDP, port)
+            hits = [deny.peer for deny in denies if includes(deny.traffic, query)]
+            yield from without(servers.networks, tuple(_denied(hits, servers.outside_only)))
+
+
+def _denied(peers: Iterable[Peer], outside_only: bool) -> Iterator[IPv4Network]:
+    for peer in peers:
+        match peer:
+            case Everything():
+                yield ANYWHERE
+            case World() if outside_only:
+                yield ANYWHERE
+            case CIDRs() if outside_only:
+                yield from peer.networks
 
 
 def _is_part(network: IPv4Network, addresses: Collection[IPv4Address]) -> bool:

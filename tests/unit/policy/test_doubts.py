@@ -132,9 +132,46 @@ def test_a_deny_lets_nobody_ask() -> None:
     assert codes(manifest(FQDN), deny) == ["dns-missing"]
 
 
+UDP_TO_ALL = "- toPorts: [{ports: [{port: '53', protocol: UDP}]}]"
+OUTSIDE = "- toCIDR: [%s]\n  toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: a.io}]}}]"
+
+
 def test_names_that_only_a_denied_dns_server_could_tell_are_never_learned() -> None:
     deny = manifest(TO_KUBE_DNS, name="deny").replace("egress:", "egressDeny:")
     assert codes(manifest(FQDN + dns_rule("a.io")), deny) == ["dns-missing"]
+
+
+@pytest.mark.parametrize(
+    ("asks", "deny"),
+    [
+        (dns_rule("a.io"), plain(53)),
+        (dns_rule("a.io"), TO_KUBE_DNS + "  toPorts: [{ports: [{port: '0', protocol: UDP}]}]"),
+        ("- toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: a.io}]}}]", UDP_TO_ALL),
+        (OUTSIDE % "203.0.113.0/24", UDP_TO_ALL),
+        (OUTSIDE % "203.0.113.0/24", "- toCIDR: [203.0.112.0/23]"),
+    ],
+    ids=["that server", "every port of it", "any server", "servers outside", "their network"],
+)
+def test_a_server_that_is_denied_over_udp_is_missing_though_tcp_is_open(asks: str, deny: str) -> None:
+    denying = manifest(deny, name="deny").replace("egress:", "egressDeny:")
+    (problem,) = found(manifest(FQDN + asks), denying)
+    assert problem.code == "dns-missing"
+    assert "over UDP, as every client asks first" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("asks", "deny"),
+    [
+        (dns_rule("a.io"), plain(54)),
+        (dns_rule("a.io"), plain(53).replace("UDP", "TCP")),
+        ("- toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: a.io}]}}]", "- toEntities: [world]"),
+        (OUTSIDE % "203.0.113.0/24", "- toCIDR: [203.0.113.0/25]"),
+    ],
+    ids=["another port", "TCP only", "servers outside of any", "a part of the network"],
+)
+def test_one_that_is_denied_in_part_is_not(asks: str, deny: str) -> None:
+    denying = manifest(deny, name="deny").replace("egress:", "egressDeny:")
+    assert codes(manifest(FQDN + asks), denying) == []
 
 
 def asking(peer: str, port: int = 53) -> str:
