@@ -34,6 +34,7 @@ class Code(StrEnum):
     )
     DNS_MISSING = "dns-missing", "toFQDNs without any rule that lets the pod ask a DNS server opens nothing"
     FQDN_NOT_IN_DNS = "fqdn-not-in-dns", "a toFQDNs name that no rules.dns lets the pod look up opens nothing"
+    FQDN_DENIED = "fqdn-denied", "a toFQDNs whose ports an egressDeny shuts at every address opens nothing"
     APEX_NOT_MATCHED = "apex-not-matched", "*.example.com does not match example.com, which is looked up too"
     DNS_OPEN_BY_L4 = "dns-open-by-l4", "a rule without rules.dns opens every name on a server that has them"
     SHARED_ADDRESS = "shared-address", "an address opened by its name is also another name's"
