@@ -31,7 +31,7 @@ from acns.policy.objects import (
 )
 from acns.policy.profiles import Profile
 from acns.policy.selector_schema import LabelSelector, requirements_of
-from acns.policy.selectors import ANY, Key, Operator, Selector
+from acns.policy.selectors import ANY, NAMESPACE, Key, Operator, Selector
 from acns.policy.structure import Report
 
 _FIELDS = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Services", "FQDNs")
@@ -127,10 +127,22 @@ class PeerReader:
         selector = Selector.of(requirements_of(model, selectors.parse_key))
         if next(selector.reserved(), None):
             yield from self._reserved(selector, at)
-        elif self.namespace is None or selector.names_namespace():
+            return
+        self._check_namespaces(selector, at)
+        if self.namespace is None or selector.names_namespace():
             yield SelectedEndpoints(selector)
         else:
             yield SelectedEndpoints(selector.within(self.namespace))
+
+    def _check_namespaces(self, selector: Selector, at: Path) -> None:
+        if selector.only_excludes_namespaces():
+            self.report.warn(
+                Code.NAMESPACE_ONLY_NEGATED,
+                at,
+                "namespaces are named by what they are not: Cilium before the fix of its issue 46949 "
+                "lets this match host, world and other entities too, which are in none",
+                f"add an expression for {NAMESPACE} with operator {Operator.EXISTS}",
+            )
 
     def _reserved(self, selector: Selector, at: Path) -> Iterator[Entity]:
         """`reserved:host` alone means what the entity host does (EntitySelectorMapping). Beside other

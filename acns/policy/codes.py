@@ -43,6 +43,10 @@ class Code(StrEnum):
 
     SELECTS_NOTHING = "selects-nothing", "a selector that no pod matches"
     OTHER_NAMESPACE = "other-namespace", "a namespaced policy's endpointSelector names another namespace"
+    NAMESPACE_ONLY_NEGATED = (
+        "namespace-only-negated",
+        "a peer names namespaces by what they are not: older Cilium adds host and world",
+    )
     RESERVED_SUBJECT = "reserved-subject", "an endpointSelector asks for a reserved label, which no pod has"
     ENTITY_WITHOUT_MEMBERS = "entity-without-members", "an entity that nobody belongs to here"
     ENTITY_NOT_IN_CRD = "entity-not-in-crd", "an entity that Cilium knows and its CRD refuses"

@@ -111,6 +111,10 @@ class Selector:
             for each in self.requirements
         )
 
+    def only_excludes_namespaces(self) -> bool:
+        """Whether it says which namespaces it does not mean, and asks for no label that pods have."""
+        return self.names_namespace() and not any(each.needs_label for each in self.requirements)
+
     def other_namespaces(self, namespace: str) -> Iterator[Requirement]:
         """The requirements on the namespace's name that a pod of `namespace` does not meet."""
         labels = Labels.of([(K8S, NAMESPACE_KEY, namespace)])
