@@ -14,8 +14,10 @@ from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
 from acns.located import Document, Path
 from acns.policy.codes import Code
+from acns.policy.overlap import globs_overlap
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
+_ENOUGH_LETTERS = 3
 _ANY_SERVICE = (b"any-service", b"any-namespace", b"svc", b"cluster", b"local")
 
 
@@ -91,9 +93,18 @@ def _trailing_wildcards(selector: FQDNSelector, grants: str, so: str) -> Finding
 
 
 def is_service_name(selector: FQDNSelector) -> bool:
-    """Whether it spells a name of the cluster's own DNS zone (`….cluster.local`, `….svc`)."""
+    """Whether it spells a name of the cluster's own DNS zone (`….cluster.local`, `….svc`, and
+    patterns such as `….svc.clu*.local`)."""
     labels = selector.text.rstrip(".").split(".")
-    return labels[-2:] == ["cluster", "local"] or labels[-1] == "svc"
+    if labels[-1] == "svc" or labels[-2:] == ["cluster", "local"]:
+        return True
+    return labels[-3:-2] == ["svc"] and labels[-1] == "local" and _spells_cluster(labels[-2])
+
+
+def _spells_cluster(label: str) -> bool:
+    """With few letters of its own it means others too: `svc.c*.local` matches `svc.corp.local`."""
+    letters = label.replace("*", "")
+    return len(letters) >= _ENOUGH_LETTERS and globs_overlap(label, "cluster")
 
 
 def _service_name(selector: FQDNSelector) -> Finding | None:
