@@ -9,6 +9,7 @@ from acns.located import Path
 from acns.policy.cnp_peers import PeerReader
 from acns.policy.cnp_schema import AnyRule, EgressDenyRule, EgressRule, IngressDenyRule, IngressRule
 from acns.policy.cnp_traffic import TrafficReader
+from acns.policy.codes import Code
 from acns.policy.model import Direction, Origin
 from acns.policy.objects import Rule
 from acns.policy.profiles import Profile
@@ -48,13 +49,26 @@ class RuleReader:
         verb = "denies" if section.deny else "allows"
         peers = PeerReader(self.report, self.profile, self.namespace, verb).peers(rule, at)
         traffic = TrafficReader(self.report, self.profile, section.direction, verb)
-        return Rule(
+        found = Rule(
             origin=self._origin(section, at),
             direction=section.direction,
             deny=section.deny,
             peers=peers,
             ports=traffic.port_blocks(rule, at),
             icmps=traffic.icmps(rule, at),
+        )
+        if found.deny and found.selects_nothing and self.report.is_whole(rule, at):
+            self._doubt_empty_deny(section, at)
+        return found
+
+    def _doubt_empty_deny(self, section: Section, at: Path) -> None:
+        """Cilium makes no entry of it (mergeEgress), only the section's default deny."""
+        side = "to" if section.direction is Direction.EGRESS else "from"
+        self.report.warn(
+            Code.EMPTY_DENY,
+            at,
+            "an entry without peers and ports denies nothing: what rules allow stays open",
+            f"to deny everything whatever allows it write {side}Entities: [all]",
         )
 
     def _origin(self, section: Section, at: Path) -> Origin:
