@@ -28,6 +28,7 @@ class Code(StrEnum):
         "service-name-fqdn",
         "toFQDNs names a Service of the cluster: such addresses are never learned",
     )
+    FQDN_IS_ADDRESS = "fqdn-is-address", "an entry of toFQDNs is an address, which nobody looks up"
     TRAILING_WILDCARD_LABELS = (
         "trailing-wildcard-labels",
         "a pattern ends in wildcard labels: anybody's domain can end a name that it matches",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 
 from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
@@ -65,11 +65,26 @@ def fqdn_peer(profile: Profile, selector: FQDNSelector) -> Finding | None:
     if profile is Profile.ACNS and (finding := _service_name(selector)):
         return finding
     if not is_service_name(selector):
-        return _trailing_wildcards(selector, "the pod may reach", "wherever its owner lets it point")
+        return _address(selector) or _trailing_wildcards(
+            selector, "the pod may reach", "wherever its owner lets it point"
+        )
     return Finding(
         f"'{selector.text}' names a Service of the cluster: such addresses are never learned",
         "select the Service's pods by toEndpoints",
         Code.SERVICE_NAME_FQDN,
+    )
+
+
+def _address(selector: FQDNSelector) -> Finding | None:
+    text = selector.text.removesuffix(".")
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return None
+    return Finding(
+        f"'{text}' is an address, which no client looks up and no answer teaches: this entry opens nothing",
+        f"write toCIDR: [{text}/32]",
+        Code.FQDN_IS_ADDRESS,
     )
 
 
