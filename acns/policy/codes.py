@@ -57,6 +57,10 @@ class Code(StrEnum):
         "service-any-namespace",
         "toServices without a namespace means the Services of that name in every namespace",
     )
+    CIDR_INSIDE_CLUSTER = (
+        "cidr-inside-cluster",
+        "a CIDR of pods', Services' or nodes' own addresses selects nobody",
+    )
     IPV6_IGNORED = "ipv6-ignored", "an IPv6 CIDR, entity or ICMP type is ignored: IPv4 only"
     EMPTY_PEERS = "empty-peers", "an empty list of peers, or a CIDR with all of it excepted, selects nothing"
 

@@ -6,7 +6,7 @@ each with each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, summarize_address_range
 
@@ -25,6 +25,11 @@ def without(networks: tuple[IPv4Network, ...], excepted: tuple[IPv4Network, ...]
 def common(ones: tuple[IPv4Network, ...], others: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
     """The addresses that lie in both, likewise."""
     return without(ones, without(ones, others))
+
+
+def consists_of(network: IPv4Network, addresses: Collection[IPv4Address]) -> bool:
+    """Whether every address of it is among these."""
+    return network.num_addresses <= len(addresses) and all(one in addresses for one in network)
 
 
 def _left(spans: Iterable[tuple[int, int]], holes: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from acns.errors import Problem
 from acns.policy.cluster import Cluster
-from acns.policy.doubts import absences, addresses, denied, names, servers, sharing
+from acns.policy.doubts import absences, addresses, denied, inside, names, servers, sharing
 from acns.policy.doubts.scene import NOTHING_KNOWN, Doubt, Resolutions, Scene
 from acns.policy.ignores import Ignored, silences
 from acns.policy.model import Enforcement
@@ -33,7 +33,7 @@ def problems(
 
 
 def _all(scene: Scene) -> Iterator[Doubt]:
-    for room in (addresses, servers, absences, names, denied, sharing):
+    for room in (addresses, servers, absences, inside, names, denied, sharing):
         yield from room.doubts(scene)
 
 

@@ -5,12 +5,12 @@ over UDP are denied, which every client tries first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network
 
 from acns.policy.directory import Directory
 from acns.policy.model import CIDRs, DNSServers, Everything, Match, Peer, ServerAddress, World
-from acns.policy.networks import without
+from acns.policy.networks import consists_of, without
 from acns.policy.servers import ANYWHERE
 from acns.policy.traffic import includes, packet
 
@@ -21,7 +21,7 @@ UDP = 17
 def may_answer(servers: DNSServers, denies: Iterable[Match], directory: Directory) -> bool:
     """Whether a DNS server can be among them, as far as Services, pods and denies tell."""
     inside = directory.cluster_addresses | directory.services.addresses
-    if not all(_is_part(network, inside) for network in _networks(servers, denies)):
+    if not all(consists_of(network, inside) for network in _networks(servers, denies)):
         return True
     over_udp = (server for server in servers.exact if server.protocol == UDP)
     return any(_may_serve(server, directory) for server in over_udp)
@@ -45,10 +45,6 @@ def _denied(peers: Iterable[Peer], outside_only: bool) -> Iterator[IPv4Network]:
                 yield ANYWHERE
             case CIDRs() if outside_only:
                 yield from peer.networks
-
-
-def _is_part(network: IPv4Network, addresses: Collection[IPv4Address]) -> bool:
-    return network.num_addresses <= len(addresses) and all(one in addresses for one in network)
 
 
 def _may_serve(server: ServerAddress, directory: Directory) -> bool:
