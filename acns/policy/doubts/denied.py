@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
+from acns.policy.doubts.traffic import covers, traffic_by_words
 from acns.policy.implications import Implied
-from acns.policy.model import ICMP, CIDRs, Direction, Enforcement, Everything, Ports, Protocol, Traffic, World
+from acns.policy.model import CIDRs, Direction, Enforcement, Everything, Ports, Protocol, Traffic, World
 from acns.policy.networks import without
-from acns.policy.objects import PortSpec, Rule, SelectedFQDN, Spec
+from acns.policy.objects import Rule, SelectedFQDN, Spec
 from acns.policy.peers import peers_of
 from acns.policy.servers import ANYWHERE
-from acns.policy.traffic import includes
 from acns.policy.view import View
 
 _HINT = "a deny goes before every allow: except networks from it, or name the ports that it means"
@@ -46,7 +46,9 @@ def _shut(rules: Iterable[Rule], denies: list[Rule]) -> Iterator[Doubt]:
 
 
 def _shutting(traffic: Traffic, denies: Iterable[Rule]) -> Rule | None:
-    return next((deny for deny in denies if any(_covers(each, traffic) for each in _traffic(deny))), None)
+    return next(
+        (deny for deny in denies if any(covers(each, traffic) for each in traffic_by_words(deny))), None
+    )
 
 
 def _denies(spec: Spec, view: View) -> list[Rule]:
@@ -67,35 +69,11 @@ def _is_by_names(rule: Rule) -> bool:
     return not rule.deny and any(isinstance(peer, SelectedFQDN) for peer in rule.peers or ())
 
 
-# --- traffic: named ports are pods' alone, so outside they mean none ---------------------------------------
-
-
-def _traffic(rule: Rule) -> Iterator[Traffic]:
-    if rule.icmps is not None:
-        yield from map(ICMP, rule.icmps)
-    elif rule.ports is None:
-        yield None
-    else:
-        yield from (Ports(port.protocol, port.first, port.last) for port in _numbered(rule))
-
-
-def _numbered(rule: Rule) -> Iterator[PortSpec]:
-    return (port for block in rule.ports or () for port in block.ports if not port.name)
-
-
 def _allowed(rule: Rule) -> Iterator[Traffic]:
     """Protocol by protocol: each can be denied by a rule of its own."""
-    for traffic in _traffic(rule):
+    for traffic in traffic_by_words(rule):
         if isinstance(traffic, Ports) and traffic.protocol is Protocol.ANY:
             for protocol in (Protocol.TCP, Protocol.UDP, Protocol.SCTP):
                 yield Ports(protocol, traffic.first, traffic.last)
         else:
             yield traffic
-
-
-def _covers(deny: Traffic, traffic: Traffic) -> bool:
-    """Whether a deny means all of it; of a range, both ends."""
-    if not isinstance(traffic, Ports):
-        return includes(deny, traffic)
-    ends = (traffic.first, traffic.last)
-    return all(includes(deny, Ports(traffic.protocol, end, end)) for end in ends)
