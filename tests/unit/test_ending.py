@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -22,6 +23,14 @@ class Settings:
 
     log_file: str = ""
     log_level: str = "info"
+
+
+@pytest.fixture(autouse=True)
+def no_nohup() -> Iterator[None]:
+    """What ignores SIGHUP has all that it starts ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @HEEDED
