@@ -255,6 +255,20 @@ def test_a_query_whose_policy_does_not_come_is_refused_and_others_do_not_wait_fo
     assert [rcode(pod.recv(4096)) for pod in pods[:-1]] == [REFUSED] * MOST_OF_POD
 
 
+def test_a_query_that_was_refused_for_want_of_its_policy_is_kept_for_it_again(bench: Bench) -> None:
+    bench.serving("*.example.com")
+    publish_no_rules(bench)
+    server, pod = bench.server_socket(), bench.pod_socket()
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    assert rcode(pod.recv(4096)) == REFUSED
+    pod.sendto(query("www.example.com."), (SERVER, 53))
+    until(lambda: bench.resolver.metric("acns_dns_in_flight") == 1, "it is kept")
+    bench.agent.publish(policy("*.example.com", request_id="with"))
+    packet, resolver = server.recvfrom(4096)
+    server.sendto(answer(packet, "192.0.2.7"), resolver)
+    assert rcode(pod.recv(4096)) == 0
+
+
 def test_a_large_query_is_not_kept_for_its_policy(bench: Bench) -> None:
     bench.serving("*.example.com")
     publish_no_rules(bench)
