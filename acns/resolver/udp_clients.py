@@ -171,7 +171,12 @@ class UDPClients:
                         lengths[number] = length - ID_BYTES
                         forwarded += 1
                         continue
-                if case is not None and case.refused and case.asker.sender_generation == generation:
+                if (
+                    case is not None
+                    and case.refused
+                    and case.asker.sender_generation == generation
+                    and key not in asked  # what was on its way by an earlier policy ends with it
+                ):
                     refused.append((number, case))
                 else:
                     unusual.append(key)

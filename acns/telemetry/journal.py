@@ -112,7 +112,7 @@ class Journal:
     def burst(self) -> None:
         """A moment, whose time the lines of `record_ready` get from now on. Others may append to `lines`
         themselves, while it is `on` and not `full`, and then `nudge`."""
-        self._join()
+        self.nudge()
         self._now = self._clock()
         self.full = self._is_full()
 

@@ -6,11 +6,14 @@ selectors (a deny for some of them is meant), and to every address outside. Insi
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from operator import itemgetter
 
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
-from acns.policy.doubts.traffic import covers, traffic_by_words
+from acns.policy.doubts.traffic import traffic_by_words
 from acns.policy.implications import Implied
 from acns.policy.model import CIDRs, Direction, Enforcement, Everything, Ports, Protocol, Traffic, World
 from acns.policy.networks import without
@@ -19,6 +22,8 @@ from acns.policy.peers import peers_of
 from acns.policy.servers import ANYWHERE
 from acns.policy.view import View
 
+_PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
+_LAST = 65_535
 _HINT = "a deny goes before every allow: except networks from it, or name the ports that it means"
 
 
@@ -27,28 +32,62 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
         return
     view = View(scene.directory, "")
     specs = [spec for policy in scene.cluster.policies for spec in policy.specs]
-    denying = [(Implied.by(spec.subject), found) for spec in specs if (found := _denies(spec, view))]
+    denying = [(Implied.by(spec.subject), _Shut(found)) for spec in specs if (found := _denies(spec, view))]
     for spec in specs if denying else ():
         wanted = [rule for rule in spec.of(Direction.EGRESS) if _is_by_names(rule)]
         if wanted:
             subject = Implied.by(spec.subject)
-            denies = [rule for whom, found in denying if whom.includes(subject) for rule in found]
+            denies = [shut for whom, shut in denying if whom.includes(subject)]
             yield from _shut(wanted, denies)
 
 
-def _shut(rules: Iterable[Rule], denies: list[Rule]) -> Iterator[Doubt]:
+class _Shut:
+    """What some denies shut. Of the spans that begin no later than a port the longest counts."""
+
+    def __init__(self, denies: Iterable[Rule]) -> None:
+        self._others: dict[Traffic, Rule] = {}
+        self._spans: dict[Protocol, list[tuple[int, int, Rule]]] = {each: [] for each in _PROTOCOLS}
+        for deny in denies:
+            for traffic in traffic_by_words(deny):
+                self._add(traffic, deny)
+        for spans in self._spans.values():
+            spans.sort(key=lambda span: span[:2])
+            spans[:] = accumulate(spans, lambda longest, span: (span[0], *max(longest, span, key=_end)[1:]))
+
+    def _add(self, traffic: Traffic, deny: Rule) -> None:
+        if not isinstance(traffic, Ports):
+            self._others.setdefault(traffic, deny)
+            return
+        last = max(traffic.first, traffic.last) if traffic.first else _LAST
+        for protocol in _PROTOCOLS if traffic.protocol is Protocol.ANY else (traffic.protocol,):
+            self._spans[protocol].append((traffic.first, last, deny))
+
+    def by(self, traffic: Traffic) -> Rule | None:
+        """The deny that means all of it."""
+        if everything := self._others.get(None):
+            return everything
+        if not isinstance(traffic, Ports):
+            return self._others.get(traffic)
+        spans = self._spans[traffic.protocol]
+        at = bisect_right(spans, traffic.first, key=itemgetter(0)) - 1
+        return spans[at][2] if at >= 0 and spans[at][1] >= traffic.last else None
+
+
+def _end(span: tuple[int, int, Rule]) -> int:
+    return span[1]
+
+
+def _shut(rules: Iterable[Rule], denies: list[_Shut]) -> Iterator[Doubt]:
     for rule in rules:
-        by = [_shutting(traffic, denies) for traffic in _allowed(rule)]
+        by = []
+        for traffic in _allowed(rule):
+            by.append(next((found for each in denies if (found := each.by(traffic))), None))
+            if by[-1] is None:
+                break
         if by and all(by):
             origins = " and ".join(dict.fromkeys(str(deny.origin) for deny in by if deny))
             message = f"toFQDNs opens nothing: its ports are denied at every address by {origins}"
             yield at_rule(Code.FQDN_DENIED, rule.origin, message, _HINT)
-
-
-def _shutting(traffic: Traffic, denies: Iterable[Rule]) -> Rule | None:
-    return next(
-        (deny for deny in denies if any(covers(each, traffic) for each in traffic_by_words(deny))), None
-    )
 
 
 def _denies(spec: Spec, view: View) -> list[Rule]:
@@ -73,7 +112,7 @@ def _allowed(rule: Rule) -> Iterator[Traffic]:
     """Protocol by protocol: each can be denied by a rule of its own."""
     for traffic in traffic_by_words(rule):
         if isinstance(traffic, Ports) and traffic.protocol is Protocol.ANY:
-            for protocol in (Protocol.TCP, Protocol.UDP, Protocol.SCTP):
+            for protocol in _PROTOCOLS:
                 yield Ports(protocol, traffic.first, traffic.last)
         else:
             yield traffic

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 from acns.policy.model import ICMP, Ports, Traffic
 from acns.policy.objects import Rule
-from acns.policy.traffic import includes
 
 
 def traffic_by_words(rule: Rule) -> Iterator[Traffic]:
@@ -20,11 +19,3 @@ def traffic_by_words(rule: Rule) -> Iterator[Traffic]:
     else:
         ports = (port for block in rule.ports for port in block.ports if not port.name)
         yield from (Ports(port.protocol, port.first, port.last) for port in ports)
-
-
-def covers(deny: Traffic, traffic: Traffic) -> bool:
-    """Whether a deny means all of it; of a range, both ends."""
-    if not isinstance(traffic, Ports):
-        return includes(deny, traffic)
-    ends = (traffic.first, traffic.last)
-    return all(includes(deny, Ports(traffic.protocol, end, end)) for end in ends)
