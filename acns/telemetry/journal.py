@@ -144,8 +144,8 @@ class Journal:
 
     def _join(self) -> None:
         if self.lines:
-            time = b'{"ts": %.6f' % self._now
-            joined = time + time.join(self.lines)
+            begin = b'{"ts": %.6f' % self._now
+            joined = begin + begin.join(self.lines)
             self.lines.clear()
             self._queued_bytes += len(joined)
             self._queued.append(joined)

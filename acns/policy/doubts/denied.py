@@ -13,9 +13,8 @@ from operator import itemgetter
 
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
-from acns.policy.doubts.traffic import traffic_by_words
 from acns.policy.implications import Implied
-from acns.policy.model import CIDRs, Direction, Enforcement, Everything, Ports, Protocol, Traffic, World
+from acns.policy.model import ICMP, CIDRs, Direction, Enforcement, Everything, Ports, Protocol, Traffic, World
 from acns.policy.networks import without
 from acns.policy.objects import Rule, SelectedFQDN, Spec
 from acns.policy.peers import peers_of
@@ -48,7 +47,7 @@ class _Shut:
         self._others: dict[Traffic, Rule] = {}
         self._spans: dict[Protocol, list[tuple[int, int, Rule]]] = {each: [] for each in _PROTOCOLS}
         for deny in denies:
-            for traffic in traffic_by_words(deny):
+            for traffic in _traffic(deny):
                 self._add(traffic, deny)
         for spans in self._spans.values():
             spans.sort(key=lambda span: span[:2])
@@ -110,9 +109,20 @@ def _is_by_names(rule: Rule) -> bool:
 
 def _allowed(rule: Rule) -> Iterator[Traffic]:
     """Protocol by protocol: each can be denied by a rule of its own."""
-    for traffic in traffic_by_words(rule):
+    for traffic in _traffic(rule):
         if isinstance(traffic, Ports) and traffic.protocol is Protocol.ANY:
             for protocol in _PROTOCOLS:
                 yield Ports(protocol, traffic.first, traffic.last)
         else:
             yield traffic
+
+
+def _traffic(rule: Rule) -> Iterator[Traffic]:
+    """A named port is left out: it is pods' alone, and each says for itself which number it has."""
+    if rule.icmps is not None:
+        yield from map(ICMP, rule.icmps)
+    elif rule.ports is None:
+        yield None
+    else:
+        ports = (port for block in rule.ports for port in block.ports if not port.name)
+        yield from (Ports(port.protocol, port.first, port.last) for port in ports)

@@ -21,7 +21,7 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector, match_name
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
-from acns.policy.doubts.silent_servers import DNS_PORT, may_answer, may_answer_by_words
+from acns.policy.doubts.silent_servers import DNS_PORT, may_answer
 from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
 from acns.policy.overlap import overlap
@@ -100,11 +100,7 @@ class _Judge:
     def _is_without_servers(self) -> bool:
         """Whether rules.dns leads nowhere, and there are DNS servers to which it could."""
         meaning = self._subject.meaning
-        if not self._blocks:
-            return False
-        if meaning is None:
-            return not may_answer_by_words(self._rules, list(self._subject.rules_denying_out()))
-        if not self._dns_backends:
+        if meaning is None or not self._blocks or not self._dns_backends:
             return False
         redirected = [allow.servers for allow in meaning.dns if allow.redirects]
         denies = meaning.egress.denies

@@ -56,10 +56,6 @@ class Subject:
         """Those, and the ones that perhaps apply."""
         return _allows_out((*self.specs, *self.perhaps))
 
-    def rules_denying_out(self) -> Iterator[Rule]:
-        """The egress rules that deny something, whatever allows it."""
-        return (rule for spec in self.specs for rule in spec.of(Direction.EGRESS) if rule.deny)
-
     @property
     def denies_out(self) -> bool:
         """Whether egress is denied by default."""

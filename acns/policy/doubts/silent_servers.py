@@ -5,15 +5,12 @@ over UDP are denied, which every client tries first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from acns.policy.directory import Directory
-from acns.policy.doubts import peers
-from acns.policy.doubts.traffic import traffic_by_words
-from acns.policy.model import CIDRs, DNSServers, Everything, Match, Peer, Protocol, ServerAddress, World
+from acns.policy.model import CIDRs, DNSServers, Everything, Match, Peer, ServerAddress, World
 from acns.policy.networks import consists_of, without
-from acns.policy.objects import PortSpec, Rule
 from acns.policy.servers import ANYWHERE
 from acns.policy.traffic import includes, packet
 
@@ -30,28 +27,6 @@ def may_answer(servers: DNSServers, denies: Iterable[Match], directory: Director
     return any(_may_serve(server, directory) for server in over_udp)
 
 
-def may_answer_by_words(asking: Iterable[Rule], denies: Collection[Rule]) -> bool:
-    """Where there are no pods: whether queries over UDP to what some rules.dns means are not denied."""
-    return any(
-        not any(_denies(deny, rule, port) for deny in denies)
-        for rule in asking
-        for block in rule.ports or ()
-        if block.dns is not None
-        for port in block.ports
-        if port.protocol in (Protocol.UDP, Protocol.ANY)
-    )
-
-
-def _denies(deny: Rule, rule: Rule, port: PortSpec) -> bool:
-    if deny.selects_nothing or port.name:
-        return False
-    query = packet(UDP, port.first)
-    return any(includes(each, query) for each in traffic_by_words(deny)) and all(
-        any(peers.includes(wide, narrow) for wide in peers.peers_by_words(deny))
-        for narrow in peers.peers_by_words(rule)
-    )
-
-
 def _networks(servers: DNSServers, denies: Iterable[Match]) -> Iterator[IPv4Network]:
     """Where queries over UDP get through. What is `exact` has lost what is denied of it already."""
     for protocol, port in servers.ports:
@@ -61,8 +36,8 @@ def _networks(servers: DNSServers, denies: Iterable[Match]) -> Iterator[IPv4Netw
             yield from without(servers.networks, tuple(_denied(hits, servers.outside_only)))
 
 
-def _denied(found: Iterable[Peer], outside_only: bool) -> Iterator[IPv4Network]:
-    for peer in found:
+def _denied(peers: Iterable[Peer], outside_only: bool) -> Iterator[IPv4Network]:
+    for peer in peers:
         match peer:
             case Everything():
                 yield ANYWHERE

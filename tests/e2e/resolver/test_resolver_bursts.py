@@ -152,6 +152,23 @@ def test_a_name_that_was_refused_passes_by_the_next_policy(
     assert rcode(pod.recv(4096)) == 0
 
 
+def test_what_a_later_policy_refuses_ends_when_it_comes_again(
+    bench: Bench, servers: dict[str, socket.socket]
+) -> None:
+    pod, on_its_way = bench.pod_socket(), query(NAMES[0], ident=1)
+    pod.sendto(on_its_way, (SERVER, 53))
+    servers[SERVER].recvfrom(4096)
+    bench.agent.publish(policy("*.example.org", request_id="next"))
+    assert bench.agent.take_ack().request_id == "next"
+    for ident in (2, 3):
+        pod.sendto(query(NAMES[0], ident=ident), (SERVER, 53))
+        assert rcode(pod.recv(4096)) == REFUSED
+    assert bench.resolver.metric("acns_dns_in_flight") == 1
+    pod.sendto(on_its_way, (SERVER, 53))
+    assert rcode(pod.recv(4096)) == REFUSED
+    assert bench.resolver.metric("acns_dns_in_flight") == 0
+
+
 def refusals(bench: Bench) -> list[dict[str, Any]]:
     return [line for line in bench.resolver.journal("dns.query") if line["verdict"] == "reply"]
 

@@ -204,36 +204,3 @@ def test_where_nothing_is_denied_by_default_no_name_is() -> None:
         for rule, name in ((dns_rule("a.io"), "p"), (plain(53), "q"))
     ]
     assert without_pods(*both) == []
-
-
-# --- queries over UDP that are denied ---------------------------------------------------------------------
-
-
-def denying(rule: str, selector: str = "{matchLabels: {app: frontend}}") -> str:
-    return manifest(rule, name="deny", selector=selector).replace("egress:", "egressDeny:")
-
-
-@pytest.mark.parametrize(
-    "rule", [plain(53), TO_KUBE_DNS, "- toPorts: [{ports: [{port: '53', protocol: UDP}]}]"]
-)
-def test_a_server_whose_queries_over_udp_are_denied_is_missing(rule: str) -> None:
-    (problem,) = without_pods(manifest(FQDN + dns_rule("a.io")), denying(rule))
-    assert problem.code == "dns-missing"
-    assert "over UDP" in problem.message
-
-
-@pytest.mark.parametrize(
-    "rule", [plain(54), plain(53).replace("UDP", "TCP"), TO_WEB, "- toEntities: [world]", "- {}"]
-)
-def test_one_of_which_something_else_is_denied_is_not(rule: str) -> None:
-    found = without_pods(manifest(FQDN + dns_rule("a.io")), denying(rule))
-    assert "dns-missing" not in [problem.code for problem in found]
-
-
-def test_nor_is_one_that_is_denied_to_other_pods_or_beside_another() -> None:
-    asks = manifest(FQDN + dns_rule("a.io"))
-    assert without_pods(asks, denying(plain(53), "{matchLabels: {app: legacy}}")) == []
-    other = (
-        "- toCIDR: [203.0.113.53/32]\n  toPorts: [{ports: [{port: '53'}], rules: {dns: [{matchName: a.io}]}}]"
-    )
-    assert without_pods(asks, denying(plain(53)), manifest(other, name="other")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,19 @@ def test_a_line_added_while_the_writer_sleeps_wakes_it(tmp_path: Path) -> None:
         journal.nudge()
         while len(lines(tmp_path / "journal")) <= number:
             pass
+    journal.close()
+
+
+def test_lines_of_a_burst_that_nobody_has_handed_over_are_at_the_next(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "journal"), "resolver")
+    journal.start()
+    journal.burst()
+    journal.record_ready(b', "n": 1}\n')
+    journal.burst()
+    end = time.monotonic() + 30
+    while not lines(tmp_path / "journal") and time.monotonic() < end:
+        pass
+    assert [line["n"] for line in lines(tmp_path / "journal")] == [1]
     journal.close()
 
 
