@@ -96,6 +96,7 @@ def test_an_address_stays_until_the_last_of_its_names_has_run_out_and_the_journa
     assert not left(scene, address)
     until(lambda: left(scene, address), "it has left")
     scene.assert_closed(address)
+    until(lambda: len(scene.gone(address)) > 1, "the journal, which is written behind, says so")
     told = [(one["name"], one["why"]) for one in scene.gone(address)]
     assert told == [(f"{first}.", "expired"), (f"{second}.", "expired")]
 
