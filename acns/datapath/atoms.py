@@ -46,8 +46,8 @@ class Saying:
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A saying as rules, by way, where it has such packets. `set`: the peer's, where it has one. `grant` is 0
-    for what denies, or opens no connection. `drops`: the chains that its rules lead to."""
+    """A saying as rules, by way, where it has such packets. `set`: the peer's own, where it has one. `grant`
+    is 0 for what denies, or opens no connection. `drops`: the chains that its rules lead to."""
 
     id: str
     saying: Saying

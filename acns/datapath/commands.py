@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from acns.datapath import constants, expressions, nfnetlink
+from acns.datapath import constants, expressions, nfnetlink, selectors
 from acns.datapath.expressions import UNFAMILIAR, Unfamiliar
 from acns.datapath.netlink import NLM_F_CREATE, attribute, nested, text
 from acns.datapath.nfnetlink import Message
@@ -22,7 +22,7 @@ _INET = f"{constants.FAMILY} {constants.TABLE}"
 _APPEND = 0x800
 
 # linux/netfilter/nf_tables.h; libnftables' numbers of datatypes and kinds of user data
-_ANONYMOUS_CONSTANT, _TIMEOUT = 0x1 | 0x2, 0x10
+_ANONYMOUS_CONSTANT = 0x1 | 0x2
 _TYPE_ADDRESS, _TYPE_MARK = 7, 19
 _COUNTER = 1
 _JUMP = -3
@@ -73,13 +73,11 @@ class _Commit:
         found = _NEW_SET.fullmatch(rest)
         if not found:
             raise Unfamiliar(rest)
-        name, timeout, comment, elements = found.groups()
+        name, comment, elements = found.groups()
         userdata = _userdata(_KEY_ORDER, struct.pack("=I", _NETWORK_ORDER))
         if comment is not None:
             userdata += _userdata(_SET_COMMENT, comment.encode() + b"\0")
-        self._new_set(
-            name, _TYPE_ADDRESS, _TIMEOUT if timeout else 0, nested(_SET_DESCRIPTION, b""), userdata
-        )
+        self._new_set(name, _TYPE_ADDRESS, 0, nested(_SET_DESCRIPTION, b""), userdata)
         if elements:
             self.add_element(f"{name} {{ {elements} }}")
 
@@ -138,7 +136,8 @@ class _Commit:
 
     def _elements(self, kind: int, rest: str, flags: int = 0) -> None:
         name, _, listed = rest.partition(" { ")
-        packed = b"".join(nested(1, _element(one)) for one in listed.removesuffix(" }").split(", "))
+        part = _number_or_address if name == selectors.LEARNED else _part
+        packed = b"".join(nested(1, _element(one, part)) for one in listed.removesuffix(" }").split(", "))
         if len(packed) > _LONGEST_LIST:
             raise Unfamiliar(name)
         self._send(kind, text(2, name) + nested(3, packed), flags)
@@ -160,18 +159,16 @@ _VERBS: dict[str, Callable[[_Commit, str], None]] = {
     "delete set": _Commit.delete_set,
     "delete counter": _Commit.delete_counter,
 }
-_NEW_SET = re.compile(
-    r"(\w+) \{ type ipv4_addr;( flags timeout;)?(?: comment \"([^\"]*)\";)?(?: elements = \{ (.*) \};)? \}"
-)
+_NEW_SET = re.compile(r"(\w+) \{ type ipv4_addr;(?: comment \"([^\"]*)\";)?(?: elements = \{ (.*) \};)? \}")
 _NEW_RULE = re.compile(r"(\w+) (.*) comment \"([^\"]*)\"")
 _LONGEST_LIST = 60_000  # one attribute holds them, and those end at 64 KiB
 
 
-def _element(element: str) -> bytes:
-    """`key`, `key timeout Nms`, or `key : jump chain`."""
+def _element(element: str, part: Callable[[str], bytes]) -> bytes:
+    """`key`, `key timeout Nms`, or `key : jump chain`. `part` packs each of the key's."""
     key, _, chain = element.partition(" : jump ")
     key, _, timeout = key.partition(" timeout ")
-    packed = nested(_ELEMENT_KEY, attribute(1, b"".join(_part(part) for part in key.split(" . "))))
+    packed = nested(_ELEMENT_KEY, attribute(1, b"".join(map(part, key.split(" . ")))))
     if timeout:
         packed += attribute(_ELEMENT_TIMEOUT, struct.pack(">Q", int(timeout.removesuffix("ms"))))
     if chain:
@@ -187,6 +184,11 @@ def _part(part: str) -> bytes:
     if "." in part:
         return IPv4Address(part).packed
     raise Unfamiliar(part)
+
+
+def _number_or_address(part: str) -> bytes:
+    """Of a learned element's key."""
+    return struct.pack("=I", int(part)) if part.isdecimal() else IPv4Address(part).packed
 
 
 def _userdata(kind: int, value: bytes) -> bytes:

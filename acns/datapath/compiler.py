@@ -61,6 +61,7 @@ class Compiler:
         self._chains: Shared[ChainSpec] = Shared()
         self._sets: Shared[SetSpec] = Shared()
         self._groups: Shared[str] = Shared()
+        self._selectors: Shared[None] = Shared()
         self._counters: Shared[None] = Shared()
         self._register = Register()
         self._kept = _Kept()
@@ -79,12 +80,12 @@ class Compiler:
 
         `interfaces`: the node-side interface of every address that has one (the same object says the same);
         others than endpoints' are ignored, and an enforced endpoint without is shut by its address.
-        `learned`: the element timeouts, in seconds from now, that a set gets if this ruleset's transaction
-        makes it. `uplinks`: interfaces that lead to no pod: what passes there is looked at no further. While
+        `learned`: what this ruleset's transaction adds to the learned set, with timeouts in seconds from now.
+        `uplinks`: interfaces that lead to no pod: what passes there is looked at no further. While
         an enforced endpoint has none, IPv6 is refused on all that are neither a pod's nor among these.
         """
         self._take(node, interfaces)
-        found = self._all_sets(node, learned, uplinks)
+        found = self._all_sets(node, uplinks)
         self._kept.keep_only(found.keys())
         return Ruleset(
             counters=frozenset((*base.COUNTERS, *self._counters.values)),
@@ -92,6 +93,8 @@ class Compiler:
             maps={name: self._map(name) for name in _MAPS},
             chains={**self._base_for(uplinks), **self._chains.values, **self._links()},
             descriptions={**_BASE_DESCRIPTIONS, **self._register.descriptions},
+            selectors=frozenset(self._selectors.values),
+            learned=sets.by_id(learned),
         )
 
     def _take(self, node: NodePolicy, interfaces: Mapping[IPv4Address, str]) -> None:
@@ -135,6 +138,7 @@ class Compiler:
         self._chains.add(part.chains)
         self._sets.add(part.sets)
         self._groups.add(part.groups)
+        self._selectors.add(part.selectors)
         self._counters.add(part.counters)
 
     def _discount(self, part: Part) -> list[str]:
@@ -142,21 +146,15 @@ class Compiler:
         self._chains.remove(part.chains)
         self._sets.remove(part.sets)
         self._groups.remove(part.groups)
+        self._selectors.remove(part.selectors)
         return self._counters.remove(part.counters)
 
-    def _all_sets(
-        self, node: NodePolicy, learned: sets.Learned, uplinks: Collection[str]
-    ) -> dict[str, SetSpec]:
+    def _all_sets(self, node: NodePolicy, uplinks: Collection[str]) -> dict[str, SetSpec]:
         """The node's first: nearly every rule names one of them."""
         found = {spec.name: spec for spec in self._node_sets(node, uplinks)}
         found.update(self._sets.values)
         for name, key in self._groups.values.items():
             found[name] = self._kept.filled(found[name], node.groups.get(key, frozenset()))
-        for selector, timeouts_s in learned.items():
-            name = sets.fqdn_set_name(selector)
-            if name in found and timeouts_s:
-                texts = {str(address): timeout_s for address, timeout_s in timeouts_s.items()}
-                found[name] = replace(found[name], timeouts_s=texts)
         return found
 
     def _node_sets(self, node: NodePolicy, uplinks: Collection[str]) -> list[SetSpec]:
@@ -168,6 +166,7 @@ class Compiler:
         return [
             self._kept.filled(_CLUSTER, node.cluster_addresses | node.node_addresses),
             self._kept.filled(_SERVICES, node.service_addresses),
+            sets.LEARNED,
             sets.kept(
                 rules.SELF, "ipv4_addr . ipv4_addr", (f"{one.address} . {one.address}" for one in placed)
             ),

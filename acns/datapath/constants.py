@@ -39,7 +39,7 @@ ANSWER_LIMIT = "50/second burst 50 packets"
 """Per id that drops; the kernel has a limit per destination besides (icmp_ratelimit)."""
 
 TAKEOVER_COMMENT = "takeover"
-"""On elements of learned sets that the resolver's writer has made while the shim was away."""
+"""On elements of the learned set that the resolver's writer has made while the shim was away."""
 
 COMMENT_BYTES = 128
 """NFTNL_UDATA_COMMENT_MAXLEN: libnftables refuses longer comments."""

@@ -1,4 +1,4 @@
-"""Elements of the learned sets, by raw netlink: one batch for one answer, tens of microseconds.
+"""Elements of the learned set, by raw netlink: one batch for one answer, tens of microseconds.
 
 Two traps of the kernel are dealt with here:
 
@@ -15,9 +15,10 @@ import itertools
 import math
 import secrets
 import struct
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from acns.datapath import constants, netlink, nfnetlink
+from acns.datapath import constants, netlink, nfnetlink, selectors
 from acns.datapath.netlink import Attributes, Refused
 from acns.datapath.nfnetlink import Message, NetfilterSocket, Overtaken
 from acns.errors import Bug, EnvironmentFault, PeerError
@@ -31,7 +32,7 @@ _TABLE_NAME = 1
 _TYPE_IPV4_ADDRESS = 7  # TYPE_IPADDR of libnftables
 _FLAG_TIMEOUT = 0x10
 
-_PER_MESSAGE = 1000  # a list is one attribute, and those end at 64 KiB
+_PER_MESSAGE = 900  # a list is one attribute, and those end at 64 KiB
 _LONGEST_S = 10 * 365 * 86_400.0
 _TRIES_WHEN_LOST = 3
 
@@ -40,7 +41,7 @@ __all__ = ["Elements", "NoSuchSet", "Overtaken"]
 
 
 class NoSuchSet(PeerError):
-    """A batch named a set (or a table) that the kernel does not have: the ruleset has moved on."""
+    """The kernel has no learned set: our table is gone."""
 
 
 class Elements:
@@ -63,44 +64,53 @@ class Elements:
         generation: int | None = None,
         comment: str = "",
     ) -> None:
-        """Add or refresh: set name → address → timeout_s from now. All in one commit, returned after the ack.
+        """Add or refresh: selector id → address → timeout_s from now. All in one commit, returned after the
+        ack.
 
         The caller keeps the maximum: what is written here is what the kernel has, also when it is less. With
         a `generation` it is written only while the ruleset still has that one. New elements get the
         `comment`; those that are there keep theirs. Raises NoSuchSet or Overtaken (nothing is written),
         EnvironmentFault.
         """
+        noted = netlink.attribute(_USER_DATA, _user_data(comment)) if comment else b""
         messages = [
-            message
-            for set_name, timeouts_s in wanted.items()
-            for chunk in _chunks(timeouts_s.items())
-            for message in self._put_messages(set_name, chunk, comment)
+            message for chunk in _chunks(_keyed(wanted)) for message in self._put_messages(chunk, noted)
         ]
-        self._commit(messages, "adding set elements", generation)
+        self._commit(messages, "adding learned addresses", generation)
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]], *, generation: int | None = None) -> None:
         """Remove; an address that is not there (any more) is no error. `generation` as for `put`."""
+        doomed = {id_: dict.fromkeys(addresses, _LONGEST_S) for id_, addresses in unwanted.items()}
         messages = []
-        for set_name, addresses in unwanted.items():
-            for chunk in _chunks((address, _LONGEST_S) for address in addresses):
-                packed = _list(constants.TABLE, set_name, chunk)
-                keys = _list(constants.TABLE, set_name, [(address, math.inf) for address, _ in chunk])
-                messages.append(Message(nfnetlink.NEWSETELEM, packed, netlink.NLM_F_CREATE))
-                messages.append(Message(nfnetlink.DELSETELEM, keys))
-        self._commit(messages, "removing set elements", generation)
+        for chunk in _chunks(_keyed(doomed)):
+            messages.append(Message(nfnetlink.NEWSETELEM, _learned(chunk), netlink.NLM_F_CREATE))
+            messages.append(Message(nfnetlink.DELSETELEM, _keys(chunk)))
+        self._commit(messages, "removing learned addresses", generation)
 
-    def read(self, set_name: str) -> dict[bytes, float]:
-        """Address → seconds left (inf without timeout). Raises NoSuchSet."""
-        return _read(self._socket, constants.TABLE, set_name)
+    def read(self) -> dict[str, dict[bytes, float]]:
+        """All: selector id → address → seconds left (inf without timeout). Raises NoSuchSet."""
+        found: defaultdict[str, dict[bytes, float]] = defaultdict(dict)
+        for element in _dump(self._socket, constants.TABLE, selectors.LEARNED):
+            id_, address = _place(element)
+            found[id_][address] = _left_s(element)
+        return dict(found)
 
-    def commented(self, set_name: str, comment: str) -> frozenset[bytes]:
-        """The addresses that were put with this comment. Raises NoSuchSet."""
-        wanted = _user_data(comment)
-        return frozenset(
-            _address(element)
-            for element in _dump(self._socket, constants.TABLE, set_name)
-            if element.get(_USER_DATA) == wanted
-        )
+    def left(self, wanted: Mapping[str, Iterable[bytes]]) -> dict[str, dict[bytes, float]]:
+        """The same of these alone; what is not there, or over, is left out, also where there is no set."""
+        found: dict[str, dict[bytes, float]] = {}
+        for id_, address, element in self._present(wanted):
+            if (left_s := _left_s(element)) > 0:
+                found.setdefault(id_, {})[address] = left_s
+        return found
+
+    def commented(self, wanted: Mapping[str, Iterable[bytes]], comment: str) -> dict[str, set[bytes]]:
+        """Of these, those that were put with this comment."""
+        noted = _user_data(comment)
+        found: dict[str, set[bytes]] = {}
+        for id_, address, element in self._present(wanted):
+            if element.get(_USER_DATA) == noted:
+                found.setdefault(id_, set()).add(address)
+        return found
 
     def generation(self) -> int:
         """The ruleset's generation in this namespace; grows by one with each commit, anybody's."""
@@ -110,13 +120,24 @@ class Elements:
         """Close the socket."""
         self._socket.close()
 
-    def _put_messages(self, set_name: str, chunk: list[tuple[bytes, float]], comment: str) -> list[Message]:
-        packed = _list(constants.TABLE, set_name, chunk, comment)
-        add = Message(nfnetlink.NEWSETELEM, packed, netlink.NLM_F_CREATE)
-        if self._re_adding:
-            return [add]
-        keys = _list(constants.TABLE, set_name, [(address, math.inf) for address, _ in chunk])
-        return [add, Message(nfnetlink.DELSETELEM, keys), add]
+    def _put_messages(self, chunk: list[tuple[bytes, float]], noted: bytes) -> list[Message]:
+        add = Message(nfnetlink.NEWSETELEM, _learned(chunk, noted), netlink.NLM_F_CREATE)
+        return [add] if self._re_adding else [add, Message(nfnetlink.DELSETELEM, _keys(chunk)), add]
+
+    def _present(self, wanted: Mapping[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes, Attributes]]:
+        for id_, addresses in wanted.items():
+            prefix = selectors.key_prefix(id_)
+            for address in addresses:
+                if (element := self._element(prefix + address)) is not None:
+                    yield id_, address, element
+
+    def _element(self, key: bytes) -> Attributes | None:
+        try:
+            return self._socket.element(constants.TABLE, selectors.LEARNED, key)
+        except Refused as refused:
+            if refused.number == errno.ENOENT:
+                return None
+            raise _explained(refused) from refused
 
     def _commit(self, messages: list[Message], what: str, generation: int | None = None) -> None:
         if not messages:
@@ -137,7 +158,7 @@ class Elements:
 def _explained(refused: Refused) -> Exception:
     match refused.number:
         case errno.ENOENT:
-            return NoSuchSet(str(refused), hint="the ruleset was replaced: compile again")
+            return NoSuchSet(str(refused), hint="somebody has removed our table")
         case errno.EPERM:
             return EnvironmentFault(str(refused), hint="needs CAP_NET_ADMIN in this network namespace")
         case errno.ENOMEM | errno.ENFILE | errno.ENOSPC:
@@ -146,17 +167,30 @@ def _explained(refused: Refused) -> Exception:
             return Bug(str(refused))
 
 
-def _chunks(items: Iterable[tuple[bytes, float]]) -> Iterator[list[tuple[bytes, float]]]:
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, _PER_MESSAGE)):
+def _keyed(elements: Mapping[str, Mapping[bytes, float]]) -> Iterator[tuple[bytes, float]]:
+    """By the keys that the kernel has them under."""
+    for id_, timeouts_s in elements.items():
+        prefix = selectors.key_prefix(id_)
+        for address, timeout_s in timeouts_s.items():
+            yield prefix + address, timeout_s
+
+
+def _chunks(items: Iterator[tuple[bytes, float]]) -> Iterator[list[tuple[bytes, float]]]:
+    while chunk := list(itertools.islice(items, _PER_MESSAGE)):
         yield chunk
 
 
-def _list(table: str, set_name: str, elements: Iterable[tuple[bytes, float]], comment: str = "") -> bytes:
-    noted = netlink.attribute(_USER_DATA, _user_data(comment)) if comment else b""
-    packed = (
-        netlink.nested(_LIST_ELEMENT, _element(address, timeout_s) + noted) for address, timeout_s in elements
-    )
+def _learned(elements: Iterable[tuple[bytes, float]], noted: bytes = b"") -> bytes:
+    return _list(constants.TABLE, selectors.LEARNED, elements, noted)
+
+
+def _keys(elements: Iterable[tuple[bytes, float]]) -> bytes:
+    return _learned((key, math.inf) for key, _ in elements)
+
+
+def _list(table: str, set_name: str, elements: Iterable[tuple[bytes, float]], noted: bytes = b"") -> bytes:
+    """The attributes of a message about these elements; `noted`: user data of each, packed."""
+    packed = (netlink.nested(_LIST_ELEMENT, _element(key, timeout_s) + noted) for key, timeout_s in elements)
     return nfnetlink.element_list(table, set_name, b"".join(packed))
 
 
@@ -165,12 +199,12 @@ def _user_data(comment: str) -> bytes:
     return bytes((_USER_DATA_COMMENT, len(text))) + text
 
 
-def _element(address: bytes, timeout_s: float) -> bytes:
-    key = netlink.nested(_KEY, netlink.attribute(_DATA_VALUE, address))
+def _element(key: bytes, timeout_s: float) -> bytes:
+    packed_key = netlink.nested(_KEY, netlink.attribute(_DATA_VALUE, key))
     if timeout_s == math.inf:
-        return key
+        return packed_key
     packed = struct.pack(">Q", max(1, round(min(timeout_s, _LONGEST_S) * 1000)))
-    return key + netlink.attribute(_TIMEOUT, packed) + netlink.attribute(_EXPIRATION, packed)
+    return packed_key + netlink.attribute(_TIMEOUT, packed) + netlink.attribute(_EXPIRATION, packed)
 
 
 def _dump(socket: NetfilterSocket, table: str, set_name: str) -> list[Attributes]:
@@ -180,16 +214,15 @@ def _dump(socket: NetfilterSocket, table: str, set_name: str) -> list[Attributes
         raise _explained(refused) from refused
 
 
-def _read(socket: NetfilterSocket, table: str, set_name: str) -> dict[bytes, float]:
-    found = {}
-    for element in _dump(socket, table, set_name):
-        left_ms = element.get(_EXPIRATION)
-        found[_address(element)] = int.from_bytes(left_ms, "big") / 1000 if left_ms else math.inf
-    return found
+def _place(element: Attributes) -> tuple[str, bytes]:
+    """Whose element it is: the selector's id, and the address."""
+    key = netlink.attributes(element[_KEY])[_DATA_VALUE]
+    return selectors.id_in(key[: selectors.PREFIX_BYTES]), key[selectors.PREFIX_BYTES :]
 
 
-def _address(element: Attributes) -> bytes:
-    return netlink.attributes(element[_KEY])[_DATA_VALUE]
+def _left_s(element: Attributes) -> float:
+    left_ms = element.get(_EXPIRATION)
+    return int.from_bytes(left_ms, "big") / 1000 if left_ms else math.inf
 
 
 def _probe(socket: NetfilterSocket) -> bool:
@@ -219,7 +252,8 @@ def _probe(socket: NetfilterSocket) -> bool:
         socket.batch(made, what)
         try:
             socket.batch([second], what)
-            return _read(socket, table, set_name)[address] > 500
+            (element,) = _dump(socket, table, set_name)
+            return _left_s(element) > 500
         finally:
             socket.batch([Message(nfnetlink.DELTABLE, netlink.text(_TABLE_NAME, table))], what)
     except Refused as refused:

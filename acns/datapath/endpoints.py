@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from acns.datapath import base, chains, names
+from acns.datapath import base, chains, names, selectors
 from acns.datapath.atoms import WAYS, Atom, Atoms
 from acns.datapath.chains import Judge
 from acns.datapath.drops import DenyResponse
@@ -20,6 +20,7 @@ from acns.datapath.redirects import Redirect, redirect
 from acns.datapath.rules import Way
 from acns.datapath.shared import Made, Mention
 from acns.policy.model import (
+    FQDN,
     Addresses,
     Direction,
     DirectionPolicy,
@@ -57,7 +58,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`links`: by map. `groups`: set → key of `NodePolicy.groups`. `mentions`: what ids stand for."""
+    """`links`: by map. `groups`: set → key of `NodePolicy.groups`. `selectors`: ids of those that rules name.
+    `mentions`: what ids stand for."""
 
     policy: EndpointPolicy
     interface: str | None
@@ -66,6 +68,7 @@ class Part:
     links: Mapping[str, ChainSpec] = field(default_factory=dict)
     sets: Mapping[str, SetSpec] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    selectors: Mapping[str, None] = field(default_factory=dict)
     counters: Mapping[str, None] = field(default_factory=dict)
     mentions: Mapping[str, Mention] = field(default_factory=dict)
 
@@ -77,11 +80,12 @@ class _Uses:
     chains: dict[str, ChainSpec] = field(default_factory=dict)
     sets: dict[str, SetSpec] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    selectors: dict[str, None] = field(default_factory=dict)
     counters: dict[str, None] = field(default_factory=dict)
     mentions: dict[str, Mention] = field(default_factory=dict)
 
     def set(self, spec: SetSpec, text: str, origins: tuple[Origin, ...]) -> None:
-        """A set may serve both directions, and several atoms: all their origins count."""
+        """A set may serve both directions, and it or a selector several atoms: all their origins count."""
         self.sets[spec.name] = spec
         self.mention(spec.name, Mention("set", text, origins))
 
@@ -91,7 +95,7 @@ class _Uses:
 
     def mention(self, id_: str, said: Mention) -> None:
         before = self.mentions.get(id_)
-        if before and said.kind == "set":
+        if before and said.kind in ("set", "selector"):
             said = replace(said, origins=tuple(dict.fromkeys((*before.origins, *said.origins))))
         self.mentions[id_] = said
 
@@ -106,12 +110,17 @@ class _Uses:
             self.set(atom.set, _set_text(atom), origins)
         if isinstance(said.peer, Addresses) and atom.set:
             self.groups[atom.set.name] = said.peer.key
+        if isinstance(said.peer, FQDN):
+            id_ = selectors.selector_id(said.peer.selector)
+            self.selectors[id_] = None
+            self.mention(id_, Mention("selector", said.peer.key, origins))
 
     def add(self, other: _Uses) -> None:
         """All of it, too."""
         self.chains.update(other.chains)
         self.sets.update(other.sets)
         self.groups.update(other.groups)
+        self.selectors.update(other.selectors)
         self.counters.update(other.counters)
         for id_, said in other.mentions.items():
             self.mention(id_, said)
@@ -238,6 +247,7 @@ class _Draft:
             self.links,
             self.uses.sets,
             self.uses.groups,
+            self.uses.selectors,
             self.uses.counters,
             self.uses.mentions,
         )

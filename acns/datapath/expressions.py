@@ -154,6 +154,14 @@ def _address(rule: Rule, side: str, inverted: str | None, set_name: str) -> None
     rule.look_up(set_name, inverted=inverted is not None)
 
 
+def _learned(rule: Rule, first: str, second: str, side: str, set_name: str) -> None:
+    rule.needs_ipv4()
+    for number, register in zip((first, second), _REGISTERS, strict=False):
+        rule.add("numgen", _number(1, register) + _number(2, 1) + _number(3, 0) + _number(4, int(number)))
+    rule.payload(_NETWORK, _OFFSETS[side], 4, _REGISTERS[2])
+    rule.look_up(set_name)
+
+
 def _addresses(rule: Rule, set_name: str) -> None:
     rule.needs_ipv4()
     for side, register in zip(("saddr", "daddr"), _REGISTERS, strict=False):
@@ -258,6 +266,10 @@ _MATCHES: list[tuple[str, Callable[..., None]]] = [
     (r"th ([sd]port) (\d+)(?:-(\d+))?", _ports),
     (r"icmp type (\d+)", _icmp),
     (r"ip ([sd]addr) (!= )?@(\w+)", _address),
+    (
+        r"numgen inc mod 1 offset (\d+) \. numgen inc mod 1 offset (\d+) \. ip ([sd]addr) @(\w+)",
+        _learned,
+    ),
     (r"ip saddr \. ip daddr @(\w+)", _addresses),
     (r"ip daddr \. meta l4proto \. th dport @(\w+)", _server),
     (r"fib ([sd]addr) type (unicast|local)", _fib),

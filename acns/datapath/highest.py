@@ -1,6 +1,6 @@
 """Element writes by one of several writers: nobody lowers an expiry.
 
-Two programs write the learned sets: the shim, and the resolver's writer while the shim is away. An element's
+Two programs write the learned set: the shim, and the resolver's writer while the shim is away. An element's
 expiry is what was written last, so each has to know what the other wrote. Here a write is committed only for
 the generation of the ruleset under which the expiries were read; who loses that race reads again. As long as
 nobody else commits anything, what was written before is known, and nothing is read at all.
@@ -17,10 +17,10 @@ from acns.errors import EnvironmentFault
 
 _TRIES: Final = 50
 REMEMBERED_S: Final = 600.0
-"""Then the sets are read again: what has expired there takes up no room here."""
+"""Then elements are looked up again: what has expired there takes up no room here."""
 
 Timeouts = Mapping[str, Mapping[bytes, float]]
-"""Set name → address (4 raw bytes) → seconds from now."""
+"""Selector id → address (4 raw bytes) → seconds from now."""
 
 
 class HighestWins:
@@ -33,65 +33,61 @@ class HighestWins:
         """The ruleset's generation on which the last `put` has written; None: there was nothing to write."""
         self._generation = -1
         self._forget_at = -math.inf
-        self._held: dict[str, dict[bytes, float] | None] = {}
-        """Set → address → expiry at `_generation`, of the sets looked at; None: there is no such set."""
+        self._held: dict[str, dict[bytes, float]] = {}
+        """Selector id → address → expiry at `_generation`, of those looked at; -inf: it is not there."""
 
-    def put(self, wanted: Timeouts, now: float) -> int:
-        """Set name → address → timeout_s: each element lasts that long or longer when this returns.
+    def put(self, wanted: Timeouts, now: float) -> bool:
+        """Selector id → address → timeout_s: each element lasts that long or longer when this returns.
 
-        Sets that the kernel does not have are passed by; how many there were is returned. Raises
-        EnvironmentFault where others commit without end, or the kernel refuses.
+        False: the kernel has no set for them, so nothing is written. Raises EnvironmentFault where others
+        commit without end, or the kernel refuses.
         """
         self.written_on = None
         for _ in range(_TRIES):
             self._look(now, wanted)
             rising = self._rising(wanted, now)
-            if rising:
-                try:
-                    self._elements.put(rising, generation=self._generation, comment=self._comment)
-                except Overtaken:
-                    continue
-                self.written_on = self._generation
-                self._generation += 1
-                self._note(rising, now)
-            return sum(self._held[name] is None for name in wanted)
+            if not rising:
+                return True
+            try:
+                self._elements.put(rising, generation=self._generation, comment=self._comment)
+            except Overtaken:
+                continue
+            except NoSuchSet:
+                return False
+            self.written_on = self._generation
+            self._generation += 1
+            self._note(rising, now)
+            return True
         raise EnvironmentFault(
-            f"set elements not written: others committed {_TRIES} times meanwhile",
+            f"learned addresses not written: others committed {_TRIES} times meanwhile",
             hint="some program changes nftables in a loop",
         )
 
-    def _look(self, now: float, names: Mapping[str, object]) -> None:
+    def _look(self, now: float, wanted: Timeouts) -> None:
         generation = self._elements.generation()
         if generation != self._generation or now > self._forget_at:
             self._generation, self._held, self._forget_at = generation, {}, now + REMEMBERED_S
-        for name in names:
-            if name not in self._held:
-                self._held[name] = self._read(name, now)
-
-    def _read(self, name: str, now: float) -> dict[bytes, float] | None:
-        try:
-            return {address: now + left_s for address, left_s in self._elements.read(name).items()}
-        except NoSuchSet:
-            return None
+        unseen = {id_: timeouts_s.keys() - self._held.get(id_, {}) for id_, timeouts_s in wanted.items()}
+        found = self._elements.left(unseen)
+        for id_, addresses in unseen.items():
+            left_s = found.get(id_, {})
+            ends = {address: now + left_s.get(address, -math.inf) for address in addresses}
+            self._held.setdefault(id_, {}).update(ends)
 
     def _rising(self, wanted: Timeouts, now: float) -> dict[str, dict[bytes, float]]:
         """What would end sooner than it is wanted."""
         rising = {}
-        for name, timeouts_s in wanted.items():
-            held = self._held[name]
-            if held is None:
-                continue
+        for id_, timeouts_s in wanted.items():
+            held = self._held[id_]
             higher = {
                 address: timeout_s
                 for address, timeout_s in timeouts_s.items()
-                if held.get(address, -math.inf) < now + timeout_s
+                if held[address] < now + timeout_s
             }
             if higher:
-                rising[name] = higher
+                rising[id_] = higher
         return rising
 
     def _note(self, written: Timeouts, now: float) -> None:
-        for name, timeouts_s in written.items():
-            held = self._held[name]
-            assert held is not None, "only sets that are there are written"
-            held.update({address: now + timeout_s for address, timeout_s in timeouts_s.items()})
+        for id_, timeouts_s in written.items():
+            self._held[id_].update({address: now + timeout_s for address, timeout_s in timeouts_s.items()})

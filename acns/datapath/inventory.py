@@ -1,7 +1,7 @@
 """Reading our table back: what the kernel holds now, in the words of the ruleset.
 
-By netlink dumps rather than `nft -j`: rules matter only by the id in their comments, the learned sets
-(large) are left unread, and nothing depends on how a version of nft prints things.
+By netlink dumps rather than `nft -j`: rules matter only by the id in their comments, the learned set
+(large) is left unread, and nothing depends on how a version of nft prints things.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Content(Enum):
 
     FIXED = "fixed"  # its name is a digest of its elements: never changed, only made and removed
     KEPT = "kept"  # the ruleset says; transactions bring the difference
-    LEARNED = "learned"  # the cache says, through `elements`; transactions never touch one that exists
+    LEARNED = "learned"  # the cache says, through `elements`; transactions add, and take nothing out
     COUNTED = "counted"  # rules do, as packets pass
 
 
@@ -34,7 +34,6 @@ class SetSpec:
     flags: str = ""
     comment: str = ""
     options: str = ""  # what else nft wants to be told, as it has it
-    timeouts_s: Mapping[str, float] = field(default_factory=dict)  # LEARNED only: elements at creation
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class Description:
     `direction` is that of the policies; None for what belongs to none. `deny`: the id of a rule that denies.
     """
 
-    kind: str  # "rule" | "set" | "chain" | "counter"
+    kind: str  # "rule" | "set" | "selector" | "chain" | "counter"
     text: str
     origins: tuple[Origin, ...] = ()
     endpoints: tuple[str, ...] = ()
@@ -88,7 +87,8 @@ class Ruleset:
     """The whole table, as values. Compare two with `==` to see whether anything changed.
 
     Sets stand in the order in which the kernel should get them: it looks for them by their names from the
-    first on, each time a rule that uses one is added.
+    first on, each time a rule that uses one is added. `selectors`: the ids of the FQDN selectors that rules
+    name. `learned`: what a transaction that brings this adds to the learned set: id → address → timeout_s.
     """
 
     counters: frozenset[str]
@@ -96,11 +96,13 @@ class Ruleset:
     maps: Mapping[str, MapSpec]
     chains: Mapping[str, ChainSpec]
     descriptions: Mapping[str, Description]
+    selectors: Set[str] = frozenset()
+    learned: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the kernel's table holds now: elements of the plain sets (learned and interval ones are left
+    """What the kernel's table holds now: elements of the plain sets (the learned and interval ones are left
     unread), ids of rules by chain. `grants`: of rules that give one, for whoever lost the registries; empty
     in an inventory that was not read from the kernel."""
 

@@ -25,7 +25,7 @@ GETGEN = 16
 NEWOBJ, GETOBJ, DELOBJ = 18, 19, 20
 
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
-_ELEMENT_KEY = 1
+_LIST_ELEMENT, _ELEMENT_KEY = 1, 1
 
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _BATCH_GENERATION = 1  # NFNL_BATCH_GENID
@@ -95,6 +95,21 @@ class NetfilterSocket(NetlinkSocket):
             if len({element[_ELEMENT_KEY] for element in found}) == len(found):
                 return found
         raise netlink.Lost(f"{what}: it never stood still")
+
+    def element(self, table: str, set_name: str, key: bytes) -> Attributes:
+        """One element of a set. Raises Refused (ENOENT: no such element, or no such set)."""
+        what, sequence = f"looking into set {set_name}", self.next_sequence()
+        packed = netlink.nested(_LIST_ELEMENT, netlink.nested(_ELEMENT_KEY, netlink.attribute(1, key)))
+        body = _generic(_NFPROTO_INET) + element_list(table, set_name, packed)
+        self.send(netlink.packed(_type(GETSETELEM), netlink.NLM_F_REQUEST, sequence, body), what)
+        for kind, number, _, answer in self.replies(what):
+            if number != sequence:
+                continue
+            if kind == netlink.ERROR:
+                raise Refused(netlink.error_number(answer), what)
+            found = netlink.attributes(netlink.attributes(answer[_GENERIC_BYTES:])[_LIST_ELEMENTS])
+            return netlink.attributes(found[_LIST_ELEMENT])
+        raise netlink.Lost(what)
 
     def generation(self) -> int:
         """The ruleset's generation; grows by one with each commit, anybody's."""

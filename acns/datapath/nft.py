@@ -95,7 +95,7 @@ def _explained(error: str, text: str) -> Exception:
     if any(reason in error for reason in _NOT_OURS):
         return EnvironmentFault(
             f"the kernel refused the ruleset: {error}",
-            hint="needs CAP_NET_ADMIN in this network namespace and nftables with tproxy, fib, ct and log",
+            hint="needs CAP_NET_ADMIN in this namespace and nftables with tproxy, fib, ct, log, numgen",
         )
     return Bug(
         f"nft refused the ruleset:\n{error}", hint=f"{len(text.splitlines())} lines; please report them"

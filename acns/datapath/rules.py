@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import assert_never
 
-from acns.datapath import constants
+from acns.datapath import constants, selectors
 from acns.errors import Bug
 from acns.policy.model import FQDN as FQDNPeer
 from acns.policy.model import (
@@ -106,16 +106,18 @@ def outside(way: Way) -> str:
 
 
 def peer_match(peer: Peer, set_name: str, way: Way) -> str:
-    """The L3 part of a rule; `set_name` is the peer's set where it has one."""
+    """The L3 part of a rule; `set_name` is the peer's own set where it has one."""
     in_set = f"ip {way.address} @{set_name}"
     match peer:
+        case FQDNPeer(selector=selector):
+            return join(selectors.match(selector, way.address), outside(way))
         case Everything():
             return "meta nfproto ipv4"
         case World():
             return outside(way)
         case Host():
             return f"fib {way.address} type local"
-        case CIDRs() | FQDNPeer():
+        case CIDRs():
             return join(in_set, outside(way))
         case Addresses():
             return in_set

@@ -20,7 +20,7 @@ from acns.datapath.compiler import Compiler
 from acns.datapath.drops import DenyResponse
 from acns.datapath.grants import Grants
 from acns.datapath.model import Description, Inventory, Ruleset
-from acns.datapath.sets import Learned, fqdn_set_name
+from acns.datapath.sets import Learned
 from acns.datapath.transaction import transaction
 from acns.policy.model import NodePolicy
 
@@ -32,7 +32,6 @@ __all__ = [
     "Ruleset",
     "compile_ruleset",
     "describe",
-    "fqdn_set_name",
     "transaction",
 ]
 

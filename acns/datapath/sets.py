@@ -1,48 +1,41 @@
 """The sets behind peers and DNS servers: which set a peer has, what it is called, what is in it at first.
 
-* A selector's learned addresses, and the pods a selector names, are sets called after the *selector*: they
-  stay while their contents change.
+* The pods that a selector names are a set called after the *selector*: it stays while its contents change.
+* Addresses that names have opened are all in one set (`selectors`).
 * CIDRs are interval sets called after their *contents*, since touching one costs a hundred times a plain one;
   so are the sets of DNS servers.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 
-from acns.datapath import constants, names, rules
+from acns.datapath import constants, names, rules, selectors
 from acns.datapath.model import Content, SetSpec
 from acns.dns.pattern import FQDNSelector
-from acns.policy.model import FQDN, Addresses, CIDRs, DNSServers, Peer
+from acns.policy.model import Addresses, CIDRs, DNSServers, Peer
 
 Learned = Mapping[FQDNSelector, Mapping[IPv4Address, float]]
 
-
-@functools.lru_cache(maxsize=1 << 14)
-def fqdn_set_name(selector: FQDNSelector) -> str:
-    """The set of a selector: `fqdn_` and ten hex digits of its key."""
-    return f"fqdn_{names.digest(selector.key)}"
+LEARNED = SetSpec(selectors.LEARNED, selectors.KEY_TYPE, Content.LEARNED, flags="timeout")
 
 
-def fqdn_set_of(set_id: bytes) -> str:
-    """The set with that id, as `fqdn_set_id` gives it."""
-    return f"fqdn_{set_id.hex()}"
-
-
-def fqdn_set_id(selector: FQDNSelector) -> bytes:
-    """What tells a selector's set from others: the five octets of its name's digits."""
-    return bytes.fromhex(names.digest(selector.key))
+def by_id(learned: Learned) -> dict[str, dict[str, float]]:
+    """The same by the selectors' ids, in the words of nft."""
+    return {
+        selectors.selector_id(selector): {str(one): timeout_s for one, timeout_s in timeouts_s.items()}
+        for selector, timeouts_s in learned.items()
+        if timeouts_s
+    }
 
 
 def peer_set(peer: Peer) -> SetSpec | None:
-    """The set of a peer that has one; still without the members of a group."""
+    """The set of a peer that has one of its own; still without the members of a group."""
     match peer:
-        case FQDN(selector=selector):
-            return _keyed(fqdn_set_name(selector), Content.LEARNED, selector.text, flags="timeout")
         case Addresses(key=key):
-            return _keyed(f"peers_{names.digest(key)}", Content.KEPT, key)
+            comment = names.quotable(key, constants.SELECTOR_COMMENT_BYTES)
+            return SetSpec(f"peers_{names.digest(key)}", "ipv4_addr", Content.KEPT, comment=comment)
         case CIDRs(networks=networks):
             return cidr_set(networks)
         case _:
@@ -77,8 +70,3 @@ def cidr_set(networks: Iterable[IPv4Network]) -> SetSpec:
 def kept(name: str, set_type: str, elements: Iterable[str]) -> SetSpec:
     """A set whose elements the ruleset keeps."""
     return SetSpec(name, set_type, Content.KEPT, frozenset(elements))
-
-
-def _keyed(name: str, content: Content, text: str, flags: str = "") -> SetSpec:
-    comment = names.quotable(text, constants.SELECTOR_COMMENT_BYTES)
-    return SetSpec(name, "ipv4_addr", content, flags=flags, comment=comment)

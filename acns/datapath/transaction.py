@@ -7,9 +7,9 @@ packets already on their way, so no element that leads to a chain is ever change
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 
-from acns.datapath import constants, names
+from acns.datapath import constants, names, selectors
 from acns.datapath.model import ChainSpec, Content, Inventory, Ruleset, SetSpec
 
 _TABLE = f"{constants.FAMILY} {constants.TABLE}"
@@ -26,6 +26,7 @@ def transaction(inventory: Inventory, ruleset: Ruleset) -> str:
         *_rules(inventory, ruleset),
         *_dispatch(inventory, ruleset),
         *_elements(inventory, ruleset),
+        *_learned(ruleset),
         *_stale_objects(inventory, ruleset),
     ]
     if not lines and inventory.exists:
@@ -68,23 +69,16 @@ def _new(wanted: Iterable[str], found: Container[str]) -> list[str]:
 
 
 def _new_set(spec: SetSpec) -> str:
-    parts = [f"type {spec.type};"]
+    parts = [f"{'typeof' if spec.content is Content.LEARNED else 'type'} {spec.type};"]
     if spec.flags:
         parts.append(f"flags {spec.flags};")
     if spec.options:
         parts.append(spec.options)
     if spec.comment:
         parts.append(f'comment "{spec.comment}";')
-    elements = _with_timeouts(spec.timeouts_s) if spec.content is Content.LEARNED else sorted(spec.elements)
-    if elements:
-        parts.append(f"elements = {{ {', '.join(elements)} }};")
+    if spec.elements:
+        parts.append(f"elements = {{ {', '.join(sorted(spec.elements))} }};")
     return f"add set {_TABLE} {spec.name} {{ {' '.join(parts)} }}"
-
-
-def _with_timeouts(timeouts_s: Mapping[str, float]) -> list[str]:
-    return [
-        f"{address} timeout {max(1, round(timeouts_s[address] * 1000))}ms" for address in sorted(timeouts_s)
-    ]
 
 
 def _rules(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
@@ -122,6 +116,19 @@ def _elements(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
             continue
         yield from _change("delete", name, found - spec.elements)
         yield from _change("add", name, spec.elements - found)
+
+
+def _learned(ruleset: Ruleset) -> Iterator[str]:
+    """One line for each selector: a list of all might be too long for one message."""
+    for id_, timeouts_s in sorted(ruleset.learned.items()):
+        yield from _change(
+            "add",
+            selectors.LEARNED,
+            [
+                f"{selectors.element(id_, address)} timeout {max(1, round(timeout_s * 1000))}ms"
+                for address, timeout_s in timeouts_s.items()
+            ],
+        )
 
 
 def _change(verb: str, name: str, elements: Iterable[str]) -> Iterator[str]:

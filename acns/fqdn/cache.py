@@ -207,7 +207,7 @@ class NameCache:
         return True
 
     def set_selectors(self, selectors: Iterable[FQDNSelector]) -> Change:
-        """From now on these selectors count. The change empties the sets of those that went."""
+        """From now on these selectors count. The change closes what those that went had opened."""
         matcher = Matcher(selectors)
         gone, come = self.selectors - matcher.selectors, matcher.selectors - self.selectors
         self._matcher = matcher

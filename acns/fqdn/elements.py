@@ -1,7 +1,7 @@
-"""What should stand in the kernel's FQDN sets, and what must be written to get there.
+"""What should stand in the kernel's learned set, and what must be written to get there.
 
-One set per selector, one element per address. An address is held by every name that brought it, and leaves
-with the last of them. Nothing is written here: changes gather until `take()`, which assumes that its caller
+One element per selector and address. An address is held by every name that brought it, and leaves with the
+last of them. Nothing is written here: changes gather until `take()`, which assumes that its caller
 writes them; `unwritten()` takes that back. An element's expiry never goes down, and it is written again only
 when it has grown by more than `slack_s`: answers out of a server's cache repeat the same moment of expiry,
 rounded to a second, and would otherwise cost a kernel commit each.

@@ -1,7 +1,7 @@
-"""How much the resolver may put into the kernel's sets in the shim's stead: what a living shim would bound.
+"""How much the resolver may put into the kernel's set in the shim's stead: what a living shim would bound.
 
 A name's servers may give other addresses in every answer, each with a TTL of a week, and nobody takes any
-out of the sets while the shim is away. So there is a limit of what is within its TTL per name and pod, as the
+out of it while the shim is away. So there is a limit of what is within its TTL per name and pod, as the
 shim has it, and one of what is in the kernel in all, as much as the shim adopts when it is back. Past half of
 that a pod may have no more than an even part of what is left, so who has little finds room.
 
@@ -24,14 +24,14 @@ from acns.writer.wire import Lease
 MOST_OF_NAME: Final = 1_000
 """Addresses of a name within their TTL that one pod brings."""
 MOST: Final = 50_000
-"""Elements of all sets, until their timeouts."""
+"""Elements of all selectors, until their timeouts."""
 _SWEEP_S: Final = 10.0
 """Between two looks for what has ended, which take some tens of ms."""
 
 _Owner = tuple[bytes, Name]
 """The pod that has brought it, and the name."""
 _Element = tuple[bytes, bytes]
-"""Set id and address."""
+"""The octets of the selector's id, and the address."""
 
 
 @dataclass(slots=True)
@@ -124,4 +124,4 @@ class Room:
 
 
 def _element(lease: Lease) -> _Element:
-    return lease.set_id, lease.address
+    return lease.selector, lease.address

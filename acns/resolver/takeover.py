@@ -1,10 +1,10 @@
 """Committing in the shim's stead while it is away or hangs: new addresses of allowed names open anyway.
 
 Nothing is decided here that the shim would decide otherwise. That the pod may have asked for the name is the
-gate's judgement, by the last policy snapshot; which sets a name belongs into, and how long its elements stay,
-is what the shim's own file says (`acns.api.ledger_file`). The sets are written by a process of their own
-(`acns.writer`), since this one may not; sets that are gone meanwhile it passes by. What there is no room for
-(`room`) is not committed.
+gate's judgement, by the last policy snapshot; which selectors a name belongs to, and how long its elements
+stay, is what the shim's own file says (`acns.api.ledger_file`). They are written by a process of their own
+(`acns.writer`), since this one may not; those of a selector that no rule names any more open nothing, and the
+shim takes them out when it is back. What there is no room for (`room`) is not committed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from acns import statelog
 from acns.api import ledger_file
 from acns.api.codec import Mapping
-from acns.api.ledger_file import LearnedSets
+from acns.api.ledger_file import KnownSelectors
 from acns.errors import AcnsError, PeerError
 from acns.fqdn import untold
 from acns.fqdn.addresses import is_learnable_address
@@ -44,7 +44,7 @@ class Takeover:
         self.writer = writer
         self._room = Room()
         self._ledger = ledger
-        self._read: tuple[tuple[int, ...], LearnedSets, Matcher] | None = None
+        self._read: tuple[tuple[int, ...], KnownSelectors, Matcher] | None = None
         self._reading = asyncio.Lock()
         self._log_failed = logs.Seldom()
 
@@ -69,28 +69,28 @@ class Takeover:
         return True
 
     async def _leases(self, mapping: Mapping, age_s: float) -> list[Lease]:
-        sets, matcher = await self._sets()
-        ttl_s = min(max(mapping.ttl_s, sets.terms.min_ttl_s), MAX_TTL_S)
+        known, matcher = await self._selectors()
+        ttl_s = min(max(mapping.ttl_s, known.terms.min_ttl_s), MAX_TTL_S)
         # The shim will find these as they are: what it allows for itself has to be in them.
-        stays_s = ttl_s + untold.kept_s(ttl_s) + sets.terms.margin_s
+        stays_s = ttl_s + untold.kept_s(ttl_s) + known.terms.margin_s
         now = time.time()
         addresses = [one for one in mapping.addresses if is_learnable_address(one)]
-        ids = [sets.ids[one] for one in matcher.matching(mapping.name)]
-        if ids and len(addresses) > MOST_OF_NAME:
+        octets = [known.octets[one] for one in matcher.matching(mapping.name)]
+        if octets and len(addresses) > MOST_OF_NAME:
             raise PeerError(f"an answer has {len(addresses)} addresses")
-        leases = [Lease(id_, address, now - age_s + stays_s) for id_ in ids for address in addresses]
-        self._room.take(mapping.source, mapping.name, leases, sets.terms.margin_s, now)
+        leases = [Lease(one, address, now - age_s + stays_s) for one in octets for address in addresses]
+        self._room.take(mapping.source, mapping.name, leases, known.terms.margin_s, now)
         return leases
 
-    async def _sets(self) -> tuple[LearnedSets, Matcher]:
+    async def _selectors(self) -> tuple[KnownSelectors, Matcher]:
         """As the shim's file has them now. Raises AcnsError."""
         async with self._reading:
             version = _version(self._ledger)
             if self._read is None or self._read[0] != version:
-                sets = await asyncio.to_thread(ledger_file.read, self._ledger)
-                if sets.damage:
-                    log.failure("the shim's ledger is damaged, going by what is before", sets.damage)
-                self._read = version, sets, Matcher(sets.ids)
+                known = await asyncio.to_thread(ledger_file.read, self._ledger)
+                if known.damage:
+                    log.failure("the shim's ledger is damaged, going by what is before", known.damage)
+                self._read = version, known, Matcher(known.octets)
             return self._read[1:]
 
     def _failed(self, reason: str) -> None:

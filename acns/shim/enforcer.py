@@ -11,10 +11,10 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 
+from acns.datapath import selectors, sets
 from acns.datapath.model import Inventory, Ruleset
-from acns.datapath.ruleset import fqdn_set_name, transaction
+from acns.datapath.ruleset import transaction
 from acns.dns.pattern import FQDNSelector
 from acns.errors import AcnsError
 from acns.shim.kernel import Kernel
@@ -56,6 +56,11 @@ class Enforcer:
         """None: a transaction failed, and it is not known what it left."""
         self._enforced: Ruleset | None = None
 
+    @property
+    def has_enforced(self) -> bool:
+        """Whether a plan was brought to the kernel, and what an earlier run has left was adopted."""
+        return self._enforced is not None
+
     async def adopt_grants(self) -> None:
         """Before the first plan: live connections carry grants, whatever became of the ledger."""
         async with self._kernel.lock:
@@ -77,20 +82,25 @@ class Enforcer:
         if self._enforced is None:
             self._learned.cache.set_selectors(plan.selectors)
             margins = Margins(self._ledger, self._now)
-            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, inventory.sets, margins)
+            adopted = await asyncio.to_thread(self._learned.adopt, plan.selectors, margins)
             log.info("kernel state adopted", existed=inventory.exists, addresses=adopted)
         elif inventory is not self._left:
-            self._learned.lost(inventory.sets)
+            if selectors.LEARNED not in inventory.sets:
+                self._learned.lost()
             drift = transaction(inventory, self._enforced)
             if drift and self._left is not None:
                 self.report(drift.splitlines())
 
     async def _commit(self, plan: Plan, inventory: Inventory, watch: Stopwatch) -> bool:
         before = self._learned.cache.selectors
-        # An endpoint that has no interface yet has selectors, and no sets.
-        standing = frozenset(one for one in plan.selectors if fqdn_set_name(one) in plan.ruleset.sets)
+        # An endpoint that has no interface yet has selectors, and no rules.
+        standing = frozenset(
+            one for one in plan.selectors if selectors.selector_id(one) in plan.ruleset.selectors
+        )
         try:
             gone = {one: len(self._learned.cache.elements(one)) for one in before - plan.selectors}
+            unnamed = self._learned.in_kernel - standing
+            closed = {one: frozenset(self._learned.cache.elements(one)) for one in unnamed}
             if plan.selectors != before:
                 self._learned.cache.set_selectors(plan.selectors)
             wanted = _filled(plan.ruleset, self._learned.timeouts(standing - self._learned.in_kernel))
@@ -112,9 +122,20 @@ class Enforcer:
             why = "no policy has the selector any more"
             self._journal.record(Event.ADDRESS_GONE, selector=selector.key, count=count, why=why)
         self._learned.in_kernel = standing
+        self._forget(closed)
         self._enforced = plan.ruleset
         self._left = inventory
         return bool(text)
+
+    def _forget(self, closed: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
+        """What these selectors had opened: no rule names them any more."""
+        try:
+            self._learned.forget(closed)
+        except AcnsError as error:
+            log.failure("addresses of selectors that are gone not removed yet", error)
+            self._kernel.touched.set()
+        if closed and not self._learned.knows_all:  # the kernel may have more than is known
+            self._kernel.touched.set()
 
     def report(self, changes: Sequence[str]) -> None:
         """Somebody else had changed what these lines mend."""
@@ -124,13 +145,6 @@ class Enforcer:
         self._journal.record(Event.KERNEL_DRIFT, changes=len(changes), first=shown)
 
 
-def _filled(ruleset: Ruleset, learned: Mapping[FQDNSelector, Mapping[IPv4Address, float]]) -> Ruleset:
-    """The ruleset with what is known of new selectors in their sets: those start full."""
-    if not learned:
-        return ruleset
-    sets = dict(ruleset.sets)
-    for selector, timeouts_s in learned.items():
-        name = fqdn_set_name(selector)
-        texts = {str(address): timeout_s for address, timeout_s in timeouts_s.items()}
-        sets[name] = replace(sets[name], timeouts_s=texts)
-    return replace(ruleset, sets=sets)
+def _filled(ruleset: Ruleset, learned: sets.Learned) -> Ruleset:
+    """The ruleset with what is known of selectors that are new in it: those start full."""
+    return replace(ruleset, learned=sets.by_id(learned)) if learned else ruleset

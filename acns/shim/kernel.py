@@ -30,7 +30,7 @@ from acns.shim.wiring import Wiring
 
 Result = TypeVar("Result")
 Left = Mapping[str, Mapping[bytes, float]]
-"""Set name → address → seconds left."""
+"""Selector id → address → seconds left."""
 
 _TRIES = 50
 
@@ -45,7 +45,7 @@ class Kernel:
         self.others = 0
         """How often it was seen that somebody else had."""
         self.looked_at = 0
-        """The last of these of which the learned sets were looked at: what the resolver has put there in our
+        """The last of these of which the learned set was looked at: what the resolver has put there in our
         stead, or lets stay for longer, is known."""
         self.nft = Nft()
         self.wiring = Wiring()
@@ -69,7 +69,7 @@ class Kernel:
         return self._held is not None and self._elements.generation() == self._generation
 
     def is_ours_alone(self) -> bool:
-        """Whether the learned sets hold what we have put there, and what they held when last looked at."""
+        """Whether the learned set holds what we have put there, and what it held when last looked at."""
         return self.others == self.looked_at and self.is_as_left()
 
     async def inventory(self) -> Inventory:
@@ -107,10 +107,10 @@ class Kernel:
         )
 
     def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
-        """Add or refresh elements: set name → address → timeout_s. As `Elements.put`; none empty.
+        """Add or refresh elements: selector id → address → timeout_s. As `Elements.put`; none empty.
 
-        Where somebody else has committed since the sets were last looked at, it may have been the resolver,
-        in our stead: then what the kernel has is read first, and no expiry is lowered.
+        Where somebody else has committed since the set was last looked at, it may have been the resolver, in
+        our stead: then what the kernel has of these is read first, and no expiry is lowered.
         """
         self.fence()
         if self.others == self.looked_at:
@@ -118,21 +118,26 @@ class Kernel:
                 self._elements.put(wanted, generation=self._generation)
                 self._generation += 1
                 return
-        self._careful.put(wanted, time.monotonic())
+        if not self._careful.put(wanted, time.monotonic()):
+            raise NoSuchSet("adding learned addresses: the kernel has no set for them")
         if self._careful.written_on == self._generation:
             self._generation += 1
 
-    def retime(self, set_name: str, wanted: Callable[[bytes, float], float]) -> None:
-        """Give each element of a set another time to stay, also a shorter one: `wanted` says which, for its
-        address and the seconds that are left. All of them, or none."""
+    def retime(self, ids: Collection[str], wanted: Callable[[str, bytes, float], float]) -> None:
+        """Give each element of these selectors another time to stay, also a shorter one: `wanted` says which,
+        for its selector's id, its address and the seconds that are left. All of them, or none."""
         self.fence()
         for _ in range(_TRIES):
             generation = self._elements.generation()
-            elements = {one: wanted(one, left_s) for one, left_s in self._elements.read(set_name).items()}
+            elements = {
+                id_: {address: wanted(id_, address, left_s) for address, left_s in left.items()}
+                for id_, left in self._elements.read().items()
+                if id_ in ids
+            }
             if not elements:
                 return
             with contextlib.suppress(Overtaken):
-                self._elements.put({set_name: elements}, generation=generation)
+                self._elements.put(elements, generation=generation)
                 self._generation += generation == self._generation
                 return
         raise EnvironmentFault(
@@ -141,14 +146,14 @@ class Kernel:
         )
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
-        """Remove elements, as `Elements.delete`; no set without any."""
+        """Remove elements, as `Elements.delete`; no selector without any."""
         self.fence()
         self._elements.delete(unwanted)
         self._generation += 1
 
     async def delete_past(self, unwanted: Mapping[str, Set[bytes]], margin_s: float) -> Left:
         """Remove elements whose TTL is over. Those that have more than `margin_s` left stay, and are
-        returned: the resolver has renewed them in our stead. As long as the sets were looked at since anybody
+        returned: the resolver has renewed them in our stead. As long as the set was looked at since anybody
         else committed there are none."""
         self.fence()
         if self.is_ours_alone():
@@ -158,13 +163,13 @@ class Kernel:
                 return {}
         for _ in range(_TRIES):
             generation = self._elements.generation()
-            seen = await self.read_sets(unwanted)
+            seen = await self.left(unwanted)
             renewed = {
-                name: {one: left_s for one in addresses if (left_s := seen[name].get(one, 0.0)) > margin_s}
-                for name, addresses in unwanted.items()
-                if name in seen
+                id_: kept
+                for id_, left in seen.items()
+                if (kept := {one: left_s for one, left_s in left.items() if left_s > margin_s})
             }
-            past = {name: unwanted[name] - kept.keys() for name, kept in renewed.items()}
+            past = {id_: gone for id_, one in unwanted.items() if (gone := one - renewed.get(id_, {}).keys())}
             with contextlib.suppress(Overtaken):
                 self._elements.delete(past, generation=generation)
                 return renewed
@@ -173,18 +178,21 @@ class Kernel:
             hint="some program changes nftables in a loop",
         )
 
-    def elements(self, set_name: str) -> dict[bytes, float]:
-        """Address → seconds left."""
-        return self._elements.read(set_name)
+    def elements(self) -> Left:
+        """All that the learned set has; nothing where there is none."""
+        return _read(self._elements)
 
-    def taken_over(self, set_name: str) -> frozenset[bytes]:
-        """The addresses that the resolver has put there in our stead."""
-        return self._elements.commented(set_name, TAKEOVER_COMMENT)
+    async def read_elements(self) -> Left:
+        """As `elements`. Needs no lock: what is changed meanwhile may be seen or not."""
+        return await self._run(lambda: _read(self._reader))
 
-    async def read_sets(self, set_names: Collection[str]) -> dict[str, dict[bytes, float]]:
-        """Set name → address → seconds left, of those that are there. Needs no lock: what is changed
-        meanwhile may be seen or not."""
-        return await self._run(lambda: self._read_sets(set_names))
+    async def left(self, wanted: Mapping[str, Iterable[bytes]]) -> Left:
+        """Of these, selector id → address, those that are there."""
+        return await self._run(lambda: self._reader.left(wanted))
+
+    async def taken_over(self, wanted: Mapping[str, Iterable[bytes]]) -> Mapping[str, Set[bytes]]:
+        """Of these, those that the resolver has put there in our stead."""
+        return await self._run(lambda: self._reader.commented(wanted, TAKEOVER_COMMENT))
 
     # --- the rest ---------------------------------------------------------------------------------------
 
@@ -200,12 +208,12 @@ class Kernel:
         self._reader.close()
         self.wiring.close()
 
-    def _read_sets(self, set_names: Iterable[str]) -> dict[str, dict[bytes, float]]:
-        found = {}
-        for name in set_names:
-            with contextlib.suppress(NoSuchSet):
-                found[name] = self._reader.read(name)
-        return found
-
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _read(elements: Elements) -> Left:
+    try:
+        return elements.read()
+    except NoSuchSet:
+        return {}

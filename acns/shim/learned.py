@@ -1,10 +1,10 @@
-"""Learned addresses: the cache and the kernel's sets, changed together.
+"""Learned addresses: the cache and the kernel's set, changed together.
 
-The cache knows names, the kernel knows sets; this is where one becomes the other. Times in the cache are the
-TTL's end; in the kernel an element also gets one collection interval and the agent-down grace on top, so that
-nothing expires under a pod while no shim is there to judge it (a live shim deletes earlier). Only sets that
-the kernel has are written: a selector that is still on its way brings its addresses with its transaction.
-Callers hold `kernel.lock`.
+The cache knows names, the kernel knows selectors; this is where one becomes the other. Times in the cache are
+the TTL's end; in the kernel an element also gets one collection interval and the agent-down grace on top, so
+that nothing expires under a pod while no shim is there to judge it (a live shim deletes earlier). Only what
+rules name is written: a selector that is still on its way brings its addresses with its transaction. Callers
+hold `kernel.lock`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from acns.clock import steady
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.errors import AcnsError
@@ -41,7 +41,7 @@ class Learned:
         self.margin_s = margin_s
         self.clock = clock
         self.in_kernel: frozenset[FQDNSelector] = frozenset()
-        """Those of the cache's selectors that have a set there: an endpoint's come with its interface."""
+        """Those of the cache's selectors that rules name there: an endpoint's come with its interface."""
         self.endpoints: Set[bytes] | None = None
         """Whose live connections keep addresses, raw; None, before the first policy: anybody's."""
         self.knows_all = True
@@ -72,34 +72,46 @@ class Learned:
     async def _let_go(self, change: Change) -> None:
         """Delete what is over by our reckoning, but not what the resolver has renewed in our stead, and tells
         us of a moment later."""
-        sets = {fqdn_set_name(one): one for one in change.delete if one in self.in_kernel}
-        unwanted = {name: change.delete[one] for name, one in sets.items()}
+        ids = {selector_id(one): one for one in change.delete if one in self.in_kernel}
+        unwanted = {id_: change.delete[one] for id_, one in ids.items()}
         try:
             renewed = await self.kernel.delete_past(unwanted, self.margin_s) if unwanted else {}
         except AcnsError:
             self.cache.unwritten(change)
             raise
-        for name, elements in renewed.items():
-            self.adopt_some(sets[name], elements)
+        for id_, elements in renewed.items():
+            self.adopt_some(ids[id_], elements)
 
-    def adopt(self, selectors: Iterable[FQDNSelector], present: Set[str], margins: Margins) -> int:
-        """Take over what the kernel has learned in these selectors' sets; how many addresses. Once more does
-        no harm: a round that fails after it is tried again. `margins`: what their timeouts have on top."""
-        found = {name: one for one in selectors if (name := fqdn_set_name(one)) in present}
-        self._retime(found, margins)
-        return sum(self.adopt_some(one, self.kernel.elements(name)) for name, one in found.items())
+    def adopt(self, selectors: Iterable[FQDNSelector], margins: Margins) -> int:
+        """Take over what the kernel has learned for these selectors; how many addresses. Once more does no
+        harm: a round that fails after it is tried again. `margins`: what their timeouts have on top.
 
-    def _retime(self, set_names: Iterable[str], margins: Margins) -> None:
-        """See that these sets' elements have our margin. With another they would be taken for what the
-        resolver has renewed in our stead."""
+        What is of no selector any more goes: an earlier run did not come to that.
+        """
+        ids, found = {selector_id(one): one for one in selectors}, self.kernel.elements()
+        if foreign := {id_: elements for id_, elements in found.items() if id_ not in ids}:
+            self.kernel.delete(foreign)
+        self._retime({id_: elements for id_, elements in found.items() if id_ in ids}, margins)
+        adopted = {ids[id_]: elements for id_, elements in self.kernel.elements().items() if id_ in ids}
+        self.in_kernel = frozenset(adopted)
+        return sum(self.adopt_some(one, elements) for one, elements in adopted.items())
+
+    def forget(self, gone: Mapping[FQDNSelector, Iterable[bytes]]) -> None:
+        """Take out what these selectors have opened, which no rule names any more."""
+        unwanted = {selector_id(one): addresses for one, addresses in gone.items() if addresses}
+        if unwanted:
+            self.kernel.delete(unwanted)
+
+    def _retime(self, elements: Mapping[str, Mapping[bytes, float]], margins: Margins) -> None:
+        """See that these have our margin. With another they would be taken for what the resolver has renewed
+        in our stead."""
         if margins.are(self.margin_s):
             return
-        for name in margins.note({one: self.kernel.elements(one) for one in set_names}, self.margin_s):
-            changed = functools.partial(margins.changed, name, margin_s=self.margin_s)
-            self.kernel.retime(name, changed)
+        if doubtful := margins.note(elements, self.margin_s):
+            self.kernel.retime(doubtful, functools.partial(margins.changed, margin_s=self.margin_s))
 
     def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float]) -> int:
-        """Take over these elements of its set, with their seconds left; how many there was room for."""
+        """Take over these elements of its, with their seconds left; how many there was room for."""
         now, count = self.clock(), 0
         for address, left_s in elements.items():
             adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
@@ -108,7 +120,7 @@ class Learned:
         return count
 
     def differences(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> Change:
-        """What it takes to make the kernel's set, which has these elements with their seconds left, what is
+        """What it takes to make the kernel, which has these elements with their seconds left, have what is
         known: addresses that are not there, or would go before their TTL ends, and those that nobody learned.
         """
         now, wanted = self.clock(), self.cache.elements(selector)
@@ -129,12 +141,12 @@ class Learned:
             if now + left_s - self.margin_s > wanted.get(address, math.inf) + SAME_S
         }
 
-    def lost(self, present: Set[str]) -> None:
-        """The kernel has only these sets: the others are to be made again, with what is known."""
-        self.in_kernel = frozenset(one for one in self.in_kernel if fqdn_set_name(one) in present)
+    def lost(self) -> None:
+        """The kernel has no learned set any more: it is to be made again, with what is known."""
+        self.in_kernel = frozenset()
 
     def timeouts(self, selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, dict[IPv4Address, float]]:
-        """Element timeouts, in seconds from now, for sets that are about to be made."""
+        """Element timeouts, in seconds from now, of selectors that rules are about to name."""
         now = self.clock()
         return {
             selector: {
@@ -155,7 +167,7 @@ class Learned:
 
     def _delete(self, elements: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
         unwanted = {
-            fqdn_set_name(selector): addresses
+            selector_id(selector): addresses
             for selector, addresses in elements.items()
             if selector in self.in_kernel
         }
@@ -165,7 +177,7 @@ class Learned:
     def _put(self, elements: Elements) -> None:
         now = self.clock()
         wanted = {
-            fqdn_set_name(selector): {
+            selector_id(selector): {
                 address: self._timeout_s(expires_at, now) for address, expires_at in addresses.items()
             }
             for selector, addresses in elements.items()

@@ -23,7 +23,7 @@ from acns.shim.stopwatch import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What shall be enforced. The sets of `ruleset` that are learned are empty; `selectors` name them."""
+    """What shall be enforced. `ruleset` adds nothing learned; `selectors`: also some that no rule names."""
 
     cluster: Cluster
     policy: NodePolicy

@@ -1,9 +1,9 @@
-"""Learned sets that somebody else has changed: flushed, an address taken out or put in.
+"""The learned set, where somebody else has changed it: flushed, an address taken out or put in.
 
 What the compiled table should hold is compared with each reading of the kernel's; what is learned is not part
 of it, and there may be twenty thousand addresses. So it is looked at apart, whenever somebody else has
-committed something in this namespace: read beside everything else, and only where a set differs looked at
-once more with nobody writing.
+committed something in this namespace: read beside everything else, and only what differs is looked at once
+more with nobody writing.
 
 What the resolver has put there in this process's stead (while it hung, say), or lets stay for longer, is
 nobody's tampering: it is adopted like what a restart finds, and gets its name when the resolver tells of it.
@@ -13,22 +13,22 @@ Until that is done nothing is deleted without a look (`Learned.collect`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Set
 from ipaddress import IPv4Address
 
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.dns.pattern import FQDNSelector
 from acns.errors import AcnsError
 from acns.fqdn.cache import Change
 from acns.shim.enforcer import Enforcer
-from acns.shim.kernel import Kernel
+from acns.shim.kernel import Kernel, Left
 from acns.shim.learned import Learned
 from acns.telemetry import log as logs
 
 log = logs.named(__name__)
 
 PAUSE_S = 1.0
-"""Between two looks, however often others commit: each reads all sets, in a tenth of a second or two."""
+"""Between two looks, however often others commit: each reads all, in a tenth of a second or two."""
 
 
 class SetWatch:
@@ -47,40 +47,65 @@ class SetWatch:
             try:
                 await self.look()
             except AcnsError as error:
-                log.failure("learned sets not looked at", error)
+                log.failure("learned addresses not looked at", error)
                 self._kernel.touched.set()
             await asyncio.sleep(PAUSE_S)
 
     async def look(self) -> None:
-        """Compare all learned sets with what is known, adopt what the resolver did, bring back the rest."""
+        """Compare what is learned with what is known, adopt what the resolver did, bring back the rest."""
         others = self._kernel.others
-        sets = {fqdn_set_name(selector): selector for selector in self._learned.in_kernel}
-        seen = await self._kernel.read_sets(sets)
-        doubtful = {name: sets[name] for name in seen if self._is_doubtful(sets[name], seen[name])}
-        if doubtful:
+        seen = await self._kernel.read_elements()
+        doubtful = {one for one in self._learned.in_kernel if self._is_doubtful(one, seen)}
+        unknown = seen.keys() - map(selector_id, self._learned.in_kernel)
+        if doubtful or unknown:
             async with self._kernel.lock:
-                await self._bring_back(doubtful)
+                await self._bring_back(doubtful, seen)
+                await self._take_out(unknown, seen)
         if self._learned.knows_all:  # what there was no room to adopt has to be looked at each time
             self._kernel.looked_at = others
 
-    def _is_doubtful(self, selector: FQDNSelector, seen: Mapping[bytes, float]) -> bool:
-        return bool(self._learned.differences(selector, seen) or self._learned.renewed(selector, seen))
+    def _is_doubtful(self, selector: FQDNSelector, seen: Left) -> bool:
+        elements = seen.get(selector_id(selector), {})
+        return bool(
+            self._learned.differences(selector, elements) or self._learned.renewed(selector, elements)
+        )
 
-    async def _bring_back(self, doubtful: dict[str, FQDNSelector]) -> None:
-        seen = await self._kernel.read_sets(doubtful)
-        for name, elements in seen.items():
-            new = {one: elements[one] for one in self._kernel.taken_over(name) & elements.keys()}
-            renewed = self._learned.renewed(doubtful[name], elements)  # those keep their comment, or none
-            self._learned.adopt_some(doubtful[name], new | renewed)
+    async def _bring_back(self, doubtful: Iterable[FQDNSelector], seen: Left) -> None:
+        ids = {selector_id(one): one for one in doubtful if one in self._learned.in_kernel}
+        known = self._learned.cache.elements
+        there = await self._kernel.left({id_: {*seen.get(id_, ()), *known(one)} for id_, one in ids.items()})
+        new = await self._kernel.taken_over(there)
+        for id_, elements in there.items():
+            adopted = {one: elements[one] for one in new.get(id_, ())}
+            renewed = self._learned.renewed(ids[id_], elements)  # those keep their comment, or none
+            self._learned.adopt_some(ids[id_], adopted | renewed)
         changes = [
             change
-            for name, elements in seen.items()
-            if (change := self._learned.differences(doubtful[name], elements))
+            for id_, selector in ids.items()
+            if (change := self._learned.differences(selector, there.get(id_, {})))
         ]
         for change in changes:
             self._learned.write(change)
         if changes:
             self._enforcer.report(list(_lines(changes)))
+
+    async def _take_out(self, unknown: Set[str], seen: Left) -> None:
+        """What is of no selector. Of one that is gone the resolver may have put more there; nobody else.
+        Before the first policy all is an earlier run's."""
+        if not unknown or not self._enforcer.has_enforced:
+            return
+        known = unknown & {*map(selector_id, self._learned.in_kernel)}
+        if known:  # by now: those are for the next look
+            self._kernel.touched.set()
+        there = await self._kernel.left({id_: seen[id_] for id_ in unknown - known})
+        if not there:
+            return
+        late = await self._kernel.taken_over(there)
+        self._kernel.delete(there)
+        foreign = {id_: elements.keys() - late.get(id_, ()) for id_, elements in there.items()}
+        lines = [_taken_out(address, id_) for id_, addresses in foreign.items() for address in addresses]
+        if lines:
+            self._enforcer.report(lines)
 
 
 def _lines(changes: Iterable[Change]) -> Iterator[str]:
@@ -88,4 +113,8 @@ def _lines(changes: Iterable[Change]) -> Iterator[str]:
         for selector, back in change.put.items():
             yield from (f"put back: {IPv4Address(address)} of {selector.key}" for address in back)
         for selector, out in change.delete.items():
-            yield from (f"taken out: {IPv4Address(address)} of {selector.key}" for address in out)
+            yield from (_taken_out(address, selector.key) for address in out)
+
+
+def _taken_out(address: bytes, of: str) -> str:
+    return f"taken out: {IPv4Address(address)} of {of}"

@@ -1,8 +1,8 @@
-"""`python -m acns.writer FD`: writes learned addresses into the kernel's sets, for the resolver.
+"""`python -m acns.writer FD`: writes learned addresses into the kernel's set, for the resolver.
 
 It is started by the resolver, which gives it the socket FD, and lives as long as that is open. It keeps
 CAP_NET_ADMIN and gives up everything else. What it keeps true, whatever it is told: it touches nothing but
-elements of learned sets (`fqdn_…`) of the table, adds and never removes, never lowers an expiry, writes no
+elements of the learned set of our table, adds and never removes, never lowers an expiry, writes no
 address that a name may never open and no expiry beyond `LONGEST_S`. Elements that it makes carry the comment
 `takeover`, by which the shim knows them.
 """
@@ -23,7 +23,7 @@ from acns import privileges
 from acns.datapath.constants import TAKEOVER_COMMENT
 from acns.datapath.elements import Elements
 from acns.datapath.highest import HighestWins
-from acns.datapath.sets import fqdn_set_of
+from acns.datapath.selectors import id_of
 from acns.errors import AcnsError, PeerError
 from acns.fqdn.addresses import is_learnable_address
 from acns.telemetry import log as logs
@@ -51,37 +51,38 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _serve(link: socket.socket, sets: HighestWins) -> None:
+def _serve(link: socket.socket, learned: HighestWins) -> None:
     with contextlib.suppress(ConnectionError):  # the resolver has ended, perhaps with an answer unread
         link.send(wire.answer(0, Outcome.WRITTEN))  # nobody asked: that is how it says that it is there
         while data := link.recv(wire.MAX_BYTES):
             sequence, leases = wire.read_request(data)
-            link.send(wire.answer(sequence, _written(sets, leases)))
+            link.send(wire.answer(sequence, _written(learned, leases)))
 
 
-def _written(sets: HighestWins, leases: list[Lease]) -> Outcome:
+def _written(learned: HighestWins, leases: list[Lease]) -> Outcome:
     try:
-        missing = sets.put(_timeouts(leases, time.time()), time.monotonic())
+        is_there = learned.put(_timeouts(leases, time.time()), time.monotonic())
     except PeerError as error:
         log.failure("lease refused", error)
         return Outcome.REFUSED
     except AcnsError as error:
         log.failure("leases not written", error)
         return Outcome.FAILED
-    if missing:
-        log.info("sets are not there any more", count=missing)
+    if not is_there:
+        log.info("the learned set is not there any more")
     return Outcome.WRITTEN
 
 
 def _timeouts(leases: Iterable[Lease], now: float) -> dict[str, dict[bytes, float]]:
-    """Set → address → seconds from now. Raises PeerError for what may not be written, whoever says it."""
+    """Selector id → address → seconds from now. Raises PeerError for what may not be written, whoever says
+    it."""
     wanted: defaultdict[str, dict[bytes, float]] = defaultdict(dict)
-    for set_id, address, expires_at in leases:
+    for selector, address, expires_at in leases:
         timeout_s = expires_at - now
         if not is_learnable_address(address) or not -math.inf < timeout_s <= LONGEST_S:
-            raise PeerError(f"{address.hex()} for {timeout_s:g} s in set {set_id.hex()}")
+            raise PeerError(f"{address.hex()} for {timeout_s:g} s of selector {selector.hex()}")
         if timeout_s > 0:
-            timeouts_s = wanted[fqdn_set_of(set_id)]
+            timeouts_s = wanted[id_of(selector)]
             timeouts_s[address] = max(timeout_s, timeouts_s.get(address, 0.0))
     return wanted
 

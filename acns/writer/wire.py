@@ -1,8 +1,8 @@
 """The words between the resolver and its writer: fixed-size records over a SOCK_SEQPACKET socket pair.
 
 A request is a sequence number and up to `MOST` leases; its answer is that number and an outcome. A record has
-no text and no lengths: a set is ten hex digits (five octets here) behind the prefix of learned sets, so no
-other set can be named at all. Both ends are programs of this package, of the same version.
+no text and no lengths: a selector is the five octets of its id, so no set but the learned one can be named at
+all. Both ends are programs of this package, of the same version.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _ANSWER = struct.Struct("=IB")
 
 
 class Lease(NamedTuple):
-    """An address (4 raw bytes) that a set (its id, 5 raw bytes) is to have until `expires_at`, in seconds
-    since the epoch."""
+    """An address (4 raw bytes) that a selector (its id, 5 raw bytes) is to open until `expires_at`, in
+    seconds since the epoch."""
 
-    set_id: bytes
+    selector: bytes
     address: bytes
     expires_at: float
 
 
 class Outcome(IntEnum):
-    """WRITTEN: the kernel has them, in every one of the sets that exists."""
+    """WRITTEN: the kernel has them, or has no rules."""
 
     WRITTEN = 0
     REFUSED = 1

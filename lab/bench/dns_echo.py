@@ -18,12 +18,12 @@ import grpc.aio
 
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
-from acns.datapath import constants
+from acns.datapath import constants, selectors
 from acns.datapath.elements import Elements
 from lab.errors import ProcessFailed
 from lab.kernel import netns, nft
 
-_SET = "bench"
+_SELECTOR = "fqdn_0000000000"
 _TTL_S = 300.0
 
 
@@ -65,13 +65,14 @@ class _Echo(rpc.FQDNDataServicer):
         yield
 
     async def UpdateMappingRequest(self, request: pb.FQDNMapping, context: Any) -> pb.UpdateMappingResponse:
-        self._elements.put({_SET: {request.record_ip[0]: _TTL_S}})
+        self._elements.put({_SELECTOR: {request.record_ip[0]: _TTL_S}})
         return pb.UpdateMappingResponse(response=pb.RESPONSE_CODE_NO_ERROR)
 
 
 async def _serve(path: str) -> None:
     own = netns.own()
-    table = f"table inet {constants.TABLE} {{ set {_SET} {{ type ipv4_addr; flags timeout; }}\n}}\n"
+    learned = f"set {selectors.LEARNED} {{ typeof {selectors.KEY_TYPE}; flags timeout; }}"
+    table = f"table inet {constants.TABLE} {{ {learned}\n}}\n"
     nft.load(own, table)
     Path(path).unlink(missing_ok=True)
     server = grpc.aio.server()

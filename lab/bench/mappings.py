@@ -24,7 +24,7 @@ from acns import settings as settings_files
 from acns.api import fqdndata_pb2 as pb
 from acns.api import fqdndata_pb2_grpc as rpc
 from acns.datapath.elements import Elements
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.shim.settings import ShimSettings
 from lab.bench import inputs, measure
 from lab.bench.cluster import Answer, BenchCluster
@@ -145,14 +145,14 @@ async def _peer(settings: ShimSettings) -> AsyncIterator[_Peer]:
 
 
 def _elements(plan: Plan) -> Iterator[Measure]:
-    """The kernel's share: one element into one set, in a batch of its own."""
+    """The kernel's share: one element, in a batch of its own."""
     elements = Elements()
-    set_name = fqdn_set_name(inputs.MEASURED)
+    id_ = selector_id(inputs.MEASURED)
     samples = []
     for number in range(plan.elements):
         address = IPv4Address(_FRESH + (1 << 16) + number).packed
         started = time.perf_counter()
-        elements.put({set_name: {address: inputs.TTL_S}})
+        elements.put({id_: {address: inputs.TTL_S}})
         samples.append((time.perf_counter() - started) * 1e3)
     elements.close()
     yield measure.of_samples(MAPPINGS, "the set element itself", samples, "ms", limit=ELEMENT_AT_MOST_MS)

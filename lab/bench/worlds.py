@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from acns.datapath import selectors
 from acns.datapath.compiler import Compiler
 from acns.datapath.grants import Grants
 from acns.datapath.model import EMPTY, Ruleset
-from acns.datapath.sets import fqdn_set_name
 from acns.datapath.transaction import transaction
 from acns.fqdn.cache import NameCache
 from acns.policy.cluster import Cluster
@@ -111,9 +111,9 @@ def interleaved(
 
 
 def _place(ruleset: Ruleset) -> str:
-    set_name = f"@{fqdn_set_name(inputs.MEASURED)} "
+    matched = f"{selectors.match(inputs.MEASURED, 'daddr')} "
     for chain in ruleset.chains.values():
         for number, rule in enumerate(chain.rules, start=1):
-            if set_name in f"{rule.text} ":
+            if matched in f"{rule.text} ":
                 return f"its rule is number {number} of {len(chain.rules)}"
     return "its rule is nowhere"

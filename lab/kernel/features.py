@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from acns.datapath import selectors
 from acns.errors import AcnsError, EnvironmentFault
 from lab.kernel import impair, links, netns, nft, userns
 from lab.kernel.links import End, Links
@@ -157,6 +158,12 @@ def _set(what: str, elements: str) -> str:
     return f"set s {{ type ipv4_addr; flags {what}; elements = {{ {elements} }}; }}"
 
 
+_LEARNED = "\n".join(
+    [
+        f"set s {{ typeof {selectors.KEY_TYPE}; flags timeout; }}",
+        _hook("filter", "forward", 0, "numgen inc mod 1 offset 7 . numgen inc mod 1 offset 9 . ip daddr @s"),
+    ]
+)
 _RULES = (
     ("nft NAT", _hook("nat", "prerouting", -100, "ip daddr 10.96.0.1 dnat ip to 10.0.0.1"), "no Services"),
     ("nft masquerade", _hook("nat", "postrouting", 100, "masquerade"), "pods cannot reach the Internet"),
@@ -166,6 +173,7 @@ _RULES = (
         "no redirection of DNS",
     ),
     ("nft sets with timeouts", _set("timeout", "192.0.2.1 timeout 9s"), "no learned addresses"),
+    ("nft numgen", _LEARNED, "no rules about names"),
     ("nft interval sets", _set("interval", "192.0.2.0/24"), "no CIDR rules"),
     (
         "nft concatenated maps",

@@ -82,7 +82,7 @@ def _node(state: NodeState, pod: str | None) -> NodeCache:
     policy = Overview(cluster, Enforcement(state.settings.enforcement)).node(state.node.name)
     selectors = wanted_of(policy, pod)
     return compared(
-        state.node.name, pod, selectors, state.cache(), state.sets(selectors), state.connections()
+        state.node.name, pod, selectors, state.cache(), state.opened(selectors), state.connections()
     )
 
 
@@ -99,15 +99,15 @@ def compared(
     pod: str | None,
     selectors: frozenset[FQDNSelector],
     view: Mapping[str, Any] | None,
-    sets: Mapping[FQDNSelector, frozenset[IPv4Address]],
+    opened: Mapping[FQDNSelector, frozenset[IPv4Address]],
     connections: Iterable[Connection],
 ) -> NodeCache:
-    """What the shim says (`view`; None where it does not answer) beside what the kernel's sets hold."""
+    """What the shim says (`view`; None where it does not answer) beside what the kernel's set holds."""
     if view is None:
-        return NodeCache(node, False, tuple(_of_kernel(sets)))
+        return NodeCache(node, False, tuple(_of_kernel(opened)))
     entries = tuple(_entries(view, selectors, connections, everything=pod is None))
     known = {(selector, one.address) for one in entries for selector in one.opens if selector in selectors}
-    held = {(selector, address) for selector, addresses in sets.items() for address in addresses}
+    held = {(selector, address) for selector, addresses in opened.items() for address in addresses}
     return NodeCache(node, True, entries, tuple(_texts(known - held)), tuple(_texts(held - known)))
 
 
@@ -138,8 +138,8 @@ def _entries(
         )
 
 
-def _of_kernel(sets: Mapping[FQDNSelector, frozenset[IPv4Address]]) -> Iterator[Entry]:
-    for selector, addresses in sets.items():
+def _of_kernel(opened: Mapping[FQDNSelector, frozenset[IPv4Address]]) -> Iterator[Entry]:
+    for selector, addresses in opened.items():
         for address in sorted(addresses):
             yield Entry("", address, (selector,), 0.0, Stay.FRESH, 0.0, "", ())
 

@@ -2,12 +2,11 @@
 
 The manifests are the last good text of each file, from the shim's own memory of them, so that an explanation
 is about what is enforced and not about what somebody is just writing. Learned addresses come from the shim;
-where it does not run, from the kernel's sets, which then no longer say for which name.
+where it does not run, from the kernel's set, which then no longer says for which name.
 """
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from acns.datapath.conntrack import Connection
 from acns.datapath.elements import Elements, NoSuchSet
 from acns.datapath.inventory import read_counters
 from acns.datapath.nfnetlink import NetfilterSocket
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.dns import name as names
 from acns.dns.pattern import FQDNSelector
 from acns.errors import EnvironmentFault, InputError, PeerError
@@ -89,10 +88,10 @@ class NodeState:
             return Learnings(tuple(self._from_kernel(selectors)))
         return Learnings(tuple(map(learning, view["addresses"])))
 
-    def sets(self, selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, frozenset[IPv4Address]]:
-        """What the kernel's sets hold, of those selectors that have one."""
+    def opened(self, selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, frozenset[IPv4Address]]:
+        """What these selectors have opened in the kernel."""
         with netns.keeping(self.node.place.open()) as inside:
-            return netns.in_namespace(inside.net, lambda: _sets(selectors))
+            return netns.in_namespace(inside.net, lambda: _opened(selectors))
 
     def connections(self) -> list[Connection]:
         """The live connections that an egress rule has opened."""
@@ -113,7 +112,7 @@ class NodeState:
     def _from_kernel(self, selectors: Iterable[FQDNSelector]) -> list[Learning]:
         return [
             Learning(None, address, (selector,), expires_at=0.0, of_kernel=True)
-            for selector, addresses in self.sets(selectors).items()
+            for selector, addresses in self.opened(selectors).items()
             for address in addresses
         ]
 
@@ -151,16 +150,15 @@ def _selector(key: str) -> FQDNSelector:
     return FQDNSelector("name" if kind == "name" else "pattern", text)
 
 
-def _sets(selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, frozenset[IPv4Address]]:
+def _opened(selectors: Iterable[FQDNSelector]) -> dict[FQDNSelector, frozenset[IPv4Address]]:
     elements = Elements(refresh_by_re_adding=True)  # nothing is written
-    found = {}
     try:
-        for selector in selectors:
-            with contextlib.suppress(NoSuchSet):
-                found[selector] = frozenset(map(IPv4Address, elements.read(fqdn_set_name(selector))))
+        found = elements.read()
+    except NoSuchSet:
+        return {}
     finally:
         elements.close()
-    return found
+    return {one: frozenset(map(IPv4Address, found.get(selector_id(one), ()))) for one in selectors}
 
 
 def _counters() -> dict[str, tuple[int, int]]:

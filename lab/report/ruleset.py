@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from acns.datapath import selectors
+
 TABLE: Final = "table inet acns {"
 ROOTS: Final = {
     "dns_redirect": "what it asks of DNS servers",
@@ -23,6 +25,8 @@ ROOTS: Final = {
 _OBJECT = re.compile(r"\t(chain|set|map|counter) (\S+) \{")
 _CALLED = re.compile(r"\b(?:jump|goto) ([\w./-]+)")
 _SETS = re.compile(r"@([\w-]+)")
+_NAMED = re.compile(rf"offset (\d+) \. numgen inc mod 1 offset (\d+) \. ip [sd]addr @{selectors.LEARNED}\b")
+_LEARNED = re.compile(r"(\d+) \. (\d+) \. ([\d.]+)")
 _COMMENT = re.compile(r' comment "([^" ]*) ?([^"]*)"')
 _COUNTER = re.compile(r'counter name "([^"]+)"')
 _COUNTED = re.compile(r"packets (\d+) bytes (\d+)")
@@ -115,10 +119,19 @@ def read(listing: str) -> Objects:
     return found
 
 
+def learned(objects: Objects) -> dict[str, dict[str, str]]:
+    """What names have opened: selector id → address → the element as nft prints it."""
+    found: dict[str, dict[str, str]] = {}
+    for element in _elements(objects.sets.get(selectors.LEARNED)):
+        if key := _LEARNED.match(element):
+            found.setdefault(selectors.id_of_numbers(int(key[1]), int(key[2])), {})[key[3]] = element
+    return found
+
+
 def whole(node: str, objects: Objects, meanings: Meanings) -> Part:
     """All chains and sets of a node."""
     chains = tuple(_chain(one, objects, meanings) for one in objects.chains.values())
-    return Part(node, "", chains, tuple(_sets(objects.sets.values(), meanings)))
+    return Part(node, "", chains, _sets(objects, objects.sets, objects.chains.values(), meanings))
 
 
 def of_pod(node: str, pod: str, address: str, interface: str, objects: Objects, meanings: Meanings) -> Part:
@@ -136,7 +149,7 @@ def of_pod(node: str, pod: str, address: str, interface: str, objects: Objects, 
         node,
         pod,
         chains,
-        tuple(_sets((objects.sets[name] for name in used if name in objects.sets), meanings)),
+        _sets(objects, used, met, meanings),
         tuple(one.name for one in own),
     )
 
@@ -174,8 +187,7 @@ def value(part: Part) -> dict[str, Any]:
 def _entries(table: Object | None, interface: str, address: str) -> list[str]:
     """The chains that a verdict map has for this pod."""
     keys = (f'"{interface}" . {address} :', f"{address} :")
-    elements = _elements(table) if table else ()
-    return [chain for one in elements if one.startswith(keys) for chain in _CALLED.findall(one)]
+    return [chain for one in _elements(table) if one.startswith(keys) for chain in _CALLED.findall(one)]
 
 
 def _reached(names: list[str], objects: Objects) -> list[str]:
@@ -190,7 +202,9 @@ def _reached(names: list[str], objects: Objects) -> list[str]:
     return list(found)
 
 
-def _elements(one: Object) -> tuple[str, ...]:
+def _elements(one: Object | None) -> tuple[str, ...]:
+    if one is None:
+        return ()
     _, _, listed = one.text.partition("elements = {")
     return tuple(element.strip() for element in listed.partition("}")[0].split(",") if element.strip())
 
@@ -219,12 +233,28 @@ def _rule(line: str, objects: Objects, meanings: Meanings) -> Rule:
     )
 
 
-def _sets(objects: Iterable[Object], meanings: Meanings) -> Iterator[Set]:
-    for one in objects:
-        if one.kind == "set":
+def _sets(
+    objects: Objects, names: Iterable[str], chains: Iterable[Object], meanings: Meanings
+) -> tuple[Set, ...]:
+    """These, the learned one once for each selector that the chains name."""
+    found: list[Set] = []
+    for one in (objects.sets[name] for name in names if name in objects.sets):
+        if one.name == selectors.LEARNED:
+            found += _selectors(objects, chains, meanings)
+        elif one.kind == "set":
             meaning = meanings.get(one.name)
             comment = re.search(r'comment "([^"]*)"', one.text)
-            yield Set(one.name, meaning.text if meaning else comment[1] if comment else "", _elements(one))
+            says = meaning.text if meaning else comment[1] if comment else ""
+            found.append(Set(one.name, says, _elements(one)))
+    return tuple(found)
+
+
+def _selectors(objects: Objects, chains: Iterable[Object], meanings: Meanings) -> Iterator[Set]:
+    opened = learned(objects)
+    named = (found for chain in chains for found in _NAMED.findall(chain.text))
+    for id_ in dict.fromkeys(selectors.id_of_numbers(int(first), int(second)) for first, second in named):
+        meaning = meanings.get(id_)
+        yield Set(selectors.LEARNED, meaning.text if meaning else id_, tuple(opened.get(id_, {}).values()))
 
 
 # --- printing -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
+from acns.datapath import selectors
 from acns.datapath.model import ChainSpec, Ruleset
 
 PROTOCOLS = {"ICMP": "icmp", "TCP": "tcp", "UDP": "udp", "SCTP": "sctp", "GRE": "gre"}
@@ -59,6 +60,9 @@ class Interpreter:
     def __init__(self, ruleset: Ruleset, node_addresses: frozenset[str]) -> None:
         self._ruleset = ruleset
         self._node_addresses = node_addresses
+        self._learned = {
+            selectors.element(id_, address) for id_, known in ruleset.learned.items() for address in known
+        }
         self._hooks: dict[str, list[tuple[int, ChainSpec]]] = {}
         for chain in ruleset.chains.values():
             for rule in chain.rules:
@@ -138,7 +142,7 @@ class Interpreter:
 
     def in_set(self, name: str, key: str) -> bool:
         spec = self._ruleset.sets[name]
-        if key in spec.elements or key in spec.timeouts_s:
+        if key in spec.elements or (name == selectors.LEARNED and key in self._learned):
             return True
         return "interval" in spec.flags and any(
             IPv4Address(key) in IPv4Network(element) for element in spec.elements
@@ -162,7 +166,8 @@ def _hook(text: str) -> tuple[str, int]:
 
 # --- words --------------------------------------------------------------------------------------------
 
-_FIELD = r"(?:iifname|oifname|ip saddr|ip daddr|meta l4proto|th dport|th sport)"
+_NUMGEN = "numgen inc mod 1 offset "
+_FIELD = rf"(?:{_NUMGEN}\d+|iifname|oifname|ip saddr|ip daddr|meta l4proto|th dport|th sport)"
 _KEY = rf"({_FIELD}(?: \. {_FIELD})*)"
 _NUMBER = r"(0x[0-9a-f]+|\d+)"
 
@@ -232,7 +237,7 @@ def _key(state: State, fields: str) -> str:
         "th dport": str(state.dport),
         "th sport": str(state.sport),
     }
-    return " . ".join(texts[field] for field in fields.split(" . "))
+    return " . ".join(texts.get(field, field.removeprefix(_NUMGEN)) for field in fields.split(" . "))
 
 
 def _in_set(node: Interpreter, state: State, arguments: tuple[str, ...]) -> bool:

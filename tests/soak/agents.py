@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from acns.datapath.selectors import id_of_numbers
+from lab.report import ruleset
 from lab.runtime.faults.model import AgentFault, Fault, LinkFault, UpstreamFault
 from lab.runtime.handles import ProcessHandle
 from lab.runtime.lab import Lab
@@ -21,9 +23,10 @@ from .tally import Tally
 _LOOK_S = 0.5
 _SLACK_S = 0.3
 """A fault that is over may be felt so much longer."""
-_SET = re.compile(r"set fqdn_\w+ \{(.*?)\n\t\}", re.DOTALL)
-_COMMENT = re.compile(r'\n\t\tcomment "([^"]*)"')
-_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_RULE = re.compile(
+    r"offset (\d+) \. numgen inc mod 1 offset (\d+) \. ip daddr @learned"
+    r'.* comment "\w+ \S+ fqdn:(?:name|pattern):(\S+) '
+)
 
 
 class StormOver(Exception):
@@ -158,12 +161,11 @@ class Agents:
     # --- what is known ------------------------------------------------------------------------------------
 
     def kernel(self) -> list[tuple[str, frozenset[str]]]:
-        """The learned sets: the selector's text, and the addresses."""
-        return [
-            (comment.group(1).rstrip("."), frozenset(_ADDRESS.findall(found.group(1))))
-            for found in _SET.finditer(self._node.ruleset())
-            if (comment := _COMMENT.search(found.group(1)))
-        ]
+        """The selectors that rules name, as text, and the addresses that they open."""
+        listing = self._node.ruleset()
+        opened = ruleset.learned(ruleset.read(listing))
+        texts = {id_of_numbers(int(one[1]), int(one[2])): one[3] for one in _RULE.finditer(listing)}
+        return [(text.rstrip("."), frozenset(opened.get(id_, ()))) for id_, text in texts.items()]
 
     def cache(self) -> set[tuple[str, str]] | None:
         """Name (empty: adopted from the kernel) and address, as the shim has them; None: it does not say."""

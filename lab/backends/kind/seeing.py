@@ -7,17 +7,15 @@ what it means is worked out by what does so for labs of namespaces.
 from __future__ import annotations
 
 import json
-import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from acns import statelog
 from acns.api import ledger_file
-from acns.datapath.sets import fqdn_set_name
-from acns.dns.pattern import FQDNSelector
+from acns.datapath.selectors import selector_id
 from acns.errors import AcnsError
 from acns.policy.overview import Overview
 from lab.backends.kind import cluster, explaining, looking, objects, observing, tools
@@ -32,8 +30,6 @@ from lab.report import ruleset as report
 from lab.runtime import happenings
 from lab.runtime.explaining import remark
 from lab.runtime.happenings import HappeningFile
-
-_ADDRESS: Final = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
 
 
 def events(lab: KindLab, typed: happenings.Typed) -> int:
@@ -106,8 +102,9 @@ def _cache(
 ) -> NodeCache:
     selectors = name_cache.wanted_of(overview.node(node), pod)
     view = _view(looking.shim_says(lab, agents, node, "/cache"))
-    sets = _sets(report.read(_listing(lab, node)), selectors)
-    return name_cache.compared(node, pod, selectors, view, sets, ())
+    opened = report.learned(report.read(_listing(lab, node)))
+    held = {one: frozenset(map(IPv4Address, opened.get(selector_id(one), ()))) for one in selectors}
+    return name_cache.compared(node, pod, selectors, view, held, ())
 
 
 def _view(text: str) -> Mapping[str, Any] | None:
@@ -116,17 +113,6 @@ def _view(text: str) -> Mapping[str, Any] | None:
     except ValueError:
         return None
     return view if isinstance(view, dict) and {"now", "addresses"} <= view.keys() else None
-
-
-def _sets(
-    there: report.Objects, selectors: Iterable[FQDNSelector]
-) -> dict[FQDNSelector, frozenset[IPv4Address]]:
-    """What the kernel's sets hold, of those selectors that have one."""
-    return {
-        selector: frozenset(map(IPv4Address, _ADDRESS.findall(one.text)))
-        for selector in selectors
-        if (one := there.sets.get(fqdn_set_name(selector)))
-    }
 
 
 # --- the picture --------------------------------------------------------------------------------------------

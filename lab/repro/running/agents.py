@@ -2,7 +2,7 @@
 
 Policy goes through the shim's resolver and its snapshot, over the wire form of the policy stream, into the
 resolver's table; queries and answers through the judgements of the resolver's loop; what an answer teaches
-through the shim's mappings and its cache into sets (`sets`). Nothing here decides anything.
+through the shim's mappings and its cache into the learned set (`sets`). Nothing here decides anything.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pydantic
 from acns.api import codec
 from acns.api.codec import Mapping
 from acns.api.ledger_file import Terms
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.errors import Bug
 from acns.fqdn import gate
 from acns.fqdn.cache import NameCache
@@ -41,7 +41,7 @@ from acns.shim.mappings import Mappings
 from acns.shim.settings import ShimSettings
 from acns.shim.snapshot import Snapshots
 from acns.telemetry.journal import Journal
-from lab.repro.running.sets import Sets
+from lab.repro.running.sets import LearnedSet
 from lab.repro.scenario.model import Scenario
 from lab.repro.scenario.topology import DNS_PORT
 
@@ -69,12 +69,12 @@ class Agents:
         self.resolver = pydantic.TypeAdapter(ResolverSettings).validate_python(scenario.resolver)
         self.live: set[bytes] = set()
         self.clock = clock
-        self.sets = Sets(clock, lambda: self.live)
+        self.set = LearnedSet(clock, lambda: self.live)
         cache = NameCache(
             max_addresses_per_name=self.shim.max_addresses_per_name, idle_grace_s=self.shim.idle_grace_s
         )
         margin_s = self.shim.fqdn_gc_interval_s + self.shim.agent_down_grace_s
-        self.learned = Learned(cache, self.sets.as_kernel(), margin_s, clock)
+        self.learned = Learned(cache, self.set.as_kernel(), margin_s, clock)
         journal = Journal("", "shim")
         flows = FlowLog("", "drops", node, ledger)
         self.mappings = Mappings(self.learned, flows, journal, self.shim.min_ttl_s)
@@ -98,7 +98,7 @@ class Agents:
         change = self.learned.cache.set_selectors(selectors)
         self.learned.in_kernel = selectors
         self.learned.write(change)
-        self.sets.keep_only({fqdn_set_name(one) for one in selectors})
+        self.set.keep_only({selector_id(one) for one in selectors})
         self._snapshots.prepare(policy)
         self.mappings.use(policy)
         table = codec.policy_table(self._snapshots.state())
@@ -141,8 +141,9 @@ class Agents:
         at_once(self.learned.collect())
 
     def learnings(self) -> Learnings:
-        """What the sets have at this moment, and why."""
-        present = {one: self.sets.elements(fqdn_set_name(one)) for one in self.learned.in_kernel}
+        """What the set has at this moment, and why."""
+        elements = self.set.elements()
+        present = {one: elements.get(selector_id(one), {}) for one in self.learned.in_kernel}
         return Learnings(
             tuple(
                 Learning(

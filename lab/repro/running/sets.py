@@ -1,4 +1,4 @@
-"""The learned sets without a kernel: elements in memory, with the ends that the shim gives them.
+"""The learned set without a kernel: elements in memory, with the ends that the shim gives them.
 
 In the place of `acns.shim.kernel.Kernel` for `acns.shim.learned`, which cannot tell: what is written when,
 and for how long, is decided there and in the cache, by the code that the shim runs.
@@ -13,28 +13,28 @@ from typing import Any, cast
 from acns.shim.kernel import Kernel
 
 
-class Sets:
+class LearnedSet:
     """`clock`: seconds; `live`: the addresses that live connections go to."""
 
     def __init__(self, clock: Callable[[], float], live: Callable[[], set[bytes]]) -> None:
         self.lock = asyncio.Lock()
         self._clock = clock
         self._live = live
-        self._sets: dict[str, dict[bytes, float]] = {}
+        self._ends: dict[str, dict[bytes, float]] = {}
 
     def as_kernel(self) -> Kernel:
         return cast(Kernel, cast(Any, self))
 
     def put(self, wanted: Mapping[str, Mapping[bytes, float]]) -> None:
         now = self._clock()
-        for name, elements in wanted.items():
-            ends = {address: now + timeout_s for address, timeout_s in elements.items()}
-            self._sets.setdefault(name, {}).update(ends)
+        for id_, timeouts_s in wanted.items():
+            ends = {address: now + timeout_s for address, timeout_s in timeouts_s.items()}
+            self._ends.setdefault(id_, {}).update(ends)
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
-        for name, addresses in unwanted.items():
+        for id_, addresses in unwanted.items():
             for address in addresses:
-                self._sets.get(name, {}).pop(address, None)
+                self._ends.get(id_, {}).pop(address, None)
 
     async def delete_past(
         self, unwanted: Mapping[str, Set[bytes]], margin_s: float
@@ -46,11 +46,14 @@ class Sets:
     async def live_destinations(self, sources: Set[bytes] | None) -> set[bytes]:
         return self._live()
 
-    def elements(self, set_name: str) -> dict[bytes, float]:
-        """Address → seconds left."""
+    def elements(self) -> dict[str, dict[bytes, float]]:
+        """Selector id → address → seconds left."""
         now = self._clock()
-        return {address: end - now for address, end in self._sets.get(set_name, {}).items() if end > now}
+        return {
+            id_: {address: end - now for address, end in ends.items() if end > now}
+            for id_, ends in self._ends.items()
+        }
 
-    def keep_only(self, names: Set[str]) -> None:
-        """The sets of selectors that are gone go with them."""
-        self._sets = {name: elements for name, elements in self._sets.items() if name in names}
+    def keep_only(self, ids: Set[str]) -> None:
+        """What selectors that are gone have opened goes with them."""
+        self._ends = {id_: ends for id_, ends in self._ends.items() if id_ in ids}

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from acns.datapath import conntrack, ruleset
+from acns.datapath import conntrack
+from acns.datapath.selectors import selector_id
 from acns.dns import pattern
 from acns.policy import model
 
 pytestmark = pytest.mark.root
 
 SERVER, OTHER, POD_A = "203.0.113.7", "203.0.113.8", "10.244.1.3"
-API_SET = ruleset.fqdn_set_name(pattern.match_name("api.example.com"))
+API_ID = selector_id(pattern.match_name("api.example.com"))
 
 
 def connected(world: Any) -> tuple[socket.socket, socket.socket]:
@@ -33,7 +34,7 @@ def connected(world: Any) -> tuple[socket.socket, socket.socket]:
 
 def test_a_connection_outlives_the_address_that_opened_it(world: Any) -> None:
     client, peer = connected(world)
-    world.elements().delete({API_SET: [socket.inet_aton(SERVER)]})
+    world.elements().delete({API_ID: [socket.inet_aton(SERVER)]})
     world.talk(client, peer)
     assert not world.is_connected(world.a, SERVER, 443)
     world.talk(client, peer)
@@ -42,8 +43,8 @@ def test_a_connection_outlives_the_address_that_opened_it(world: Any) -> None:
 def test_an_expired_element_closes_for_new_connections_only(world: Any, until: Any) -> None:
     client, peer = connected(world)
     elements = world.elements()
-    elements.put({API_SET: {socket.inet_aton(SERVER): 0.05}})
-    until(lambda: not elements.read(API_SET), "the element expires")
+    elements.put({API_ID: {socket.inet_aton(SERVER): 0.05}})
+    until(lambda: not elements.read(), "the element expires")
     assert not world.is_connected(world.a, SERVER, 443)
     world.talk(client, peer)
 
@@ -52,13 +53,13 @@ def test_an_edit_that_keeps_the_rule_keeps_connection_counter_and_addresses(worl
     client, peer = connected(world)
     (rule,) = [name for name in world.nft.counters() if name.startswith("re_")]
     assert world.counter(rule) > 0
-    world.elements().delete({API_SET: [socket.inet_aton(SERVER)]})
-    world.elements().put({API_SET: {socket.inet_aton(OTHER): 500}})
+    world.elements().delete({API_ID: [socket.inet_aton(SERVER)]})
+    world.elements().put({API_ID: {socket.inet_aton(OTHER): 500}})
     changed = world.apply(world.allow(world.fqdn(), 443), world.allow(model.Host(), 22))
     assert "eg_" in changed
     world.talk(client, peer)
     assert world.counter(rule) > 0
-    assert world.elements().read(API_SET).keys() == {socket.inet_aton(OTHER)}
+    assert world.elements().read()[API_ID].keys() == {socket.inet_aton(OTHER)}
 
 
 def test_taking_the_rule_away_cuts_a_running_transfer_both_ways(world: Any, until: Any) -> None:

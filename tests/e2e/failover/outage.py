@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from scapy.layers.inet import IP
 
 from acns.datapath.elements import Elements
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.dns import pattern
 from acns.shim import views
 from lab.capture.tap import Tap
@@ -96,17 +96,17 @@ class Place:
 
     def expiry(self, address: str) -> float:
         """When the kernel lets this address of SELECTOR go, on the monotonic clock."""
-        left_s = self._elements(lambda elements: elements.read(fqdn_set_name(SELECTOR)))
+        left_s = self._elements(lambda elements: elements.read()[selector_id(SELECTOR)])
         return time.monotonic() + left_s[inet_aton(address)]
 
     def is_in_the_kernel(self, address: str) -> bool:
-        """Whether SELECTOR's set has it."""
-        found = self._elements(lambda elements: elements.read(fqdn_set_name(SELECTOR)))
+        """Whether SELECTOR opens it there."""
+        found = self._elements(lambda elements: elements.read().get(selector_id(SELECTOR), {}))
         return inet_aton(address) in found
 
     def put_by_hand(self, address: str) -> None:
-        """As somebody with root would: into SELECTOR's set, without a word to anybody."""
-        self._elements(lambda elements: elements.put({fqdn_set_name(SELECTOR): {inet_aton(address): 1000.0}}))
+        """As somebody with root would: for SELECTOR, without a word to anybody."""
+        self._elements(lambda elements: elements.put({selector_id(SELECTOR): {inet_aton(address): 1000.0}}))
 
     def entry(self, name: str, address: str) -> dict[str, Any] | None:
         """What the shim says of this address under this name."""

@@ -14,17 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from acns.datapath.sets import fqdn_set_id, fqdn_set_name
+from acns.datapath import selectors
 from acns.writer import wire
 from acns.writer.wire import Lease, Outcome
 
 from ..pair.probes import Answer, happens
-from ..pair.wire import NOERROR
+from ..pair.wire import NOERROR, until
 from .outage import PATIENCE_S, SELECTOR, Place
 
 pytestmark = pytest.mark.root
 
-SET_ID = fqdn_set_id(SELECTOR)
+ID = selectors.selector_id(SELECTOR)
+OCTETS = selectors.octets_of(ID)
 NET_ADMIN, NET_RAW, NET_BIND_SERVICE = 1 << 12, 1 << 13, 1 << 10
 
 CHANGE = """
@@ -38,7 +39,7 @@ CHANGES = (
     "add table inet mine",
     "flush table inet acns",
     "insert rule inet acns pre_pods accept",
-    f"add element inet acns {fqdn_set_name(SELECTOR)} {{ 198.51.100.99 }}",
+    f"add element inet acns learned {{ {selectors.element(ID, '198.51.100.99')} }}",
     "delete table inet acns",
 )
 
@@ -144,9 +145,9 @@ def told(writer: socket.socket, *leases: Lease) -> Outcome:
     return outcome
 
 
-def test_the_writer_writes_a_learned_set(place: Place, writer: socket.socket) -> None:
+def test_the_writer_writes_what_opens(place: Place, writer: socket.socket) -> None:
     known = place.learn()
-    lease = Lease(SET_ID, socket.inet_aton("192.0.2.77"), time.time() + 5000)
+    lease = Lease(OCTETS, socket.inet_aton("192.0.2.77"), time.time() + 5000)
     assert told(writer, lease) is Outcome.WRITTEN
     assert "192.0.2.77" in place.open("192.0.2.77", known=known)
 
@@ -155,26 +156,29 @@ def test_the_writer_writes_a_learned_set(place: Place, writer: socket.socket) ->
     "address", ["127.0.0.1", "169.254.169.254", "224.0.0.1", "255.255.255.255", "0.0.0.0"]
 )
 def test_the_writer_refuses_addresses_that_no_name_may_open(writer: socket.socket, address: str) -> None:
-    lease = Lease(SET_ID, socket.inet_aton(address), time.time() + 50)
+    lease = Lease(OCTETS, socket.inet_aton(address), time.time() + 50)
     assert told(writer, lease) is Outcome.REFUSED
 
 
 @pytest.mark.parametrize("expires_at", [float("nan"), float("inf"), 1e18])
 def test_the_writer_refuses_an_expiry_without_sense(writer: socket.socket, expires_at: float) -> None:
-    assert told(writer, Lease(SET_ID, socket.inet_aton("192.0.2.7"), expires_at)) is Outcome.REFUSED
+    assert told(writer, Lease(OCTETS, socket.inet_aton("192.0.2.7"), expires_at)) is Outcome.REFUSED
 
 
-def test_the_writer_passes_by_a_set_that_is_not_there(place: Place, writer: socket.socket) -> None:
-    before = place.node.ruleset().count("fqdn_")
-    lease = Lease(bytes(5), socket.inet_aton("192.0.2.7"), time.time() + 50)
+def test_what_the_writer_has_put_there_for_no_selector_opens_nothing_and_is_taken_out(
+    place: Place, writer: socket.socket
+) -> None:
+    known = place.learn()
+    lease = Lease(bytes(5), socket.inet_aton("192.0.2.66"), time.time() + 50)
     assert told(writer, lease) is Outcome.WRITTEN
-    assert place.node.ruleset().count("fqdn_") == before
+    assert "192.0.2.66" not in place.open("192.0.2.66", known=known)
+    until(lambda: "192.0.2.66" not in place.node.ruleset(), "the shim has taken it out")
 
 
 def test_the_writer_never_lowers_an_expiry(place: Place, writer: socket.socket) -> None:
     known = place.learn()
     before = place.expiry(known)
-    assert told(writer, Lease(SET_ID, socket.inet_aton(known), time.time() + 1)) is Outcome.WRITTEN
+    assert told(writer, Lease(OCTETS, socket.inet_aton(known), time.time() + 1)) is Outcome.WRITTEN
     assert place.expiry(known) >= before - 1
 
 

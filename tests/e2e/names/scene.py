@@ -150,17 +150,12 @@ class Scene:
     def timeouts(self, node: str = "node1") -> dict[str, int]:
         """Address → its timeout in the kernel less the grace, in whole seconds: what it was learned with."""
         listed = json.loads(self.lab.node(node).run(["nft", "-j", "list", "table", "inet", "acns"]).stdout)
-        sets = [one["set"] for one in listed["nftables"] if "set" in one]
-        elements = [
-            element["elem"]
-            for one in sets
-            if one["name"].startswith("fqdn_")
-            for element in one.get("elem", ())
-        ]
-        return {element["val"]: element["timeout"] - GRACE_S for element in elements}
+        sets = {one["set"]["name"]: one["set"] for one in listed["nftables"] if "set" in one}
+        elements = [element["elem"] for element in sets["learned"].get("elem", ())]
+        return {element["val"]["concat"][-1]: element["timeout"] - GRACE_S for element in elements}
 
     def learned(self, *candidates: str, node: str = "node1") -> dict[str, int]:
-        """Those of these addresses that are in the kernel's sets."""
+        """Those of these addresses that are in the kernel's set."""
         held = self.timeouts(node)
         return {one: held[one] for one in candidates if one in held}
 

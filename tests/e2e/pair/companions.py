@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from acns.datapath.elements import Elements, NoSuchSet
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.dns.pattern import FQDNSelector
 from lab.kernel import netns
 from lab.runtime.handles import NodeHandle, PodHandle
@@ -169,19 +169,19 @@ class KernelWatch:
             self._elements.close()
 
     def require(self, selector: FQDNSelector, *addresses: str) -> None:
-        """From now on the selector's set must hold these."""
+        """From now on the selector must open these."""
         known = self._required.get(selector, {})
         self._required = {**self._required, selector: {**dict.fromkeys(addresses, -math.inf), **known}}
 
     def _step(self) -> None:
         for selector, expiries in self._required.items():
-            self._look(fqdn_set_name(selector), expiries)
+            self._look(selector_id(selector), expiries)
         self.samples += 1
 
-    def _look(self, set_name: str, expiries: dict[str, float]) -> None:
+    def _look(self, id_: str, expiries: dict[str, float]) -> None:
         began = time.monotonic()
         try:
-            found = self._elements.read(set_name)
+            found = self._elements.read().get(id_, {})
         except NoSuchSet:
             found = {}
         ended = time.monotonic()

@@ -93,8 +93,8 @@ class Desk:
         return [problem for problem in found if " warning: " not in problem]
 
     def in_kernel(self, name: str) -> bool:
-        """Whether any rule or set of the kernel is about that name."""
-        return f'"{name}."' in self.node.ruleset()
+        """Whether any rule of the kernel opens what that name resolves to."""
+        return f" fqdn:name:{name}. " in self.node.ruleset()
 
     def wait_in_kernel(self, name: str) -> None:
         until(lambda: self.in_kernel(name), f"{name} is in the kernel")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import LEARNED, element, selector_id
 from acns.dns import pattern
 from lab.runtime.handles import NodeHandle
 from lab.runtime.lab import Lab
@@ -22,7 +22,7 @@ from .wire import NOERROR, Wire, query, rcode, seeded, until
 pytestmark = pytest.mark.root
 
 NAME, ADDRESS = "data.storage.example.net", "203.0.113.10"
-LEARNED = fqdn_set_name(pattern.match_pattern("*.storage.example.net"))
+SELECTOR = selector_id(pattern.match_pattern("*.storage.example.net"))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_an_address_taken_from_a_set_of_the_shims_is_put_back(node: NodeHandle) 
     until(lambda: "10.244.0.53" in nft(node, "list set inet acns cluster_addrs"), "the addresses are back")
 
 
-def test_a_learned_set_that_is_flushed_has_its_addresses_back_and_it_is_said(node: NodeHandle) -> None:
+def test_the_learned_set_has_its_addresses_back_when_it_was_flushed_and_it_is_said(node: NodeHandle) -> None:
     before, said = drifts(node), len(reports(node))
     nft(node, f"flush set inet acns {LEARNED}")
     until(lambda: ADDRESS in learned(node), "the address is back")
@@ -86,9 +86,12 @@ def test_a_learned_set_that_is_flushed_has_its_addresses_back_and_it_is_said(nod
     assert reports(node)[said]["first"] == [f"put back: {ADDRESS} of pattern:*.storage.example.net."]
 
 
-def test_an_address_that_nobody_learned_is_taken_out_of_a_learned_set(node: NodeHandle) -> None:
-    nft(node, f"add element inet acns {LEARNED} {{ 198.51.100.99 }}")
+@pytest.mark.parametrize("of", [SELECTOR, "fqdn_0102030405"], ids=["a selector", "no selector"])
+def test_an_address_that_nobody_learned_is_taken_out_of_the_learned_set(node: NodeHandle, of: str) -> None:
+    before = drifts(node)
+    nft(node, f"add element inet acns {LEARNED} {{ {element(of, '198.51.100.99')} }}")
     until(lambda: "198.51.100.99" not in learned(node), "it is gone")
+    until(lambda: drifts(node) == before + 1, "it is counted")
     assert ADDRESS in learned(node)
 
 

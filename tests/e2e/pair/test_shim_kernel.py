@@ -21,7 +21,8 @@ from acns.datapath.elements import Elements
 from acns.datapath.grants import Grants
 from acns.datapath.highest import HighestWins
 from acns.datapath.model import Inventory, Ruleset
-from acns.datapath.ruleset import fqdn_set_name, transaction
+from acns.datapath.ruleset import transaction
+from acns.datapath.selectors import selector_id
 from acns.datapath.transaction import COMMIT
 from acns.dns.pattern import match_name
 from acns.errors import Bug, EnvironmentFault
@@ -97,9 +98,9 @@ async def bring(kernel: Kernel, ruleset: Ruleset) -> tuple[str, Inventory]:
 async def test_its_own_commits_are_remembered_and_not_read_back(kernel: Kernel) -> None:
     policies = Policies()
     _, left = await bring(kernel, policies.ruleset(FQDN(SELECTOR)))
-    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 60.0}})
-    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 90.0}})
-    kernel.delete({fqdn_set_name(SELECTOR): [ADDRESS]})
+    kernel.put({selector_id(SELECTOR): {ADDRESS: 60.0}})
+    kernel.put({selector_id(SELECTOR): {ADDRESS: 90.0}})
+    kernel.delete({selector_id(SELECTOR): [ADDRESS]})
     assert await kernel.inventory() is left
     inside = CIDRs("203.0.113.0/24", (IPv4Network("203.0.113.0/24"),))
     text, left = await bring(kernel, policies.ruleset(FQDN(SELECTOR), inside))
@@ -127,9 +128,9 @@ async def test_after_anybody_elses_commit_the_table_is_read_again_once(
 
 async def test_a_commit_among_our_own_is_not_missed(kernel: Kernel, place: Namespace) -> None:
     _, left = await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
-    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 60.0}})
+    kernel.put({selector_id(SELECTOR): {ADDRESS: 60.0}})
     run(place, "nft", "add", "table", "inet", "others")
-    kernel.put({fqdn_set_name(SELECTOR): {ADDRESS: 90.0}})
+    kernel.put({selector_id(SELECTOR): {ADDRESS: 90.0}})
     assert not kernel.is_as_left()
     assert await kernel.inventory() == left
 
@@ -191,22 +192,22 @@ async def test_a_collection_spares_what_the_resolver_has_renewed(
 ) -> None:
     """By the shim's reckoning it is over; the resolver, in its stead, has told a pod otherwise."""
     await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
-    clock, in_set = Clock(), fqdn_set_name(SELECTOR)
+    clock, id_ = Clock(), selector_id(SELECTOR)
     learned = Learned(NameCache(), kernel, MARGIN_S, clock)
     learned.cache.set_selectors([SELECTOR])
     learned.in_kernel = frozenset({SELECTOR})
     learned.learn((b"a", b"example", b"com"), [ADDRESS], 5.0)
     with closing(netns.in_namespace(place, Elements)) as resolvers:
-        HighestWins(resolvers, TAKEOVER_COMMENT).put({in_set: {ADDRESS: MARGIN_S + 20.0}}, time.monotonic())
+        HighestWins(resolvers, TAKEOVER_COMMENT).put({id_: {ADDRESS: MARGIN_S + 20.0}}, time.monotonic())
         if looks:
             await kernel.inventory()
         clock.now += 10.0
         await learned.collect()
-        assert ADDRESS in kernel.elements(in_set)
+        assert ADDRESS in kernel.elements()[id_]
         clock.now += 30.0
-        resolvers.put({in_set: {ADDRESS: MARGIN_S - 10.0}})  # the kernel's time passes too
+        resolvers.put({id_: {ADDRESS: MARGIN_S - 10.0}})  # the kernel's time passes too
         await learned.collect()
-        assert ADDRESS not in kernel.elements(in_set)
+        assert ADDRESS not in kernel.elements().get(id_, {})
 
 
 async def test_what_is_learned_lowers_nothing_that_the_resolver_has_let_stay_for_longer(
@@ -216,15 +217,15 @@ async def test_what_is_learned_lowers_nothing_that_the_resolver_has_let_stay_for
     await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
     await kernel.inventory()
     kernel.looked_at = kernel.others
-    in_set = fqdn_set_name(SELECTOR)
+    id_ = selector_id(SELECTOR)
     with closing(netns.in_namespace(place, Elements)) as resolvers:
-        HighestWins(resolvers, TAKEOVER_COMMENT).put({in_set: {ADDRESS: 600.0}}, time.monotonic())
+        HighestWins(resolvers, TAKEOVER_COMMENT).put({id_: {ADDRESS: 600.0}}, time.monotonic())
     await kernel.inventory()
     for _ in range(2):
-        kernel.put({in_set: {ADDRESS: 20.0}})
-        assert kernel.elements(in_set)[ADDRESS] > 500
-    kernel.put({in_set: {ADDRESS: 900.0}})
-    assert kernel.elements(in_set)[ADDRESS] > 800
+        kernel.put({id_: {ADDRESS: 20.0}})
+        assert kernel.elements()[id_][ADDRESS] > 500
+    kernel.put({id_: {ADDRESS: 900.0}})
+    assert kernel.elements()[id_][ADDRESS] > 800
     assert kernel.is_as_left()  # its own careful writes are no others'
 
 
@@ -233,35 +234,35 @@ async def test_what_the_resolver_renewed_of_ours_is_spared_after_the_sets_were_l
 ) -> None:
     """The shim has made that element itself, so nothing but its end shows that somebody else renewed it."""
     await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
-    clock, in_set = Clock(), fqdn_set_name(SELECTOR)
+    clock, id_ = Clock(), selector_id(SELECTOR)
     learned = Learned(NameCache(settle_s=0), kernel, MARGIN_S, clock)
     learned.cache.set_selectors([SELECTOR])
     learned.in_kernel = frozenset({SELECTOR})
     learned.learn((b"a", b"example", b"com"), [ADDRESS], 5.0)
     with closing(netns.in_namespace(place, Elements)) as resolvers:
-        HighestWins(resolvers, TAKEOVER_COMMENT).put({in_set: {ADDRESS: MARGIN_S + 60.0}}, time.monotonic())
+        HighestWins(resolvers, TAKEOVER_COMMENT).put({id_: {ADDRESS: MARGIN_S + 60.0}}, time.monotonic())
     await kernel.inventory()
     watch = SetWatch(kernel, learned, enforcer=None)  # type: ignore[arg-type]
     await watch.look()
     assert kernel.is_ours_alone()
     clock.now += 30.0
     await learned.collect()
-    assert ADDRESS in kernel.elements(in_set)
+    assert ADDRESS in kernel.elements()[id_]
     clock.now += 60.0
     await learned.collect()
-    assert ADDRESS not in kernel.elements(in_set)
+    assert ADDRESS not in kernel.elements().get(id_, {})
 
 
 async def test_somebody_elses_commit_is_not_taken_for_one_of_ours_where_there_was_nothing_to_write(
     kernel: Kernel, place: Namespace
 ) -> None:
     await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
-    in_set = fqdn_set_name(SELECTOR)
+    id_ = selector_id(SELECTOR)
     with closing(netns.in_namespace(place, Elements)) as resolvers:
         await kernel.inventory()
         kernel.looked_at = kernel.others
-        resolvers.put({in_set: {ADDRESS: 600.0}})  # one commit, as one of ours would be
-        kernel.put({in_set: {ADDRESS: 20.0}})
+        resolvers.put({id_: {ADDRESS: 600.0}})  # one commit, as one of ours would be
+        kernel.put({id_: {ADDRESS: 20.0}})
         assert not kernel.is_as_left()
         before = kernel.others
         await kernel.inventory()
@@ -275,22 +276,22 @@ async def test_what_a_run_with_another_margin_has_left_ends_with_its_ttl_also_wh
 ) -> None:
     await bring(kernel, Policies().ruleset(FQDN(SELECTOR)))
     margins = Margins(Ledger(tmp_path / "ledger.log", Terms(0, old_margin_s)))
-    clock, in_set = Clock(), fqdn_set_name(SELECTOR)
+    clock, id_ = Clock(), selector_id(SELECTOR)
     learned = Learned(NameCache(settle_s=0), kernel, MARGIN_S, clock)
     learned.cache.set_selectors([SELECTOR])
     learned.in_kernel = frozenset({SELECTOR})
     with closing(netns.in_namespace(place, Elements)) as others:
-        others.put({in_set: {ADDRESS: old_margin_s + 30.0}})
+        others.put({id_: {ADDRESS: old_margin_s + 30.0}})
         await kernel.inventory()
-        assert learned.adopt([SELECTOR], {in_set}, margins) == 1
-        assert kernel.elements(in_set)[ADDRESS] == pytest.approx(MARGIN_S + 30.0, abs=5)
-        others.put({in_set: {b"\xc6\x33\x64\x63": 600.0}})  # somebody's, so that the sets are looked at
+        assert learned.adopt([SELECTOR], margins) == 1
+        assert kernel.elements()[id_][ADDRESS] == pytest.approx(MARGIN_S + 30.0, abs=5)
+        others.put({id_: {b"\xc6\x33\x64\x63": 600.0}})  # somebody's, so that the sets are looked at
     await kernel.inventory()
     await SetWatch(kernel, learned, enforcer=_Silent()).look()  # type: ignore[arg-type]
     assert learned.cache.elements(SELECTOR)[ADDRESS] == pytest.approx(clock.now + 30.0, abs=5)
     clock.now += 60.0
     await learned.collect()
-    assert ADDRESS not in kernel.elements(in_set)
+    assert ADDRESS not in kernel.elements().get(id_, {})
 
 
 async def test_a_plan_made_for_an_older_table_is_not_committed(kernel: Kernel, place: Namespace) -> None:

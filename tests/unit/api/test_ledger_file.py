@@ -12,7 +12,7 @@ from acns.errors import PeerError
 from acns.statelog import StateLog
 
 TERMS = {"min_ttl_s": 0, "margin_s": 60.0}
-SET = {"kind": "set", "text": "fqdn:name:a.io.", "origins": []}
+SELECTOR = {"kind": "selector", "text": "fqdn:name:a.io.", "origins": []}
 
 
 def written(path: Path, *values: Any) -> Path:
@@ -28,7 +28,7 @@ def written(path: Path, *values: Any) -> Path:
     [
         {"terms": TERMS},
         {"terms": TERMS, "ids": []},
-        {"terms": TERMS, "ids": {"fqdn_1": {"kind": "set"}}},
+        {"terms": TERMS, "ids": {"fqdn_1": {"kind": "selector"}}},
         {"terms": TERMS, "ids": {"fqdn_1": None}},
         {"terms": {"min_ttl_s": 0}, "ids": {}},
         {"terms": {"min_ttl_s": "soon", "margin_s": 60}, "ids": {}},
@@ -42,6 +42,6 @@ def test_lines_that_are_whole_and_of_another_shape_are_the_peers_mistake(tmp_pat
 
 
 def test_what_a_shim_writes_is_read(tmp_path: Path) -> None:
-    found = ledger_file.read(written(tmp_path / "ledger.log", {"terms": TERMS, "ids": {"x": SET}}))
+    found = ledger_file.read(written(tmp_path / "ledger.log", {"terms": TERMS, "ids": {"x": SELECTOR}}))
     assert found.terms == ledger_file.Terms(0, 60.0)
     assert found.damage is None

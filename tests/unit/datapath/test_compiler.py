@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from acns.datapath import ruleset
 from acns.datapath.ruleset import Compiler, Grants
+from acns.datapath.selectors import selector_id
 from acns.errors import Bug, EnvironmentFault
 from acns.policy import model
 from acns.policy.numbers import NumberRegistry
@@ -55,13 +56,20 @@ def test_the_unchanged_parts_are_the_same_objects() -> None:
     assert after.sets[members] is before.sets[members]
 
 
-def test_a_set_starts_with_what_is_learned_only_in_the_compilation_that_says_so() -> None:
+def test_what_is_learned_is_added_only_by_the_compilation_that_says_so() -> None:
     compiler = Compiler(Grants.fresh())
     one = node(pod_a(only(match(model.FQDN(API)))))
-    name = ruleset.fqdn_set_name(API)
     learned = {API: {PEER: 60.0}}
-    assert compiler.compile(one, INTERFACES, learned).sets[name].timeouts_s == {str(PEER): 60.0}
-    assert compiler.compile(one, INTERFACES, {}).sets[name].timeouts_s == {}
+    assert compiler.compile(one, INTERFACES, learned).learned == {selector_id(API): {str(PEER): 60.0}}
+    assert compiler.compile(one, INTERFACES, {}).learned == {}
+
+
+def test_a_selector_is_named_for_as_long_as_one_endpoint_has_it() -> None:
+    compiler, named = Compiler(Grants.fresh()), only(match(model.FQDN(API)))
+    a, b = pod_a(named), endpoint("b", POD_B, named)
+    assert compiler.compile(node(a, b), INTERFACES, {}).selectors == {selector_id(API)}
+    assert compiler.compile(node(b), INTERFACES, {}).selectors == {selector_id(API)}
+    assert compiler.compile(node(), INTERFACES, {}).selectors == frozenset()
 
 
 def test_the_grant_of_a_rule_that_went_may_become_anothers() -> None:

@@ -1,8 +1,8 @@
-"""Two writers of the same sets, and a kernel that is a dictionary: nobody lowers an expiry."""
+"""Two writers of the same set, and a kernel that is a dictionary: nobody lowers an expiry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 from hypothesis import given
@@ -16,23 +16,26 @@ ONE, TWO = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
 
 
 class FakeElements:
-    """The kernel's sets, with its rule for generations; `between` happens before each commit, once."""
+    """The kernel's set, with its rule for generations; `between` happens before each commit, once."""
 
     def __init__(self) -> None:
-        self.sets: dict[str, dict[bytes, float]] = {"one": {}, "two": {}}
+        self.ends: dict[str, dict[bytes, float]] = {"one": {}, "two": {}}
+        self.is_there = True
         self.now = 0.0
         self.current = 7
-        self.reads = 0
+        self.looked_up: list[bytes] = []
         self.between: list[Callable[[], None]] = []
 
     def generation(self) -> int:
         return self.current
 
-    def read(self, set_name: str) -> dict[bytes, float]:
-        self.reads += 1
-        if set_name not in self.sets:
-            raise NoSuchSet(set_name)
-        return {address: at - self.now for address, at in self.sets[set_name].items() if at > self.now}
+    def left(self, wanted: Mapping[str, Iterable[bytes]]) -> dict[str, dict[bytes, float]]:
+        found = {}
+        for id_, addresses in wanted.items():
+            ends = self.ends[id_] if self.is_there else {}
+            self.looked_up += addresses
+            found[id_] = {one: ends[one] - self.now for one in addresses if ends.get(one, 0) > self.now}
+        return found
 
     def put(
         self, wanted: Mapping[str, Mapping[bytes, float]], *, generation: int | None = None, comment: str = ""
@@ -41,8 +44,10 @@ class FakeElements:
             self.between.pop()()
         if generation is not None and generation != self.current:
             raise Overtaken("somebody else")
-        for name, timeouts_s in wanted.items():
-            self.sets[name].update({address: self.now + left for address, left in timeouts_s.items()})
+        if not self.is_there:
+            raise NoSuchSet("learned")
+        for id_, timeouts_s in wanted.items():
+            self.ends[id_].update({address: self.now + left for address, left in timeouts_s.items()})
         self.current += 1
 
 
@@ -56,26 +61,26 @@ def writer(kernel: FakeElements) -> HighestWins:
 
 
 def test_what_lasts_longer_already_is_left_alone(kernel: FakeElements) -> None:
-    kernel.sets["one"] = {ONE: 100.0}
+    kernel.ends["one"] = {ONE: 100.0}
     writer(kernel).put({"one": {ONE: 50.0, TWO: 50.0}}, now=0.0)
-    assert kernel.sets["one"] == {ONE: 100.0, TWO: 50.0}
+    assert kernel.ends["one"] == {ONE: 100.0, TWO: 50.0}
 
 
 def test_who_loses_the_race_reads_again_and_keeps_what_the_winner_wrote(kernel: FakeElements) -> None:
     def another() -> None:
-        kernel.sets["one"] = {ONE: 500.0}
+        kernel.ends["one"] = {ONE: 500.0}
         kernel.current += 1
 
     kernel.between = [another]
     writer(kernel).put({"one": {ONE: 50.0, TWO: 50.0}}, now=0.0)
-    assert kernel.sets["one"] == {ONE: 500.0, TWO: 50.0}
+    assert kernel.ends["one"] == {ONE: 500.0, TWO: 50.0}
 
 
-def test_while_nobody_else_commits_nothing_is_read_twice(kernel: FakeElements) -> None:
+def test_while_nobody_else_commits_nothing_is_looked_up_twice(kernel: FakeElements) -> None:
     own = writer(kernel)
     for number in range(10):
-        own.put({"one": {bytes((192, 0, 2, number)): 50.0}}, now=float(number))
-    assert kernel.reads == 1
+        own.put({"one": {ONE: 50.0 + number, TWO: 50.0}}, now=float(number))
+    assert sorted(kernel.looked_up) == [ONE, TWO]
 
 
 def test_what_has_expired_in_the_kernel_is_forgotten_here_too(kernel: FakeElements) -> None:
@@ -83,23 +88,18 @@ def test_what_has_expired_in_the_kernel_is_forgotten_here_too(kernel: FakeElemen
     own.put({"one": {ONE: 5.0}}, now=0.0)
     kernel.now = REMEMBERED_S + 1
     own.put({"one": {TWO: 5.0}}, now=kernel.now)
-    assert kernel.reads == 2
-    assert own._held["one"] is not None
     assert own._held["one"].keys() == {TWO}
 
 
-def test_a_set_that_is_not_there_is_passed_by_and_counted(kernel: FakeElements) -> None:
-    assert writer(kernel).put({"gone": {ONE: 50.0}, "one": {ONE: 50.0}}, now=0.0) == 1
-    assert kernel.sets["one"] == {ONE: 50.0}
-
-
-def test_a_set_that_came_meanwhile_is_seen(kernel: FakeElements) -> None:
+def test_without_a_set_nothing_is_written_until_there_is_one(kernel: FakeElements) -> None:
     own = writer(kernel)
-    assert own.put({"late": {ONE: 50.0}}, now=0.0) == 1
-    kernel.sets["late"] = {}
+    kernel.is_there = False
+    assert not own.put({"one": {ONE: 50.0}}, now=0.0)
+    assert own.written_on is None
+    kernel.is_there = True
     kernel.current += 1
-    assert own.put({"late": {ONE: 50.0}}, now=0.0) == 0
-    assert kernel.sets["late"] == {ONE: 50.0}
+    assert own.put({"one": {ONE: 50.0}}, now=0.0)
+    assert kernel.ends["one"] == {ONE: 50.0}
 
 
 def test_others_who_commit_without_end_are_an_error_and_no_endless_loop(kernel: FakeElements) -> None:
@@ -136,4 +136,4 @@ def test_two_writers_together_never_lower_an_expiry(
         for address, timeout_s in timeouts_s.items():
             key = name, address
             latest[key] = max(latest.get(key, 0.0), kernel.now + timeout_s)
-            assert kernel.sets[name][address] >= latest[key] - 1e-6
+            assert kernel.ends[name][address] >= latest[key] - 1e-6

@@ -34,7 +34,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 
 ADD, DELETE = nfnetlink.NEWSETELEM, nfnetlink.DELSETELEM
-WANTED = {"fqdn_1": {b"\xc0\0\2\1": 60.0}}
+WANTED = {"fqdn_0000000001": {b"\xc0\0\2\1": 60.0}}
 
 
 @pytest.mark.parametrize(("by_re_adding", "types"), [(True, [ADD]), (False, [ADD, DELETE, ADD])])

@@ -11,6 +11,7 @@ import pytest
 from acns.datapath import ruleset
 from acns.datapath.model import Content, Ruleset
 from acns.datapath.ruleset import Grants
+from acns.datapath.selectors import LEARNED, selector_id
 from acns.dns import pattern
 from acns.errors import Bug
 from acns.policy import model
@@ -169,17 +170,22 @@ def test_a_selector_that_selects_nobody_has_an_empty_set() -> None:
     assert not table.sets[name].elements
 
 
-def test_the_set_of_a_selector_is_called_after_it_and_starts_with_what_is_known() -> None:
+def test_a_selector_has_an_id_after_it_that_its_rule_names_and_starts_with_what_is_known() -> None:
     policy = node(pod_a(only(match(model.FQDN(API)))))
     table = ruleset.compile_ruleset(
         policy, INTERFACES, Grants.fresh(), {API: {IPv4Address("192.0.2.1"): 60.0}}
     )
-    learned = table.sets[ruleset.fqdn_set_name(API)]
-    assert learned.content is Content.LEARNED
-    assert learned.timeouts_s == {"192.0.2.1": 60.0}
-    assert re.fullmatch(r"fqdn_[0-9a-f]{10}", learned.name)
-    assert ruleset.fqdn_set_name(pattern.match_name("API.example.com.")) == learned.name
-    assert ruleset.fqdn_set_name(ALL) != learned.name
+    id_ = selector_id(API)
+    assert table.sets[LEARNED].content is Content.LEARNED
+    assert table.selectors == {id_}
+    assert table.learned == {id_: {"192.0.2.1": 60.0}}
+    assert re.fullmatch(r"fqdn_[0-9a-f]{10}", id_)
+    assert selector_id(pattern.match_name("API.example.com.")) == id_
+    assert selector_id(ALL) != id_
+    first, second = int(id_[5:11], 16), int(id_[11:], 16)
+    named = f"numgen inc mod 1 offset {first} . numgen inc mod 1 offset {second} . ip daddr @learned "
+    rules = (rule.text for chain in table.chains.values() for rule in chain.rules if named in rule.text)
+    assert [text.startswith(named) for text in rules] == [True]
 
 
 def test_overlapping_networks_become_one_set_of_disjoint_ones() -> None:
@@ -262,7 +268,7 @@ def test_every_id_in_the_table_is_described_down_to_file_and_line() -> None:
         if id_.startswith(("re_", "ri_", "de_", "di_", "q_", "fqdn_", "dns_", "peers_", "cidr_")):
             assert one.origins == (WHERE,), id_
             assert one.endpoints == ("ns/a",), id_
-    assert described[ruleset.fqdn_set_name(API)].text == "fqdn:name:api.example.com."
+    assert described[selector_id(API)].text == "fqdn:name:api.example.com."
     assert described.keys() >= table.counters
     assert described.keys() >= {
         name for name in table.chains if not table.chains[name].hook and "_" in name[:3]

@@ -8,7 +8,8 @@ from acns.datapath.model import EMPTY, ChainSpec, Content, Inventory, MapSpec, R
 from acns.datapath.transaction import transaction
 
 KEPT = SetSpec("peers", "ipv4_addr", Content.KEPT, frozenset({"192.0.2.1"}))
-LEARNED = SetSpec("fqdn", "ipv4_addr", Content.LEARNED, flags="timeout", timeouts_s={"192.0.2.9": 1.5})
+LEARNED = SetSpec("learned", "numgen inc mod 2 . ip daddr", Content.LEARNED, flags="timeout")
+KNOWN = {"fqdn_0000070009": {"192.0.2.9": 1.5}}
 CHAIN = ChainSpec("eg_1", (Rule("r_1", "ip daddr @peers accept", "a note"), Rule("eg_1", "drop")))
 BASE = ChainSpec(
     "base", (Rule("b_1", "vmap @egress"),), "type filter hook forward priority 0; policy accept;"
@@ -23,6 +24,7 @@ def table(*chains: ChainSpec, sets: tuple[SetSpec, ...] = (KEPT, LEARNED)) -> Ru
         maps={"egress": MapSpec("egress", "ifname . ipv4_addr : verdict", dispatch)},
         chains={one.name: one for one in chains},
         descriptions={},
+        selectors=KNOWN.keys(),
     )
 
 
@@ -36,11 +38,11 @@ def test_what_is_there_already_needs_no_transaction() -> None:
 
 
 def test_a_new_table_is_made_in_the_order_of_references() -> None:
-    verbs = [" ".join(line.split()[:2]) for line in lines(EMPTY, table(BASE, CHAIN))]
+    verbs = [" ".join(line.split()[:2]) for line in lines(EMPTY, replace(table(BASE, CHAIN), learned=KNOWN))]
     assert verbs == sorted(
         verbs, key=["add counter", "add set", "add map", "add chain", "add rule", "add element"].index
     )
-    assert "elements = { 192.0.2.9 timeout 1500ms }" in transaction(EMPTY, table(BASE, CHAIN))
+    assert "add set learned { typeof numgen inc mod 2 . ip daddr; flags timeout; }" in lines(EMPTY, table())
 
 
 def test_a_changed_policy_moves_the_dispatch_and_flushes_nothing_in_use() -> None:
@@ -77,9 +79,12 @@ def test_only_the_difference_of_kept_elements_is_sent() -> None:
     assert lines(before, table(BASE, CHAIN, sets=(gone, LEARNED))) == ["delete element peers { 192.0.2.1 }"]
 
 
-def test_learned_addresses_of_a_set_that_exists_are_never_touched() -> None:
-    after = replace(LEARNED, timeouts_s={"192.0.2.77": 5.0})
-    assert lines(Inventory.of(table(BASE, CHAIN)), table(BASE, CHAIN, sets=(KEPT, after))) == []
+def test_learned_addresses_are_added_and_nothing_that_is_learned_is_taken_out() -> None:
+    before = replace(table(BASE, CHAIN), learned=KNOWN)
+    assert lines(Inventory.of(before), table(BASE, CHAIN)) == []
+    assert lines(Inventory.of(table(BASE, CHAIN)), before) == [
+        "add element learned { 7 . 9 . 192.0.2.9 timeout 1500ms }"
+    ]
 
 
 def test_a_chain_that_somebody_changed_is_rewritten() -> None:

@@ -15,7 +15,7 @@ from acns.api import answered
 from acns.api.answered import Answered
 from acns.api.ledger_file import FORMAT, VERSION, Terms
 from acns.datapath.model import Description
-from acns.datapath.sets import fqdn_set_id, fqdn_set_name
+from acns.datapath.selectors import octets_of, selector_id
 from acns.dns.pattern import match_name, match_pattern
 from acns.fqdn import untold
 from acns.policy.model import FQDN
@@ -48,11 +48,11 @@ class FakeWriter:
 def ledger(path: Path, *selectors: object) -> Path:
     """As the shim writes it."""
     made = Ledger(path, TERMS)
-    sets = {
-        fqdn_set_name(one): Description("set", FQDN(one).key)  # type: ignore[arg-type]
+    described = {
+        selector_id(one): Description("selector", FQDN(one).key)  # type: ignore[arg-type]
         for one in selectors
     }
-    made.save({**sets, "re_1": Description("rule", "fqdn:name:www.example.com. 443/TCP")})
+    made.save({**described, "re_1": Description("rule", "fqdn:name:www.example.com. 443/TCP")})
     made.close()
     return path
 
@@ -61,13 +61,15 @@ def takeover(writer: FakeWriter, path: Path) -> Takeover:
     return Takeover(writer, path)  # type: ignore[arg-type]
 
 
-async def test_an_address_goes_into_every_set_whose_selector_matches_and_into_no_other(
+async def test_an_address_is_opened_by_every_selector_that_matches_and_by_no_other(
     tmp_path: Path,
 ) -> None:
     writer = FakeWriter()
     made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT, WILD, OTHER, ODD))
     assert await made.commit(MAPPING, age_s=0.0)
-    assert {lease.set_id for lease in writer.leases} == {fqdn_set_id(one) for one in (EXACT, WILD, ODD)}
+    assert {lease.selector for lease in writer.leases} == {
+        octets_of(selector_id(one)) for one in (EXACT, WILD, ODD)
+    }
 
 
 @pytest.mark.parametrize(("ttl_s", "counted_s"), [(60, 60), (1, TERMS.min_ttl_s), (10**9, 7 * 86_400)])
@@ -96,7 +98,7 @@ async def test_a_ledger_that_changes_is_read_again(tmp_path: Path) -> None:
     assert writer.leases == []
     ledger(path, OTHER, WILD)
     assert await made.commit(MAPPING, age_s=0.0)
-    assert [lease.set_id for lease in writer.leases] == [fqdn_set_id(WILD)]
+    assert [lease.selector for lease in writer.leases] == [octets_of(selector_id(WILD))]
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.REFUSED])
@@ -105,7 +107,7 @@ async def test_what_the_writer_did_not_write_is_not_committed(tmp_path: Path, ou
     assert not await made.commit(MAPPING, age_s=0.0)
 
 
-async def test_a_name_whose_every_answer_has_other_addresses_does_not_fill_the_sets(tmp_path: Path) -> None:
+async def test_a_name_whose_every_answer_has_other_addresses_does_not_fill_the_set(tmp_path: Path) -> None:
     writer = FakeWriter()
     made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))
     for first in range(0, 30_000, 500):
@@ -132,7 +134,7 @@ async def test_an_answer_of_more_addresses_than_a_name_may_have_is_not_committed
     made = takeover(writer, ledger(tmp_path / "ledger.log", EXACT))
     answer = many(1, MOST_OF_NAME + 1)
     assert not await made.commit(replace(answer, name=MAPPING.name), age_s=0.0)
-    assert await made.commit(answer, age_s=0.0)  # no set is its name's, so there is nothing to open
+    assert await made.commit(answer, age_s=0.0)  # no selector matches its name, so there is nothing to open
     assert writer.leases == []
 
 
@@ -143,7 +145,7 @@ async def test_by_a_damaged_ledger_nothing_is_committed(
     path = tmp_path / "ledger.log"
     made = Ledger(path, TERMS)
     for one in (EXACT, WILD):
-        made.save({fqdn_set_name(one): Description("set", FQDN(one).key)})
+        made.save({selector_id(one): Description("selector", FQDN(one).key)})
     made.close()
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line - 1] = lines[line - 1].replace(b"www", b"wvw").replace(b"pattern", b"pbttern")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -17,7 +17,7 @@ from acns.api.ledger_file import Terms
 from acns.datapath.compiler import Compiler
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.routes import Links
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import LEARNED, selector_id
 from acns.dns import name as names
 from acns.dns.pattern import match_name
 from acns.errors import EnvironmentFault
@@ -68,6 +68,9 @@ class FakeKernel:
         self.left: Mapping[str, dict[bytes, float]] = {}
         self.committed: list[Ruleset] = []
         self.written: list[Mapping[str, Mapping[bytes, float]]] = []
+        self.deleted: list[dict[str, set[bytes]]] = []
+        self.touched = asyncio.Event()
+        self.before_delete: Callable[[], object] = lambda: None
         self.before_commit: Callable[[], object] = lambda: None
         self.fence: Callable[[], object] = lambda: None
 
@@ -84,14 +87,18 @@ class FakeKernel:
         self.written.append(wanted)
 
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
-        assert self.held.sets >= unwanted.keys()
+        self.before_delete()
+        self.deleted.append({id_: set(addresses) for id_, addresses in unwanted.items()})
+        self.left = {id_: left for id_, left in self.left.items() if id_ not in unwanted}
 
-    def retime(self, set_name: str, wanted: Callable[[bytes, float], float]) -> None:
-        elements = {one: wanted(one, left_s) for one, left_s in self.elements(set_name).items()}
-        self.left = {**self.left, set_name: elements}
+    def retime(self, ids: Container[str], wanted: Callable[[str, bytes, float], float]) -> None:
+        self.left = {
+            id_: {one: wanted(id_, one, left_s) if id_ in ids else left_s for one, left_s in left.items()}
+            for id_, left in self.left.items()
+        }
 
-    def elements(self, set_name: str) -> dict[bytes, float]:
-        return self.left.get(set_name, {})
+    def elements(self) -> Mapping[str, dict[bytes, float]]:
+        return self.left
 
 
 class Bench:
@@ -124,8 +131,8 @@ class Bench:
         return {id_: one for value in values for id_, one in value["ids"].items()}
 
     def start_of(self, selector: str) -> Mapping[str, float]:
-        """What the set of a selector started with in the last commit."""
-        return self.kernel.committed[-1].sets[fqdn_set_name(match_name(selector))].timeouts_s
+        """What was known of a selector, and came with the last commit."""
+        return self.kernel.committed[-1].learned.get(selector_id(match_name(selector)), {})
 
 
 def fails(_: object) -> None:
@@ -157,7 +164,7 @@ async def test_the_same_plan_again_commits_nothing(bench: Bench) -> None:
     assert len(bench.kernel.committed) == 1
 
 
-async def test_a_new_selectors_set_starts_with_what_is_known_already(bench: Bench) -> None:
+async def test_a_new_selector_starts_with_what_is_known_already(bench: Bench) -> None:
     await bench.enforce("a.example.com")
     bench.learned.learn(names.from_text("b.example.com."), [ADDRESS.packed], ttl_s=30)
     await bench.enforce("a.example.com", "b.example.com")
@@ -188,7 +195,7 @@ async def test_what_an_earlier_run_has_learned_is_adopted(bench: Bench, tmp_path
     (tmp_path / "later").mkdir()
     later = Bench(tmp_path / "later")
     later.kernel.held = bench.kernel.held
-    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 75.0}}
+    later.kernel.left = {selector_id(A): {ADDRESS.packed: 75.0}}
     assert not await later.enforce("a.example.com")
     assert later.learned.cache.elements(A) == {ADDRESS.packed: 1015.0}
     assert later.enforcer.drifts == 0
@@ -202,7 +209,7 @@ async def test_what_is_adopted_ends_by_the_margin_that_it_was_put_there_with(
     await bench.enforce("a.example.com")
     later = Bench(tmp_path, margin_s)
     later.kernel.held = bench.kernel.held
-    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    later.kernel.left = {selector_id(A): {ADDRESS.packed: 60.0 + 20.0}}
     await later.enforce("a.example.com")
     assert later.learned.cache.elements(A)[ADDRESS.packed] == pytest.approx(1020.0)
     (left,) = later.kernel.left.values()
@@ -219,14 +226,14 @@ async def test_what_is_adopted_is_given_another_margin_once_however_often_the_fi
     await bench.enforce("a.example.com")
     later = Bench(tmp_path, margin_s)
     later.kernel.held = bench.kernel.held
-    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    later.kernel.left = {selector_id(A): {ADDRESS.packed: 60.0 + 20.0}}
     with monkeypatch.context() as full:
         full.setattr(later.ledger, "save", fails)
         for _ in range(3):
             with pytest.raises(EnvironmentFault):
                 await later.enforce("a.example.com")
     await later.enforce("a.example.com")
-    assert later.kernel.left == {fqdn_set_name(A): {ADDRESS.packed: margin_s + 20.0}}
+    assert later.kernel.left == {selector_id(A): {ADDRESS.packed: margin_s + 20.0}}
     assert later.learned.cache.elements(A)[ADDRESS.packed] == pytest.approx(1020.0)
 
 
@@ -239,20 +246,20 @@ async def test_what_one_that_was_killed_had_given_its_margin_is_known_by_it(
     await bench.enforce("a.example.com")
     killed, last = Bench(tmp_path, 10.0), IPv4Address("198.51.100.8")
     killed.kernel.held = bench.kernel.held
-    killed.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    killed.kernel.left = {selector_id(A): {ADDRESS.packed: 60.0 + 20.0}}
     monkeypatch.setattr(killed.ledger, "save", fails)
     with pytest.raises(EnvironmentFault):
         await killed.enforce("a.example.com")
     assert ledger_file.read(bench.path).terms == Terms(0, 60.0)
     next_one = Bench(tmp_path, last_s)
     next_one.kernel.held = bench.kernel.held
-    elements = {**killed.kernel.left[fqdn_set_name(A)], last.packed: 60.0 + 30.0}
-    next_one.kernel.left = {fqdn_set_name(A): elements}
+    elements = {**killed.kernel.left[selector_id(A)], last.packed: 60.0 + 30.0}
+    next_one.kernel.left = {selector_id(A): elements}
     await next_one.enforce("a.example.com")
     assert next_one.kernel.left == {
-        fqdn_set_name(A): {ADDRESS.packed: last_s + 20.0, last.packed: last_s + 30.0}
+        selector_id(A): {ADDRESS.packed: last_s + 20.0, last.packed: last_s + 30.0}
     }
-    assert not next_one.learned.renewed(A, next_one.kernel.left[fqdn_set_name(A)])
+    assert not next_one.learned.renewed(A, next_one.kernel.left[selector_id(A)])
     assert Bench(tmp_path, last_s).ledger.retimings == ()
 
 
@@ -262,21 +269,44 @@ async def test_no_time_is_changed_that_could_not_be_written_down_before(
     await bench.enforce("a.example.com")
     later = Bench(tmp_path, 10.0)
     later.kernel.held = bench.kernel.held
-    later.kernel.left = {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    later.kernel.left = {selector_id(A): {ADDRESS.packed: 60.0 + 20.0}}
     monkeypatch.setattr(later.ledger, "note", fails)
     with pytest.raises(EnvironmentFault):
         await later.enforce("a.example.com")
-    assert later.kernel.left == {fqdn_set_name(A): {ADDRESS.packed: 60.0 + 20.0}}
+    assert later.kernel.left == {selector_id(A): {ADDRESS.packed: 60.0 + 20.0}}
 
 
-async def test_a_set_that_somebody_deleted_is_made_again_with_what_it_had(bench: Bench) -> None:
+async def test_where_somebody_deleted_the_learned_set_it_is_made_again_with_what_it_had(bench: Bench) -> None:
     await bench.enforce("a.example.com")
     bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
     held = bench.kernel.held
-    bench.kernel.held = replace(held, sets=set(held.sets) - {fqdn_set_name(A)})
+    bench.kernel.held = replace(held, sets=set(held.sets) - {LEARNED})
     assert await bench.enforce("a.example.com")
     assert bench.start_of("a.example.com") == {str(ADDRESS): 100.0}
     assert bench.enforcer.drifts == 1
+
+
+async def test_what_a_selector_has_opened_goes_when_no_rule_names_it_any_more(bench: Bench) -> None:
+    await bench.enforce("a.example.com", "b.example.com")
+    bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
+    await bench.enforce("b.example.com")
+    assert bench.kernel.deleted == [{selector_id(A): {ADDRESS.packed}}]
+    assert not bench.kernel.touched.is_set()
+
+
+async def test_what_could_not_be_taken_out_is_looked_for_again(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
+    bench.kernel.before_delete = lambda: fails(None)
+    assert await bench.enforce("b.example.com")
+    assert bench.kernel.touched.is_set()
+    assert bench.learned.in_kernel == {B}
+
+
+async def test_what_an_earlier_run_has_left_of_a_selector_that_is_gone_is_taken_out(bench: Bench) -> None:
+    bench.kernel.left = {selector_id(B): {ADDRESS.packed: 75.0}}
+    await bench.enforce("a.example.com")
+    assert bench.kernel.deleted == [{selector_id(B): {ADDRESS.packed}}]
 
 
 async def test_a_table_read_again_and_found_as_it_was_left_is_no_drift(bench: Bench) -> None:
@@ -286,7 +316,7 @@ async def test_a_table_read_again_and_found_as_it_was_left_is_no_drift(bench: Be
     assert bench.enforcer.drifts == 0
 
 
-async def test_an_endpoint_without_an_interface_has_no_sets_yet_and_they_start_with_what_is_known(
+async def test_the_selectors_of_an_endpoint_without_an_interface_start_with_what_is_known_once_it_has_one(
     bench: Bench,
 ) -> None:
     assert await bench.enforcer.enforce(bench.plan("a.example.com", links=Links({})), Stopwatch())
@@ -302,7 +332,7 @@ async def test_what_was_learned_outlives_a_time_without_any_interface(bench: Ben
     await bench.enforce("a.example.com")
     bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
     assert await bench.enforcer.enforce(bench.plan("a.example.com", links=Links({})), Stopwatch())
-    assert fqdn_set_name(A) not in bench.kernel.held.sets
+    assert bench.kernel.deleted == [{selector_id(A): {ADDRESS.packed}}]
     assert await bench.enforce("a.example.com")
     assert bench.start_of("a.example.com") == {str(ADDRESS): 100.0}
     assert bench.enforcer.drifts == 0

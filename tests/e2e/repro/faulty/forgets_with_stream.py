@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from acns.api import fqdndata_pb2 as pb
-from acns.datapath.sets import fqdn_set_name
+from acns.datapath.selectors import selector_id
 from acns.shim.__main__ import main
 from acns.shim.service import FQDNDataService
 
@@ -28,7 +28,7 @@ async def _stream_then_forget(
             learned.cache._elements.remove_set(selector)
             learned.cache._elements.add_set(selector)
             if addresses:
-                learned.kernel.delete({fqdn_set_name(selector): addresses})
+                learned.kernel.delete({selector_id(selector): addresses})
         learned.cache._elements.take()
 
 
