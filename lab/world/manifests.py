@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from acns import scalars, textfile
+from acns import located, scalars, textfile
 from lab.spec import inline
 from lab.spec.plan import Addressing, NodePlan, PodPlan
 from lab.spec.topology import DNSProgram, Pod, Service, ServicePort, Topology, WebProgram
@@ -60,7 +60,7 @@ def policy_files(topology: Topology) -> dict[str, str]:
 def places(text: str) -> frozenset[Place]:
     """Of the objects in a file that is YAML; none of one that is not."""
     try:
-        found = list(yaml.safe_load_all(text))
+        found = list(yaml.load_all(text, Loader=located.Loader))
     except yaml.YAMLError:
         return frozenset()
     return frozenset(place(one) for one in found if isinstance(one, dict) and "metadata" in one)

@@ -17,7 +17,7 @@ from typing import Final
 
 import yaml
 
-from acns import scalars
+from acns import located, scalars
 from lab.backends.kind import cluster, looking, machine, objects, own_dns, recorders, tools
 from lab.backends.kind.cluster import KindNode
 from lab.backends.kind.objects import AGENTS, AGENTS_IMAGE, PODS_IMAGE
@@ -216,7 +216,8 @@ class KindLab:
     def _agents(self, progress: Progress) -> None:
         progress("applying the agents")
         folder = REPOSITORY / "deploy" / "overlays" / "kind"
-        made = list(yaml.safe_load_all(self.tools.kubectl("kustomize", str(folder)).out))
+        kustomized = self.tools.kubectl("kustomize", str(folder)).out
+        made = list(yaml.load_all(kustomized, Loader=located.Loader))
         for one in made:
             if one["kind"] == "DaemonSet":
                 agent = one["metadata"]["name"].removeprefix("acns-")
@@ -327,7 +328,8 @@ class KindLab:
             if (namespace, name, one["spec"]["clusterIP"]) not in kept:  # which cannot be changed in place
                 self.tools.kubectl("-n", namespace, "delete", "service", name)
         texts = manifests.policy_files(self.topology).values()
-        wanted = {manifests.place(one) for text in texts for one in yaml.safe_load_all(text) if one}
+        written = (one for text in texts for one in yaml.load_all(text, Loader=located.Loader))
+        wanted = {manifests.place(one) for one in written if one}
         for kind in _POLICIES:
             for one in self.tools.get(kind, "-A"):
                 key = _, namespace, name = manifests.place(one)

@@ -11,6 +11,7 @@ import pytest
 from lab.backends.kind import looking, machine, store
 from lab.backends.kind.kind_lab import KindLab
 from lab.errors import EnvironmentFault, InputError, ProcessFailed
+from lab.spec.topology import Manifest
 
 from .conftest import (
     CONTROL,
@@ -169,6 +170,24 @@ def test_what_an_earlier_topology_had_is_removed(desk: Desk, up: KindLab) -> Non
     assert desk.calls("kubectl", "-n", "default", "delete", "ciliumnetworkpolicies.cilium.io", "old")
     assert desk.calls("kubectl", "-n", "default", "delete", "pod", "old")
     assert not desk.calls("kubectl", "delete", "ciliumnetworkpolicies.cilium.io", "frontend")
+
+
+def test_a_policy_that_is_named_like_a_date_is_the_topologys_own(desk: Desk) -> None:
+    kind, name = "CiliumNetworkPolicy", "2024-01-01"
+    there = {"metadata": {"name": name, "namespace": "default"}, "kind": kind}
+    policy = Manifest(inline=f"kind: {kind}\nmetadata:\n  name: {name}\n")
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [there]}))
+    lab(topology().model_copy(update={"policies": (policy,)})).up()
+    assert not desk.calls("kubectl", "delete", "ciliumnetworkpolicies.cilium.io", name)
+
+
+def test_a_moment_in_the_agents_manifests_is_applied_as_it_is_written(desk: Desk) -> None:
+    dated = "kind: ConfigMap\nmetadata:\n  name: dated\n  annotations:\n    made: 2024-01-01T00:00:00Z\n"
+    desk.say("kubectl kustomize", stdout=f"{KUSTOMIZED}---\n{dated}")
+    lab().up()
+    [text] = [call["stdin"] for call in desk.calls("kubectl", "apply", "-f", "-") if "dated" in call["stdin"]]
+    assert "2024-01-01T00:00:00Z" in text
 
 
 def test_pods_whose_parts_have_changed_are_made_anew(desk: Desk, up: KindLab, monkeypatch: Any) -> None:

@@ -70,6 +70,11 @@ def test_policies_are_copied_byte_for_byte_under_their_own_names(quickstart: Top
     assert files["inline-3.yaml"] == "kind: x\n"
 
 
+def test_an_object_is_named_as_kubernetes_reads_its_name() -> None:
+    text = "kind: NetworkPolicy\nmetadata: {name: 2024-01-01, namespace: 1:40}\n"
+    assert manifests.places(text) == {("NetworkPolicy", "1:40", "2024-01-01")}
+
+
 def test_a_pods_resolv_conf_is_the_kubelets(quickstart: Topology) -> None:
     frontend = next(pod for pod in quickstart.pods if pod.name == "frontend")
     assert pod_files.resolv_conf(quickstart, frontend).splitlines() == [
