@@ -206,8 +206,8 @@ class _Builder:
     def scalar(self, node: yaml.ScalarNode) -> Any:
         try:
             return self.loader.construct_object(node)
-        except ValueError:  # of int(), for thousands of digits
-            self.fail(node, "a number is too long")
+        except scalars.Misfit as error:
+            self.fail(node, str(error.problem))
             return None
 
     def sequence(self, node: yaml.Node, where: Path) -> list[Any]:
@@ -229,11 +229,9 @@ class _Builder:
                 if key_node.tag == _MERGE:
                     several = isinstance(value_node, yaml.SequenceNode)
                     merged += ((key_node, each) for each in (value_node.value if several else [value_node]))
-                elif not isinstance(key_node, yaml.ScalarNode):
-                    self.fail(key_node, "a key must be a plain word")
-                elif (key := scalars.key(key_node)) in own:
+                elif (key := self.key(key_node)) in own:
                     self.fail(key_node, f"'{key}' is given twice")
-                else:
+                elif key is not None:
                     own[key] = key_node, value_node
             for at, each in merged:
                 found = self.merged(each, at)
@@ -241,6 +239,17 @@ class _Builder:
                     own = {**found, **own}
             self.known[id(node)] = own
         return self.known[id(node)]
+
+    def key(self, node: yaml.Node) -> str | None:
+        """None for what cannot be one."""
+        if not isinstance(node, yaml.ScalarNode):
+            self.fail(node, "a key must be a plain word")
+            return None
+        try:
+            return scalars.key(self.loader, node)
+        except scalars.Misfit as error:
+            self.fail(node, str(error.problem))
+            return None
 
     def merged(self, node: yaml.Node, at: yaml.Node) -> _Entries:
         """The entries of a mapping that the key at `at` merges into another."""

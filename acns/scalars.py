@@ -2,25 +2,29 @@
 
 Its reader (sigs.k8s.io/yaml, goyaml.v2's resolve.go) takes YAML 1.1's words for true and false with `y` and
 `n`, as PyYAML does not; floats with an exponent and no dot; `08` as the number 8; and `1:40` as text, which
-YAML 1.1 has as 100. Dates stay text: a label may be one.
+YAML 1.1 has as 100. Dates stay text: a label may be one. Integers have 64 bits: what is larger is a float, or
+text where it is hexadecimal, octal (`0o`) or binary.
 """
 
 from __future__ import annotations
 
+import base64
 import math
 import re
+import struct
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 
 _TAG = "tag:yaml.org,2002:"
-BOOL, INT, FLOAT = (f"{_TAG}{name}" for name in ("bool", "int", "float"))
+_BOOL, _INT, _FLOAT, _NULL, _TEXT = (f"{_TAG}{name}" for name in ("bool", "int", "float", "null", "str"))
 
 _TRUE = ("y", "yes", "true", "on")
 _WORDS = re.compile(
     "^(?:y|Y|yes|Yes|YES|n|N|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$"
 )
-_NULL = re.compile("^(?:~|null|Null|NULL|)$")
+_NOTHING = re.compile("^(?:~|null|Null|NULL|)$")
 _MERGE = re.compile("^<<$")
 # Underscores count for nothing, wherever they stand behind the first digit or sign. (Possessive: the text may
 # be as long as it likes.)
@@ -30,22 +34,33 @@ _INTEGER = re.compile(
 _FRACTION = re.compile(
     r"^[-+]?_*+(?:\._*+[0-9][0-9_]*+|[0-9][0-9_]*+(?:\.[0-9_]*+)?)(?:[eE]_*+[-+]?_*+[0-9][0-9_]*+)?$"
 )
-_DOTTED = re.compile(r"^\.[0-9]++(?:[eE][-+]?[0-9]++)?$")
+# Here they stand between digits.
+_DOTTED = re.compile(r"^\.[0-9]++(?:_[0-9]++)*+(?:[eE][-+]?[0-9]++(?:_[0-9]++)*+)?$")
 _INFINITE = re.compile(r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
-_BASES = {"b": 2, "o": 8, "x": 16}
+_BASES = {"0b": 2, "0o": 8, "0x": 16}
+_SIGNED, _UNSIGNED = range(-(1 << 63), 1 << 63), range(1 << 64)
+_MAX_DIGITS = len(str(_UNSIGNED[-1]))
+_SHOWN = 60
+
+
+class Misfit(yaml.constructor.ConstructorError):
+    """A scalar that cannot be what it stands for; `problem` says so."""
+
+    def __init__(self, node: yaml.ScalarNode, problem: str) -> None:
+        super().__init__(None, None, problem, node.start_mark)
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     """By first character; of several the first counts."""
     found: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for tag, pattern, firsts in (
-        (BOOL, _WORDS, "yYnNtTfFoO"),
-        (f"{_TAG}null", _NULL, ["~", "n", "N", ""]),
+        (_BOOL, _WORDS, "yYnNtTfFoO"),
+        (_NULL, _NOTHING, ["~", "n", "N", ""]),
         (f"{_TAG}merge", _MERGE, "<"),
-        (INT, _INTEGER, "-+0123456789"),
-        (FLOAT, _FRACTION, "-+0123456789"),
-        (FLOAT, _DOTTED, "."),
-        (FLOAT, _INFINITE, "-+."),
+        (_INT, _INTEGER, "-+0123456789"),
+        (_FLOAT, _FRACTION, "-+0123456789"),
+        (_FLOAT, _DOTTED, "."),
+        (_FLOAT, _INFINITE, "-+."),
     ):
         for first in firsts:
             found.setdefault(first, []).append((tag, pattern))
@@ -55,9 +70,15 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 def as_kubernetes_reads(loader: type[Any]) -> type[Any]:
     """One of PyYAML's loaders, with scalars like that."""
     made: type[Any] = type("Loader", (loader,), {"yaml_implicit_resolvers": _resolvers()})
-    made.add_constructor(BOOL, lambda _, node: node.value.lower() in _TRUE)
-    made.add_constructor(INT, lambda _, node: _integer(node.value))
-    made.add_constructor(FLOAT, lambda _, node: _number(node.value))
+    for tag, read, *patterns in (
+        (_BOOL, _truth, _WORDS),
+        (_NULL, _nothing, _NOTHING),
+        (_INT, _integer, _INTEGER),
+        (_FLOAT, _number, _INTEGER, _FRACTION, _DOTTED, _INFINITE),
+    ):
+        made.add_constructor(tag, _constructor(read, patterns))
+    made.add_constructor(f"{_TAG}timestamp", _date)
+    made.add_constructor(f"{_TAG}binary", _binary)
     return made
 
 
@@ -72,25 +93,99 @@ def as_kubernetes_is_told(dumper: type[Any]) -> type[Any]:
 Dumper = as_kubernetes_is_told(yaml.SafeDumper)
 
 
-def key(node: yaml.ScalarNode) -> str:
-    """A key as the JSON has it that Kubernetes makes of YAML."""
-    if node.tag == BOOL:
-        return "true" if node.value.lower() in _TRUE else "false"
-    return str(node.value)
+def key(loader: Any, node: yaml.ScalarNode) -> str:
+    """A key as the JSON has it that Kubernetes makes of YAML. Raises Misfit."""
+    if node.tag == _TEXT:
+        return str(node.value)
+    value = loader.construct_object(node)
+    if value is None:
+        raise Misfit(node, "null cannot be a key")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _shortest(value) if isinstance(value, float) else str(value)
 
 
-def _integer(text: str) -> int:
+def _shortest(number: float) -> str:
+    """As Go writes one of 32 bits: the fewest digits that mean it."""
+    single = _single(number)
+    if not math.isfinite(single):
+        return ".nan" if math.isnan(single) else ".inf" if single > 0 else "-.inf"
+    digits = next(count for count in range(17) if _single(float(f"{single:.{count}e}")) == single)
+    text = f"{single:.{digits}e}"
+    exponent = int(text.partition("e")[2])
+    return f"{single:.{max(0, digits - exponent)}f}" if -4 <= exponent < 6 else text
+
+
+def _single(number: float) -> float:
+    """The nearest of 32 bits."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", number))[0])
+    except OverflowError:
+        return math.copysign(math.inf, number)
+
+
+def _constructor(read: Callable[[str], Any], patterns: list[re.Pattern[str]]) -> Callable[[Any, Any], Any]:
+    """One that has its tag by its text fits a pattern; one that has it written beside it may not."""
+
+    def construct(_: Any, node: yaml.ScalarNode) -> Any:
+        if not any(pattern.fullmatch(node.value) for pattern in patterns):
+            raise _unfit(node)
+        return read(node.value)
+
+    return construct
+
+
+def _unfit(node: yaml.ScalarNode) -> Misfit:
+    return Misfit(node, f"{node.value[:_SHOWN]!r} is no !!{node.tag.removeprefix(_TAG)}")
+
+
+def _truth(text: str) -> bool:
+    return text.lower() in _TRUE
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+def _integer(text: str) -> int | float | str:
     plain = text.replace("_", "").lower()
-    sign, digits = (-1 if plain.startswith("-") else 1), plain.lstrip("+-")
-    if digits[:1] == "0" and digits != "0":
-        base = _BASES.get(digits[1], 8)
-        return sign * int(digits[2:] if digits[1] in _BASES else digits[1:], base)
-    return sign * int(digits)
+    digits = plain.lstrip("+-")
+    base = _BASES.get(digits[:2]) or (8 if digits.startswith("0") else 10)
+    if base != 10 or len(digits) <= _MAX_DIGITS:
+        found = int(plain, base)
+        if found in _SIGNED or (plain == digits and found in _UNSIGNED):
+            return found
+    return text if digits[:2] in _BASES else _float(text)
 
 
 def _number(text: str) -> float | str:
-    """One that is too large for a float is text to Go."""
     if _INFINITE.match(text):
         return math.nan if text[1:].lower() == "nan" else float(text.replace(".", ""))
+    if _INTEGER.match(text):
+        found = _integer(text)
+        return float(found) if isinstance(found, int) else found
+    return _float(text)
+
+
+def _float(text: str) -> float | str:
+    """One that is too large is text to Go."""
     found = float(text.replace("_", ""))
     return text if math.isinf(found) else found
+
+
+def _date(loader: Any, node: yaml.ScalarNode) -> str:
+    """Text, if it is one."""
+    if not loader.timestamp_regexp.match(node.value):
+        raise _unfit(node)
+    try:
+        loader.construct_yaml_timestamp(node)
+    except ValueError as error:  # no such day
+        raise _unfit(node) from error
+    return str(node.value)
+
+
+def _binary(_: Any, node: yaml.ScalarNode) -> str:
+    try:
+        return base64.b64decode("".join(node.value.split()), validate=True).decode(errors="replace")
+    except ValueError as error:
+        raise _unfit(node) from error

@@ -222,8 +222,48 @@ def test_hints_name_the_closest_word_or_the_few_there_are(word: str, hint: str) 
     assert located.did_you_mean(word, ["toFQDNs", "tcp"]) == hint
 
 
-def test_a_number_that_is_too_long_is_told_at_its_place_beside_other_mistakes(reader: str) -> None:
-    assert outcome(f"a: 1\nb: [{'9' * 5_000}]\nc: 2\nc: 3\n") == [(2, 5), (4, 1)]
+def test_a_number_of_thousands_of_digits_is_text(reader: str) -> None:
+    assert only(f"a: {'9' * 5_000}\n").value == {"a": "9" * 5_000}
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("!!bool maybe", "'maybe' is no !!bool"),
+        ("!!bool yES", "'yES' is no !!bool"),
+        ("!!bool ''", "'' is no !!bool"),
+        ("!!int abc", "'abc' is no !!int"),
+        ("!!int 1.5", "'1.5' is no !!int"),
+        ('!!int "12\\n"', "'12\\n' is no !!int"),
+        ("!!float abc", "'abc' is no !!float"),
+        ("!!null x", "'x' is no !!null"),
+        ("!!timestamp abc", "'abc' is no !!timestamp"),
+        ("!!timestamp 2024-13-45", "'2024-13-45' is no !!timestamp"),
+        ("!!binary '*'", "'*' is no !!binary"),
+        (f"!!int {'z' * 1_000}", f"'{'z' * 60}' is no !!int"),
+    ],
+)
+def test_a_value_that_does_not_fit_its_tag_is_told_at_its_place_beside_other_mistakes(
+    reader: str, written: str, said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        located.load(f"a: 1\nb: [{written}]\nc: 2\nc: 3\n{written}: 4\n", "x.yaml")
+    places = [(problem.line, problem.column, problem.message) for problem in caught.value.problems]
+    assert sorted(places) == [(2, 5, said), (4, 1, "'c' is given twice"), (5, 1, said)]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *(("!!bool 'yes'", True), ("!!int '0x10'", 16), ("!!float 5", 5.0), ("!!float 010", 8.0)),
+        *(("!!null ''", None), ("!!timestamp 2024-01-05", "2024-01-05"), ("!!binary aGk=", "hi")),
+    ],
+)
+def test_a_value_that_fits_its_tag_is_what_kubernetes_makes_of_it(
+    reader: str, written: str, value: object
+) -> None:
+    found = only(f"a: {written}\n").value["a"]
+    assert (type(found), found) == (type(value), value)
 
 
 def test_dates_are_text_as_kubernetes_reads_them() -> None:
@@ -242,7 +282,7 @@ def test_dates_are_text_as_kubernetes_reads_them() -> None:
         ),
         *(
             (word, word)
-            for word in ("1e400", ".", "+", "_1", ".5_0", "1.2.3.4", "10.0.0.0/8", "2024-01-05", "=", "0o8")
+            for word in ("1e400", ".", "+", "_1", "._5", "1.2.3.4", "10.0.0.0/8", "2024-01-05", "=", "0o8")
         ),
         *((word, None) for word in ("~", "null", "Null", "NULL", "")),
         *(("12345e7", 12345e7), ("1e3", 1e3), ("1E5", 1e5), ("+1.5e-1", 0.15), (".5e1", 5.0), ("1.", 1.0)),
@@ -257,7 +297,22 @@ def test_dates_are_text_as_kubernetes_reads_them() -> None:
             ("0", 0),
             ("0_", 0),
         ),
-        *(("00", 0), ("-_7", -7), ("99999999999999999999999999", 99999999999999999999999999)),
+        *(("00", 0), ("-_7", -7), (".5_0", 0.5), (f"0x{'0' * 40}1f", 31)),
+        *(("18446744073709551615", (1 << 64) - 1), ("18446744073709551616", float(1 << 64))),
+        *(("9223372036854775808", 1 << 63), ("+9223372036854775808", float(1 << 63))),
+        *(("-9223372036854775808", -1 << 63), ("-9223372036854775809", -float(1 << 63))),
+        *(("0xffffffffffffffff", (1 << 64) - 1), ("0777777777777777777777777", 777777777777777777777777.0)),
+        *(
+            (word, word)
+            for word in (
+                f"0x{'1' * 40}",
+                "0x10000000000000000",
+                "-0xffffffffffffffff",
+                "+0xffffffffffffffff",
+                f"0b{'1' * 65}",
+                "0o7777777777777777777777",
+            )
+        ),
     ],
 )
 def test_plain_scalars_are_what_kubernetes_reads(reader: str, written: str, value: object) -> None:
@@ -268,8 +323,31 @@ def test_plain_scalars_are_what_kubernetes_reads(reader: str, written: str, valu
     assert only(told).value["a"] == yaml.safe_load(told)["a"] == written
 
 
-def test_a_key_that_is_a_truth_value_is_spelt_out() -> None:
-    assert only("{on: 1, N: 2, 'y': 3}").value == {"true": 1, "false": 2, "y": 3}
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        *(("on", "true"), ("N", "false"), ("'y'", "y"), ("''", "")),
+        *(("0x10", "16"), ("0b11", "3"), ("010", "8"), ("+5", "5"), ("1_000", "1000"), ("'0x10'", "0x10")),
+        *(("1.10", "1.1"), ("1e3", "1000"), ("-0.0", "-0"), ("0.1", "0.1"), ("0.0001", "0.0001")),
+        *(("1e-5", "1e-05"), ("123456.0", "123456"), ("1234567.0", "1.234567e+06"), ("1e20", "1e+20")),
+        *(("1.23456789", "1.2345679"), ("16777217.0", "1.6777216e+07"), ("1e300", ".inf")),
+        *((".inf", ".inf"), ("-.INF", "-.inf"), (".nan", ".nan"), ("1e400", "1e400")),
+        *((f"0x{'1' * 40}", f"0x{'1' * 40}"), ("99999999999999999999", "1e+20")),
+        *(("2024-01-05", "2024-01-05"), ("!!timestamp 2024-01-05", "2024-01-05"), ("!!binary aGk=", "hi")),
+    ],
+)
+def test_a_key_is_the_text_that_kubernetes_makes_of_it(reader: str, written: str, key: str) -> None:
+    assert only(f"{{{written}: 1}}").value == {key: 1}
+
+
+def test_two_keys_that_are_the_same_number_are_one_key(reader: str) -> None:
+    with pytest.raises(InputError, match="'16' is given twice"):
+        located.load("{0x10: 1, 16: 2}", "x.yaml")
+
+
+def test_null_is_no_key(reader: str) -> None:
+    with pytest.raises(InputError, match=re.escape("x.yaml:2:1: null cannot be a key")):
+        located.load("a: 1\n~: 2\n", "x.yaml")
 
 
 def test_long_scalars_that_are_nearly_numbers_are_looked_through_once(reader: str) -> None:
