@@ -87,7 +87,16 @@ def as_kubernetes_is_told(dumper: type[Any]) -> type[Any]:
     resolvers = _resolvers()
     for first, others in dumper.yaml_implicit_resolvers.items():
         resolvers.setdefault(first, []).extend(others)
-    return type("Dumper", (dumper,), {"yaml_implicit_resolvers": resolvers})
+    return type("Dumper", (dumper,), {"yaml_implicit_resolvers": resolvers, "analyze_scalar": _analyzed})
+
+
+def _analyzed(emitter: Any, text: str) -> Any:
+    """PyYAML (not libyaml, which does not ask) writes U+0085 as it is unless it stands in double quotes, and
+    reads it as the end of a line."""
+    found = yaml.emitter.Emitter.analyze_scalar(emitter, text)
+    if "\N{NEXT LINE}" in text:
+        found.allow_single_quoted = found.allow_block = False
+    return found
 
 
 Dumper = as_kubernetes_is_told(yaml.SafeDumper)

@@ -33,7 +33,7 @@ from lab.policy_tools.node_state import NodeState
 from lab.report import doctor, output, tables
 from lab.runtime.handles import Inside, NodeHandle, ProcessHandle
 from lab.runtime.lab import Lab
-from lab.spec.topology import AGENTS
+from lab.spec.topology import AGENTS, Topology
 
 FORMAT: Final = "acns-lab-bundle"
 VERSION: Final = 1
@@ -96,7 +96,7 @@ def _parts(lab: Lab) -> Iterator[Part]:
     yield "bundle.json", lambda: _json(_about(lab))
     yield "README.md", lambda: _readme(lab)
     policies = _policies(lab)
-    yield "topology.yaml", lambda: _topology(lab, policies)
+    yield "topology.yaml", lambda: topology_text(lab.topology, policies)
     yield from ((f"policies/{name}", get) for name, get in policies.items())
     yield "topology.json", lambda: _read(lab.folder.topology_file)
     yield "versions.json", lambda: _json(_versions())
@@ -187,9 +187,9 @@ def _not_in_force(lab: Lab) -> Iterator[str]:
                 yield f"nodes/{node.name}/manifests/{path.name}"
 
 
-def _topology(lab: Lab, policies: Iterable[str]) -> str:
+def topology_text(topology: Topology, policies: Iterable[str]) -> str:
     """As a file that `lab.up` takes, with the policies beside it."""
-    value = lab.topology.model_dump(mode="json", exclude_defaults=True)
+    value = topology.model_dump(mode="json", exclude_defaults=True)
     value["policies"] = [{"file": f"policies/{name}"} for name in policies]
     text: str = yaml.dump(value, Dumper=scalars.Dumper, sort_keys=False, allow_unicode=True)
     return text

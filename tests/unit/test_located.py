@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -338,6 +339,24 @@ def test_plain_scalars_are_what_kubernetes_reads(reader: str, written: str, valu
 )
 def test_a_key_is_the_text_that_kubernetes_makes_of_it(reader: str, written: str, key: str) -> None:
     assert only(f"{{{written}: 1}}").value == {key: 1}
+
+
+@pytest.mark.parametrize("dumper", [yaml.SafeDumper, getattr(yaml, "CSafeDumper", yaml.SafeDumper)])
+@pytest.mark.parametrize("style", [None, "|"])
+@given(
+    st.text(alphabet="a \n'#\N{NEXT LINE}\N{LINE SEPARATOR}\ufeff\N{GRINNING FACE}\x07\x1b\r\t") | st.text(),
+    st.booleans(),
+)
+def test_any_text_is_read_as_it_was_before_it_was_written(
+    dumper: type[Any], style: str | None, text: str, allow_unicode: bool
+) -> None:
+    told = yaml.dump(
+        {"a": text, f"b{text}": 1},
+        Dumper=scalars.as_kubernetes_is_told(dumper),
+        default_style=style,
+        allow_unicode=allow_unicode,
+    )
+    assert only(told).value["a"] == text
 
 
 def test_two_keys_that_are_the_same_number_are_one_key(reader: str) -> None:
