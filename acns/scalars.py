@@ -99,7 +99,14 @@ def _analyzed(emitter: Any, text: str) -> Any:
     return found
 
 
-Dumper = as_kubernetes_is_told(yaml.SafeDumper)
+Dumper: Any = as_kubernetes_is_told(yaml.SafeDumper)
+
+
+class ManifestDumper(Dumper):  # type: ignore[misc]
+    """Manifests as people and API servers write them: without anchors, what comes twice is written twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def key(loader: Any, node: yaml.ScalarNode) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import yaml
 
+from acns import scalars
 from acns.policy import schema
 
 GROUP: Final = "cilium.io"
@@ -165,18 +166,15 @@ def _version(kind: Kind, name: str, stored: bool) -> dict[str, Any]:
     return made
 
 
-class _Plain(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        """What comes twice is written twice."""
-        return True
-
-
 def text(kind: Kind) -> str:
     """As a file."""
     head = (
         "# Made by `python -m acns.policy.crd deploy/crds` of the models that read policies; not by hand.\n"
     )
-    return head + yaml.dump(definition(kind), Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True)
+    made: str = yaml.dump(
+        definition(kind), Dumper=scalars.ManifestDumper, sort_keys=False, width=110, allow_unicode=True
+    )
+    return head + made
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -34,13 +34,6 @@ _ADDRESSES = int(IPv4Address("198.18.0.0")), 1 << 17  # RFC 2544
 _NAMES_PER_PATTERN = 2
 
 
-class _Dumper(scalars.Dumper):  # type: ignore[misc]
-    """Manifests as people and API servers write them: without anchors."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How large. `selectors` and `addresses` are totals, spread evenly; `replicas`: pods of equal labels."""
@@ -247,4 +240,4 @@ def _object(version: str, kind: str, metadata: Manifest, **parts: Any) -> Manife
 
 
 def _text(*manifests: Manifest) -> str:
-    return yaml.dump_all(manifests, Dumper=_Dumper, sort_keys=False, explicit_start=True)
+    return yaml.dump_all(manifests, Dumper=scalars.ManifestDumper, sort_keys=False, explicit_start=True)

@@ -359,6 +359,12 @@ def test_any_text_is_read_as_it_was_before_it_was_written(
     assert only(told).value["a"] == text
 
 
+def test_what_comes_twice_in_a_manifest_is_written_twice() -> None:
+    ports = ["8080"]
+    told = yaml.dump([ports, ports], Dumper=scalars.ManifestDumper)
+    assert told == "- - '8080'\n- - '8080'\n"
+
+
 def test_two_keys_that_are_the_same_number_are_one_key(reader: str) -> None:
     with pytest.raises(InputError, match="'16' is given twice"):
         located.load("{0x10: 1, 16: 2}", "x.yaml")
