@@ -14,7 +14,6 @@ from acns.dns.pattern import FQDNSelector
 from acns.errors import Problem
 from acns.located import Document, Path
 from acns.policy.codes import Code
-from acns.policy.overlap import globs_overlap
 
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 _ENOUGH_LETTERS = 3
@@ -117,9 +116,10 @@ def is_service_name(selector: FQDNSelector) -> bool:
 
 
 def _spells_cluster(label: str) -> bool:
-    """With few letters of its own it means others too: `svc.c*.local` matches `svc.corp.local`."""
-    letters = label.replace("*", "")
-    return len(letters) >= _ENOUGH_LETTERS and globs_overlap(label, "cluster")
+    """Its beginning and a star. With few letters, or a star elsewhere, it means others too: `svc.c*.local`
+    matches `svc.corp.local`, and `svc.*ter.local` matches `svc.center.local`."""
+    letters = label.rstrip("*")
+    return letters != label and len(letters) >= _ENOUGH_LETTERS and "cluster".startswith(letters)
 
 
 def _service_name(selector: FQDNSelector) -> Finding | None:
