@@ -6,46 +6,86 @@ Said only where every address is somebody's here: a network around them may mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from ipaddress import IPv4Address, IPv4Network
 
 from acns.policy import networkpolicy
 from acns.policy.codes import Code
+from acns.policy.directory import Directory
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
+from acns.policy.groups import API_SERVER
 from acns.policy.model import Direction
 from acns.policy.networks import consists_of, without
-from acns.policy.objects import CIDRBlocks, Rule
+from acns.policy.objects import CIDRBlocks, CIDRGroupPeer, Rule
+from acns.policy.peers import cidr_groups
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
     if not scene.is_populated:
         return
-    inside = scene.directory.cluster_addresses | scene.directory.services.addresses
     for policy in scene.cluster.policies:
         for rule in (rule for spec in policy.specs for rule in spec.rules):
-            if found := list(dict.fromkeys(_inside(rule, inside))):
-                yield at_rule(Code.CIDR_INSIDE_CLUSTER, rule.origin, _message(found, rule), _hint(rule))
+            if found := dict(_inside(rule, scene)):
+                hint = f"select {', '.join(_ways(rule, _addresses(found), scene.directory))}"
+                yield at_rule(Code.CIDR_INSIDE_CLUSTER, rule.origin, _message(found, rule), hint)
 
 
-def _inside(rule: Rule, inside: Set[IPv4Address]) -> Iterator[IPv4Network]:
+def _inside(rule: Rule, scene: Scene) -> Iterator[tuple[IPv4Network, str]]:
+    """Networks, and how to speak of them."""
     for peer in rule.peers or ():
-        if isinstance(peer, CIDRBlocks):
-            for network in peer.networks:
-                left = without((network,), peer.excepted)
-                if left and all(consists_of(each, inside) for each in left):
-                    yield network
+        match peer:
+            case CIDRBlocks():
+                for network in peer.networks:
+                    left = without((network,), peer.excepted)
+                    if left and all(consists_of(each, scene.inside) for each in left):
+                        yield network, str(network)
+            case CIDRGroupPeer():
+                yield from _inside_groups(peer, scene)
 
 
-def _message(found: list[IPv4Network], rule: Rule) -> str:
+def _inside_groups(peer: CIDRGroupPeer, scene: Scene) -> Iterator[tuple[IPv4Network, str]]:
+    for group in cidr_groups(peer, scene.cluster.cidr_groups):
+        whole = tuple(each for each in group.networks if consists_of(each, scene.inside))
+        if left := without(whole, peer.excepted):
+            *others, last = left
+            yield from ((network, str(network)) for network in others)
+            yield last, f"{last} (CiliumCIDRGroup '{group.name}')"
+
+
+def _message(found: Mapping[IPv4Network, str], rule: Rule) -> str:
     effect = "denies" if rule.deny else "opens"
-    listed = ", ".join(map(str, found))
+    listed = ", ".join(found.values())
     return f"a CIDR selects no pod, Service or node of the cluster, so it {effect} nothing at {listed}"
 
 
-def _hint(rule: Rule) -> str:
+def _addresses(networks: Mapping[IPv4Network, str]) -> frozenset[IPv4Address]:
+    return frozenset(address for network in networks for address in network)
+
+
+def _ways(rule: Rule, addresses: Set[IPv4Address], directory: Directory) -> Iterator[str]:
+    """What does select those who have these addresses."""
+    services = directory.services
+    others = addresses - directory.residents.keys()
+    api_servers = others & (services.endpoints(*API_SERVER) | _cluster_ips(directory))
+    side = "to" if rule.direction is Direction.EGRESS else "from"
+    entities = f"{side}Entities"
+    pods, elsewhere = f"{side}Endpoints", ""
     if rule.origin.kind == networkpolicy.KIND:
-        return "select pods by podSelector and namespaceSelector"
-    if rule.direction is Direction.INGRESS:
-        return "select pods by fromEndpoints, nodes by fromEntities"
-    services = "" if rule.deny else " Services by toServices,"
-    return f"select pods by toEndpoints,{services} nodes by toEntities"
+        pods, elsewhere = "podSelector and namespaceSelector", " in a CiliumNetworkPolicy"
+    if others != addresses:
+        yield f"pods by {pods}"
+    if (others - api_servers) & services.addresses:
+        has_services = side == "to" and not rule.deny and not elsewhere
+        yield "Services by toServices" if has_services else f"Services' pods by {pods}"
+    if (others - api_servers) & directory.node_addresses:
+        yield f"nodes by {entities}{elsewhere}"
+    if api_servers:
+        yield f"the API server by {entities}: [kube-apiserver]{elsewhere}"
+
+
+def _cluster_ips(directory: Directory) -> frozenset[IPv4Address]:
+    """Those of the API server's Service."""
+    namespace, name = API_SERVER
+    return frozenset(
+        address for each in directory.services.named(name, namespace) for address in each.cluster_ips
+    )

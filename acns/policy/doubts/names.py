@@ -49,7 +49,7 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
     view = View(scene.directory, "")
     said: set[tuple[Code, Origin, SelectedFQDN | None]] = set()
     for subject in scene.subjects:
-        for each in _Judge(subject, view).findings():
+        for each in _Judge(subject, view, scene).findings():
             key = (each.code, each.rule.origin, each.entry)
             if key not in said:
                 said.add(key)
@@ -59,9 +59,10 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
 class _Judge:
     """Judges the egress rules of one subject."""
 
-    def __init__(self, subject: Subject, view: View) -> None:
+    def __init__(self, subject: Subject, view: View, scene: Scene) -> None:
         self._subject = subject
         self._view = view
+        self._scene = scene
         self._rules = list(subject.may_allow_out())
         self._wanted = [(rule, peer) for rule in subject.allows_out() for peer in _fqdns(rule)]
 
@@ -104,7 +105,7 @@ class _Judge:
             return False
         redirected = [allow.servers for allow in meaning.dns if allow.redirects]
         denies = meaning.egress.denies
-        return not any(may_answer(servers, denies, self._view.directory) for servers in redirected)
+        return not any(may_answer(servers, denies, self._scene) for servers in redirected)
 
     # --- names -----------------------------------------------------------------------------------------
 

@@ -93,6 +93,11 @@ class Scene:
         found = [each for node in sorted(on_nodes) for each in self._on_node(node, on_nodes[node])]
         return [*found, *self._without_pods(found)]
 
+    @cached_property
+    def inside(self) -> frozenset[IPv4Address]:
+        """The addresses of pods, nodes and Services, which no CIDR selects."""
+        return self.directory.cluster_addresses | self.directory.services.addresses
+
     @property
     def is_populated(self) -> bool:
         """Whether there are pods at all: else this is no cluster but a folder of policies."""

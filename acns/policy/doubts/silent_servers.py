@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
 from acns.policy.directory import Directory
+from acns.policy.doubts.scene import Scene
 from acns.policy.model import CIDRs, DNSServers, Everything, Match, Peer, ServerAddress, World
 from acns.policy.networks import consists_of, without
 from acns.policy.servers import ANYWHERE
@@ -18,13 +19,12 @@ DNS_PORT = 53
 UDP = 17
 
 
-def may_answer(servers: DNSServers, denies: Iterable[Match], directory: Directory) -> bool:
+def may_answer(servers: DNSServers, denies: Iterable[Match], scene: Scene) -> bool:
     """Whether a DNS server can be among them, as far as Services, pods and denies tell."""
-    inside = directory.cluster_addresses | directory.services.addresses
-    if not all(consists_of(network, inside) for network in _networks(servers, denies)):
+    if not all(consists_of(network, scene.inside) for network in _networks(servers, denies)):
         return True
     over_udp = (server for server in servers.exact if server.protocol == UDP)
-    return any(_may_serve(server, directory) for server in over_udp)
+    return any(_may_serve(server, scene.directory) for server in over_udp)
 
 
 def _networks(servers: DNSServers, denies: Iterable[Match]) -> Iterator[IPv4Network]:

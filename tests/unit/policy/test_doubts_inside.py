@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Network
+
 import pytest
 
 from acns.errors import Problem
+from acns.policy.objects import CIDRGroup, Object, ServicePort
 
 from .doubting import found, without_pods
-from .policy_world import DNS_IP, N1, WEB, WEB_IP, manifest
+from .policy_world import DNS_IP, N1, N2, WEB, WEB_IP, manifest, service, slice_of
+
+API_IP = IPv4Address("10.96.0.1")
+KUBERNETES = service("kubernetes", API_IP, ServicePort("https", "TCP", 443, 6443))
+API = (KUBERNETES, slice_of(KUBERNETES, [N1]))
+API_BY_ENTITY = "select the API server by toEntities: [kube-apiserver]"
 
 
-def inside(*texts: str) -> list[Problem]:
-    return [problem for problem in found(*texts) if problem.code == "cidr-inside-cluster"]
+def inside(*texts: str, more: tuple[Object, ...] = ()) -> list[Problem]:
+    return [problem for problem in found(*texts, more=more) if problem.code == "cidr-inside-cluster"]
 
 
 @pytest.mark.parametrize("address", [WEB, WEB_IP, N1], ids=["a pod's", "a ClusterIP", "a node's"])
@@ -21,7 +29,22 @@ def test_an_address_of_the_cluster_is_doubted_at_its_rule(address: object) -> No
     assert problem.message == (
         f"a CIDR selects no pod, Service or node of the cluster, so it opens nothing at {address}/32"
     )
-    assert problem.hint == "select pods by toEndpoints, Services by toServices, nodes by toEntities"
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        (WEB, "select pods by toEndpoints"),
+        (WEB_IP, "select Services by toServices"),
+        (N2, "select nodes by toEntities"),
+        (N1, API_BY_ENTITY),
+        (API_IP, API_BY_ENTITY),
+    ],
+    ids=["a pod's", "a ClusterIP", "a node's", "the API server's", "the API server's ClusterIP"],
+)
+def test_the_hint_says_what_selects_those_who_have_it(address: object, hint: str) -> None:
+    (problem,) = inside(manifest(f"- toCIDR: [{address}/32]"), more=API)
+    assert problem.hint == hint
 
 
 def test_of_several_those_are_named() -> None:
@@ -34,23 +57,55 @@ def test_so_is_one_that_is_denied_let_in_or_in_a_set() -> None:
     assert inside(text)
     (problem,) = inside(text.replace("egress:", "egressDeny:"))
     assert "so it denies nothing at" in problem.message
-    assert problem.hint == "select pods by toEndpoints, nodes by toEntities"
+    assert problem.hint == "select pods by toEndpoints"
     (problem,) = inside(text.replace("egress:", "ingress:").replace("toCIDR", "fromCIDR"))
-    assert problem.hint == "select pods by fromEndpoints, nodes by fromEntities"
+    assert problem.hint == "select pods by fromEndpoints"
 
 
-def test_one_of_a_networkpolicy_has_the_hint_of_its_language() -> None:
-    (problem,) = inside(
-        f"""apiVersion: networking.k8s.io/v1
+@pytest.mark.parametrize("section", ["egressDeny", "ingress"])
+def test_where_no_Service_can_be_named_its_pods_are(section: str) -> None:
+    to = "to" if section == "egressDeny" else "from"
+    text = manifest(f"- {to}CIDR: [{WEB_IP}/32]").replace("egress:", f"{section}:")
+    (problem,) = inside(text)
+    assert problem.hint == f"select Services' pods by {to}Endpoints"
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        (WEB, "select pods by podSelector and namespaceSelector"),
+        (WEB_IP, "select Services' pods by podSelector and namespaceSelector"),
+        (N2, "select nodes by toEntities in a CiliumNetworkPolicy"),
+        (N1, f"{API_BY_ENTITY} in a CiliumNetworkPolicy"),
+    ],
+    ids=["a pod's", "a ClusterIP", "a node's", "the API server's"],
+)
+def test_one_of_a_networkpolicy_has_the_hint_of_its_language(address: object, hint: str) -> None:
+    text = f"""apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {{name: p, namespace: default}}
 spec:
   podSelector: {{matchLabels: {{app: frontend}}}}
   policyTypes: [Egress]
-  egress: [{{to: [{{ipBlock: {{cidr: {WEB}/32}}}}]}}]
+  egress: [{{to: [{{ipBlock: {{cidr: {address}/32}}}}]}}]
 """
-    )
-    assert problem.hint == "select pods by podSelector and namespaceSelector"
+    (problem,) = inside(text, more=API)
+    assert problem.hint == hint
+
+
+GROUP = CIDRGroup("group", tuple(map(IPv4Network, (f"{WEB}/32", f"{N1}/32", "203.0.113.1/32"))))
+
+
+def test_those_of_a_group_are_doubted_by_its_name() -> None:
+    (problem,) = inside(manifest("- toCIDRSet: [{cidrGroupRef: group}]"), more=(GROUP,))
+    assert problem.line == 10
+    assert problem.message.endswith(f"opens nothing at {WEB}/32, {N1}/32 (CiliumCIDRGroup 'group')")
+    assert problem.hint == "select pods by toEndpoints, nodes by toEntities"
+
+
+def test_those_that_are_excepted_of_a_group_are_not() -> None:
+    text = manifest(f"- toCIDRSet: [{{cidrGroupRef: group, except: [{WEB}/32, {N1}/32]}}]")
+    assert inside(text, more=(GROUP,)) == []
 
 
 @pytest.mark.parametrize(
