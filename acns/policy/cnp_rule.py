@@ -62,12 +62,19 @@ class RuleReader:
         return found
 
     def _doubt_empty_deny(self, section: Section, at: Path) -> None:
-        """Cilium makes no entry of it (mergeEgress), only the section's default deny."""
+        """Cilium makes no entry of it (mergeEgress), only the section's default deny. Where the spec has
+        nothing else for this direction, that is what it means."""
+        spec = self.report.value(at[:-2])
+        choice = spec.get("enableDefaultDeny")
+        is_off = isinstance(choice, dict) and choice.get(section.direction) is False
+        if spec[section.name] == [{}] and not spec.get(section.direction) and not is_off:
+            return
         side = "to" if section.direction is Direction.EGRESS else "from"
+        effect = "nothing, as enableDefaultDeny is false" if is_off else "only what no rule allows"
         self.report.warn(
             Code.EMPTY_DENY,
             at,
-            "an entry without peers and ports denies nothing: what rules allow stays open",
+            f"an entry without peers and ports denies {effect}",
             f"to deny everything whatever allows it write {side}Entities: [all]",
         )
 

@@ -63,6 +63,16 @@ def test_a_policy_of_denies_alone_denies_by_default_too() -> None:
     assert opened(policy) == []
 
 
+def test_an_empty_deny_denies_by_default_and_nothing_that_a_rule_allows() -> None:
+    empty = sections(egressDeny="[{}]")
+    alone = policy_of("frontend", empty)
+    assert (alone.egress, alone.ingress) == (DirectionPolicy(enforced=True), DirectionPolicy())
+    both = policy_of("frontend", empty, manifest("- toEntities: [world]", name="q"))
+    assert (opened(both), denied(both)) == ([("entity:world", "all")], [])
+    opting_out = policy_of("frontend", sections(egressDeny="[{}]", enableDefaultDeny="{egress: false}"))
+    assert (opened(opting_out), denied(opting_out)) == ([("everything", "all")], [])
+
+
 def test_denies_that_opt_out_of_default_deny_leave_the_rest_open() -> None:
     policy = policy_of(
         "frontend",

@@ -19,6 +19,35 @@ SECTIONS = ("egress", "egressDeny", "ingress", "ingressDeny")
 # --- sections and default deny -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "egressDeny: [{}]",
+        "ingressDeny: [{}]",
+        "egressDeny: [{}]\ningressDeny: [{}]",
+        "egressDeny: [{}]\ningress: [{fromEntities: [host]}]",
+        "egressDeny: [{}]\negress: []\nenableDefaultDeny: {egress: true}",
+    ],
+)
+def test_an_empty_deny_that_is_all_of_its_direction_means_default_deny(text: str) -> None:
+    assert "empty-deny" not in codes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "effect"),
+    [
+        ("egressDeny: [{}]\negress: [{toEntities: [world]}]", "only what no rule allows"),
+        ("egressDeny: [{}, {toEntities: [world]}]", "only what no rule allows"),
+        ("ingressDeny: [{}, {}]", "only what no rule allows"),
+        ("egressDeny: [{}]\nenableDefaultDeny: {egress: false}", "nothing, as enableDefaultDeny is false"),
+    ],
+)
+def test_one_beside_other_rules_is_doubted_with_what_it_does(text: str, effect: str) -> None:
+    found = [each for each in policy(text).problems if each.code == "empty-deny"]
+    assert found
+    assert {each.message for each in found} == {f"an entry without peers and ports denies {effect}"}
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_section_gives_rules_of_its_direction_that_allow_or_deny(section: str) -> None:
     found = rule(f"{section}: [{{}}]")
