@@ -34,6 +34,10 @@ SECTIONS: Final = (
 )
 
 
+_TRAFFIC: Final = (("toPorts", "icmps", "every port"), ("icmps", "toPorts", "all traffic"))
+_NOTHING_LEFT: Final = "without peers this entry allows nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class RuleReader:
     """Reads the rules of one policy; `namespace` None: a clusterwide one."""
@@ -57,9 +61,19 @@ class RuleReader:
             ports=traffic.port_blocks(rule, at),
             icmps=traffic.icmps(rule, at),
         )
-        if found.deny and found.selects_nothing and self.report.is_whole(rule, at):
+        if not found.deny or not found.selects_nothing:
+            self._doubt_empty_traffic(found, at)
+        elif self.report.is_whole(rule, at):
             self._doubt_empty_deny(section, at)
         return found
+
+    def _doubt_empty_traffic(self, rule: Rule, at: Path) -> None:
+        for name, other, everything in _TRAFFIC:
+            if self.report.given((*at, name)) == []:
+                left = f"{everything} is meant" if rule.peers is not None else _NOTHING_LEFT
+                meant = f"only {other} counts" if self.report.given((*at, other)) else left
+                message = f"an empty {name} counts as absent: {meant}"
+                self.report.warn(Code.EMPTY_PORTS, (*at, name), message)
 
     def _doubt_empty_deny(self, section: Section, at: Path) -> None:
         """Cilium makes no entry of it (mergeEgress), only the section's default deny. Where the spec has

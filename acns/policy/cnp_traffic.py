@@ -39,10 +39,6 @@ class TrafficReader:
 
     def port_blocks(self, rule: AnyRule, at: Path) -> tuple[PortBlock, ...] | None:
         """None: every port is meant."""
-        if self.report.given((*at, "toPorts")) == []:
-            meant = "only icmps counts" if self.report.given((*at, "icmps")) else "every port is meant"
-            message = f"an empty toPorts counts as absent: {meant}"
-            self.report.warn(Code.EMPTY_PORTS, (*at, "toPorts"), message)
         entries: Sequence[PortRule | PortDenyRule] = rule.toPorts or ()
         if not entries:
             return None
@@ -136,12 +132,6 @@ class TrafficReader:
     def icmps(self, rule: AnyRule, at: Path) -> tuple[int, ...] | None:
         """The IPv4 types; None: the field is absent."""
         at = (*at, "icmps")
-        if self.report.given(at) == []:
-            meant = (
-                "only toPorts counts" if self.report.given((*at[:-1], "toPorts")) else "all traffic is meant"
-            )
-            message = f"an empty icmps counts as absent: {meant}"
-            self.report.warn(Code.EMPTY_PORTS, at, message)
         if not rule.icmps:
             return None
         if self.report.given((*at[:-1], "toPorts")):

@@ -68,7 +68,7 @@ class Code(StrEnum):
 
     EMPTY_SECTION = "empty-section", "an empty egress or ingress counts as absent: the direction stays open"
     EMPTY_DENY = "empty-deny", "a deny entry without peers and ports denies only what no rule allows"
-    EMPTY_PORTS = "empty-ports", "an empty toPorts or icmps counts as absent: every port is meant"
+    EMPTY_PORTS = "empty-ports", "an empty toPorts or icmps counts as absent: with peers every port is meant"
     END_PORT = "end-port", "an endPort that has no effect"
     OCTAL_PORT = "octal-port", "a port with a leading zero is read as an octal number"
     NAMED_PORT_WITHOUT_PODS = (

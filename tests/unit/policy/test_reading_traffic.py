@@ -11,7 +11,7 @@ from acns.policy.cnp_values import is_octal, is_port_name, port_number
 from acns.policy.model import Protocol
 from acns.policy.objects import PortBlock, PortSpec
 
-from .reading import codes, errors, rule
+from .reading import codes, errors, policy, rule
 
 TCP, ANY = Protocol.TCP, Protocol.ANY
 
@@ -123,6 +123,15 @@ def test_an_empty_toports_counts_as_absent_and_is_doubtful() -> None:
     text = "egress: [{toEntities: [world], toPorts: []}]"
     assert rule(text).ports is None
     assert codes(text) == ["empty-ports"]
+
+
+@pytest.mark.parametrize("field", ["toPorts", "icmps"])
+def test_beside_no_peer_it_leaves_nothing_and_that_is_said(field: str) -> None:
+    (problem,) = policy(f"egress: [{{{field}: []}}]").problems
+    assert problem.code == "empty-ports"
+    assert problem.message == f"an empty {field} counts as absent: without peers this entry allows nothing"
+    assert codes(f"egressDeny: [{{{field}: []}}]") == ["empty-deny"]
+    assert codes(f"egressDeny: [{{toEntities: [world], {field}: []}}]") == ["empty-ports"]
 
 
 def test_forty_ports_are_enough_for_one_entry() -> None:
