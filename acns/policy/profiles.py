@@ -74,15 +74,22 @@ def fqdn_peer(profile: Profile, selector: FQDNSelector) -> Finding | None:
     )
 
 
-def _address(selector: FQDNSelector) -> Finding | None:
-    text = selector.text.removesuffix(".")
+def is_address(selector: FQDNSelector) -> bool:
+    """Whether it spells an IPv4 address, which `fqdn_peer` doubts."""
     try:
-        IPv4Address(text)
+        IPv4Address(selector.text.removesuffix("."))
     except ValueError:
+        return False
+    return True
+
+
+def _address(selector: FQDNSelector) -> Finding | None:
+    if not is_address(selector):
         return None
+    text = selector.text.removesuffix(".")
     return Finding(
         f"'{text}' is an address, which no client looks up and no answer teaches: this entry opens nothing",
-        f"write toCIDR: [{text}/32]",
+        f"write toCIDR: [{text}/32] in an egress entry of its own",
         Code.FQDN_IS_ADDRESS,
     )
 

@@ -26,6 +26,7 @@ from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
 from acns.policy.overlap import overlap
 from acns.policy.peers import peers_of
+from acns.policy.profiles import is_address
 from acns.policy.view import View
 
 
@@ -124,7 +125,7 @@ class _Judge:
             return
         for rule, peer in self._wanted:
             entry = peer.selector
-            if self._may_be_asked(entry):
+            if self._may_be_asked(entry) or is_address(entry):
                 continue
             message = (
                 f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"

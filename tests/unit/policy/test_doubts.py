@@ -272,6 +272,12 @@ def test_a_name_that_might_be_asked_for_is_not(opened: str, asked: str) -> None:
     assert codes(manifest(f"- toFQDNs: [{{{kind}: '{opened}'}}]\n" + dns_rule(asked))) == []
 
 
+def test_an_address_which_reading_has_doubted_is_not_doubted_again() -> None:
+    text = manifest("- toFQDNs: [{matchName: 8.8.8.8}, {matchName: b.io}]\n" + dns_rule("a.io"))
+    (problem,) = found(text)
+    assert "'b.io'" in problem.message
+
+
 def test_the_rules_dns_of_another_policy_counts() -> None:
     assert codes(manifest(FQDN), manifest(dns_rule("a.io"), name="q")) == []
 
