@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from acns.located import Path, did_you_mean
-from acns.policy import profiles, selectors
+from acns.policy import negations, profiles, selectors
 from acns.policy.cidrs import contains, ipv4, parse_cidr
 from acns.policy.cnp_schema import AnyRule, CIDRRule, EgressDenyRule, EgressRule, ServiceRef
 from acns.policy.cnp_traffic_schema import NameSelector
@@ -128,21 +128,11 @@ class PeerReader:
         if next(selector.reserved(), None):
             yield from self._reserved(selector, at)
             return
-        self._check_namespaces(selector, at)
+        negations.doubt(selector, at, str(NAMESPACE), self.report)
         if self.namespace is None or selector.names_namespace():
             yield SelectedEndpoints(selector)
         else:
             yield SelectedEndpoints(selector.within(self.namespace))
-
-    def _check_namespaces(self, selector: Selector, at: Path) -> None:
-        if selector.only_excludes_namespaces():
-            self.report.warn(
-                Code.NAMESPACE_ONLY_NEGATED,
-                at,
-                "namespaces are named by what they are not: Cilium before the fix of its issue 46949 "
-                "lets this match host, world and other entities too, which are in none",
-                f"add an expression for {NAMESPACE} with operator {Operator.EXISTS}",
-            )
 
     def _reserved(self, selector: Selector, at: Path) -> Iterator[Entity]:
         """`reserved:host` alone means what the entity host does (EntitySelectorMapping). Beside other

@@ -14,16 +14,13 @@ from acns.policy.selectors import (
     CLUSTER_KEY,
     CLUSTER_NAME,
     NAMESPACE_KEY,
-    NAMESPACE_LABELS_PREFIX,
+    NAMESPACE_NAME_KEY,
     RESERVED,
     Key,
     Operator,
     Requirement,
     Selector,
 )
-
-_NAMESPACE_NAME = f"{NAMESPACE_LABELS_PREFIX}kubernetes.io/metadata.name"
-"""The API server gives each namespace its name as a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ class Implied:
 def _name(key: Key) -> str:
     if key.source == RESERVED:
         return str(key)
-    return NAMESPACE_KEY if key.name == _NAMESPACE_NAME else key.name
+    return NAMESPACE_KEY if key.name == NAMESPACE_NAME_KEY else key.name
 
 
 def _known(name: str) -> _Values:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from acns.errors import Problem
 from acns.located import Document, Path
+from acns.policy import negations
 from acns.policy.cidrs import contains, ipv4, parse_cidr
 from acns.policy.codes import Code
 from acns.policy.kubernetes import place
@@ -34,6 +35,7 @@ from acns.policy.selectors import (
     K8S,
     NAMESPACE,
     NAMESPACE_LABELS_PREFIX,
+    NAMESPACE_NAME_LABEL,
     Key,
     Operator,
     Requirement,
@@ -143,7 +145,9 @@ class _Reader:
             if peer.ipBlock is not None:
                 yield from self._block(peer.ipBlock, (*at, index, "ipBlock"))
             elif peer.namespaceSelector is not None:
-                yield SelectedEndpoints(_pods_of(peer.namespaceSelector, peer.podSelector))
+                selector = _pods_of(peer.namespaceSelector, peer.podSelector)
+                negations.doubt(selector, (*at, index), NAMESPACE_NAME_LABEL, self.report)
+                yield SelectedEndpoints(selector)
             elif peer.podSelector is not None:
                 yield SelectedEndpoints(_own_pods(peer.podSelector, self.namespace))
 

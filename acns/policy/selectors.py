@@ -15,6 +15,9 @@ from enum import StrEnum
 
 NAMESPACE_KEY = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS_PREFIX = "io.cilium.k8s.namespace.labels."
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+"""The API server gives each namespace its name as a label."""
+NAMESPACE_NAME_KEY = f"{NAMESPACE_LABELS_PREFIX}{NAMESPACE_NAME_LABEL}"
 SERVICE_ACCOUNT_KEY = "io.cilium.k8s.policy.serviceaccount"
 CLUSTER_KEY = "io.cilium.k8s.policy.cluster"
 CLUSTER_NAME = "default"
@@ -114,6 +117,13 @@ class Selector:
     def only_excludes_namespaces(self) -> bool:
         """Whether it says which namespaces it does not mean, and asks for no label that pods have."""
         return self.names_namespace() and not any(each.needs_label for each in self.requirements)
+
+    def asks_for_no_namespace(self) -> bool:
+        """Whether it asks for pods without a namespace, or in one without a name: there are none."""
+        return any(
+            each.operator is Operator.DOES_NOT_EXIST and each.key.name in (NAMESPACE_KEY, NAMESPACE_NAME_KEY)
+            for each in self.requirements
+        )
 
     def other_namespaces(self, namespace: str) -> Iterator[Requirement]:
         """The requirements on the namespace's name that a pod of `namespace` does not meet."""
