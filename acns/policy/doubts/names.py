@@ -21,13 +21,15 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector, match_name
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
-from acns.policy.doubts.silent_servers import DNS_PORT, may_answer
+from acns.policy.doubts.silent_servers import DNS_PORT, TCP, UDP, may_answer
 from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
 from acns.policy.overlap import overlap
 from acns.policy.peers import peers_of
 from acns.policy.profiles import is_address
 from acns.policy.view import View
+
+_BUT_OVER_TCP = " unless it asks over TCP (use-vc in its resolv.conf)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +73,19 @@ class _Judge:
         if not self._wanted or not self._subject.denies_out:
             return
         if not any(self._lets_dns_through(rule) for rule in self._rules):
-            how = " over UDP, as every client does first" if self._blocks else ""
+            but = _BUT_OVER_TCP if self._blocks else ""
             yield from self._per_rule(
                 Code.DNS_MISSING,
-                f"toFQDNs opens nothing for {self._subject.who}: no rule lets it ask a DNS server{how}",
+                f"toFQDNs opens nothing for {self._subject.who}{but}: "
+                "no rule lets it ask a DNS server over UDP",
                 "add an egress rule with toEndpoints for kube-dns, toPorts 53 and rules.dns",
             )
-        elif self._is_without_servers():
+        elif not self._may_be_answered(UDP):
+            but = _BUT_OVER_TCP if self._may_be_answered(TCP) else ""
             yield from self._per_rule(
                 Code.DNS_MISSING,
-                f"toFQDNs opens nothing for {self._subject.who}: no DNS server is at the peers and ports of "
-                "its rules.dns, or all are denied (over UDP, as every client asks first)",
+                f"toFQDNs opens nothing for {self._subject.who}{but}: "
+                "no DNS server is at the peers and ports of its rules.dns, or all are denied over UDP",
                 "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system, and no "
                 "CIDR selects it",
             )
@@ -99,14 +103,14 @@ class _Judge:
         for rule in {id(rule): rule for rule, _ in self._wanted}.values():
             yield _Finding(code, rule, message, hint)
 
-    def _is_without_servers(self) -> bool:
-        """Whether rules.dns leads nowhere, and there are DNS servers to which it could."""
+    def _may_be_answered(self, protocol: int) -> bool:
+        """Whether rules.dns may lead to a server; True where there is none to which it could."""
         meaning = self._subject.meaning
         if meaning is None or not self._blocks or not self._dns_backends:
-            return False
+            return True
         redirected = [allow.servers for allow in meaning.dns if allow.redirects]
         denies = meaning.egress.denies
-        return not any(may_answer(servers, denies, self._scene) for servers in redirected)
+        return any(may_answer(servers, protocol, denies, self._scene) for servers in redirected)
 
     # --- names -----------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Where a rule looks for DNS servers and surely none is: at a port that a DNS Service's pods do not serve, at
 an address of the cluster that is given as a CIDR, which selects neither pods nor Services, or where queries
-over UDP are denied, which every client tries first.
+over a protocol are denied.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from acns.policy.servers import ANYWHERE
 from acns.policy.traffic import includes, packet
 
 DNS_PORT = 53
-UDP = 17
+TCP, UDP = 6, 17
 
 
-def may_answer(servers: DNSServers, denies: Iterable[Match], scene: Scene) -> bool:
-    """Whether a DNS server can be among them, as far as Services, pods and denies tell."""
-    if not all(consists_of(network, scene.inside) for network in _networks(servers, denies)):
+def may_answer(servers: DNSServers, protocol: int, denies: Iterable[Match], scene: Scene) -> bool:
+    """Whether a DNS server can be among them that is asked over this protocol, as far as Services, pods and
+    denies tell."""
+    if not all(consists_of(network, scene.inside) for network in _networks(servers, protocol, denies)):
         return True
-    over_udp = (server for server in servers.exact if server.protocol == UDP)
-    return any(_may_serve(server, scene.directory) for server in over_udp)
+    exact = (server for server in servers.exact if server.protocol == protocol)
+    return any(_may_serve(server, scene.directory) for server in exact)
 
 
-def _networks(servers: DNSServers, denies: Iterable[Match]) -> Iterator[IPv4Network]:
-    """Where queries over UDP get through. What is `exact` has lost what is denied of it already."""
-    for protocol, port in servers.ports:
-        if protocol == UDP:
-            query = packet(UDP, port)
+def _networks(servers: DNSServers, protocol: int, denies: Iterable[Match]) -> Iterator[IPv4Network]:
+    """Where queries get through. What is `exact` has lost what is denied of it already."""
+    for number, port in servers.ports:
+        if number == protocol:
+            query = packet(protocol, port)
             hits = [deny.peer for deny in denies if includes(deny.traffic, query)]
             yield from without(servers.networks, tuple(_denied(hits, servers.outside_only)))
 

@@ -89,7 +89,9 @@ def test_toFQDNs_without_a_way_to_dns_is_doubted_at_the_rule_with_the_pod() -> N
     (problem,) = found(manifest(FQDN))
     assert problem.warning
     assert "pod default/frontend" in problem.message
-    assert "no rule lets it ask a DNS server" in problem.message
+    assert problem.message == (
+        "toFQDNs opens nothing for pod default/frontend: no rule lets it ask a DNS server over UDP"
+    )
     assert (problem.path, problem.line) == ("p.yaml", 10)
 
 
@@ -156,7 +158,16 @@ def test_a_server_that_is_denied_over_udp_is_missing_though_tcp_is_open(asks: st
     denying = manifest(deny, name="deny").replace("egress:", "egressDeny:")
     (problem,) = found(manifest(FQDN + asks), denying)
     assert problem.code == "dns-missing"
-    assert "over UDP, as every client asks first" in problem.message
+    over_tcp = "unless it asks over TCP (use-vc in its resolv.conf)" in problem.message
+    assert over_tcp is ("UDP" in deny)
+
+
+def test_nor_does_one_for_tcp_alone_but_for_those_who_ask_so() -> None:
+    (problem,) = found(manifest(FQDN + dns_rule("a.io", protocol="TCP")))
+    assert problem.message == (
+        "toFQDNs opens nothing for pod default/frontend unless it asks over TCP (use-vc in its resolv.conf): "
+        "no rule lets it ask a DNS server over UDP"
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +208,10 @@ KUBE_DNS_PODS = "toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: k
 def test_a_dns_server_where_surely_none_is_found_is_missing(rule: str) -> None:
     (problem,) = [each for each in found(manifest(FQDN + rule)) if each.code != "cidr-inside-cluster"]
     assert problem.code == "dns-missing"
-    assert "no DNS server is at the peers and ports of its rules.dns" in problem.message
+    assert problem.message == (
+        "toFQDNs opens nothing for pod default/frontend: "
+        "no DNS server is at the peers and ports of its rules.dns, or all are denied over UDP"
+    )
     assert "dns-missing" not in codes(manifest(FQDN + rule), manifest(dns_rule("a.io"), name="q"))
 
 
