@@ -132,7 +132,7 @@ class PeerReader:
         if self.namespace is None or selector.names_namespace():
             yield SelectedEndpoints(selector)
         else:
-            yield SelectedEndpoints(selector.within(self.namespace))
+            yield SelectedEndpoints(selector.within(self.namespace), scoped=True)
 
     def _reserved(self, selector: Selector, at: Path) -> Iterator[Entity]:
         """`reserved:host` alone means what the entity host does (EntitySelectorMapping). Beside other

@@ -149,7 +149,7 @@ class _Reader:
                 negations.doubt(selector, (*at, index), NAMESPACE_NAME_LABEL, self.report)
                 yield SelectedEndpoints(selector)
             elif peer.podSelector is not None:
-                yield SelectedEndpoints(_own_pods(peer.podSelector, self.namespace))
+                yield SelectedEndpoints(_own_pods(peer.podSelector, self.namespace), scoped=True)
 
     def _block(self, block: IPBlock, at: Path) -> Iterator[CIDRBlocks]:
         for index, text in enumerate(block.except_ or []):

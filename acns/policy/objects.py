@@ -176,9 +176,11 @@ class CIDRGroup:
 
 @dataclass(frozen=True, slots=True)
 class SelectedEndpoints:
-    """One entry of `toEndpoints`/`fromEndpoints`, its namespace scope already in the selector."""
+    """One entry of `toEndpoints`/`fromEndpoints`, its namespace scope already in the selector. `scoped`: it
+    names no namespace, so that scope is the policy's own namespace, which nobody wrote."""
 
     selector: Selector
+    scoped: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class _Judge:
     def _absence(self, policy: Policy, peer: PeerSpec, verb: str) -> tuple[Code, str, str] | None:
         match peer:
             case SelectedEndpoints(selector) if not self._selects(selector):
-                found = self._unseen.miss(selector, _where_sought(policy, selector))
+                found = self._unseen.miss(selector, _where_sought(policy, peer))
                 message = f"no {found.what} matches '{selector.key}': this peer {verb} nothing"
                 return Code.SELECTS_NOTHING, message, found.hint
             case CIDRGroupPeer() if not cidr_groups(peer, self._scene.cluster.cidr_groups):
@@ -136,9 +136,9 @@ class _Judge:
         return self._subjects[subject]
 
 
-def _where_sought(policy: Policy, selector: Selector) -> str:
+def _where_sought(policy: Policy, peer: SelectedEndpoints) -> str:
     """What to do about a peer that matches no pod; the namespace may be one that nobody wrote."""
-    if policy.namespace is None or selector != selector.within(policy.namespace):
+    if not peer.scoped:
         return _COMPARE
     own = "the policy's own namespace alone is meant"
     if policy.kind == networkpolicy.KIND:

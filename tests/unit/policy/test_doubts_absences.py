@@ -74,6 +74,7 @@ def test_the_hint_says_which_namespaces_such_a_peer_means() -> None:
     for text, hint in (
         (manifest(nobody % ""), f"{own}: name another one by k8s:io.kubernetes.pod.namespace"),
         (manifest(nobody % there), compare),
+        (manifest(nobody % there.replace("other", "default")), compare),
         (clusterwide(nobody % ""), compare),
         (clusterwide(nobody % there), compare),
         (
