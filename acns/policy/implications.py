@@ -84,6 +84,13 @@ class Implied:
             found[name] = found.get(name, _known(name)) & _required(each)
         return cls(found, all(each.is_possible for each in found.values()))
 
+    @property
+    def required(self) -> Mapping[str, frozenset[str]]:
+        """The labels that it must have, each with the values of which it must be one."""
+        return {
+            name: each.only for name, each in self.values.items() if each.only is not None and not each.absent
+        }
+
     def meets(self, other: Implied) -> bool:
         """Whether some pod may match both."""
         if not self.is_possible or not other.is_possible:

@@ -6,8 +6,12 @@ only names that are too long to exist would do; a no is always right.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
+from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 
 ANY_LABELS = "**"  # as a first label: one or more whole labels
@@ -45,6 +49,71 @@ def _labels_overlap(one: list[str], other: list[str]) -> bool:
 def _tail(labels: list[str]) -> tuple[list[str], bool]:
     """The labels that are fixed in number, and whether any number may stand before them."""
     return (labels[1:], True) if labels[0] == ANY_LABELS else (labels, False)
+
+
+class Overlaps:
+    """Selectors, to be asked whether any speaks of a name that another one speaks of.
+
+    Names end in the labels behind a pattern's last wildcard, so of two that overlap, one ends in what the
+    other ends in: only such are looked at. Of these most differ in the text before their first wildcard or
+    behind the last, or in how many labels they have, and they are not compared either.
+    """
+
+    def __init__(self, selectors: Iterable[FQDNSelector]) -> None:
+        self._names: dict[Name, _Edges] = {}
+        self._patterns: defaultdict[Name, list[_Edges]] = defaultdict(list)  # by their last labels
+        self._under: defaultdict[Name, list[_Edges]] = defaultdict(list)  # by what these end in
+        for one in map(_edges, dict.fromkeys(selectors)):
+            if one.selector.literal is not None:
+                self._names[one.end] = one
+            else:
+                self._patterns[one.end].append(one)
+            for ending in one.endings():
+                self._under[ending].append(one)
+
+    def any(self, wanted: FQDNSelector) -> bool:
+        """Whether one of them does."""
+        mine = _edges(wanted)
+        return any(overlap(wanted, one.selector) for one in self._near(mine) if one.may_meet(mine))
+
+    def _near(self, wanted: _Edges) -> Iterator[_Edges]:
+        for ending in wanted.endings():
+            yield from self._patterns.get(ending, ())
+        if wanted.selector.literal is None:
+            yield from self._under.get(wanted.end, ())
+        elif found := self._names.get(wanted.end):
+            yield found
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """What all names of a selector begin with and end in, as text; the whole labels at the end; and how many
+    labels they have, 0: some number."""
+
+    selector: FQDNSelector
+    head: str
+    tail: str
+    end: Name
+    count: int
+
+    def endings(self) -> Iterator[Name]:
+        return (self.end[start:] for start in range(len(self.end) + 1))
+
+    def may_meet(self, other: _Edges) -> bool:
+        if self.count and other.count and self.count != other.count:
+            return False
+        begins = self.head.startswith(other.head) or other.head.startswith(self.head)
+        return begins and (self.tail.endswith(other.tail) or other.tail.endswith(self.tail))
+
+
+@lru_cache(maxsize=4096)
+def _edges(selector: FQDNSelector) -> _Edges:
+    if selector.is_match_all:
+        return _Edges(selector, "", "", (), 0)
+    text, labels = selector.text, _labels(selector)
+    end = selector.frame.end if selector.frame else selector.literal or ()
+    count = 0 if labels[0] == ANY_LABELS else len(labels)
+    return _Edges(selector, text.partition("*")[0], text.rpartition("*")[2], end, count)
 
 
 @lru_cache(maxsize=4096)

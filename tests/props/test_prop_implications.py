@@ -7,6 +7,7 @@ from itertools import product
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from acns.policy.doubts.nearby import Nearby
 from acns.policy.implications import Implied
 from acns.policy.selectors import (
     CLUSTER_KEY,
@@ -75,3 +76,11 @@ def test_two_selectors_meet_if_a_pod_matches_both_and_one_includes_what_it_match
     assert first.meets(second) == second.meets(first) == bool(of_one & of_other)
     assert first.includes(second) == (bool(of_other) and of_other <= of_one)
     assert second.includes(first) == (bool(of_one) and of_one <= of_other)
+
+
+@given(selectors, st.lists(selectors, max_size=4))
+def test_those_nearby_have_among_them_all_that_meet(one: Selector, others: list[Selector]) -> None:
+    wanted, nearby = Implied.by(one), Nearby(others)
+    near = list(nearby.to(wanted))
+    assert len(near) == len(set(near))
+    assert {each for each in others if Implied.by(each).meets(wanted)} <= set(near) <= set(others)

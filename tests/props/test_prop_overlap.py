@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector, match_name, match_pattern
-from acns.policy.overlap import globs_overlap, overlap
+from acns.policy.overlap import Overlaps, globs_overlap, overlap
 
 LONGEST_LABEL, MOST_LABELS = 3, 4
 LABELS = [
@@ -43,6 +43,16 @@ def test_two_selectors_overlap_if_some_name_is_matched_by_both(one: str, other: 
     first, second = selector(one), selector(other)
     common = any(first.matches(name) and second.matches(name) for name in NAMES)
     assert overlap(first, second) == overlap(second, first) == common
+
+
+@given(patterns, st.lists(patterns, max_size=4))
+@example("a", ["**"])
+@example("**", ["a"])
+@example("*.b.a", ["**.a"])
+@example("b*.a", ["b.a"])
+def test_a_selector_overlaps_one_of_many_if_it_does_one_by_one(one: str, others: list[str]) -> None:
+    wanted, many = selector(one), [selector(other) for other in others]
+    assert Overlaps(many).any(wanted) == any(overlap(wanted, each) for each in many)
 
 
 @given(globs, globs)

@@ -12,12 +12,14 @@ from itertools import accumulate
 from operator import itemgetter
 
 from acns.policy.codes import Code
+from acns.policy.doubts.nearby import Nearby
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
 from acns.policy.implications import Implied
 from acns.policy.model import ICMP, CIDRs, Direction, Enforcement, Everything, Ports, Protocol, Traffic, World
 from acns.policy.networks import without
 from acns.policy.objects import Rule, SelectedFQDN, Spec
 from acns.policy.peers import peers_of
+from acns.policy.selectors import Selector
 from acns.policy.servers import ANYWHERE
 from acns.policy.view import View
 
@@ -31,13 +33,18 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
         return
     view = View(scene.directory, "")
     specs = [spec for policy in scene.cluster.policies for spec in policy.specs]
-    denying = [(Implied.by(spec.subject), _Shut(found)) for spec in specs if (found := _denies(spec, view))]
+    denying: dict[Selector, list[tuple[int, _Shut]]] = {}
+    for number, spec in enumerate(specs):
+        if denies := _denies(spec, view):
+            denying.setdefault(spec.subject, []).append((number, _Shut(denies)))
+    nearby = Nearby(denying)
     for spec in specs if denying else ():
         wanted = [rule for rule in spec.of(Direction.EGRESS) if _is_by_names(rule)]
         if wanted:
             subject = Implied.by(spec.subject)
-            denies = [shut for whom, shut in denying if whom.includes(subject)]
-            yield from _shut(wanted, denies)
+            whom = (one for one in nearby.to(subject) if nearby.implied[one].includes(subject))
+            found = sorted((each for one in whom for each in denying[one]), key=itemgetter(0))
+            yield from _shut(wanted, [shut for _, shut in found])
 
 
 class _Shut:

@@ -24,7 +24,7 @@ from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
 from acns.policy.doubts.silent_servers import DNS_PORT, TCP, UDP, may_answer
 from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
-from acns.policy.overlap import overlap
+from acns.policy.overlap import Overlaps
 from acns.policy.peers import peers_of
 from acns.policy.profiles import is_address
 from acns.policy.view import View
@@ -119,37 +119,18 @@ class _Judge:
         """All `rules.dns`."""
         return list(_dns_blocks(self._rules))
 
-    @cached_property
-    def _asked(self) -> set[FQDNSelector]:
-        """The names that it may look up somewhere."""
-        return {name for block in self._blocks for name in block.dns or ()}
-
     def _not_asked(self) -> Iterator[_Finding]:
         if self._may_ask_everything():
             return
+        asked = Overlaps(name for block in self._blocks for name in block.dns or ())
         for rule, peer in self._wanted:
             entry = peer.selector
-            if self._may_be_asked(entry) or is_address(entry):
+            if asked.any(entry) or is_address(entry):
                 continue
             message = (
                 f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"
             )
             yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
-
-    def _may_be_asked(self, entry: FQDNSelector) -> bool:
-        """Two plain names are the same or have nothing in common: these are not compared one by one."""
-        if entry in self._asked or entry.literal in self._asked_names:
-            return True
-        others = self._asked if entry.literal is None else self._asked_patterns
-        return any(overlap(entry, other) for other in others)
-
-    @cached_property
-    def _asked_names(self) -> set[Name]:
-        return {each.literal for each in self._asked if each.literal is not None}
-
-    @cached_property
-    def _asked_patterns(self) -> list[FQDNSelector]:
-        return [each for each in self._asked if each.literal is None]
 
     def _may_ask_everything(self) -> bool:
         """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known
@@ -168,10 +149,15 @@ class _Judge:
             apex = _apex_of(entry)
             if apex is None or not any(name.matches(apex) for name in self._asked_about.get(bare, ())):
                 continue
-            if not any(other.selector.matches(apex) for rule in self._rules for other in _fqdns(rule)):
+            if not self._opened.any(match_name(bare)):
                 asks = f"which rules.dns lets {self._subject.who} ask for"
                 message = f"'{_text(entry)}' does not match '{bare}', {asks}"
                 yield _Finding(Code.APEX_NOT_MATCHED, rule, message, f"add matchName: {bare}", peer)
+
+    @cached_property
+    def _opened(self) -> Overlaps:
+        """The names that some toFQDNs may open."""
+        return Overlaps(peer.selector for rule in self._rules for peer in _fqdns(rule))
 
     @cached_property
     def _asked_about(self) -> dict[str, list[FQDNSelector]]:

@@ -14,15 +14,18 @@ from acns.policy.changes import Change
 from acns.policy.cluster import Cluster
 from acns.policy.codes import Code
 from acns.policy.directory import Directory, Resident
+from acns.policy.doubts.nearby import Nearby
 from acns.policy.implications import Implied
 from acns.policy.meaning import Meaning, Meanings
 from acns.policy.model import Direction, Enforcement, Origin
 from acns.policy.objects import Policy, Rule, SelectedFQDN, Spec
+from acns.policy.selectors import Selector
 from acns.policy.specs import Specs
 from acns.policy.view import View
 
 Resolutions = Mapping[Name, Collection[IPv4Address]]
 """What names are known to resolve to."""
+_Numbered = tuple[int, Policy, Spec]
 _NAMED_AT_MOST = 3
 NOTHING_KNOWN: Resolutions = MappingProxyType({})
 
@@ -114,32 +117,49 @@ class Scene:
                 yield Subject(who, meanings.specs_for(resident), meaning, self.enforcement)
 
     def _without_pods(self, subjects: list[Subject]) -> Iterator[Subject]:
-        """Of policies that select none: pods that they would select, and what selects these too."""
+        """Of policies that select none: pods that they would select, and what selects these too. Those of one
+        selector are alike."""
         applying = {id(spec) for subject in subjects for spec in subject.specs}
+        seen: set[Selector] = set()
         for policy in self.cluster.policies:
             if not any(id(spec) in applying for spec in policy.specs):
-                yield from (self._imagined(policy, spec) for spec in policy.specs)
+                for spec in policy.specs:
+                    if spec.subject not in seen:
+                        seen.add(spec.subject)
+                        yield self._imagined(policy, spec.subject)
 
-    def _imagined(self, policy: Policy, own: Spec) -> Subject:
-        wanted = Implied.by(own.subject)
-        met = [each for each in self._implied if each[2].meets(wanted)]
-        sure = [(other, spec) for other, spec, implied in met if implied.includes(wanted)]
-        others = {other.key: None for other, _ in sure if other is not policy}
+    def _imagined(self, policy: Policy, subject: Selector) -> Subject:
+        wanted = Implied.by(subject)
+        sure: list[_Numbered] = []
+        perhaps: list[_Numbered] = []
+        for near in self._nearby.to(wanted):
+            implied = self._nearby.implied[near]
+            if implied.meets(wanted):
+                (sure if implied.includes(wanted) else perhaps).extend(self._by_subject[near])
+        others = {other.key: None for _, other, _ in sorted(sure, key=_number) if other is not policy}
         return Subject(
             _who_would_have(policy.key, *others),
-            tuple(spec for _, spec in sure),
+            tuple(spec for _, _, spec in sorted(sure, key=_number)),
             enforcement=self.enforcement,
-            perhaps=tuple(spec for _, spec, implied in met if not implied.includes(wanted)),
+            perhaps=tuple(spec for _, _, spec in sorted(perhaps, key=_number)),
         )
 
     @cached_property
-    def _implied(self) -> list[tuple[Policy, Spec, Implied]]:
-        """All specs, with what their subjects imply."""
-        return [
-            (policy, spec, Implied.by(spec.subject))
-            for policy in self.cluster.policies
-            for spec in policy.specs
-        ]
+    def _by_subject(self) -> dict[Selector, list[_Numbered]]:
+        """All specs, in order."""
+        found: dict[Selector, list[_Numbered]] = {}
+        specs = ((policy, spec) for policy in self.cluster.policies for spec in policy.specs)
+        for number, (policy, spec) in enumerate(specs):
+            found.setdefault(spec.subject, []).append((number, policy, spec))
+        return found
+
+    @cached_property
+    def _nearby(self) -> Nearby:
+        return Nearby(self._by_subject)
+
+
+def _number(one: _Numbered) -> int:
+    return one[0]
 
 
 def _who_would_have(key: str, *others: str) -> str:

@@ -32,7 +32,7 @@ class Unseen:
                 return Miss("pod with an address of its own", f"{pod.key} has none: {_why_not(pod)}")
         names = dict.fromkeys(each.key.name for each in selector.requirements)
         asked = [name for name in names if not is_identity_label(name)]
-        for pod in self._cluster.pods:
+        for pod in self._cluster.pods if asked else ():
             left_out = [name for name in asked if name in pod.labels]
             if left_out and selector.matches(self._labels(pod, with_left_out=True)):
                 hint = f"{pod.key} has {' and '.join(left_out)}, which is no part of identities"

@@ -9,7 +9,6 @@ import pytest
 from acns.dns import name as dns_names
 from acns.dns.pattern import FQDNSelector
 from acns.policy.cluster import Cluster
-from acns.policy.doubts import names as names_doubts
 from acns.policy.model import Enforcement
 from acns.policy.objects import (
     CIDRGroup,
@@ -323,7 +322,7 @@ def test_many_names_and_networks_are_not_compared_each_with_each(monkeypatch: py
         return False
 
     monkeypatch.setattr(IPv4Network, "overlaps", overlaps)
-    monkeypatch.setattr(names_doubts, "overlap", names_overlap)
+    monkeypatch.setattr("acns.policy.overlap.overlap", names_overlap)
     many = range(100)
     even, odd = (", ".join(f"10.0.0.{2 * n + k}/32" for n in many) for k in (0, 1))
     port = "ports: [{port: '53'}]"
@@ -331,14 +330,17 @@ def test_many_names_and_networks_are_not_compared_each_with_each(monkeypatch: py
         f"- {{toCIDR: [{even}], toPorts: [{{{port}, rules: {{dns: [{{matchName: a.io}}]}}}}]}}\n"
         f"- {{toCIDR: [{odd}], toPorts: [{{{port}}}]}}"
     )
+    opened = (
+        f"{{matchName: b{n}.io}}, {{matchPattern: '*.b{n}.io'}}, {{matchPattern: 'b{n}*.io'}}" for n in many
+    )
     asked = manifest(
-        f"- toFQDNs: [{', '.join(f'{{matchName: b{n}.io}}' for n in many)}]\n"
-        + dns_rule(*(f"a{n}.io" for n in many)),
+        f"- toFQDNs: [{', '.join(opened)}]\n"
+        + dns_rule(*(name for n in many for name in (f"a{n}.io", f"*.a{n}.io", f"a{n}*.io"))),
         name="q",
         selector="{matchLabels: {app: web}}",
     )
     for judged in (problems(Cluster.of(objects(text, asked))), found(text, asked)):
-        assert [problem.code for problem in judged] == ["fqdn-not-in-dns"] * len(many)
+        assert [problem.code for problem in judged] == ["fqdn-not-in-dns"] * 3 * len(many)
     assert compared < 10 * len(many)
 
 

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from acns.policy.cluster import Cluster
+from acns.policy.doubts.scene import Scene
+from acns.policy.implications import Implied
 from acns.policy.resolve import problems
 
 from .doubting import FQDN, TO_WEB, plain, without_pods
 from .policy_world import TO_KUBE_DNS, clusterwide, dns_rule, manifest, objects
 
 # --- which policies go together ---------------------------------------------------------------------------
+
+
+def test_many_selectors_are_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+    meets, includes = Implied.meets, Implied.includes
+
+    def counted(compare: Callable[[Implied, Implied], bool]) -> Callable[[Implied, Implied], bool]:
+        def count(one: Implied, other: Implied) -> bool:
+            nonlocal compared
+            compared += 1
+            return compare(one, other)
+
+        return count
+
+    monkeypatch.setattr(Implied, "meets", counted(meets))
+    monkeypatch.setattr(Implied, "includes", counted(includes))
+    deny = "- toFQDNs: [{matchName: a.io}]\n" + dns_rule("a.io")
+    texts = [
+        manifest(deny, selector=f"{{matchLabels: {{app: a{n}}}}}", name=f"p{n}")
+        + "  egressDeny: [{toEntities: [world]}]\n"
+        for n in range(100)
+    ]
+    assert [each.code for each in without_pods(*texts)] == ["fqdn-denied"] * 100
+    assert compared < 1000
+
+
+def test_policies_of_one_selector_are_judged_once() -> None:
+    texts = [manifest(dns_rule("a.io"), name=f"p{n}") for n in range(3)]
+    (subject,) = Scene(Cluster.of(objects(*texts))).subjects
+    assert len(subject.specs) == 3
 
 
 def test_policies_that_surely_select_the_same_pods_are_judged_together_before_there_are_any() -> None:
