@@ -92,7 +92,7 @@ class Mention:
 @dataclass(slots=True)
 class _Entry:
     mention: Mention
-    counts: Counter[Origin]
+    counts: dict[Origin, int]
     origins: list[Origin]
     endpoints: list[str]
 
@@ -110,11 +110,12 @@ class Register:
         for id_, mention in mentions.items():
             entry = self._entries.get(id_)
             if entry is None:
-                entry = self._entries[id_] = _Entry(mention, Counter(), [], [])
+                entry = self._entries[id_] = _Entry(mention, {}, [], [])
             for origin in mention.origins:
-                if not entry.counts[origin]:
+                count = entry.counts.get(origin, 0)  # a place is slow to hash: as seldom as can be
+                if not count:
                     insort(entry.origins, origin)
-                entry.counts[origin] += 1
+                entry.counts[origin] = count + 1
             insort(entry.endpoints, endpoint)
         self._stale.update(mentions)
 
@@ -123,16 +124,18 @@ class Register:
         for id_, mention in mentions.items():
             entry = self._entries[id_]
             for origin in mention.origins:
-                entry.counts[origin] -= 1
-                if not entry.counts[origin]:
-                    del entry.counts[origin]
+                count = entry.counts.pop(origin) - 1
+                if count:
+                    entry.counts[origin] = count
+                else:
                     del entry.origins[bisect_left(entry.origins, origin)]
             del entry.endpoints[bisect_left(entry.endpoints, endpoint)]
         self._stale.update(mentions)
 
     def move(self, endpoint: str, before: Mapping[str, Mention], after: Mapping[str, Mention]) -> None:
         """It says something else now. What it says again is not looked at."""
-        self.add(endpoint, {id_: one for id_, one in after.items() if before.get(id_) != one})
+        new = {id_: one for id_, one in after.items() if before.get(id_) != one} if before else after
+        self.add(endpoint, new)
         self.remove(endpoint, {id_: one for id_, one in before.items() if after.get(id_) != one})
 
     def update(self) -> None:

@@ -45,8 +45,8 @@ class _Part:
     """A serialised PolicyState with its rules alone: messages are joined by joining their bytes."""
     id: int
     identity: int
-    servers: frozenset[tuple[int, IPv4Network]]
-    """Identity and /32 of the exact servers."""
+    servers: frozenset[tuple[int, IPv4Address]]
+    """Identity and address of the exact servers."""
     networks: Networks
     """The CIDRs among its servers; what the rules list of those also depends on all others'."""
     anywhere: bool
@@ -97,13 +97,13 @@ class Snapshots:
         endpoint_id = self._ledger.endpoints.number(policy.endpoint.key)
         listed = [self._rule(endpoint_id, allow) for allow in policy.dns if allow.names != ()]
         rules = pb.PolicyState(egress_l7_dns_policy=listed)
-        servers = (server for allow in policy.dns for server in allow.servers.exact)
+        servers = frozenset[ServerAddress]().union(*(allow.servers.exact for allow in policy.dns))
         return _Part(
             policy,
             rules.SerializeToString(),
             endpoint_id,
             identity_number(policy.endpoint.identity, self._ledger),
-            frozenset((self._identity(server), IPv4Network(server.address)) for server in servers),
+            frozenset((self._identity(server), server.address) for server in servers),
             _networks(policy),
             any(allow.servers.networks and not allow.servers.outside_only for allow in policy.dns),
             _refused(policy),
@@ -149,15 +149,14 @@ class Snapshots:
 
     def _prefixes(self) -> Iterator[pb.IdentityToPrefixMapping]:
         parts = self._parts.values()
-        servers = frozenset[tuple[int, IPv4Network]]().union(*(part.servers for part in parts))
+        servers = frozenset[tuple[int, IPv4Address]]().union(*(part.servers for part in parts))
         prefixes: dict[int, set[IPv4Network]] = {}
-        for identity, network in servers:
-            prefixes.setdefault(identity, set()).add(network)
+        for identity, address in servers:
+            prefixes.setdefault(identity, set()).add(IPv4Network(address))
         if any(part.anywhere for part in parts):
             known = {part.policy.endpoint.address for part in parts}
-            others = set(map(IPv4Network, self._inside - known)) - {network for _, network in servers}
-            if others:
-                prefixes[NOBODY] = others
+            if others := self._inside - known - {address for _, address in servers}:
+                prefixes[NOBODY] = set(map(IPv4Network, others))
         for network in self._networks.difference(*prefixes.values()):  # what is inside is of no CIDR
             prefixes.setdefault(self._ledger.cidrs.number(str(network)), set()).add(network)
         for identity in sorted(prefixes):
