@@ -26,7 +26,7 @@ _OBJECT = re.compile(r"\t(chain|set|map|counter) (\S+) \{")
 _CALLED = re.compile(r"\b(?:jump|goto) ([\w./-]+)")
 _SETS = re.compile(r"@([\w-]+)")
 _NAMED = re.compile(rf"offset (\d+) \. numgen inc mod 1 offset (\d+) \. ip [sd]addr @{selectors.LEARNED}\b")
-_LEARNED = re.compile(r"(\d+) \. (\d+) \. ([\d.]+)")
+_LEARNED = re.compile(r"(\d+) \. (\d+) \. (([\d.]+).*)")
 _COMMENT = re.compile(r' comment "([^" ]*) ?([^"]*)"')
 _COUNTER = re.compile(r'counter name "([^"]+)"')
 _COUNTED = re.compile(r"packets (\d+) bytes (\d+)")
@@ -120,11 +120,11 @@ def read(listing: str) -> Objects:
 
 
 def learned(objects: Objects) -> dict[str, dict[str, str]]:
-    """What names have opened: selector id → address → the element as nft prints it."""
+    """What names have opened: selector id → address → the element as nft prints it, from its address on."""
     found: dict[str, dict[str, str]] = {}
     for element in _elements(objects.sets.get(selectors.LEARNED)):
         if key := _LEARNED.match(element):
-            found.setdefault(selectors.id_of_numbers(int(key[1]), int(key[2])), {})[key[3]] = element
+            found.setdefault(selectors.id_of_numbers(int(key[1]), int(key[2])), {})[key[4]] = key[3]
     return found
 
 
