@@ -19,6 +19,8 @@ from acns.errors import PeerError
 
 FORMAT: Final = "acns-ledger"
 VERSION: Final = 2
+_KINDS: Final = ("selector", "set")
+"""What a selector is called there; the second by shims that had a set for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _selector(id_: str, described: Any) -> FQDNSelector | None:
     """The selector with that id; None for whatever else has one. Its text is `FQDN.key`."""
     what, _, key = described["text"].partition(":")
     kind, _, text = key.partition(":")
-    if described["kind"] != "selector" or what != "fqdn" or kind not in ("name", "pattern"):
+    if described["kind"] not in _KINDS or what != "fqdn" or kind not in ("name", "pattern"):
         return None
     selector = FQDNSelector(kind, text)
     return selector if selector_id(selector) == id_ else None

@@ -17,6 +17,7 @@ import secrets
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 from acns.datapath import constants, netlink, nfnetlink, selectors
 from acns.datapath.netlink import Attributes, Refused
@@ -26,6 +27,7 @@ from acns.errors import Bug, EnvironmentFault, PeerError
 _LIST_ELEMENT = 1
 _KEY, _TIMEOUT, _EXPIRATION, _USER_DATA = 1, 4, 5, 6
 _USER_DATA_COMMENT = 0  # NFTNL_UDATA_SET_ELEM_COMMENT: `nft list` shows it
+_COMMENT_BEGIN = bytes([_USER_DATA_COMMENT])
 _DATA_VALUE = 1
 _SET_TABLE, _SET_NAME, _SET_FLAGS, _SET_KEY_TYPE, _SET_KEY_LENGTH, _SET_ID = 1, 2, 3, 4, 5, 10
 _TABLE_NAME = 1
@@ -34,14 +36,25 @@ _FLAG_TIMEOUT = 0x10
 
 _PER_MESSAGE = 900  # a list is one attribute, and those end at 64 KiB
 _LONGEST_S = 10 * 365 * 86_400.0
+_CHUNKS_PER_COMMIT = 10
+PER_COMMIT: Final = _PER_MESSAGE * _CHUNKS_PER_COMMIT
+"""So many elements at once: how much goes to the kernel in one piece is bounded, and how long that takes."""
 _TRIES_WHEN_LOST = 3
+_TRIES = 20
 
 
-__all__ = ["Elements", "NoSuchSet", "Overtaken"]
+__all__ = ["PER_COMMIT", "Elements", "Found", "NoSuchSet", "Overtaken"]
 
 
 class NoSuchSet(PeerError):
     """The kernel has no learned set: our table is gone."""
+
+
+class Found(NamedTuple):
+    """An element that is there. `comment`: the one that it was put with, or ""."""
+
+    left_s: float
+    comment: str
 
 
 class Elements:
@@ -63,53 +76,65 @@ class Elements:
         *,
         generation: int | None = None,
         comment: str = "",
-    ) -> None:
-        """Add or refresh: selector id → address → timeout_s from now. All in one commit, returned after the
-        ack.
+    ) -> int:
+        """Add or refresh: selector id → address → timeout_s from now. Returned after the ack: how many
+        commits it took, one unless there are more than `PER_COMMIT`.
 
         The caller keeps the maximum: what is written here is what the kernel has, also when it is less. With
         a `generation` it is written only while the ruleset still has that one. New elements get the
-        `comment`; those that are there keep theirs. Raises NoSuchSet or Overtaken (nothing is written),
-        EnvironmentFault.
+        `comment`; those that are there keep theirs. Raises NoSuchSet or Overtaken (nothing of that commit is
+        written, nor of later ones), EnvironmentFault.
         """
         noted = netlink.attribute(_USER_DATA, _user_data(comment)) if comment else b""
-        messages = [
-            message for chunk in _chunks(_keyed(wanted)) for message in self._put_messages(chunk, noted)
-        ]
-        self._commit(messages, "adding learned addresses", generation)
+        chunks = (self._put_messages(chunk, noted) for chunk in _chunks(_keyed(wanted)))
+        return self._commit(chunks, "adding learned addresses", generation)
 
-    def delete(self, unwanted: Mapping[str, Iterable[bytes]], *, generation: int | None = None) -> None:
-        """Remove; an address that is not there (any more) is no error. `generation` as for `put`."""
+    def delete(self, unwanted: Mapping[str, Iterable[bytes]], *, generation: int | None = None) -> int:
+        """Remove; an address that is not there (any more) is no error. The rest as for `put`."""
         doomed = {id_: dict.fromkeys(addresses, _LONGEST_S) for id_, addresses in unwanted.items()}
-        messages = []
-        for chunk in _chunks(_keyed(doomed)):
-            messages.append(Message(nfnetlink.NEWSETELEM, _learned(chunk), netlink.NLM_F_CREATE))
-            messages.append(Message(nfnetlink.DELSETELEM, _keys(chunk)))
-        self._commit(messages, "removing learned addresses", generation)
+        chunks = (
+            [
+                Message(nfnetlink.NEWSETELEM, _learned(chunk), netlink.NLM_F_CREATE),
+                Message(nfnetlink.DELSETELEM, _keys(chunk)),
+            ]
+            for chunk in _chunks(_keyed(doomed))
+        )
+        return self._commit(chunks, "removing learned addresses", generation)
 
     def read(self) -> dict[str, dict[bytes, float]]:
-        """All: selector id → address → seconds left (inf without timeout). Raises NoSuchSet."""
+        """All: selector id → address → seconds left (inf without timeout). Raises NoSuchSet.
+
+        Where elements expire meanwhile the kernel may leave out others, which is not seen: who must have all
+        takes `read_surely`.
+        """
         found: defaultdict[str, dict[bytes, float]] = defaultdict(dict)
-        for element in _dump(self._socket, constants.TABLE, selectors.LEARNED):
+        for element in self._dump():
             id_, address = _place(element)
             found[id_][address] = _left_s(element)
         return dict(found)
 
-    def left(self, wanted: Mapping[str, Iterable[bytes]]) -> dict[str, dict[bytes, float]]:
-        """The same of these alone; what is not there, or over, is left out, also where there is no set."""
-        found: dict[str, dict[bytes, float]] = {}
-        for id_, address, element in self._present(wanted):
-            if (left_s := _left_s(element)) > 0:
-                found.setdefault(id_, {})[address] = left_s
-        return found
+    def read_surely(self) -> dict[str, dict[bytes, float]]:
+        """As `read`, until nothing new shows. Raises NoSuchSet, Lost where that never is."""
+        found = self.read()
+        for _ in range(_TRIES):
+            again, new = self.read(), 0
+            for id_, left_s in again.items():
+                known = found.setdefault(id_, {})
+                new += len(left_s.keys() - known.keys())
+                known.update(left_s)
+            if not new:
+                return found
+        raise netlink.Lost("reading the learned set: it never stood still")
 
-    def commented(self, wanted: Mapping[str, Iterable[bytes]], comment: str) -> dict[str, set[bytes]]:
-        """Of these, those that were put with this comment."""
-        noted = _user_data(comment)
-        found: dict[str, set[bytes]] = {}
-        for id_, address, element in self._present(wanted):
-            if element.get(_USER_DATA) == noted:
-                found.setdefault(id_, set()).add(address)
+    def find(self, wanted: Mapping[str, Iterable[bytes]]) -> dict[str, dict[bytes, Found]]:
+        """Of these, those that are there: one look-up each. Nothing is where there is no set."""
+        found: dict[str, dict[bytes, Found]] = {}
+        for id_, addresses in wanted.items():
+            prefix = selectors.key_prefix(id_)
+            for address in addresses:
+                element = self._element(prefix + address)
+                if element is not None and (left_s := _left_s(element)) > 0:
+                    found.setdefault(id_, {})[address] = Found(left_s, _comment(element))
         return found
 
     def generation(self) -> int:
@@ -124,13 +149,6 @@ class Elements:
         add = Message(nfnetlink.NEWSETELEM, _learned(chunk, noted), netlink.NLM_F_CREATE)
         return [add] if self._re_adding else [add, Message(nfnetlink.DELSETELEM, _keys(chunk)), add]
 
-    def _present(self, wanted: Mapping[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes, Attributes]]:
-        for id_, addresses in wanted.items():
-            prefix = selectors.key_prefix(id_)
-            for address in addresses:
-                if (element := self._element(prefix + address)) is not None:
-                    yield id_, address, element
-
     def _element(self, key: bytes) -> Attributes | None:
         try:
             return self._socket.element(constants.TABLE, selectors.LEARNED, key)
@@ -139,9 +157,17 @@ class Elements:
                 return None
             raise _explained(refused) from refused
 
-    def _commit(self, messages: list[Message], what: str, generation: int | None = None) -> None:
-        if not messages:
-            return None
+    def _dump(self) -> list[Attributes]:
+        return _dump(self._socket, constants.TABLE, selectors.LEARNED)
+
+    def _commit(self, chunks: Iterator[list[Message]], what: str, generation: int | None) -> int:
+        commits = 0
+        while messages := list(itertools.chain(*itertools.islice(chunks, _CHUNKS_PER_COMMIT))):
+            self._commit_once(messages, what, None if generation is None else generation + commits)
+            commits += 1
+        return commits
+
+    def _commit_once(self, messages: list[Message], what: str, generation: int | None) -> None:
         for attempt in itertools.count(1):
             try:
                 return self._socket.batch(messages, what, generation=generation)
@@ -197,6 +223,11 @@ def _list(table: str, set_name: str, elements: Iterable[tuple[bytes, float]], no
 def _user_data(comment: str) -> bytes:
     text = comment.encode() + b"\0"
     return bytes((_USER_DATA_COMMENT, len(text))) + text
+
+
+def _comment(element: Attributes) -> str:
+    noted = element.get(_USER_DATA, b"")
+    return noted[2:].rstrip(b"\0").decode("utf-8", "replace") if noted[:1] == _COMMENT_BEGIN else ""
 
 
 def _element(key: bytes, timeout_s: float) -> bytes:

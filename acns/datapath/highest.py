@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from acns.datapath.elements import Elements, NoSuchSet, Overtaken
+from acns.datapath.elements import Elements, Overtaken
 from acns.errors import EnvironmentFault
 
 _TRIES: Final = 50
@@ -30,34 +30,33 @@ class HighestWins:
         self._elements = elements
         self._comment = comment
         self.written_on: int | None = None
-        """The ruleset's generation on which the last `put` has written; None: there was nothing to write."""
+        """The ruleset's generation on which the last `put` has begun to write; None: there was nothing to."""
+        self.commits = 0
+        """How many the last `put` took."""
         self._generation = -1
         self._forget_at = -math.inf
         self._held: dict[str, dict[bytes, float]] = {}
         """Selector id → address → expiry at `_generation`, of those looked at; -inf: it is not there."""
 
-    def put(self, wanted: Timeouts, now: float) -> bool:
+    def put(self, wanted: Timeouts, now: float) -> None:
         """Selector id → address → timeout_s: each element lasts that long or longer when this returns.
 
-        False: the kernel has no set for them, so nothing is written. Raises EnvironmentFault where others
-        commit without end, or the kernel refuses.
+        Raises NoSuchSet where the kernel has no set for them, EnvironmentFault where others commit without
+        end, or the kernel refuses.
         """
-        self.written_on = None
+        self.written_on, self.commits = None, 0
         for _ in range(_TRIES):
             self._look(now, wanted)
             rising = self._rising(wanted, now)
             if not rising:
-                return True
+                return
             try:
-                self._elements.put(rising, generation=self._generation, comment=self._comment)
+                self.commits = self._elements.put(rising, generation=self._generation, comment=self._comment)
             except Overtaken:
                 continue
-            except NoSuchSet:
-                return False
-            self.written_on = self._generation
-            self._generation += 1
+            self.written_on, self._generation = self._generation, self._generation + self.commits
             self._note(rising, now)
-            return True
+            return
         raise EnvironmentFault(
             f"learned addresses not written: others committed {_TRIES} times meanwhile",
             hint="some program changes nftables in a loop",
@@ -68,10 +67,10 @@ class HighestWins:
         if generation != self._generation or now > self._forget_at:
             self._generation, self._held, self._forget_at = generation, {}, now + REMEMBERED_S
         unseen = {id_: timeouts_s.keys() - self._held.get(id_, {}) for id_, timeouts_s in wanted.items()}
-        found = self._elements.left(unseen)
+        found = self._elements.find(unseen)
         for id_, addresses in unseen.items():
-            left_s = found.get(id_, {})
-            ends = {address: now + left_s.get(address, -math.inf) for address in addresses}
+            there = found.get(id_, {})
+            ends = {one: now + there[one].left_s if one in there else -math.inf for one in addresses}
             self._held.setdefault(id_, {}).update(ends)
 
     def _rising(self, wanted: Timeouts, now: float) -> dict[str, dict[bytes, float]]:

@@ -122,19 +122,22 @@ class Enforcer:
             why = "no policy has the selector any more"
             self._journal.record(Event.ADDRESS_GONE, selector=selector.key, count=count, why=why)
         self._learned.in_kernel = standing
-        self._forget(closed)
+        await self._tidy(closed)
         self._enforced = plan.ruleset
         self._left = inventory
         return bool(text)
 
-    def _forget(self, closed: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
-        """What these selectors had opened: no rule names them any more."""
+    async def _tidy(self, closed: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
+        """What these selectors had opened is closed, since no rule names them any more; now it goes, too."""
+        again = [selectors.selector_id(one) for one in self._learned.in_kernel]
+        came_back = [id_ for id_ in again if self._learned.leftover.pop(id_, None)]
+        self._learned.leave(closed)
         try:
-            self._learned.forget(closed)
+            await self._learned.tidy()
         except AcnsError as error:
-            log.failure("addresses of selectors that are gone not removed yet", error)
+            log.failure("addresses of selectors that are gone not taken out yet", error)
             self._kernel.touched.set()
-        if closed and not self._learned.knows_all:  # the kernel may have more than is known
+        if came_back or (closed and not self._learned.knows_all):  # the kernel may have more than is known
             self._kernel.touched.set()
 
     def report(self, changes: Sequence[str]) -> None:

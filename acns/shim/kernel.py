@@ -19,8 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from acns.datapath import conntrack
-from acns.datapath.constants import TAKEOVER_COMMENT
-from acns.datapath.elements import Elements, NoSuchSet, Overtaken
+from acns.datapath.elements import Elements, Found, NoSuchSet, Overtaken
 from acns.datapath.highest import HighestWins
 from acns.datapath.model import Inventory, Ruleset
 from acns.datapath.nft import Nft
@@ -115,30 +114,28 @@ class Kernel:
         self.fence()
         if self.others == self.looked_at:
             with contextlib.suppress(Overtaken):
-                self._elements.put(wanted, generation=self._generation)
-                self._generation += 1
+                self._generation += self._elements.put(wanted, generation=self._generation)
                 return
-        if not self._careful.put(wanted, time.monotonic()):
-            raise NoSuchSet("adding learned addresses: the kernel has no set for them")
+        self._careful.put(wanted, time.monotonic())
         if self._careful.written_on == self._generation:
-            self._generation += 1
+            self._generation += self._careful.commits
 
     def retime(self, ids: Collection[str], wanted: Callable[[str, bytes, float], float]) -> None:
         """Give each element of these selectors another time to stay, also a shorter one: `wanted` says which,
-        for its selector's id, its address and the seconds that are left. All of them, or none."""
+        for its selector's id, its address and the seconds that are left."""
         self.fence()
         for _ in range(_TRIES):
             generation = self._elements.generation()
             elements = {
                 id_: {address: wanted(id_, address, left_s) for address, left_s in left.items()}
-                for id_, left in self._elements.read().items()
+                for id_, left in self._elements.read_surely().items()
                 if id_ in ids
             }
             if not elements:
                 return
             with contextlib.suppress(Overtaken):
-                self._elements.put(elements, generation=generation)
-                self._generation += generation == self._generation
+                commits = self._elements.put(elements, generation=generation)
+                self._generation += commits if generation == self._generation else 0
                 return
         raise EnvironmentFault(
             f"the times of learned addresses were not changed: others committed {_TRIES} times meanwhile",
@@ -148,8 +145,14 @@ class Kernel:
     def delete(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
         """Remove elements, as `Elements.delete`; no selector without any."""
         self.fence()
-        self._elements.delete(unwanted)
-        self._generation += 1
+        self._generation += self._elements.delete(unwanted)
+
+    async def delete_many(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
+        """The same of any number, beside what else there is to do."""
+        if not unwanted:
+            return
+        self.fence()
+        self._generation += await self._run(lambda: self._reader.delete(unwanted))
 
     async def delete_past(self, unwanted: Mapping[str, Set[bytes]], margin_s: float) -> Left:
         """Remove elements whose TTL is over. Those that have more than `margin_s` left stay, and are
@@ -158,20 +161,20 @@ class Kernel:
         self.fence()
         if self.is_ours_alone():
             with contextlib.suppress(Overtaken):
-                self._elements.delete(unwanted, generation=self._generation)
-                self._generation += 1
+                self._generation += self._elements.delete(unwanted, generation=self._generation)
                 return {}
         for _ in range(_TRIES):
             generation = self._elements.generation()
-            seen = await self.left(unwanted)
+            seen = await self.find(unwanted)
             renewed = {
                 id_: kept
-                for id_, left in seen.items()
-                if (kept := {one: left_s for one, left_s in left.items() if left_s > margin_s})
+                for id_, found in seen.items()
+                if (kept := {one: there.left_s for one, there in found.items() if there.left_s > margin_s})
             }
             past = {id_: gone for id_, one in unwanted.items() if (gone := one - renewed.get(id_, {}).keys())}
             with contextlib.suppress(Overtaken):
-                self._elements.delete(past, generation=generation)
+                commits = self._elements.delete(past, generation=generation)
+                self._generation += commits if generation == self._generation else 0
                 return renewed
         raise EnvironmentFault(
             f"expired addresses not removed: others committed {_TRIES} times meanwhile",
@@ -180,19 +183,20 @@ class Kernel:
 
     def elements(self) -> Left:
         """All that the learned set has; nothing where there is none."""
-        return _read(self._elements)
+        try:
+            return self._elements.read_surely()
+        except NoSuchSet:
+            return {}
 
     async def read_elements(self) -> Left:
-        """As `elements`. Needs no lock: what is changed meanwhile may be seen or not."""
-        return await self._run(lambda: _read(self._reader))
+        """About the same. Needs no lock: what is changed meanwhile may be seen or not."""
+        with contextlib.suppress(NoSuchSet):
+            return await self._run(self._reader.read)
+        return {}
 
-    async def left(self, wanted: Mapping[str, Iterable[bytes]]) -> Left:
+    async def find(self, wanted: Mapping[str, Iterable[bytes]]) -> Mapping[str, Mapping[bytes, Found]]:
         """Of these, selector id → address, those that are there."""
-        return await self._run(lambda: self._reader.left(wanted))
-
-    async def taken_over(self, wanted: Mapping[str, Iterable[bytes]]) -> Mapping[str, Set[bytes]]:
-        """Of these, those that the resolver has put there in our stead."""
-        return await self._run(lambda: self._reader.commented(wanted, TAKEOVER_COMMENT))
+        return await self._run(lambda: self._reader.find(wanted))
 
     # --- the rest ---------------------------------------------------------------------------------------
 
@@ -210,10 +214,3 @@ class Kernel:
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _read(elements: Elements) -> Left:
-    try:
-        return elements.read()
-    except NoSuchSet:
-        return {}

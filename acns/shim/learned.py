@@ -24,8 +24,9 @@ from acns.fqdn.cache import Change, NameCache
 from acns.shim.kernel import Kernel
 from acns.shim.retiming import Margins
 
-SAME_S: Final = 0.1
-"""Ends of an element that differ by less are one: reading them takes time."""
+SAME_S: Final = 0.5
+"""Ends of an element that differ by less are one: of many that are written together the kernel counts some of
+them from a moment later than we do."""
 
 Elements = Mapping[FQDNSelector, Mapping[bytes, float]]
 
@@ -46,6 +47,8 @@ class Learned:
         """Whose live connections keep addresses, raw; None, before the first policy: anybody's."""
         self.knows_all = True
         """Whether the kernel has no address of an earlier run's that there was no room to adopt."""
+        self.leftover: dict[str, frozenset[bytes]] = {}
+        """Selector id → what the kernel has of it though no rule names it any more, and we know of."""
         self.names_collected = 0
         """How many names have gone at collections."""
 
@@ -80,65 +83,77 @@ class Learned:
             self.cache.unwritten(change)
             raise
         for id_, elements in renewed.items():
-            self.adopt_some(ids[id_], elements)
+            self.adopt_some(ids[id_], elements, self.clock())
 
     def adopt(self, selectors: Iterable[FQDNSelector], margins: Margins) -> int:
         """Take over what the kernel has learned for these selectors; how many addresses. Once more does no
         harm: a round that fails after it is tried again. `margins`: what their timeouts have on top.
 
-        What is of no selector any more goes: an earlier run did not come to that.
+        What is there of other selectors is left over: an earlier run did not come to take it out.
         """
-        ids, found = {selector_id(one): one for one in selectors}, self.kernel.elements()
-        if foreign := {id_: elements for id_, elements in found.items() if id_ not in ids}:
-            self.kernel.delete(foreign)
-        self._retime({id_: elements for id_, elements in found.items() if id_ in ids}, margins)
-        adopted = {ids[id_]: elements for id_, elements in self.kernel.elements().items() if id_ in ids}
-        self.in_kernel = frozenset(adopted)
-        return sum(self.adopt_some(one, elements) for one, elements in adopted.items())
+        ids = {selector_id(one): one for one in selectors}
+        read_at, found = self.clock(), self.kernel.elements()
+        if not margins.are(self.margin_s):
+            # With another margin they would be taken for what the resolver has renewed in our stead.
+            mine = {id_: elements for id_, elements in found.items() if id_ in ids}
+            if doubtful := margins.note(mine, self.margin_s):
+                self.kernel.retime(doubtful, functools.partial(margins.changed, margin_s=self.margin_s))
+                read_at, found = self.clock(), self.kernel.elements()
+        self.leftover = {id_: frozenset(elements) for id_, elements in found.items() if id_ not in ids}
+        self.in_kernel = frozenset(selector for id_, selector in ids.items() if id_ in found)
+        return sum(self.adopt_some(one, found[selector_id(one)], read_at) for one in self.in_kernel)
 
-    def forget(self, gone: Mapping[FQDNSelector, Iterable[bytes]]) -> None:
-        """Take out what these selectors have opened, which no rule names any more."""
-        unwanted = {selector_id(one): addresses for one, addresses in gone.items() if addresses}
-        if unwanted:
-            self.kernel.delete(unwanted)
+    def leave(self, closed: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
+        """No rule names these selectors any more: what they have opened is left over."""
+        for selector, addresses in closed.items():
+            if addresses:
+                id_ = selector_id(selector)
+                self.leftover[id_] = self.leftover.get(id_, frozenset()) | addresses
 
-    def _retime(self, elements: Mapping[str, Mapping[bytes, float]], margins: Margins) -> None:
-        """See that these have our margin. With another they would be taken for what the resolver has renewed
-        in our stead."""
-        if margins.are(self.margin_s):
+    async def tidy(self) -> None:
+        """Take out what is left over. Raises AcnsError; it is then still to be done."""
+        leftover, self.leftover = self.leftover, {}
+        if not leftover:
             return
-        if doubtful := margins.note(elements, self.margin_s):
-            self.kernel.retime(doubtful, functools.partial(margins.changed, margin_s=self.margin_s))
+        try:
+            await self.kernel.delete_many(leftover)
+        except AcnsError:
+            self.leftover = leftover
+            raise
 
-    def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float]) -> int:
-        """Take over these elements of its, with their seconds left; how many there was room for."""
-        now, count = self.clock(), 0
+    def adopt_some(self, selector: FQDNSelector, elements: Mapping[bytes, float], read_at: float) -> int:
+        """Take over these elements of its, with the seconds that they had left at a time of `clock`; how many
+        there was room for."""
+        count = 0
         for address, left_s in elements.items():
-            adopted = self.cache.adopt(selector, address, now + left_s - self.margin_s)
+            adopted = self.cache.adopt(selector, address, read_at + left_s - self.margin_s)
             self.knows_all &= adopted
             count += adopted
         return count
 
-    def differences(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> Change:
+    def differences(self, selector: FQDNSelector, present: Mapping[bytes, float], read_at: float) -> Change:
         """What it takes to make the kernel, which has these elements with their seconds left, have what is
         known: addresses that are not there, or would go before their TTL ends, and those that nobody learned.
+        `read_at`: when reading them began, by `clock`; it may take longer than ends may differ.
         """
-        now, wanted = self.clock(), self.cache.elements(selector)
+        wanted = self.cache.elements(selector)
         missing = {
             address: expires_at
             for address, expires_at in wanted.items()
-            if present.get(address, -math.inf) < expires_at - now
+            if read_at + present.get(address, -math.inf) < expires_at
         }
         foreign = frozenset(present.keys() - wanted.keys()) if self.knows_all else frozenset[bytes]()
         return Change({selector: missing} if missing else {}, {selector: foreign} if foreign else {})
 
-    def renewed(self, selector: FQDNSelector, present: Mapping[bytes, float]) -> dict[bytes, float]:
+    def renewed(
+        self, selector: FQDNSelector, present: Mapping[bytes, float], read_at: float
+    ) -> dict[bytes, float]:
         """Those of these elements that stay for longer than anybody told us of, with their seconds left."""
-        now, wanted = self.clock(), self.cache.elements(selector)
+        wanted = self.cache.elements(selector)
         return {
             address: left_s
             for address, left_s in present.items()
-            if now + left_s - self.margin_s > wanted.get(address, math.inf) + SAME_S
+            if read_at + left_s - self.margin_s > wanted.get(address, math.inf) + SAME_S
         }
 
     def lost(self) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 
 from acns import privileges
 from acns.datapath.constants import TAKEOVER_COMMENT
-from acns.datapath.elements import Elements
+from acns.datapath.elements import Elements, NoSuchSet
 from acns.datapath.highest import HighestWins
 from acns.datapath.selectors import id_of
 from acns.errors import AcnsError, PeerError
@@ -61,15 +61,16 @@ def _serve(link: socket.socket, learned: HighestWins) -> None:
 
 def _written(learned: HighestWins, leases: list[Lease]) -> Outcome:
     try:
-        is_there = learned.put(_timeouts(leases, time.time()), time.monotonic())
+        learned.put(_timeouts(leases, time.time()), time.monotonic())
+    except NoSuchSet as error:
+        log.failure("no rules of ours to write leases for", error)
+        return Outcome.FAILED
     except PeerError as error:
         log.failure("lease refused", error)
         return Outcome.REFUSED
     except AcnsError as error:
         log.failure("leases not written", error)
         return Outcome.FAILED
-    if not is_there:
-        log.info("the learned set is not there any more")
     return Outcome.WRITTEN
 
 

@@ -32,13 +32,13 @@ class Lease(NamedTuple):
 
 
 class Outcome(IntEnum):
-    """WRITTEN: the kernel has them, or has no rules."""
+    """WRITTEN: the kernel has them."""
 
     WRITTEN = 0
     REFUSED = 1
     """The leases are not such as may be written; a bug of the asker's."""
     FAILED = 2
-    """The kernel did not take them."""
+    """The kernel did not take them, or has no rules of ours."""
 
 
 def request(sequence: int, leases: Sequence[Lease]) -> bytes:

@@ -25,7 +25,11 @@ ROOTS: Final = {
 _OBJECT = re.compile(r"\t(chain|set|map|counter) (\S+) \{")
 _CALLED = re.compile(r"\b(?:jump|goto) ([\w./-]+)")
 _SETS = re.compile(r"@([\w-]+)")
-_NAMED = re.compile(rf"offset (\d+) \. numgen inc mod 1 offset (\d+) \. ip [sd]addr @{selectors.LEARNED}\b")
+_NAMED = re.compile(
+    r"mod 1(?: offset (\d+))? \. numgen inc mod 1(?: offset (\d+))? \. "
+    rf"ip [sd]addr @{selectors.LEARNED}\b"
+)
+"""nft prints no offset that is 0."""
 _LEARNED = re.compile(r"(\d+) \. (\d+) \. (([\d.]+).*)")
 _COMMENT = re.compile(r' comment "([^" ]*) ?([^"]*)"')
 _COUNTER = re.compile(r'counter name "([^"]+)"')
@@ -252,7 +256,9 @@ def _sets(
 def _selectors(objects: Objects, chains: Iterable[Object], meanings: Meanings) -> Iterator[Set]:
     opened = learned(objects)
     named = (found for chain in chains for found in _NAMED.findall(chain.text))
-    for id_ in dict.fromkeys(selectors.id_of_numbers(int(first), int(second)) for first, second in named):
+    for id_ in dict.fromkeys(
+        selectors.id_of_numbers(int(first or 0), int(second or 0)) for first, second in named
+    ):
         meaning = meanings.get(id_)
         yield Set(selectors.LEARNED, meaning.text if meaning else id_, tuple(opened.get(id_, {}).values()))
 

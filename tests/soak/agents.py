@@ -24,7 +24,7 @@ _LOOK_S = 0.5
 _SLACK_S = 0.3
 """A fault that is over may be felt so much longer."""
 _RULE = re.compile(
-    r"offset (\d+) \. numgen inc mod 1 offset (\d+) \. ip daddr @learned"
+    r"mod 1(?: offset (\d+))? \. numgen inc mod 1(?: offset (\d+))? \. ip daddr @learned"
     r'.* comment "\w+ \S+ fqdn:(?:name|pattern):(\S+) '
 )
 
@@ -164,7 +164,7 @@ class Agents:
         """The selectors that rules name, as text, and the addresses that they open."""
         listing = self._node.ruleset()
         opened = ruleset.learned(ruleset.read(listing))
-        texts = {id_of_numbers(int(one[1]), int(one[2])): one[3] for one in _RULE.finditer(listing)}
+        texts = {id_of_numbers(int(one[1] or 0), int(one[2] or 0)): one[3] for one in _RULE.finditer(listing)}
         return [(text.rstrip("."), frozenset(opened.get(id_, ()))) for id_, text in texts.items()]
 
     def cache(self) -> set[tuple[str, str]] | None:

@@ -43,6 +43,9 @@ class LearnedSet:
         self.delete(unwanted)
         return {}
 
+    async def delete_many(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
+        self.delete(unwanted)
+
     async def live_destinations(self, sources: Set[bytes] | None) -> set[bytes]:
         return self._live()
 

@@ -69,19 +69,22 @@ def test_without_a_set_nothing_can_be_written_read_or_deleted(elements: Elements
         elements.read()
     with pytest.raises(NoSuchSet):
         elements.delete({A: [ONE]})
-    assert elements.left({A: [ONE]}) == {}
+    assert elements.find({A: [ONE]}) == {}
 
 
 def test_some_are_looked_up_without_the_rest(elements: Elements) -> None:
     elements.put({A: {ONE: 10.0, TWO: 20.5}, B: {ONE: 3600.0}})
-    found = elements.left({A: [ONE], B: [ONE, TWO], "fqdn_0000000000": [ONE]})
-    assert found == {A: {ONE: pytest.approx(10, abs=1)}, B: {ONE: pytest.approx(3600, abs=1)}}
+    found = elements.find({A: [ONE], B: [ONE, TWO], "fqdn_0000000000": [ONE]})
+    assert found == {
+        A: {ONE: (pytest.approx(10, abs=1), "")},
+        B: {ONE: (pytest.approx(3600, abs=1), "")},
+    }
 
 
 def test_what_is_over_is_not_found_whether_the_kernel_has_swept_it_out_or_not(elements: Elements) -> None:
     elements.put({A: {ONE: 0.05, TWO: 50.0}})
-    until(lambda: ONE not in elements.left({A: [ONE]}).get(A, {}), "it is over")
-    assert elements.left({A: [ONE, TWO]})[A].keys() == {TWO}
+    until(lambda: ONE not in elements.find({A: [ONE]}).get(A, {}), "it is over")
+    assert elements.find({A: [ONE, TWO]})[A].keys() == {TWO}
 
 
 @given(st.integers(0, (1 << 40) - 1))
@@ -123,13 +126,16 @@ def test_the_generation_grows_by_one_with_every_commit_and_with_nothing_else(
     nft.inventory()
     nft.counters()
     elements.read()
-    elements.left({A: [ONE]})
+    elements.find({A: [ONE]})
     assert nft.generation() == before + 4
 
 
 def test_many_elements_are_written_and_all_are_read_back(elements: Elements) -> None:
     wanted = {number.to_bytes(4, "big"): 1000.0 for number in range(1, 12_001)}
-    elements.put({A: wanted})
+    before = elements.generation()
+    commits = elements.put({A: wanted}, generation=before, comment="takeover")
+    assert elements.generation() == before + commits == before + 2
+    assert elements.read_surely()[A].keys() == wanted.keys()
     assert elements.read()[A].keys() == wanted.keys()
     elements.delete({A: wanted})
     assert elements.read() == {}
@@ -190,13 +196,14 @@ def test_new_elements_carry_a_comment_that_nft_lists_and_old_ones_get_none(
 ) -> None:
     elements.put({A: {ONE: 100.0}})
     elements.put({A: {TWO: 100.0}}, comment="takeover")
-    assert elements.commented({A: [ONE, TWO], B: [ONE]}, "takeover") == {A: {TWO}}
-    assert elements.commented({A: [TWO]}, "takeove") == {}
+    found = elements.find({A: [ONE, TWO], B: [ONE]})
+    assert {address: one.comment for address, one in found[A].items()} == {ONE: "", TWO: "takeover"}
+    assert B not in found
     assert 'comment "takeover"' in nft.list()
 
 
 def test_a_comment_survives_a_refresh_where_the_kernel_can_refresh(elements: Elements) -> None:
     elements.put({A: {ONE: 100.0}}, comment="takeover")
     elements.put({A: {ONE: 500.0}}, comment="takeover")
-    assert elements.commented({A: [ONE]}, "takeover") == {A: {ONE}}
+    assert elements.find({A: [ONE]})[A][ONE].comment == "takeover"
     assert elements.read()[A] == pytest.approx({ONE: 500.0}, abs=1)

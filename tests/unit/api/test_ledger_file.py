@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from acns.api import ledger_file
+from acns.datapath.selectors import octets_of, selector_id
+from acns.dns.pattern import match_name
 from acns.errors import PeerError
 from acns.statelog import StateLog
 
@@ -45,3 +47,16 @@ def test_what_a_shim_writes_is_read(tmp_path: Path) -> None:
     found = ledger_file.read(written(tmp_path / "ledger.log", {"terms": TERMS, "ids": {"x": SELECTOR}}))
     assert found.terms == ledger_file.Terms(0, 60.0)
     assert found.damage is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_read"), [("selector", True), ("set", True), ("rule", False)], ids=["now", "before", "else"]
+)
+def test_a_selector_is_one_by_its_kind_also_as_shims_of_before_wrote_it(
+    tmp_path: Path, kind: str, is_read: bool
+) -> None:
+    selector = match_name("a.io")
+    id_ = selector_id(selector)
+    ids = {id_: {"kind": kind, "text": "fqdn:name:a.io.", "origins": []}}
+    found = ledger_file.read(written(tmp_path / "ledger.log", {"terms": TERMS, "ids": ids}))
+    assert found.octets == ({selector: octets_of(id_)} if is_read else {})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acns.datapath.elements import NoSuchSet, Overtaken
+from acns.datapath.elements import Found, NoSuchSet, Overtaken
 from acns.datapath.highest import REMEMBERED_S, HighestWins
 from acns.errors import EnvironmentFault
 
@@ -29,17 +29,18 @@ class FakeElements:
     def generation(self) -> int:
         return self.current
 
-    def left(self, wanted: Mapping[str, Iterable[bytes]]) -> dict[str, dict[bytes, float]]:
+    def find(self, wanted: Mapping[str, Iterable[bytes]]) -> dict[str, dict[bytes, Found]]:
         found = {}
         for id_, addresses in wanted.items():
             ends = self.ends[id_] if self.is_there else {}
             self.looked_up += addresses
-            found[id_] = {one: ends[one] - self.now for one in addresses if ends.get(one, 0) > self.now}
+            there = [one for one in addresses if ends.get(one, 0) > self.now]
+            found[id_] = {one: Found(ends[one] - self.now, "") for one in there}
         return found
 
     def put(
         self, wanted: Mapping[str, Mapping[bytes, float]], *, generation: int | None = None, comment: str = ""
-    ) -> None:
+    ) -> int:
         if self.between:
             self.between.pop()()
         if generation is not None and generation != self.current:
@@ -49,6 +50,7 @@ class FakeElements:
         for id_, timeouts_s in wanted.items():
             self.ends[id_].update({address: self.now + left for address, left in timeouts_s.items()})
         self.current += 1
+        return 1
 
 
 @pytest.fixture
@@ -94,11 +96,12 @@ def test_what_has_expired_in_the_kernel_is_forgotten_here_too(kernel: FakeElemen
 def test_without_a_set_nothing_is_written_until_there_is_one(kernel: FakeElements) -> None:
     own = writer(kernel)
     kernel.is_there = False
-    assert not own.put({"one": {ONE: 50.0}}, now=0.0)
+    with pytest.raises(NoSuchSet):
+        own.put({"one": {ONE: 50.0}}, now=0.0)
     assert own.written_on is None
     kernel.is_there = True
     kernel.current += 1
-    assert own.put({"one": {ONE: 50.0}}, now=0.0)
+    own.put({"one": {ONE: 50.0}}, now=0.0)
     assert kernel.ends["one"] == {ONE: 50.0}
 
 

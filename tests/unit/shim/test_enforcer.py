@@ -91,6 +91,9 @@ class FakeKernel:
         self.deleted.append({id_: set(addresses) for id_, addresses in unwanted.items()})
         self.left = {id_: left for id_, left in self.left.items() if id_ not in unwanted}
 
+    async def delete_many(self, unwanted: Mapping[str, Iterable[bytes]]) -> None:
+        self.delete(unwanted)
+
     def retime(self, ids: Container[str], wanted: Callable[[str, bytes, float], float]) -> None:
         self.left = {
             id_: {one: wanted(id_, one, left_s) if id_ in ids else left_s for one, left_s in left.items()}
@@ -214,7 +217,7 @@ async def test_what_is_adopted_ends_by_the_margin_that_it_was_put_there_with(
     assert later.learned.cache.elements(A)[ADDRESS.packed] == pytest.approx(1020.0)
     (left,) = later.kernel.left.values()
     assert left == {ADDRESS.packed: margin_s + 20.0}
-    assert not later.learned.renewed(A, left), "nobody has renewed it in the shim's stead"
+    assert not later.learned.renewed(A, left, 1000.0), "nobody has renewed it in the shim's stead"
     again = Bench(tmp_path)
     assert again.ledger.terms_before == Terms(0, margin_s)
 
@@ -259,7 +262,7 @@ async def test_what_one_that_was_killed_had_given_its_margin_is_known_by_it(
     assert next_one.kernel.left == {
         selector_id(A): {ADDRESS.packed: last_s + 20.0, last.packed: last_s + 30.0}
     }
-    assert not next_one.learned.renewed(A, next_one.kernel.left[selector_id(A)])
+    assert not next_one.learned.renewed(A, next_one.kernel.left[selector_id(A)], 1000.0)
     assert Bench(tmp_path, last_s).ledger.retimings == ()
 
 
@@ -303,8 +306,32 @@ async def test_what_could_not_be_taken_out_is_looked_for_again(bench: Bench) -> 
     assert bench.learned.in_kernel == {B}
 
 
+async def test_what_could_not_be_taken_out_of_a_selector_that_is_back_is_looked_at(bench: Bench) -> None:
+    await bench.enforce("a.example.com")
+    bench.learned.learn(names.from_text("a.example.com."), [ADDRESS.packed], ttl_s=30)
+    bench.kernel.before_delete = lambda: fails(None)
+    await bench.enforce("b.example.com")
+    bench.kernel.touched.clear()
+    await bench.enforce("a.example.com")
+    assert bench.kernel.touched.is_set()
+    assert bench.learned.leftover == {}
+
+
 async def test_what_an_earlier_run_has_left_of_a_selector_that_is_gone_is_taken_out(bench: Bench) -> None:
     bench.kernel.left = {selector_id(B): {ADDRESS.packed: 75.0}}
+    await bench.enforce("a.example.com")
+    assert bench.kernel.deleted == [{selector_id(B): {ADDRESS.packed}}]
+
+
+async def test_nothing_that_an_earlier_run_has_left_is_taken_out_before_its_rules_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.kernel.left = {selector_id(B): {ADDRESS.packed: 75.0}}
+    with monkeypatch.context() as full:
+        full.setattr(bench.ledger, "save", fails)
+        with pytest.raises(EnvironmentFault):
+            await bench.enforce("a.example.com")
+    assert bench.kernel.deleted == []
     await bench.enforce("a.example.com")
     assert bench.kernel.deleted == [{selector_id(B): {ADDRESS.packed}}]
 
