@@ -92,7 +92,8 @@ class Nft:
 
 
 def _explained(error: str, text: str) -> Exception:
-    if any(reason in error for reason in _NOT_OURS):
+    lacks_numgen = "numgen" in error and "No such file or directory" in error
+    if lacks_numgen or any(reason in error for reason in _NOT_OURS):
         return EnvironmentFault(
             f"the kernel refused the ruleset: {error}",
             hint="needs CAP_NET_ADMIN in this namespace and nftables with tproxy, fib, ct, log, numgen",
