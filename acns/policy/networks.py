@@ -6,6 +6,7 @@ each with each.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses, summarize_address_range
@@ -20,6 +21,18 @@ def without(networks: tuple[IPv4Network, ...], excepted: tuple[IPv4Network, ...]
         for first, last in spans
         for network in summarize_address_range(IPv4Address(first), IPv4Address(last))
     )
+
+
+def remainders(
+    networks: Iterable[IPv4Network], excepted: tuple[IPv4Network, ...]
+) -> Iterator[tuple[IPv4Network, tuple[IPv4Network, ...]]]:
+    """Each network once, with what `excepted` leaves of it."""
+    each_once = tuple(dict.fromkeys(networks))
+    left = without(each_once, excepted)
+    for network in each_once:
+        start = bisect_left(left, network.network_address, key=lambda one: one.broadcast_address)
+        end = bisect_right(left, network.broadcast_address, key=lambda one: one.network_address)
+        yield network, tuple(one if one.subnet_of(network) else network for one in left[start:end])
 
 
 def common(ones: tuple[IPv4Network, ...], others: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acns.policy.networks import common, without
+from acns.policy.networks import common, remainders, without
 
 BASE = int(IPv4Address("10.0.0.0"))
 
@@ -34,6 +34,14 @@ def test_what_is_left_is_what_lies_in_the_ones_and_not_in_the_others(
     left = without(networks, excepted)
     assert sorted(addresses(left)) == sorted(set(addresses(networks)) - set(addresses(excepted)))
     assert list(left) == sorted(left)
+
+
+@given(lists, lists)
+def test_what_is_left_of_each_is_what_would_be_of_it_alone(
+    networks: tuple[IPv4Network, ...], excepted: tuple[IPv4Network, ...]
+) -> None:
+    for network, left in remainders(networks, excepted):
+        assert addresses(left) == addresses(without((network,), excepted))
 
 
 @given(lists, lists)

@@ -6,8 +6,10 @@ Said only where every address is somebody's here: a network around them may mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+from itertools import groupby
 
 from acns.policy import networkpolicy
 from acns.policy.codes import Code
@@ -15,9 +17,22 @@ from acns.policy.directory import Directory
 from acns.policy.doubts.scene import Doubt, Scene, at_rule
 from acns.policy.groups import API_SERVER
 from acns.policy.model import Direction
-from acns.policy.networks import consists_of, without
+from acns.policy.networks import consists_of, remainders
 from acns.policy.objects import CIDRBlocks, CIDRGroupPeer, Rule
 from acns.policy.peers import cidr_groups
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A network of a rule's, how to speak of it, and what `except` leaves of it: addresses inside, all."""
+
+    network: IPv4Network
+    left: tuple[IPv4Network, ...]
+    group: str = ""
+
+    @property
+    def addresses(self) -> Iterator[IPv4Address]:
+        return (address for network in self.left for address in network)
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
@@ -25,41 +40,38 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
         return
     for policy in scene.cluster.policies:
         for rule in (rule for spec in policy.specs for rule in spec.rules):
-            if found := dict(_inside(rule, scene)):
-                hint = f"select {', '.join(_ways(rule, _addresses(found), scene.directory))}"
+            if found := list(dict.fromkeys(_inside(rule, scene))):
+                addresses = frozenset(address for part in found for address in part.addresses)
+                hint = f"select {', '.join(_ways(rule, addresses, scene.directory))}"
                 yield at_rule(Code.CIDR_INSIDE_CLUSTER, rule.origin, _message(found, rule), hint)
 
 
-def _inside(rule: Rule, scene: Scene) -> Iterator[tuple[IPv4Network, str]]:
-    """Networks, and how to speak of them."""
+def _inside(rule: Rule, scene: Scene) -> Iterator[_Part]:
     for peer in rule.peers or ():
         match peer:
             case CIDRBlocks():
-                for network in peer.networks:
-                    left = without((network,), peer.excepted)
-                    if left and all(consists_of(each, scene.inside) for each in left):
-                        yield network, str(network)
+                yield from _parts(peer.networks, peer.excepted, scene)
             case CIDRGroupPeer():
-                yield from _inside_groups(peer, scene)
+                for group in cidr_groups(peer, scene.cluster.cidr_groups):
+                    yield from _parts(group.networks, peer.excepted, scene, group.name)
 
 
-def _inside_groups(peer: CIDRGroupPeer, scene: Scene) -> Iterator[tuple[IPv4Network, str]]:
-    for group in cidr_groups(peer, scene.cluster.cidr_groups):
-        whole = tuple(each for each in group.networks if consists_of(each, scene.inside))
-        if left := without(whole, peer.excepted):
-            *others, last = left
-            yield from ((network, str(network)) for network in others)
-            yield last, f"{last} (CiliumCIDRGroup '{group.name}')"
+def _parts(
+    networks: Iterable[IPv4Network], excepted: tuple[IPv4Network, ...], scene: Scene, group: str = ""
+) -> Iterator[_Part]:
+    for network, left in remainders(networks, excepted):
+        if left and all(consists_of(each, scene.inside) for each in left):
+            yield _Part(network, left, group)
 
 
-def _message(found: Mapping[IPv4Network, str], rule: Rule) -> str:
+def _message(found: Iterable[_Part], rule: Rule) -> str:
     effect = "denies" if rule.deny else "opens"
-    listed = ", ".join(found.values())
+    texts = (
+        ", ".join(str(part.network) for part in parts) + (f" (CiliumCIDRGroup '{group}')" if group else "")
+        for group, parts in groupby(found, lambda part: part.group)
+    )
+    listed = ", ".join(dict.fromkeys(texts))
     return f"a CIDR selects no pod, Service or node of the cluster, so it {effect} nothing at {listed}"
-
-
-def _addresses(networks: Mapping[IPv4Network, str]) -> frozenset[IPv4Address]:
-    return frozenset(address for network in networks for address in network)
 
 
 def _ways(rule: Rule, addresses: Set[IPv4Address], directory: Directory) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -119,3 +120,49 @@ def test_one_that_may_mean_somebody_outside_is_not(peer: str) -> None:
 
 def test_nor_is_one_where_no_pod_is_known() -> None:
     assert without_pods(manifest(f"- toCIDR: [{WEB}/32]")) == []
+
+
+# --- what `except` leaves -------------------------------------------------------------------------------
+
+
+def all_but(address: IPv4Address, network: str) -> str:
+    """An entry of toCIDRSet that leaves this one address of the network."""
+    excepted = IPv4Network(network).address_exclude(IPv4Network(address))
+    return f"{{cidr: {network}, except: [{', '.join(map(str, excepted))}]}}"
+
+
+@pytest.mark.parametrize("network", ["10.0.0.0/8", "0.0.0.0/0"])
+def test_a_large_network_of_which_one_pod_is_left_is_doubted_at_once(
+    network: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(network: IPv4Network) -> Iterator[IPv4Address]:
+        assert network.num_addresses < 100, f"all of {network} is gone through"
+        return (network[number] for number in range(network.num_addresses))
+
+    monkeypatch.setattr(IPv4Network, "__iter__", counted)
+    (problem,) = inside(manifest(f"- toCIDRSet: [{all_but(WEB, network)}]"))
+    assert problem.message.endswith(f"opens nothing at {network}")
+    assert problem.hint == "select pods by toEndpoints"
+
+
+def test_the_hint_names_nothing_that_is_excepted() -> None:
+    text = manifest(f"- toCIDRSet: [{{cidr: {WEB}/31, except: [10.244.0.5/32]}}]")
+    (problem,) = inside(text, more=(service("s", IPv4Address("10.244.0.5")),))
+    assert problem.hint == "select pods by toEndpoints"
+
+
+AROUND = CIDRGroup("around", (IPv4Network("203.0.113.0/24"), IPv4Network("10.244.0.4/30")))
+BUT_WEB = "except: [10.244.0.5/32, 10.244.0.6/31]"
+
+
+def test_what_is_left_of_a_groups_network_is_doubted_as_of_any_other() -> None:
+    alone = inside(manifest(f"- toCIDRSet: [{{cidr: 10.244.0.4/30, {BUT_WEB}}}]"))
+    assert [problem.message.endswith("opens nothing at 10.244.0.4/30") for problem in alone] == [True]
+    (problem,) = inside(manifest(f"- toCIDRSet: [{{cidrGroupRef: around, {BUT_WEB}}}]"), more=(AROUND,))
+    assert problem.message.endswith("opens nothing at 10.244.0.4/30 (CiliumCIDRGroup 'around')")
+    assert problem.hint == "select pods by toEndpoints"
+
+
+def test_of_a_groups_network_of_which_others_are_left_too_nothing_is_said() -> None:
+    text = manifest("- toCIDRSet: [{cidrGroupRef: around, except: [10.244.0.5/32]}]")
+    assert inside(text, more=(AROUND,)) == []
