@@ -21,15 +21,16 @@ from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector, match_name
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
-from acns.policy.doubts.silent_servers import DNS_PORT, TCP, UDP, may_answer
-from acns.policy.model import FQDN, Addresses, Origin, Peer, Protocol
+from acns.policy.doubts.silent_servers import DNS_PORT, TCP, UDP
+from acns.policy.doubts.told import Told, takes
+from acns.policy.model import FQDN, Addresses, Origin, Peer
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
 from acns.policy.overlap import Overlaps
 from acns.policy.peers import peers_of
 from acns.policy.profiles import is_address
 from acns.policy.view import View
 
-_BUT_OVER_TCP = " unless it asks over TCP (use-vc in its resolv.conf)"
+_TAKE_UDP = "let its rules.dns take UDP too (protocol: ANY)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,52 +66,59 @@ class _Judge:
     def __init__(self, subject: Subject, view: View, scene: Scene) -> None:
         self._subject = subject
         self._view = view
-        self._scene = scene
         self._rules = list(subject.may_allow_out())
+        self._scene = scene
         self._wanted = [(rule, peer) for rule in subject.allows_out() for peer in _fqdns(rule)]
 
     def findings(self) -> Iterator[_Finding]:
         if not self._wanted or not self._subject.denies_out:
             return
         if not any(self._lets_dns_through(rule) for rule in self._rules):
-            but = _BUT_OVER_TCP if self._blocks else ""
-            yield from self._per_rule(
-                Code.DNS_MISSING,
-                f"toFQDNs opens nothing for {self._subject.who}{but}: "
+            yield from self._dns_missing(
                 "no rule lets it ask a DNS server over UDP",
                 "add an egress rule with toEndpoints for kube-dns, toPorts 53 and rules.dns",
             )
-        elif not self._may_be_answered(UDP):
-            but = _BUT_OVER_TCP if self._may_be_answered(TCP) else ""
-            yield from self._per_rule(
-                Code.DNS_MISSING,
-                f"toFQDNs opens nothing for {self._subject.who}{but}: "
+        elif self._blocks and not self._told.is_watched(UDP):
+            yield from self._dns_missing(
                 "no DNS server is at the peers and ports of its rules.dns, or all are denied over UDP",
                 "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system, and no "
                 "CIDR selects it",
             )
         elif not self._blocks:
-            yield from self._per_rule(
-                Code.FQDN_NOT_IN_DNS,
-                f"toFQDNs opens nothing for {self._subject.who}: no rules.dns sees what it looks up",
-                "add rules.dns with these names to the rule that lets it ask the DNS server",
-            )
+            for rule, _ in self._by_rule():
+                message = f"{self._nothing}: no rules.dns sees what it looks up"
+                hint = "add rules.dns with these names to the rule that lets it ask the DNS server"
+                yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, hint)
         else:
             yield from self._not_asked()
             yield from self._apex()
 
-    def _per_rule(self, code: Code, message: str, hint: str) -> Iterator[_Finding]:
-        for rule in {id(rule): rule for rule, _ in self._wanted}.values():
-            yield _Finding(code, rule, message, hint)
+    def _dns_missing(self, why: str, hint: str) -> Iterator[_Finding]:
+        watched = list(self._told.names(TCP))
+        has_all = None in watched
+        asked = Overlaps(name for names in watched for name in names or ())
+        has_udp = any(takes(port, UDP) for block in self._blocks for port in block.ports)
+        for rule, entries in self._by_rule():
+            if has_all or any(map(asked.any, entries)):
+                message = f"{self._nothing} unless it asks over TCP (use-vc in its resolv.conf): {why}"
+                yield _Finding(Code.DNS_MISSING, rule, message, hint if has_udp else _TAKE_UDP)
+            else:
+                yield _Finding(Code.DNS_MISSING, rule, f"{self._nothing}: {why}", hint)
 
-    def _may_be_answered(self, protocol: int) -> bool:
-        """Whether rules.dns may lead to a server; True where there is none to which it could."""
-        meaning = self._subject.meaning
-        if meaning is None or not self._blocks or not self._dns_backends:
-            return True
-        redirected = [allow.servers for allow in meaning.dns if allow.redirects]
-        denies = meaning.egress.denies
-        return any(may_answer(servers, protocol, denies, self._scene) for servers in redirected)
+    def _by_rule(self) -> Iterable[tuple[Rule, list[FQDNSelector]]]:
+        """The rules with toFQDNs, and their names."""
+        found: dict[int, tuple[Rule, list[FQDNSelector]]] = {}
+        for rule, peer in self._wanted:
+            found.setdefault(id(rule), (rule, []))[1].append(peer.selector)
+        return found.values()
+
+    @property
+    def _nothing(self) -> str:
+        return f"toFQDNs opens nothing for {self._subject.who}"
+
+    @cached_property
+    def _told(self) -> Told:
+        return Told(self._subject, self._scene, bool(self._dns_backends))
 
     # --- names -----------------------------------------------------------------------------------------
 
@@ -138,9 +146,7 @@ class _Judge:
         meaning = self._subject.meaning
         if meaning is not None and meaning.dns:
             return any(allow.names is None for allow in meaning.dns)
-        seen = {_number_or_name(port) for block in self._blocks for port in block.ports}
-        plain = (block for rule in self._rules for block in rule.ports or () if block.dns is None)
-        return any(_number_or_name(port) in seen for block in plain for port in block.ports)
+        return any(self._told.is_all_opened(protocol) for protocol in (UDP, TCP))
 
     def _apex(self) -> Iterator[_Finding]:
         for rule, peer in self._wanted:
@@ -170,7 +176,7 @@ class _Judge:
     # --- ways to a DNS server, by a rule's own words: which server it means may not be there yet ----------
 
     def _lets_dns_through(self, rule: Rule) -> bool:
-        if any(block.dns is not None and any(map(_takes_udp, block.ports)) for block in rule.ports or ()):
+        if any(takes(port, UDP) for block in _dns_blocks([rule]) for port in block.ports):
             return True
         if rule.icmps is not None:
             return False
@@ -220,20 +226,12 @@ def _apex_of(selector: FQDNSelector) -> Name | None:
     return match_name(rest).literal if first in ("*", "**") and rest and "*" not in rest else None
 
 
-def _number_or_name(port: PortSpec) -> int | str:
-    return port.name or (port.first if port.first == port.last else 0)
-
-
-def _takes_udp(port: PortSpec) -> bool:
-    return port.protocol in (Protocol.UDP, Protocol.ANY)
-
-
 def _names_dns(port: PortSpec) -> bool:
     by_number = port.first == port.last == DNS_PORT
-    return _takes_udp(port) and (by_number or port.name.startswith("dns"))
+    return takes(port, UDP) and (by_number or port.name.startswith("dns"))
 
 
 def _includes_dns(port: PortSpec) -> bool:
-    if not _takes_udp(port) or port.name:
+    if not takes(port, UDP) or port.name:
         return False
     return port.first == 0 or port.first <= DNS_PORT <= port.last

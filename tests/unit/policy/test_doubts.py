@@ -167,6 +167,46 @@ def test_nor_does_one_for_tcp_alone_but_for_those_who_ask_so() -> None:
         "toFQDNs opens nothing for pod default/frontend unless it asks over TCP (use-vc in its resolv.conf): "
         "no rule lets it ask a DNS server over UDP"
     )
+    assert problem.hint == "let its rules.dns take UDP too (protocol: ANY)"
+
+
+DENIED_OVER_TCP = """
+  egressDeny:
+  - toEntities: [all]
+    toPorts: [{ports: [{port: "53", protocol: TCP}]}]
+"""
+ASKS_OVER_TCP = dns_rule("a.io", protocol="TCP")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        manifest(FQDN + ASKS_OVER_TCP) + DENIED_OVER_TCP,
+        manifest(
+            f"{FQDN}- toCIDR: [{DNS_IP}/32]\n"
+            "  toPorts: [{ports: [{port: '53', protocol: TCP}], rules: {dns: [{matchName: a.io}]}}]"
+        ),
+        manifest(FQDN + dns_rule("b.io", protocol="TCP")),
+        manifest(FQDN + dns_rule("b.io")) + DENIED_OVER_TCP.replace("TCP", "UDP"),
+    ],
+    ids=["denied", "where no server is", "other names", "other names beside a denied UDP"],
+)
+def test_where_tcp_teaches_nothing_either_nobody_is_referred_to_it(text: str) -> None:
+    (problem,) = [each for each in found(text) if each.code == "dns-missing"]
+    assert problem.message.startswith("toFQDNs opens nothing for pod default/frontend: no ")
+    assert "protocol: ANY" not in problem.hint
+
+
+def test_each_rule_is_told_of_tcp_for_its_own_names() -> None:
+    text = manifest(FQDN + FQDN.replace("a.io", "b.io") + ASKS_OVER_TCP)
+    assert ["over TCP" in each.message for each in found(text)] == [True, False]
+
+
+def test_so_is_one_whose_names_a_plain_rule_opens() -> None:
+    at_53 = f'{TO_KUBE_DNS}  toPorts: [{{ports: [{{port: "53", protocol: TCP}}]}}]'
+    text = manifest(FQDN + dns_rule("b.io", protocol="TCP") + at_53)
+    (problem,) = [each for each in found(text) if each.code == "dns-missing"]
+    assert "over TCP" in problem.message
 
 
 @pytest.mark.parametrize(

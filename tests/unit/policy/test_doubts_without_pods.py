@@ -158,6 +158,46 @@ def test_without_a_cluster_the_words_of_a_rule_decide_what_reaches_dns() -> None
     assert "dns-missing" not in alone("- toEntities: [cluster]")
 
 
+def test_so_do_they_of_names_that_are_told_over_tcp() -> None:
+    for asked, is_told in (("a.io", True), ("b.io", False)):
+        (problem,) = without_pods(manifest(FQDN + dns_rule(asked, protocol="TCP")))
+        assert problem.code == "dns-missing"
+        assert ("unless it asks over TCP" in problem.message) is is_told
+
+
+DENYING = """
+  egressDeny:
+  - toEntities: [%s]
+    toPorts: [{ports: [{port: "%s", protocol: %s}]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("deny", "expected"),
+    [
+        (("all", "53", "UDP"), ["dns-missing"]),
+        (("cluster", "53", "ANY"), ["dns-missing"]),
+        (("all", "0", "UDP"), ["dns-missing"]),
+        (("all", "53", "TCP"), []),
+        (("all", "54", "UDP"), []),
+        (("world", "53", "UDP"), []),
+    ],
+)
+def test_a_deny_whose_words_mean_all_that_rules_dns_means_leaves_no_server(
+    deny: tuple[str, str, str], expected: list[str]
+) -> None:
+    text = manifest(FQDN + dns_rule("a.io")) + DENYING % deny
+    assert [each.code for each in without_pods(text)] == expected
+    named = text.replace('{port: "53", protocol: ANY}', "{port: dns, protocol: ANY}")
+    assert [each.code for each in without_pods(named)] == (expected if deny[1] == "0" else [])
+
+
+def test_a_rule_that_lets_ask_over_udp_while_rules_dns_watches_tcp_teaches_nothing() -> None:
+    (problem,) = without_pods(manifest(FQDN + dns_rule("a.io", protocol="TCP") + plain(53)))
+    assert problem.code == "dns-missing"
+    assert problem.hint == "let its rules.dns take UDP too (protocol: ANY)"
+
+
 # --- which servers rules speak of ---------------------------------------------------------------------------
 
 KUBE_SYSTEM = "k8s:io.kubernetes.pod.namespace: kube-system"
