@@ -134,12 +134,12 @@ class _SpecReader:
             return
         for section in SECTIONS:
             if value.get(section.name) == [] and not section.deny:
-                self.report.warn(
-                    Code.EMPTY_SECTION,
-                    (*at, section.name),
-                    f"an empty {section.name} counts as absent: this policy leaves {section.name} open",
-                    f"to deny everything write {section.name}: [{{}}]",
-                )
+                name = section.name
+                left, hint = f"this policy leaves {name} open", f"to deny everything write {name}: [{{}}]"
+                if value.get(f"{name}Deny"):
+                    left, hint = f"only {name}Deny counts", ""
+                message = f"an empty {name} counts as absent: {left}"
+                self.report.warn(Code.EMPTY_SECTION, (*at, name), message, hint)
 
     def _rules(self, model: cnp_schema.Spec | None, at: Path, value: dict[str, object]) -> Iterator[Rule]:
         for section in SECTIONS:

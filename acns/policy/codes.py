@@ -66,7 +66,7 @@ class Code(StrEnum):
 
     # --- ports and sections ------------------------------------------------------------------------------
 
-    EMPTY_SECTION = "empty-section", "an empty egress or ingress counts as absent: the direction stays open"
+    EMPTY_SECTION = "empty-section", "an empty egress or ingress counts as absent"
     EMPTY_DENY = "empty-deny", "a deny entry without peers and ports denies only what no rule allows"
     EMPTY_PORTS = "empty-ports", "an empty toPorts or icmps counts as absent: with peers every port is meant"
     END_PORT = "end-port", "an endPort that has no effect"

@@ -88,6 +88,15 @@ def test_an_empty_section_counts_as_absent_and_is_doubtful(section: str) -> None
     assert codes(text) == ["empty-section"]
 
 
+@pytest.mark.parametrize("direction", ["egress", "ingress"])
+def test_one_beside_a_deny_leaves_nothing_open_and_that_is_not_said(direction: str) -> None:
+    text = f"{direction}: []\n{direction}Deny: [{{}}]"
+    assert str(direction) in spec(text).default_deny
+    (problem,) = policy(text).problems
+    assert problem.message == f"an empty {direction} counts as absent: only {direction}Deny counts"
+    assert problem.hint == ""
+
+
 @pytest.mark.parametrize(
     "text", ["egress: []", "egressDeny: []\ningress: null", "enableDefaultDeny: {egress: true}"]
 )
