@@ -89,7 +89,8 @@ def _address(selector: FQDNSelector) -> Finding | None:
     text = selector.text.removesuffix(".")
     return Finding(
         f"'{text}' is an address, which no client looks up and no answer teaches: this entry opens nothing",
-        f"write toCIDR: [{text}/32] in an egress entry of its own",
+        f"write toCIDR: [{text}/32] in an egress entry of its own if it is outside the cluster: "
+        "no CIDR selects pods, nodes or Services",
         Code.FQDN_IS_ADDRESS,
     )
 

@@ -68,7 +68,9 @@ class _Judge:
         self._view = view
         self._rules = list(subject.may_allow_out())
         self._scene = scene
-        self._wanted = [(rule, peer) for rule in subject.allows_out() for peer in _fqdns(rule)]
+        wanted = [(rule, peer) for rule in subject.allows_out() for peer in _fqdns(rule)]
+        # Addresses, too, open nothing whatever rules.dns says; which reading has doubted.
+        self._wanted = [(rule, peer) for rule, peer in wanted if not is_address(peer.selector)]
 
     def findings(self) -> Iterator[_Finding]:
         if not self._wanted or not self._subject.denies_out:
@@ -133,7 +135,7 @@ class _Judge:
         asked = Overlaps(name for block in self._blocks for name in block.dns or ())
         for rule, peer in self._wanted:
             entry = peer.selector
-            if asked.any(entry) or is_address(entry):
+            if asked.any(entry):
                 continue
             message = (
                 f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"

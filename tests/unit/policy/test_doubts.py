@@ -331,6 +331,11 @@ def test_an_address_which_reading_has_doubted_is_not_doubted_again() -> None:
     assert "'b.io'" in problem.message
 
 
+@pytest.mark.parametrize("rules", ["", plain(53), dns_rule("a.io"), dns_rule("a.io", protocol="TCP")])
+def test_nor_is_a_rule_of_addresses_alone(rules: str) -> None:
+    assert codes(manifest("- toFQDNs: [{matchName: 8.8.8.8}, {matchName: 1.1.1.1}]\n" + rules)) == []
+
+
 def test_the_rules_dns_of_another_policy_counts() -> None:
     assert codes(manifest(FQDN), manifest(dns_rule("a.io"), name="q")) == []
 
