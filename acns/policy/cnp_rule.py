@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from acns.located import Path
@@ -38,6 +38,14 @@ _TRAFFIC: Final = (("toPorts", "icmps", "every port"), ("icmps", "toPorts", "all
 _NOTHING_LEFT: Final = "without peers this entry allows nothing"
 
 
+def _is_blank(entry: object) -> bool:
+    """Whether an entry has neither peers nor traffic, as it stands in a manifest."""
+    if not isinstance(entry, dict):
+        return False
+    traffic = [name for name, _, _ in _TRAFFIC]
+    return all(value is None or (value == [] and name in traffic) for name, value in entry.items())
+
+
 @dataclass(frozen=True, slots=True)
 class RuleReader:
     """Reads the rules of one policy; `namespace` None: a clusterwide one."""
@@ -47,6 +55,7 @@ class RuleReader:
     kind: str
     namespace: str | None
     policy_key: str
+    _blank: dict[Path, bool] = field(default_factory=dict)
 
     def rule(self, rule: AnyRule, section: Section, at: Path) -> Rule:
         """What is wrong with it goes to the report."""
@@ -70,8 +79,12 @@ class RuleReader:
     def _doubt_empty_traffic(self, rule: Rule, at: Path) -> None:
         for name, other, everything in _TRAFFIC:
             if self.report.given((*at, name)) == []:
-                left = f"{everything} is meant" if rule.peers is not None else _NOTHING_LEFT
-                meant = f"only {other} counts" if self.report.given((*at, other)) else left
+                if self.report.given((*at, other)):
+                    meant = f"only {other} counts"
+                elif rule.peers == ():
+                    continue  # nobody is meant, which has been reported
+                else:
+                    meant = _NOTHING_LEFT if rule.peers is None else f"{everything} is meant"
                 message = f"an empty {name} counts as absent: {meant}"
                 self.report.warn(Code.EMPTY_PORTS, (*at, name), message)
 
@@ -81,7 +94,7 @@ class RuleReader:
         spec = self.report.value(at[:-2])
         choice = spec.get("enableDefaultDeny")
         is_off = isinstance(choice, dict) and choice.get(section.direction) is False
-        if spec[section.name] == [{}] and not spec.get(section.direction) and not is_off:
+        if not is_off and not spec.get(section.direction) and self._is_blank(at[:-1]):
             return
         side = "to" if section.direction is Direction.EGRESS else "from"
         effect = "nothing, as enableDefaultDeny is false" if is_off else "only what no rule allows"
@@ -91,6 +104,12 @@ class RuleReader:
             f"an entry without peers and ports denies {effect}",
             f"to deny everything whatever allows it write {side}Entities: [all]",
         )
+
+    def _is_blank(self, section: Path) -> bool:
+        """Whether all of its entries are."""
+        if section not in self._blank:
+            self._blank[section] = all(map(_is_blank, self.report.value(section)))
+        return self._blank[section]
 
     def _origin(self, section: Section, at: Path) -> Origin:
         position = self.report.document.position(at)

@@ -27,6 +27,10 @@ SECTIONS = ("egress", "egressDeny", "ingress", "ingressDeny")
         "egressDeny: [{}]\ningressDeny: [{}]",
         "egressDeny: [{}]\ningress: [{fromEntities: [host]}]",
         "egressDeny: [{}]\negress: []\nenableDefaultDeny: {egress: true}",
+        "egressDeny: [{toPorts: []}]",
+        "ingressDeny: [{icmps: [], toPorts: null}]",
+        "egressDeny: [{}, {}]",
+        "egressDeny: [{}, {toPorts: []}]",
     ],
 )
 def test_an_empty_deny_that_is_all_of_its_direction_means_default_deny(text: str) -> None:
@@ -38,7 +42,7 @@ def test_an_empty_deny_that_is_all_of_its_direction_means_default_deny(text: str
     [
         ("egressDeny: [{}]\negress: [{toEntities: [world]}]", "only what no rule allows"),
         ("egressDeny: [{}, {toEntities: [world]}]", "only what no rule allows"),
-        ("ingressDeny: [{}, {}]", "only what no rule allows"),
+        ("ingressDeny: [{}, {fromEntities: []}]", "only what no rule allows"),
         ("egressDeny: [{}]\nenableDefaultDeny: {egress: false}", "nothing, as enableDefaultDeny is false"),
     ],
 )

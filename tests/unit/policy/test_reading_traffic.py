@@ -130,8 +130,20 @@ def test_beside_no_peer_it_leaves_nothing_and_that_is_said(field: str) -> None:
     (problem,) = policy(f"egress: [{{{field}: []}}]").problems
     assert problem.code == "empty-ports"
     assert problem.message == f"an empty {field} counts as absent: without peers this entry allows nothing"
-    assert codes(f"egressDeny: [{{{field}: []}}]") == ["empty-deny"]
+    assert codes(f"egressDeny: [{{{field}: []}}]") == []
+    assert codes(f"egressDeny: [{{{field}: []}}, {{toEntities: [world]}}]") == ["empty-deny"]
     assert codes(f"egressDeny: [{{toEntities: [world], {field}: []}}]") == ["empty-ports"]
+
+
+@pytest.mark.parametrize("field", ["toPorts", "icmps"])
+@pytest.mark.parametrize("section", ["egress", "egressDeny"])
+@pytest.mark.parametrize("peers", ["toEntities", "toEndpoints"])
+def test_beside_an_empty_list_of_peers_nothing_is_meant_and_that_alone_is_said(
+    peers: str, section: str, field: str
+) -> None:
+    assert codes(f"{section}: [{{{peers}: [], {field}: []}}]") == ["empty-peers"]
+    other = "icmps: [{fields: [{type: 8}]}]" if field == "toPorts" else "toPorts: [{ports: [{port: '1'}]}]"
+    assert codes(f"{section}: [{{{peers}: [], {field}: [], {other}}}]") == ["empty-peers", "empty-ports"]
 
 
 def test_forty_ports_are_enough_for_one_entry() -> None:
