@@ -42,7 +42,7 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
         for rule in (rule for spec in policy.specs for rule in spec.rules):
             if found := list(dict.fromkeys(_inside(rule, scene))):
                 addresses = frozenset(address for part in found for address in part.addresses)
-                hint = f"select {', '.join(_ways(rule, addresses, scene.directory))}"
+                hint = f"select {', '.join(_ways(rule, addresses, scene))}"
                 yield at_rule(Code.CIDR_INSIDE_CLUSTER, rule.origin, _message(found, rule), hint)
 
 
@@ -74,25 +74,52 @@ def _message(found: Iterable[_Part], rule: Rule) -> str:
     return f"a CIDR selects no pod, Service or node of the cluster, so it {effect} nothing at {listed}"
 
 
-def _ways(rule: Rule, addresses: Set[IPv4Address], directory: Directory) -> Iterator[str]:
+def _ways(rule: Rule, addresses: Set[IPv4Address], scene: Scene) -> Iterator[str]:
     """What does select those who have these addresses."""
-    services = directory.services
-    others = addresses - directory.residents.keys()
-    api_servers = others & (services.endpoints(*API_SERVER) | _cluster_ips(directory))
-    side = "to" if rule.direction is Direction.EGRESS else "from"
-    entities = f"{side}Entities"
-    pods, elsewhere = f"{side}Endpoints", ""
-    if rule.origin.kind == networkpolicy.KIND:
-        pods, elsewhere = "podSelector and namespaceSelector", " in a CiliumNetworkPolicy"
-    if others != addresses:
-        yield f"pods by {pods}"
-    if (others - api_servers) & services.addresses:
-        has_services = side == "to" and not rule.deny and not elsewhere
-        yield "Services by toServices" if has_services else f"Services' pods by {pods}"
-    if (others - api_servers) & directory.node_addresses:
-        yield f"nodes by {entities}{elsewhere}"
+    directory, services = scene.directory, scene.directory.services
+    known_api_servers = services.endpoints(*API_SERVER)
+    api_servers = (addresses - directory.residents.keys()) & (known_api_servers | _cluster_ips(directory))
+    others = addresses - directory.residents.keys() - api_servers
+    of_services, nodes = others & services.addresses, others & directory.node_addresses
+    words = _Words.of(rule)
+    if addresses & directory.residents.keys():
+        yield f"pods by {words.pods}"
+    if of_services and words.has_services:
+        yield "Services by toServices"
+    elif of_services:
+        behind = frozenset[IPv4Address]().union(*(services.behind.get(one, ()) for one in of_services))
+        outside = behind - scene.inside
+        nodes |= (behind & directory.node_addresses) - directory.residents.keys()
+        if behind & directory.residents.keys() or not behind:
+            yield f"Services' pods by {words.pods}"
+        if outside:
+            yield f"Services' endpoints outside the cluster by {words.cidr}"
+    if nodes:
+        yield f"nodes by {words.entities}{words.elsewhere}"
     if api_servers:
-        yield f"the API server by {entities}: [kube-apiserver]{elsewhere}"
+        needs = f"which needs the EndpointSlices of Service {'/'.join(API_SERVER)} among the files"
+        missing = "" if known_api_servers else f" ({needs})"
+        yield f"the API server by {words.entities}: [kube-apiserver]{words.elsewhere}{missing}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How a rule names peers in its language."""
+
+    pods: str
+    cidr: str
+    entities: str
+    elsewhere: str = ""
+    has_services: bool = False
+
+    @classmethod
+    def of(cls, rule: Rule) -> _Words:
+        side = "to" if rule.direction is Direction.EGRESS else "from"
+        entities = f"{side}Entities"
+        if rule.origin.kind == networkpolicy.KIND:
+            pods = "podSelector and namespaceSelector"
+            return cls(pods, "ipBlock", entities, " in a CiliumNetworkPolicy")
+        return cls(f"{side}Endpoints", f"{side}CIDR", entities, has_services=side == "to" and not rule.deny)
 
 
 def _cluster_ips(directory: Directory) -> frozenset[IPv4Address]:

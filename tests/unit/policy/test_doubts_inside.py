@@ -19,6 +19,16 @@ API = (KUBERNETES, slice_of(KUBERNETES, [N1]))
 API_BY_ENTITY = "select the API server by toEntities: [kube-apiserver]"
 
 
+NETWORK_POLICY = """apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: p, namespace: default}}
+spec:
+  podSelector: {{matchLabels: {{app: frontend}}}}
+  policyTypes: [Egress]
+  egress: [{{to: [{{ipBlock: {{cidr: {address}/32}}}}]}}]
+"""
+
+
 def inside(*texts: str, more: tuple[Object, ...] = ()) -> list[Problem]:
     return [problem for problem in found(*texts, more=more) if problem.code == "cidr-inside-cluster"]
 
@@ -82,16 +92,48 @@ def test_where_no_Service_can_be_named_its_pods_are(section: str) -> None:
     ids=["a pod's", "a ClusterIP", "a node's", "the API server's"],
 )
 def test_one_of_a_networkpolicy_has_the_hint_of_its_language(address: object, hint: str) -> None:
-    text = f"""apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {{name: p, namespace: default}}
-spec:
-  podSelector: {{matchLabels: {{app: frontend}}}}
-  policyTypes: [Egress]
-  egress: [{{to: [{{ipBlock: {{cidr: {address}/32}}}}]}}]
-"""
+    text = NETWORK_POLICY.format(address=address)
     (problem,) = inside(text, more=API)
     assert problem.hint == hint
+
+
+def test_the_api_server_by_entity_wants_its_endpoints_known() -> None:
+    text = manifest(f"- toCIDR: [{API_IP}/32]")
+    (problem,) = inside(text, more=(KUBERNETES,))
+    missing = "which needs the EndpointSlices of Service default/kubernetes among the files"
+    assert problem.hint == f"{API_BY_ENTITY} ({missing})"
+
+
+OUTSIDE = service("outside", IPv4Address("10.96.0.30"), ServicePort("", "TCP", 80, 8080))
+
+
+@pytest.mark.parametrize(
+    ("section", "hint"),
+    [
+        ("egress", "select Services by toServices"),
+        ("egressDeny", "select Services' endpoints outside the cluster by toCIDR"),
+        ("ingress", "select Services' endpoints outside the cluster by fromCIDR"),
+    ],
+)
+def test_a_service_whose_endpoints_are_outside_has_no_pods_to_select(section: str, hint: str) -> None:
+    side = "from" if section == "ingress" else "to"
+    text = manifest(f"- {side}CIDR: [10.96.0.30/32]").replace("egress:", f"{section}:")
+    (problem,) = inside(text, more=(OUTSIDE, slice_of(OUTSIDE, [IPv4Address("203.0.113.7")])))
+    assert problem.hint == hint
+
+
+def test_nor_has_it_any_for_a_networkpolicy() -> None:
+    text = NETWORK_POLICY.format(address="10.96.0.30")
+    (problem,) = inside(text, more=(OUTSIDE, slice_of(OUTSIDE, [IPv4Address("203.0.113.7")])))
+    assert problem.hint == "select Services' endpoints outside the cluster by ipBlock"
+
+
+def test_one_with_endpoints_of_both_kinds_has_both_hints() -> None:
+    text = manifest("- toCIDR: [10.96.0.30/32]").replace("egress:", "egressDeny:")
+    (problem,) = inside(text, more=(OUTSIDE, slice_of(OUTSIDE, [WEB, IPv4Address("203.0.113.7")])))
+    assert problem.hint == (
+        "select Services' pods by toEndpoints, Services' endpoints outside the cluster by toCIDR"
+    )
 
 
 GROUP = CIDRGroup("group", tuple(map(IPv4Network, (f"{WEB}/32", f"{N1}/32", "203.0.113.1/32"))))
