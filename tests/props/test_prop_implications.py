@@ -79,8 +79,9 @@ def test_two_selectors_meet_if_a_pod_matches_both_and_one_includes_what_it_match
 
 
 @given(selectors, st.lists(selectors, max_size=4))
-def test_those_nearby_have_among_them_all_that_meet(one: Selector, others: list[Selector]) -> None:
-    wanted, nearby = Implied.by(one), Nearby(others)
-    near = list(nearby.to(wanted))
-    assert len(near) == len(set(near))
-    assert {each for each in others if Implied.by(each).meets(wanted)} <= set(near) <= set(others)
+def test_those_nearby_are_all_that_meet_and_all_that_include(one: Selector, others: list[Selector]) -> None:
+    wanted, nearby = Implied.by(one), Nearby({each: each for each in others})
+    for found, asked in ((nearby.meeting, Implied.meets), (nearby.including, Implied.includes)):
+        near = list(found(wanted))
+        assert len(near) == len(set(near))
+        assert set(near) == {each for each in others if asked(Implied.by(each), wanted)}

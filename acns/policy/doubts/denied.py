@@ -42,8 +42,7 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
         wanted = [rule for rule in spec.of(Direction.EGRESS) if _is_by_names(rule)]
         if wanted:
             subject = Implied.by(spec.subject)
-            whom = (one for one in nearby.to(subject) if nearby.implied[one].includes(subject))
-            found = sorted((each for one in whom for each in denying[one]), key=itemgetter(0))
+            found = sorted((each for some in nearby.including(subject) for each in some), key=itemgetter(0))
             yield from _shut(wanted, [shut for _, shut in found])
 
 

@@ -22,10 +22,10 @@ from acns.dns.pattern import FQDNSelector, match_name
 from acns.policy.codes import Code
 from acns.policy.doubts.scene import Doubt, Scene, Subject, at_entry, at_rule
 from acns.policy.doubts.silent_servers import DNS_PORT, TCP, UDP
-from acns.policy.doubts.told import Told, takes
-from acns.policy.model import FQDN, Addresses, Origin, Peer
+from acns.policy.doubts.told import Told, is_all_opened, takes
+from acns.policy.model import FQDN, Addresses, Direction, Origin, Peer
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
-from acns.policy.overlap import Overlaps
+from acns.policy.overlap import Overlaps, overlap
 from acns.policy.peers import peers_of
 from acns.policy.profiles import is_address
 from acns.policy.view import View
@@ -50,10 +50,10 @@ class _Finding:
 
 
 def doubts(scene: Scene) -> Iterator[Doubt]:
-    view = View(scene.directory, "")
+    anywhere = _Anywhere(scene)
     said: set[tuple[Code, Origin, SelectedFQDN | None]] = set()
     for subject in scene.subjects:
-        for each in _Judge(subject, view, scene).findings():
+        for each in _Judge(subject, scene, anywhere).findings():
             key = (each.code, each.rule.origin, each.entry)
             if key not in said:
                 said.add(key)
@@ -63,11 +63,10 @@ def doubts(scene: Scene) -> Iterator[Doubt]:
 class _Judge:
     """Judges the egress rules of one subject."""
 
-    def __init__(self, subject: Subject, view: View, scene: Scene) -> None:
+    def __init__(self, subject: Subject, scene: Scene, anywhere: _Anywhere) -> None:
         self._subject = subject
-        self._view = view
-        self._rules = list(subject.may_allow_out())
         self._scene = scene
+        self._anywhere = anywhere
         wanted = [(rule, peer) for rule in subject.allows_out() for peer in _fqdns(rule)]
         # Addresses, too, open nothing whatever rules.dns says; which reading has doubted.
         self._wanted = [(rule, peer) for rule, peer in wanted if not is_address(peer.selector)]
@@ -75,31 +74,36 @@ class _Judge:
     def findings(self) -> Iterator[_Finding]:
         if not self._wanted or not self._subject.denies_out:
             return
-        if not any(self._lets_dns_through(rule) for rule in self._rules):
+        if not self._may_ask():
             yield from self._dns_missing(
                 "no rule lets it ask a DNS server over UDP",
                 "add an egress rule with toEndpoints for kube-dns, toPorts 53 and rules.dns",
             )
-        elif self._blocks and not self._told.is_watched(UDP):
+        elif self._told.is_watched(UDP):
+            yield from self._not_asked()
+            yield from self._apex()
+        elif any(True for _ in self._blocks()):
             yield from self._dns_missing(
                 "no DNS server is at the peers and ports of its rules.dns, or all are denied over UDP",
                 "policy.explain POD --dns NAME says which; kube-dns is in the namespace kube-system, and no "
                 "CIDR selects it",
             )
-        elif not self._blocks:
+        else:
             for rule, _ in self._by_rule():
                 message = f"{self._nothing}: no rules.dns sees what it looks up"
                 hint = "add rules.dns with these names to the rule that lets it ask the DNS server"
                 yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, hint)
-        else:
-            yield from self._not_asked()
-            yield from self._apex()
+
+    def _may_ask(self) -> bool:
+        if not self._anywhere.has_ways:
+            return False
+        return any(map(self._anywhere.lets_dns_through, self._subject.may_allow_out()))
 
     def _dns_missing(self, why: str, hint: str) -> Iterator[_Finding]:
-        watched = list(self._told.names(TCP))
+        watched = list(self._told.names(TCP)) if self._anywhere.has_blocks else []
         has_all = None in watched
         asked = Overlaps(name for names in watched for name in names or ())
-        has_udp = any(takes(port, UDP) for block in self._blocks for port in block.ports)
+        has_udp = any(takes(port, UDP) for block in self._blocks() for port in block.ports)
         for rule, entries in self._by_rule():
             if has_all or any(map(asked.any, entries)):
                 message = f"{self._nothing} unless it asks over TCP (use-vc in its resolv.conf): {why}"
@@ -120,27 +124,37 @@ class _Judge:
 
     @cached_property
     def _told(self) -> Told:
-        return Told(self._subject, self._scene, bool(self._dns_backends))
+        return Told(self._subject, self._scene, bool(self._anywhere.backends))
 
     # --- names -----------------------------------------------------------------------------------------
 
-    @cached_property
-    def _blocks(self) -> list[PortBlock]:
+    def _blocks(self) -> Iterator[PortBlock]:
         """All `rules.dns`."""
-        return list(_dns_blocks(self._rules))
+        return _dns_blocks(self._subject.may_allow_out() if self._anywhere.has_blocks else ())
 
     def _not_asked(self) -> Iterator[_Finding]:
-        if self._may_ask_everything():
+        """Nearly all names are asked for by rules that surely apply: the others are looked for last."""
+        surely = Overlaps(_asked(self._subject.allows_out()))
+        left = [(rule, peer) for rule, peer in self._wanted if not surely.any(peer.selector)]
+        if not left or self._may_ask_everything():
             return
-        asked = Overlaps(name for block in self._blocks for name in block.dns or ())
-        for rule, peer in self._wanted:
+        for rule, peer in left:
             entry = peer.selector
-            if asked.any(entry):
-                continue
-            message = (
-                f"'{_text(entry)}' opens nothing for {self._subject.who}: no rules.dns lets it ask for it"
-            )
-            yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
+            if not (self._anywhere.asked.any(entry) and self._is_asked(entry)):
+                opens = f"'{_text(entry)}' opens nothing for {self._subject.who}"
+                message = f"{opens}: no rules.dns lets it ask for it"
+                yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
+
+    def _is_asked(self, entry: FQDNSelector) -> bool:
+        return entry in self._asked or self._all_asked.any(entry)
+
+    @cached_property
+    def _asked(self) -> set[FQDNSelector]:
+        return set(_asked(self._subject.may_allow_out()))
+
+    @cached_property
+    def _all_asked(self) -> Overlaps:
+        return Overlaps(self._asked)
 
     def _may_ask_everything(self) -> bool:
         """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known
@@ -148,7 +162,10 @@ class _Judge:
         meaning = self._subject.meaning
         if meaning is not None and meaning.dns:
             return any(allow.names is None for allow in meaning.dns)
-        return any(self._told.is_all_opened(protocol) for protocol in (UDP, TCP))
+        if not self._anywhere.is_all_opened:
+            return False
+        rules = list(self._subject.may_allow_out())
+        return any(is_all_opened(rules, protocol) for protocol in (UDP, TCP))
 
     def _apex(self) -> Iterator[_Finding]:
         for rule, peer in self._wanted:
@@ -157,25 +174,48 @@ class _Judge:
             apex = _apex_of(entry)
             if apex is None or not any(name.matches(apex) for name in self._asked_about.get(bare, ())):
                 continue
-            if not self._opened.any(match_name(bare)):
+            if not self._is_opened(match_name(bare)):
                 asks = f"which rules.dns lets {self._subject.who} ask for"
                 message = f"'{_text(entry)}' does not match '{bare}', {asks}"
                 yield _Finding(Code.APEX_NOT_MATCHED, rule, message, f"add matchName: {bare}", peer)
 
+    def _is_opened(self, name: FQDNSelector) -> bool:
+        """Whether some toFQDNs may open it."""
+        perhaps = (peer.selector for rule in self._subject.may_allow_out() for peer in _fqdns(rule))
+        return self._opened.any(name) or any(overlap(name, each) for each in perhaps)
+
     @cached_property
     def _opened(self) -> Overlaps:
-        """The names that some toFQDNs may open."""
-        return Overlaps(peer.selector for rule in self._rules for peer in _fqdns(rule))
+        """The names that some toFQDNs surely opens."""
+        return Overlaps(peer.selector for rule in self._subject.allows_out() for peer in _fqdns(rule))
 
     @cached_property
     def _asked_about(self) -> dict[str, list[FQDNSelector]]:
         """The names that it surely may look up, by the domain that they are about."""
         found: dict[str, list[FQDNSelector]] = {}
-        for name in {name for block in _dns_blocks(self._subject.allows_out()) for name in block.dns or ()}:
+        for name in set(_asked(self._subject.allows_out())):
             found.setdefault(_bare(name), []).append(name)
         return found
 
-    # --- ways to a DNS server, by a rule's own words: which server it means may not be there yet ----------
+
+class _Anywhere:
+    """What holds of all rules there are, and so spares looking at each subject's; and which of them are ways
+    to a DNS server, by their own words: which server they mean may not be there yet."""
+
+    def __init__(self, scene: Scene) -> None:
+        specs = (spec for policy in scene.cluster.policies for spec in policy.specs)
+        rules = [rule for spec in specs for rule in spec.of(Direction.EGRESS) if not rule.deny]
+        self._view = View(scene.directory, "")
+        self._known: dict[int, bool] = {}  # by the rule's identity
+        self.asked = Overlaps(_asked(rules))
+        self.has_blocks = any(True for _ in _dns_blocks(rules))
+        self.has_ways = any(map(self.lets_dns_through, rules))
+        self.is_all_opened = any(is_all_opened(rules, protocol) for protocol in (UDP, TCP))
+
+    def lets_dns_through(self, rule: Rule) -> bool:
+        if id(rule) not in self._known:
+            self._known[id(rule)] = self._lets_dns_through(rule)
+        return self._known[id(rule)]
 
     def _lets_dns_through(self, rule: Rule) -> bool:
         if any(takes(port, UDP) for block in _dns_blocks([rule]) for port in block.ports):
@@ -194,14 +234,18 @@ class _Judge:
         """Whether a rule for all ports of `peer` reaches a DNS server, as far as Services tell."""
         if not isinstance(peer, Addresses):
             return True
-        if self._dns_backends:
-            return not self._view.members(peer.key).isdisjoint(self._dns_backends)
+        if self.backends:
+            return not self._view.members(peer.key).isdisjoint(self.backends)
         return any(word in peer.key for word in ("dns", "kube-system", "entity:cluster"))
 
     @cached_property
-    def _dns_backends(self) -> set[IPv4Address]:
+    def backends(self) -> set[IPv4Address]:
         fronts = self._view.directory.services.fronts.values()
         return {address for front in fronts if front.port == DNS_PORT for address, _ in front.backends}
+
+
+def _asked(rules: Iterable[Rule]) -> Iterator[FQDNSelector]:
+    return (name for block in _dns_blocks(rules) for name in block.dns or ())
 
 
 def _dns_blocks(rules: Iterable[Rule]) -> Iterator[PortBlock]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from ipaddress import IPv4Address
 from types import MappingProxyType
 
@@ -43,21 +43,23 @@ class Doubt:
 @dataclass(frozen=True, slots=True)
 class Subject:
     """Pods that policies cannot tell apart, by the first of their names; or `meaning` None: the pods that one
-    policy speaks of, as long as there are none. `perhaps`: what may apply to some of these besides."""
+    policy speaks of, as long as there are none. `perhaps`: what may apply to some of these besides, often
+    much: it is looked for when it is asked for."""
 
     who: str
     specs: tuple[Spec, ...]
     meaning: Meaning | None = None
     enforcement: Enforcement = Enforcement.DEFAULT
-    perhaps: tuple[Spec, ...] = ()
+    perhaps: Callable[[], tuple[Spec, ...]] = tuple
 
     def allows_out(self) -> Iterator[Rule]:
         """The egress rules that allow something."""
         return _allows_out(self.specs)
 
     def may_allow_out(self) -> Iterator[Rule]:
-        """Those, and the ones that perhaps apply."""
-        return _allows_out((*self.specs, *self.perhaps))
+        """Those, and then the ones that perhaps apply."""
+        yield from _allows_out(self.specs)
+        yield from _allows_out(self.perhaps())
 
     @property
     def denies_out(self) -> bool:
@@ -130,19 +132,18 @@ class Scene:
 
     def _imagined(self, policy: Policy, subject: Selector) -> Subject:
         wanted = Implied.by(subject)
-        sure: list[_Numbered] = []
-        perhaps: list[_Numbered] = []
-        for near in self._nearby.to(wanted):
-            implied = self._nearby.implied[near]
-            if implied.meets(wanted):
-                (sure if implied.includes(wanted) else perhaps).extend(self._by_subject[near])
-        others = {other.key: None for _, other, _ in sorted(sure, key=_number) if other is not policy}
-        return Subject(
-            _who_would_have(policy.key, *others),
-            tuple(spec for _, _, spec in sorted(sure, key=_number)),
-            enforcement=self.enforcement,
-            perhaps=tuple(spec for _, _, spec in sorted(perhaps, key=_number)),
-        )
+        sure = _in_order(self._nearby.including(wanted))
+        numbers = set(map(_number, sure))
+
+        @cache
+        def perhaps() -> tuple[Spec, ...]:
+            met = _in_order(self._nearby.meeting(wanted))
+            return tuple(spec for number, _, spec in met if number not in numbers)
+
+        others = {other.key: None for _, other, _ in sure if other is not policy}
+        who = _who_would_have(policy.key, *others)
+        specs = tuple(spec for _, _, spec in sure)
+        return Subject(who, specs, enforcement=self.enforcement, perhaps=perhaps)
 
     @cached_property
     def _by_subject(self) -> dict[Selector, list[_Numbered]]:
@@ -154,8 +155,12 @@ class Scene:
         return found
 
     @cached_property
-    def _nearby(self) -> Nearby:
+    def _nearby(self) -> Nearby[list[_Numbered]]:
         return Nearby(self._by_subject)
+
+
+def _in_order(found: Iterable[list[_Numbered]]) -> list[_Numbered]:
+    return sorted((each for some in found for each in some), key=_number)
 
 
 def _number(one: _Numbered) -> int:

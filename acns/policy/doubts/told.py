@@ -7,7 +7,7 @@ else the words of the rules decide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from acns.dns.pattern import FQDNSelector
@@ -43,20 +43,8 @@ class Told:
             opened = (each.servers for each in meaning.dns if not each.redirects)
             if any(may_answer(servers, protocol, meaning.egress.denies, self.scene) for servers in opened):
                 yield None
-        elif self.is_all_opened(protocol):
+        elif is_all_opened(list(self.subject.may_allow_out()), protocol):
             yield None
-
-    def is_all_opened(self, protocol: int) -> bool:
-        """Whether a rule without rules.dns opens all names, by its port alone: which servers it means is
-        not known."""
-        seen = {_number_or_name(port) for _, _, port in self._blocks(protocol)}
-        return any(
-            takes(port, protocol) and _number_or_name(port) in seen
-            for rule in (self.subject.may_allow_out() if seen else ())
-            for block in rule.ports or ()
-            if block.dns is None
-            for port in block.ports
-        )
 
     @property
     def _known(self) -> Meaning | None:
@@ -70,16 +58,32 @@ class Told:
                     yield allow.names
             return
         denying = [rule for spec in self.subject.specs for rule in spec.of(Direction.EGRESS) if rule.deny]
-        for rule, names, port in self._blocks(protocol):
+        for rule, names, port in _blocks(self.subject.may_allow_out(), protocol):
             if not any(_shuts(deny, rule, port, protocol) for deny in denying):
                 yield names
 
-    def _blocks(self, protocol: int) -> Iterator[tuple[Rule, tuple[FQDNSelector, ...], PortSpec]]:
-        """By the words of rules."""
-        for rule in self.subject.may_allow_out():
-            for block in rule.ports or ():
-                if block.dns is not None:
-                    yield from ((rule, block.dns, port) for port in block.ports if takes(port, protocol))
+
+def is_all_opened(rules: Collection[Rule], protocol: int) -> bool:
+    """Whether a rule without rules.dns opens all names, by its port alone: which servers it means is not
+    known."""
+    seen = {_number_or_name(port) for _, _, port in _blocks(rules, protocol)}
+    return any(
+        takes(port, protocol) and _number_or_name(port) in seen
+        for rule in (rules if seen else ())
+        for block in rule.ports or ()
+        if block.dns is None
+        for port in block.ports
+    )
+
+
+def _blocks(
+    rules: Iterable[Rule], protocol: int
+) -> Iterator[tuple[Rule, tuple[FQDNSelector, ...], PortSpec]]:
+    """All rules.dns over a protocol, by the words of rules."""
+    for rule in rules:
+        for block in rule.ports or ():
+            if block.dns is not None:
+                yield from ((rule, block.dns, port) for port in block.ports if takes(port, protocol))
 
 
 def takes(port: PortSpec, protocol: int) -> bool:

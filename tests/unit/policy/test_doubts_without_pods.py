@@ -17,7 +17,10 @@ from .policy_world import TO_KUBE_DNS, clusterwide, dns_rule, manifest, objects
 # --- which policies go together ---------------------------------------------------------------------------
 
 
-def test_many_selectors_are_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("labels", [("app",), ("app", "k8s-app")], ids=["one label", "two labels"])
+def test_many_selectors_are_not_compared_each_with_each(
+    labels: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     compared = 0
     meets, includes = Implied.meets, Implied.includes
 
@@ -33,12 +36,37 @@ def test_many_selectors_are_not_compared_each_with_each(monkeypatch: pytest.Monk
     monkeypatch.setattr(Implied, "includes", counted(includes))
     deny = "- toFQDNs: [{matchName: a.io}]\n" + dns_rule("a.io")
     texts = [
-        manifest(deny, selector=f"{{matchLabels: {{app: a{n}}}}}", name=f"p{n}")
+        manifest(deny, selector=f"{{matchLabels: {{{labels[n % len(labels)]}: a{n}}}}}", name=f"p{n}")
         + "  egressDeny: [{toEntities: [world]}]\n"
         for n in range(100)
     ]
     assert [each.code for each in without_pods(*texts)] == ["fqdn-denied"] * 100
     assert compared < 1000
+
+
+@pytest.mark.parametrize("asked", ["a", "b"], ids=["its own names", "no names that it opens"])
+def test_rules_that_perhaps_apply_are_looked_at_only_where_they_decide(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met = 0
+    meets = Implied.meets
+
+    def count(one: Implied, other: Implied) -> bool:
+        nonlocal met
+        met += 1
+        return meets(one, other)
+
+    monkeypatch.setattr(Implied, "meets", count)
+    texts = [
+        manifest(
+            f"- toFQDNs: [{{matchName: a{n}.io}}]\n" + dns_rule(f"{asked}{n}.io"),
+            selector=f"{{matchExpressions: [{{key: app, operator: NotIn, values: [a{n}]}}]}}",
+            name=f"p{n}",
+        )
+        for n in range(20)
+    ]
+    assert [each.code for each in without_pods(*texts)] == (["fqdn-not-in-dns"] * 20 if asked == "b" else [])
+    assert met == 0
 
 
 def test_policies_of_one_selector_are_judged_once() -> None:
