@@ -209,6 +209,13 @@ def test_so_is_one_whose_names_a_plain_rule_opens() -> None:
     assert "over TCP" in problem.message
 
 
+def test_networks_that_are_watched_over_tcp_tell_nothing_over_udp() -> None:
+    over_tcp = (OUTSIDE % "203.0.113.0/24").replace("port: '53'", "port: '53', protocol: TCP")
+    (problem,) = found(manifest(FQDN + over_tcp + "\n" + plain(53)))
+    assert problem.code == "dns-missing"
+    assert "unless it asks over TCP" in problem.message
+
+
 @pytest.mark.parametrize(
     ("asks", "deny"),
     [

@@ -135,6 +135,16 @@ def test_or_a_network_policy() -> None:
     assert problem.code == "fqdn-not-in-dns"
 
 
+def test_policies_that_go_together_are_listed_in_their_order() -> None:
+    def beside(*names: str) -> str:
+        wide = manifest("- toEntities: [world]", name=names[0], selector="{}")
+        (problem,) = without_pods(manifest(FQDN), wide, *(manifest(TO_WEB, name=each) for each in names[1:]))
+        return problem.message
+
+    assert "a pod with policies default/p, default/q, default/r, default/s:" in beside("q", "r", "s")
+    assert "a pod with policies default/p, default/q, default/r, default/s:" in beside("s", "q", "r")
+
+
 PERHAPS_THE_SAME = "{matchLabels: {tier: shop}}"
 
 

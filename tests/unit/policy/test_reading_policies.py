@@ -52,6 +52,11 @@ def test_one_beside_other_rules_is_doubted_with_what_it_does(text: str, effect: 
     assert {each.message for each in found} == {f"an entry without peers and ports denies {effect}"}
 
 
+def test_one_that_lacks_only_what_is_misspelt_is_not() -> None:
+    found = read("egressDeny: [{toEntitees: [all]}, {toEntities: [host]}]").problems
+    assert [each.code for each in found] == [""]
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_section_gives_rules_of_its_direction_that_allow_or_deny(section: str) -> None:
     found = rule(f"{section}: [{{}}]")
