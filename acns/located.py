@@ -221,24 +221,31 @@ class _Builder:
         return result
 
     def entries(self, node: yaml.MappingNode) -> _Entries:
-        """Its own, and what `<<` merges into it: its own key wins, of several mappings the first one's."""
+        """Its own, and what `<<` merges into it. Kubernetes takes the later of two; here an own key may only
+        be the later one."""
         if id(node) not in self.known:
             own: _Entries = {}
-            merged: list[tuple[yaml.Node, yaml.Node]] = []
+            merged: _Entries = {}
             for key_node, value_node in node.value:
                 if key_node.tag == _MERGE:
-                    several = isinstance(value_node, yaml.SequenceNode)
-                    merged += ((key_node, each) for each in (value_node.value if several else [value_node]))
+                    found = self.merged(value_node, key_node)
+                    self.check_merge(found, own, merged, key_node)
+                    merged |= found
                 elif (key := self.key(key_node)) in own:
                     self.fail(key_node, f"'{key}' is given twice")
                 elif key is not None:
                     own[key] = key_node, value_node
-            for at, each in merged:
-                found = self.merged(each, at)
-                if self.has_room(len(found), at):
-                    own = {**found, **own}
-            self.known[id(node)] = own
+            self.known[id(node)] = {**merged, **own}
         return self.known[id(node)]
+
+    def check_merge(self, found: _Entries, own: _Entries, merged: _Entries, at: yaml.Node) -> None:
+        """One key of each is enough: what mends it mends the others."""
+        if (first := next((key for key in found if key in own), None)) is not None:
+            hint = "Kubernetes takes the merged one: write '<<' first"
+            self.fail(at, f"'{first}' stands before a '<<' that has it too", hint)
+        if (first := next((key for key in found if key in merged), None)) is not None:
+            hint = "Kubernetes takes the last one: write one '<<: [*a, *b]', of which the first one's count"
+            self.fail(at, f"'{first}' is merged by an earlier '<<' too", hint)
 
     def key(self, node: yaml.Node) -> str | None:
         """None for what cannot be one."""
@@ -252,7 +259,16 @@ class _Builder:
             return None
 
     def merged(self, node: yaml.Node, at: yaml.Node) -> _Entries:
-        """The entries of a mapping that the key at `at` merges into another."""
+        """What the key at `at` merges into its mapping: of several mappings' the first one's."""
+        result: _Entries = {}
+        for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            found = self.merged_one(each, at)
+            if self.has_room(len(found), at):
+                for key, entry in found.items():
+                    result.setdefault(key, entry)
+        return result
+
+    def merged_one(self, node: yaml.Node, at: yaml.Node) -> _Entries:
         if not isinstance(node, yaml.MappingNode):
             self.fail(at, "only mappings can be merged by '<<'")
         elif id(node) in self.open_nodes:
@@ -273,9 +289,9 @@ class _Builder:
             self.fail(node, f"more than {MAX_NODES:,} values, those of each alias counted")
         return self.nodes <= MAX_NODES
 
-    def fail(self, node: yaml.Node, message: str) -> None:
+    def fail(self, node: yaml.Node, message: str, hint: str = "") -> None:
         at = _position(node)
-        self.problems.append(Problem(self.path, at.line, at.column, message))
+        self.problems.append(Problem(self.path, at.line, at.column, message, hint))
 
 
 def _position(part: yaml.Node | yaml.Event) -> Position:

@@ -86,7 +86,8 @@ def test_anchors_and_merges_are_resolved(reader: str) -> None:
     ("merging", "value"),
     [
         ("{<<: *x, k: 9}", {"k": 9}),
-        ("{k: 9, <<: *x}", {"k": 9}),
+        ("{m: 9, <<: *x}", {"m": 9, "k": 1}),
+        ("{<<: *x, m: 9, <<: {l: 7}}", {"k": 1, "m": 9, "l": 7}),
         ("{<<: [*x, *y]}", {"k": 1, "l": 3}),
         ("{<<: [*y, *x]}", {"k": 2, "l": 3}),
         ("{<<: [*y, *x], l: 9}", {"k": 2, "l": 9}),
@@ -94,12 +95,53 @@ def test_anchors_and_merges_are_resolved(reader: str) -> None:
         ("{<<: {<<: *z, k: 8}, l: 9}", {"k": 8, "l": 9}),
     ],
 )
-def test_a_mappings_own_key_wins_over_merged_ones_and_of_these_the_first(
+def test_an_own_key_wins_over_those_merged_before_it_and_of_these_the_first(
     reader: str, merging: str, value: dict[str, int]
 ) -> None:
     text = f"x: &x {{k: 1}}\ny: &y {{k: 2, l: 3}}\nz: &z {{<<: *x, l: 4}}\na: {merging}\n"
     assert only(text).value["a"] == value
     assert only(text).value["z"] == {"k": 1, "l": 4}
+
+
+@pytest.mark.parametrize(
+    ("merging", "column", "message", "hint"),
+    [
+        (
+            "{k: 9, l: 8, <<: *x}",
+            17,
+            "'k' stands before a '<<' that has it too",
+            "Kubernetes takes the merged one: write '<<' first",
+        ),
+        (
+            "{k: 9, <<: [{m: 1}, *x]}",
+            11,
+            "'k' stands before a '<<' that has it too",
+            "Kubernetes takes the merged one: write '<<' first",
+        ),
+        (
+            "{<<: {k: 9}, m: 1, <<: *x}",
+            23,
+            "'k' is merged by an earlier '<<' too",
+            "Kubernetes takes the last one: write one '<<: [*a, *b]', of which the first one's count",
+        ),
+    ],
+)
+def test_a_merge_that_takes_the_place_of_what_stands_before_it_is_told(
+    reader: str, merging: str, column: int, message: str, hint: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        located.load(f"x: &x {{k: 1, l: 2}}\na: {merging}\nb: 1\nb: 2\n", "x.yaml")
+    merge, twice = caught.value.problems
+    assert (merge.line, merge.column, merge.message, merge.hint) == (2, column, message, hint)
+    assert twice.message == "'b' is given twice"
+
+
+def test_a_merge_of_very_many_keys_names_one_of_them(reader: str) -> None:
+    keys = ", ".join(f"k{n}: 1" for n in range(1000))
+    with pytest.raises(InputError) as caught:
+        located.load(f"{{{keys}, <<: {{{keys}}}}}\n", "x.yaml")
+    (problem,) = caught.value.problems
+    assert problem.message == "'k0' stands before a '<<' that has it too"
 
 
 def test_a_merged_value_has_its_place_where_it_is_written(reader: str) -> None:
