@@ -227,7 +227,7 @@ class _Builder:
             own: _Entries = {}
             merged: _Entries = {}
             for key_node, value_node in node.value:
-                if key_node.tag == _MERGE:
+                if key_node.tag == _MERGE and key_node.value == "<<":
                     found = self.merged(value_node, key_node)
                     self.check_merge(found, own, merged, key_node)
                     merged |= found

@@ -3,7 +3,7 @@
 Its reader (sigs.k8s.io/yaml, goyaml.v2's resolve.go) takes YAML 1.1's words for true and false with `y` and
 `n`, as PyYAML does not; floats with an exponent and no dot; `08` as the number 8; and `1:40` as text, which
 YAML 1.1 has as 100. Dates stay text: a label may be one. Integers have 64 bits: what is larger is a float, or
-text where it is hexadecimal, octal (`0o`) or binary.
+text where it is hexadecimal, octal (`0o`) or binary. What has a tag that it does not know is text.
 """
 
 from __future__ import annotations
@@ -69,16 +69,17 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 def as_kubernetes_reads(loader: type[Any]) -> type[Any]:
     """One of PyYAML's loaders, with scalars like that."""
-    made: type[Any] = type("Loader", (loader,), {"yaml_implicit_resolvers": _resolvers()})
+    own = {"yaml_implicit_resolvers": _resolvers(), "yaml_constructors": {None: _by_kind}}
+    made: type[Any] = type("Loader", (loader,), own)
     for tag, read, *patterns in (
         (_BOOL, _truth, _WORDS),
         (_NULL, _nothing, _NOTHING),
         (_INT, _integer, _INTEGER),
         (_FLOAT, _number, _INTEGER, _FRACTION, _DOTTED, _INFINITE),
     ):
-        made.add_constructor(tag, _constructor(read, patterns))
-    made.add_constructor(f"{_TAG}timestamp", _date)
-    made.add_constructor(f"{_TAG}binary", _binary)
+        made.add_constructor(tag, _of_scalars(_constructor(read, patterns)))
+    made.add_constructor(f"{_TAG}timestamp", _of_scalars(_date))
+    made.add_constructor(f"{_TAG}binary", _of_scalars(_binary))
     return made
 
 
@@ -138,6 +139,18 @@ def _single(number: float) -> float:
         return float(struct.unpack("f", struct.pack("f", number))[0])
     except OverflowError:
         return math.copysign(math.inf, number)
+
+
+def _by_kind(loader: Any, node: yaml.Node) -> Any:
+    """Where no tag is, or one that means nothing: `<<` that is no key, `!foo`, `!!set`."""
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_yaml_map(node)
+    return loader.construct_yaml_seq(node) if isinstance(node, yaml.SequenceNode) else str(node.value)
+
+
+def _of_scalars(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """What else has such a tag is what it is without."""
+    return lambda loader, node: (construct if isinstance(node, yaml.ScalarNode) else _by_kind)(loader, node)
 
 
 def _constructor(read: Callable[[str], Any], patterns: list[re.Pattern[str]]) -> Callable[[Any, Any], Any]:
