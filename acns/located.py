@@ -37,6 +37,8 @@ _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ESCAPE = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 """Of two UTF-16 surrogates; else any, so that none is looked for behind an escaped backslash."""
 _QUOTED = re.compile(r"'([^']+)'")
+_NOT_RESOLVED = re.compile(r"(?:&\S+\s+)?!(?:<!>)?(?!\S)")
+"""YAML's non-specific tag, which makes text; no node has it, as libyaml drops it."""
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -84,7 +86,7 @@ def load(text: str, path: str) -> list[Document]:
     """All documents of a YAML (or JSON) text; empty ones are left out. Raises InputError, with positions."""
     if len(text) > MAX_TEXT_BYTES:
         raise InputError([Problem(path, 1, 1, f"file is larger than {MAX_TEXT_BYTES >> 20} MiB")])
-    text = _with_joined_surrogates(text)
+    text = _with_joined_surrogates(text.removeprefix("\ufeff"))  # (a byte order mark)
     try:
         _check_depth(text, path)
         return list(_documents(text, path))
@@ -134,12 +136,13 @@ def _is_json(text: str) -> bool:
 def _documents(text: str, path: str) -> Iterator[Document]:
     """Raises InputError with what is wrong in all of them."""
     loader, problems = Loader(text), list[Problem]()
+    tagged = text if _NOT_RESOLVED.search(text) else ""
     try:
         while loader.check_node():
             node = loader.get_node()
             if node is None:
                 break
-            builder = _Builder(path, loader)
+            builder = _Builder(path, loader, tagged)
             document = Document(path, builder.value(node, ()), builder.positions)
             problems += builder.problems
             if document.value is not None:
@@ -177,9 +180,11 @@ def _check_depth(text: str, path: str) -> None:
 class _Builder:
     """Plain values and positions from one composed node tree."""
 
-    def __init__(self, path: str, loader: Any) -> None:
+    def __init__(self, path: str, loader: Any, tagged: str) -> None:
+        """`tagged` is the text where it may have `!` before a scalar."""
         self.path = path
         self.loader = loader
+        self.tagged = tagged
         self.positions: dict[Path, Position] = {}
         self.problems: list[Problem] = []
         self.open_nodes: set[int] = set()
@@ -204,11 +209,16 @@ class _Builder:
             self.open_nodes.discard(id(node))
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
+        self.resolve(node)
         try:
             return self.loader.construct_object(node)
         except scalars.Misfit as error:
             self.fail(node, str(error.problem))
             return None
+
+    def resolve(self, node: yaml.ScalarNode) -> None:
+        if self.tagged and _NOT_RESOLVED.match(self.tagged, node.start_mark.index):
+            node.tag = scalars.TEXT
 
     def sequence(self, node: yaml.Node, where: Path) -> list[Any]:
         return [self.value(item, (*where, index)) for index, item in enumerate(node.value)]
@@ -252,6 +262,7 @@ class _Builder:
         if not isinstance(node, yaml.ScalarNode):
             self.fail(node, "a key must be a plain word")
             return None
+        self.resolve(node)
         try:
             return scalars.key(self.loader, node)
         except scalars.Misfit as error:

@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 _TAG = "tag:yaml.org,2002:"
-_BOOL, _INT, _FLOAT, _NULL, _TEXT = (f"{_TAG}{name}" for name in ("bool", "int", "float", "null", "str"))
+_BOOL, _INT, _FLOAT, _NULL = (f"{_TAG}{name}" for name in ("bool", "int", "float", "null"))
+TEXT = f"{_TAG}str"
 
 _TRUE = ("y", "yes", "true", "on")
 _WORDS = re.compile(
@@ -112,7 +113,7 @@ class ManifestDumper(Dumper):  # type: ignore[misc]
 
 def key(loader: Any, node: yaml.ScalarNode) -> str:
     """A key as the JSON has it that Kubernetes makes of YAML. Raises Misfit."""
-    if node.tag == _TEXT:
+    if node.tag == TEXT:
         return str(node.value)
     value = loader.construct_object(node)
     if value is None:

@@ -338,6 +338,28 @@ def test_a_tag_that_means_nothing_to_kubernetes_makes_text_and_collections_as_if
     assert yaml.load(f"a: {written}\n", Loader=located.Loader) == {"a": value}
 
 
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *(("! yes", "yes"), ("! 5", "5"), ('! "5"', "5"), ("! ~", "~"), ("!", ""), ("&b ! 5", "5")),
+        *(
+            ("! &b 5", "5"),
+            ("!<!> 5", "5"),
+            ("! # five\n  5", "5"),
+            ("&b\n  ! 5", "5"),
+            ("! {b: 1}", {"b": 1}),
+        ),
+        *(("[! 5, 6, ! 7]", ["5", 6, "7"]), ("{! yes: 1, no: 2}", {"yes": 1, "false": 2})),
+        *(("{! <<: {b: 1}}", {"b": 1}), ("'! 5'", "! 5"), ("[yes, ! yes, yes]", [True, "yes", True])),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "\ufeff", "é: \U0001f600 # \N{LINE SEPARATOR}\n"])
+def test_what_is_marked_as_no_special_kind_is_text(
+    reader: str, before: str, written: str, value: object
+) -> None:
+    assert only(f"{before}a: {written}\nz: yes\n").value["a"] == value
+
+
 def test_dates_are_text_as_kubernetes_reads_them() -> None:
     [document] = located.load("release: 2024-01-05\nodd: 2024-13-45\n", "f.yaml")
     assert document.value == {"release": "2024-01-05", "odd": "2024-13-45"}
