@@ -9,9 +9,11 @@ text where it is hexadecimal, octal (`0o`) or binary. What has a tag that it doe
 from __future__ import annotations
 
 import base64
+import datetime
 import math
 import re
 import struct
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,8 @@ import yaml
 _TAG = "tag:yaml.org,2002:"
 _BOOL, _INT, _FLOAT, _NULL = (f"{_TAG}{name}" for name in ("bool", "int", "float", "null"))
 TEXT = f"{_TAG}str"
+_PLAIN = "number"
+"""The tag of one without: it is what it has room in, and `!!int` and `!!float` are nothing else."""
 
 _TRUE = ("y", "yes", "true", "on")
 _WORDS = re.compile(
@@ -38,9 +42,14 @@ _FRACTION = re.compile(
 # Here they stand between digits.
 _DOTTED = re.compile(r"^\.[0-9]++(?:_[0-9]++)*+(?:[eE][-+]?[0-9]++(?:_[0-9]++)*+)?$")
 _INFINITE = re.compile(r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$")
+_DAY, _CLOCK = "([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})", "([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:[.,][0-9]+)?"
+_ZONE = "(?:Z|[-+](?:[01][0-9]|2[0-4]):(?:[0-5][0-9]|60))"
+_MOMENTS = [re.compile(form) for form in (_DAY, f"{_DAY} +{_CLOCK}", f"{_DAY}[Tt]{_CLOCK}{_ZONE}")]
 _BASES = {"0b": 2, "0o": 8, "0x": 16}
 _SIGNED, _UNSIGNED = range(-(1 << 63), 1 << 63), range(1 << 64)
 _MAX_DIGITS = len(str(_UNSIGNED[-1]))
+_LEAP = 2000
+"""As is the year 0, which `datetime` does not have."""
 _SHOWN = 60
 
 
@@ -51,17 +60,17 @@ class Misfit(yaml.constructor.ConstructorError):
         super().__init__(None, None, problem, node.start_mark)
 
 
-def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """By first character; of several the first counts."""
+def _resolvers(integer: str = _INT, number: str = _FLOAT) -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """By first character; of several the first counts. With these tags for numbers."""
     found: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for tag, pattern, firsts in (
         (_BOOL, _WORDS, "yYnNtTfFoO"),
         (_NULL, _NOTHING, ["~", "n", "N", ""]),
         (f"{_TAG}merge", _MERGE, "<"),
-        (_INT, _INTEGER, "-+0123456789"),
-        (_FLOAT, _FRACTION, "-+0123456789"),
-        (_FLOAT, _DOTTED, "."),
-        (_FLOAT, _INFINITE, "-+."),
+        (integer, _INTEGER, "-+0123456789"),
+        (number, _FRACTION, "-+0123456789"),
+        (number, _DOTTED, "."),
+        (number, _INFINITE, "-+."),
     ):
         for first in firsts:
             found.setdefault(first, []).append((tag, pattern))
@@ -70,15 +79,17 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 def as_kubernetes_reads(loader: type[Any]) -> type[Any]:
     """One of PyYAML's loaders, with scalars like that."""
-    own = {"yaml_implicit_resolvers": _resolvers(), "yaml_constructors": {None: _by_kind}}
+    own = {"yaml_implicit_resolvers": _resolvers(_PLAIN, _PLAIN), "yaml_constructors": {None: _by_kind}}
     made: type[Any] = type("Loader", (loader,), own)
-    for tag, read, *patterns in (
-        (_BOOL, _truth, _WORDS),
-        (_NULL, _nothing, _NOTHING),
-        (_INT, _integer, _INTEGER),
-        (_FLOAT, _number, _INTEGER, _FRACTION, _DOTTED, _INFINITE),
+    numbers = (_INTEGER, _FRACTION, _DOTTED, _INFINITE)
+    for tag, read, kind, *patterns in (
+        (_BOOL, _truth, bool, _WORDS),
+        (_NULL, _nothing, types.NoneType, _NOTHING),
+        (_PLAIN, _plain, object, *numbers),
+        (_INT, _integer, int, _INTEGER),
+        (_FLOAT, _number, float, *numbers),
     ):
-        made.add_constructor(tag, _of_scalars(_constructor(read, patterns)))
+        made.add_constructor(tag, _of_scalars(_constructor(read, kind, patterns)))
     made.add_constructor(f"{_TAG}timestamp", _of_scalars(_date))
     made.add_constructor(f"{_TAG}binary", _of_scalars(_binary))
     return made
@@ -120,6 +131,8 @@ def key(loader: Any, node: yaml.ScalarNode) -> str:
         raise Misfit(node, "null cannot be a key")
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and value not in _SIGNED:
+        raise Misfit(node, f"the number {node.value[:_SHOWN]} is too large for a key (put it in quotes)")
     return _shortest(value) if isinstance(value, float) else str(value)
 
 
@@ -154,13 +167,17 @@ def _of_scalars(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], An
     return lambda loader, node: (construct if isinstance(node, yaml.ScalarNode) else _by_kind)(loader, node)
 
 
-def _constructor(read: Callable[[str], Any], patterns: list[re.Pattern[str]]) -> Callable[[Any, Any], Any]:
+def _constructor(
+    read: Callable[[str], Any], kind: type[Any], patterns: list[re.Pattern[str]]
+) -> Callable[[Any, Any], Any]:
     """One that has its tag by its text fits a pattern; one that has it written beside it may not."""
 
     def construct(_: Any, node: yaml.ScalarNode) -> Any:
-        if not any(pattern.fullmatch(node.value) for pattern in patterns):
-            raise _unfit(node)
-        return read(node.value)
+        if any(pattern.fullmatch(node.value) for pattern in patterns):
+            found = read(node.value)
+            if isinstance(found, kind):
+                return found
+        raise _unfit(node)
 
     return construct
 
@@ -175,6 +192,10 @@ def _truth(text: str) -> bool:
 
 def _nothing(_: str) -> None:
     return None
+
+
+def _plain(text: str) -> int | float | str:
+    return _integer(text) if _INTEGER.match(text) else _number(text)
 
 
 def _integer(text: str) -> int | float | str:
@@ -203,19 +224,22 @@ def _float(text: str) -> float | str:
     return text if math.isinf(found) else found
 
 
-def _date(loader: Any, node: yaml.ScalarNode) -> str:
+def _date(_: Any, node: yaml.ScalarNode) -> str:
     """Text, if it is one."""
-    if not loader.timestamp_regexp.match(node.value):
+    parts = next((found for form in _MOMENTS if (found := form.fullmatch(node.value))), None)
+    if not parts:
         raise _unfit(node)
+    year, *others = map(int, parts.groups())
     try:
-        loader.construct_yaml_timestamp(node)
+        datetime.datetime(year or _LEAP, *others)  # type: ignore[arg-type]
     except ValueError as error:  # no such day
         raise _unfit(node) from error
     return str(node.value)
 
 
 def _binary(_: Any, node: yaml.ScalarNode) -> str:
+    octets = node.value.replace("\r", "").replace("\n", "")
     try:
-        return base64.b64decode("".join(node.value.split()), validate=True).decode(errors="replace")
+        return base64.b64decode(octets, validate=True).decode(errors="replace")
     except ValueError as error:
         raise _unfit(node) from error

@@ -279,6 +279,26 @@ def test_a_number_of_thousands_of_digits_is_text(reader: str) -> None:
         ('!!int "12\\n"', "'12\\n' is no !!int"),
         ("!!float abc", "'abc' is no !!float"),
         ("!!null x", "'x' is no !!null"),
+        ("!!int 99999999999999999999", "'99999999999999999999' is no !!int"),
+        ("!!int 08", "'08' is no !!int"),
+        ("!!int 0x10000000000000000", "'0x10000000000000000' is no !!int"),
+        ("!!float 0x10000000000000000", "'0x10000000000000000' is no !!float"),
+        ("!!float 1e400", "'1e400' is no !!float"),
+        ("!!binary 'a Gk='", "'a Gk=' is no !!binary"),
+        ("!!binary aGk", "'aGk' is no !!binary"),
+        *(
+            (f"!!timestamp {moment}", f"'{moment}' is no !!timestamp")
+            for moment in (
+                *("2024-01-05 1:2", "2024-01-05T1:2:3", "2024-01-05T1:2:3z", "2024-01-05T1:2:3+1:00"),
+                *("2024-01-05T24:00:00Z", "2024-01-05T23:59:60Z", "1900-02-29", "2024-001-05", "2024-0-05"),
+                *(
+                    "2024-01-05 1:2:3Z",
+                    "2024-01-05T1:2:3+25:00",
+                    "2024-01-05T1:2:3+0100",
+                    "2024-01-05T1:2:3.Z",
+                ),
+            )
+        ),
         ("!!timestamp abc", "'abc' is no !!timestamp"),
         ("!!timestamp 2024-13-45", "'2024-13-45' is no !!timestamp"),
         ("!!binary '*'", "'*' is no !!binary"),
@@ -299,6 +319,20 @@ def test_a_value_that_does_not_fit_its_tag_is_told_at_its_place_beside_other_mis
     [
         *(("!!bool 'yes'", True), ("!!int '0x10'", 16), ("!!float 5", 5.0), ("!!float 010", 8.0)),
         *(("!!null ''", None), ("!!timestamp 2024-01-05", "2024-01-05"), ("!!binary aGk=", "hi")),
+        *(("!!float 99999999999999999999", 1e20), ("!!float .inf", float("inf")), ("!!int 1_0", 10)),
+        *(
+            ("!!float 0x10", 16.0),
+            ("!!float 1e3", 1e3),
+            ('!!binary "aG\\nk="', "hi"),
+            ("!!binary /w==", "\ufffd"),
+        ),
+        *(
+            (f"!!timestamp {moment}", moment)
+            for moment in (
+                *("0000-01-01", "0000-02-29", "2024-1-5", "2024-01-05t1:2:3.5Z", "2024-01-05T01:02:03+24:60"),
+                *("2024-01-05   1:2:3.1234567890123", "2024-01-05T1:2:3,5Z"),
+            )
+        ),
     ],
 )
 def test_a_value_that_fits_its_tag_is_what_kubernetes_makes_of_it(
@@ -467,6 +501,17 @@ def test_two_keys_that_are_the_same_number_are_one_key(reader: str) -> None:
 def test_null_is_no_key(reader: str) -> None:
     with pytest.raises(InputError, match=re.escape("x.yaml:2:1: null cannot be a key")):
         located.load("a: 1\n~: 2\n", "x.yaml")
+
+
+@pytest.mark.parametrize("written", ["9223372036854775808", "18446744073709551615", "0xffffffffffffffff"])
+def test_what_has_room_in_64_bits_only_without_a_sign_is_no_key(reader: str, written: str) -> None:
+    with pytest.raises(InputError) as caught:
+        located.load(f"a: 1\n{written}: 2\n", "x.yaml")
+    (problem,) = caught.value.problems
+    assert str(problem) == f"x.yaml:2:1: the number {written} is too large for a key (put it in quotes)"
+    assert only(f"{{9223372036854775807: 1, -9223372036854775808: 2, '{written}': 3}}").value == {
+        "9223372036854775807": 1, "-9223372036854775808": 2, written: 3,
+    }  # fmt: skip
 
 
 def test_long_scalars_that_are_nearly_numbers_are_looked_through_once(reader: str) -> None:
