@@ -216,7 +216,7 @@ class _Builder:
             self.fail(node, str(error.problem))
             return None
 
-    def resolve(self, node: yaml.ScalarNode) -> None:
+    def resolve(self, node: yaml.Node) -> None:
         if self.tagged and _NOT_RESOLVED.match(self.tagged, node.start_mark.index):
             node.tag = scalars.TEXT
 
@@ -259,9 +259,6 @@ class _Builder:
 
     def key(self, node: yaml.Node) -> str | None:
         """None for what cannot be one."""
-        if not isinstance(node, yaml.ScalarNode):
-            self.fail(node, "a key must be a plain word")
-            return None
         self.resolve(node)
         try:
             return scalars.key(self.loader, node)

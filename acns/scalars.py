@@ -54,9 +54,9 @@ _SHOWN = 60
 
 
 class Misfit(yaml.constructor.ConstructorError):
-    """A scalar that cannot be what it stands for; `problem` says so."""
+    """What cannot be what it stands for; `problem` says so."""
 
-    def __init__(self, node: yaml.ScalarNode, problem: str) -> None:
+    def __init__(self, node: yaml.Node, problem: str) -> None:
         super().__init__(None, None, problem, node.start_mark)
 
 
@@ -79,7 +79,11 @@ def _resolvers(integer: str = _INT, number: str = _FLOAT) -> dict[str, list[tupl
 
 def as_kubernetes_reads(loader: type[Any]) -> type[Any]:
     """One of PyYAML's loaders, with scalars like that."""
-    own = {"yaml_implicit_resolvers": _resolvers(_PLAIN, _PLAIN), "yaml_constructors": {None: _by_kind}}
+    own = {
+        "yaml_implicit_resolvers": _resolvers(_PLAIN, _PLAIN),
+        "yaml_constructors": {None: _by_kind},
+        "construct_mapping": _mapping,
+    }
     made: type[Any] = type("Loader", (loader,), own)
     numbers = (_INTEGER, _FRACTION, _DOTTED, _INFINITE)
     for tag, read, kind, *patterns in (
@@ -122,8 +126,15 @@ class ManifestDumper(Dumper):  # type: ignore[misc]
         return True
 
 
-def key(loader: Any, node: yaml.ScalarNode) -> str:
+def _mapping(loader: Any, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+    loader.flatten_mapping(node)
+    return {key(loader, name): loader.construct_object(value, deep=deep) for name, value in node.value}
+
+
+def key(loader: Any, node: yaml.Node) -> str:
     """A key as the JSON has it that Kubernetes makes of YAML. Raises Misfit."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise Misfit(node, "a key must be a plain word")
     if node.tag == TEXT:
         return str(node.value)
     value = loader.construct_object(node)

@@ -93,6 +93,7 @@ def test_anchors_and_merges_are_resolved(reader: str) -> None:
         ("{<<: [*y, *x], l: 9}", {"k": 2, "l": 9}),
         ("{<<: *z}", {"k": 1, "l": 4}),
         ("{<<: {<<: *z, k: 8}, l: 9}", {"k": 8, "l": 9}),
+        ("{!!merge x: 1, !!merge <<: *x}", {"x": 1, "k": 1}),
     ],
 )
 def test_an_own_key_wins_over_those_merged_before_it_and_of_these_the_first(
@@ -462,11 +463,12 @@ def test_plain_scalars_are_what_kubernetes_reads(reader: str, written: str, valu
         *((".inf", ".inf"), ("-.INF", "-.inf"), (".nan", ".nan"), ("1e400", "1e400")),
         *((f"0x{'1' * 40}", f"0x{'1' * 40}"), ("99999999999999999999", "1e+20")),
         *(("2024-01-05", "2024-01-05"), ("!!timestamp 2024-01-05", "2024-01-05"), ("!!binary aGk=", "hi")),
-        *(("!!merge x", "x"), ("!foo yes", "yes"), ("!foo <<", "<<")),
+        *(("!foo yes", "yes"), ("!foo <<", "<<")),
     ],
 )
 def test_a_key_is_the_text_that_kubernetes_makes_of_it(reader: str, written: str, key: str) -> None:
     assert only(f"{{{written}: 1}}").value == {key: 1}
+    assert yaml.load(f"{{{written}: 1, <<: {{a: 1}}}}", Loader=located.Loader) == {key: 1, "a": 1}
 
 
 @pytest.mark.parametrize("dumper", [yaml.SafeDumper, getattr(yaml, "CSafeDumper", yaml.SafeDumper)])
@@ -496,6 +498,12 @@ def test_what_comes_twice_in_a_manifest_is_written_twice() -> None:
 def test_two_keys_that_are_the_same_number_are_one_key(reader: str) -> None:
     with pytest.raises(InputError, match="'16' is given twice"):
         located.load("{0x10: 1, 16: 2}", "x.yaml")
+
+
+@pytest.mark.parametrize("written", ["~", "[x]", "{x: 1}", "9223372036854775808"])
+def test_what_is_no_key_is_none_where_places_are_not_asked_for(reader: str, written: str) -> None:
+    with pytest.raises(scalars.Misfit):
+        yaml.load(f"a: 1\n{written}: 2\n", Loader=located.Loader)
 
 
 def test_null_is_no_key(reader: str) -> None:
