@@ -1,4 +1,4 @@
-"""The words between the resolver and its writer: nothing but leases of learned sets can be said."""
+"""The words between the resolver and its writer: nothing but leases of addresses to selectors can be said."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_whatever_comes_is_read_as_leases_or_refused(data: bytes) -> None:
     except PeerError:
         return
     assert len(data) == 4 + 17 * len(leases)
-    assert all(len(lease.set_id) == 5 and len(lease.address) == 4 for lease in leases)
+    assert all(len(lease.selector) == 5 and len(lease.address) == 4 for lease in leases)
 
 
 def test_the_largest_request_fits_into_one_message_and_a_larger_one_is_refused() -> None:
