@@ -1,4 +1,4 @@
-"""Which addresses live connections use: asked before an expired address leaves its set.
+"""Which addresses live connections use: asked before an expired address leaves the learned set.
 
 Only connections that carry an egress grant count: the others were not opened by any rule of ours, so no
 learned address is kept for their sake.

@@ -212,9 +212,9 @@ class NameCache:
         gone, come = self.selectors - matcher.selectors, matcher.selectors - self.selectors
         self._matcher = matcher
         for selector in gone:
-            self._elements.remove_set(selector)
+            self._elements.remove(selector)
         for selector in come:
-            self._elements.add_set(selector)
+            self._elements.add(selector)
         if gone or come:
             arrivals = Matcher(come)
             for name, entry in self._names.items():

@@ -36,42 +36,42 @@ class _Element:
 
 
 class ElementTable:
-    """The elements of all sets, and the changes since the last `take`."""
+    """The elements of all selectors, and the changes since the last `take`."""
 
     def __init__(self, slack_s: float) -> None:
         self._slack_s = slack_s
-        self._sets: dict[FQDNSelector, dict[bytes, _Element]] = {}
+        self._selectors: dict[FQDNSelector, dict[bytes, _Element]] = {}
         self._put: dict[FQDNSelector, dict[bytes, float]] = {}
         self._delete: dict[FQDNSelector, set[bytes]] = {}
 
-    def add_set(self, selector: FQDNSelector) -> None:
-        self._sets[selector] = {}
+    def add(self, selector: FQDNSelector) -> None:
+        self._selectors[selector] = {}
 
-    def remove_set(self, selector: FQDNSelector) -> None:
-        """The set goes, with its elements, whoever holds them."""
-        for address, element in self._sets.pop(selector).items():
+    def remove(self, selector: FQDNSelector) -> None:
+        """It goes with its elements, whoever holds them."""
+        for address, element in self._selectors.pop(selector).items():
             self._gone(selector, address, element)
 
     def elements(self, selector: FQDNSelector) -> dict[bytes, float]:
-        """Address → expiry of one set; empty for a selector that has none."""
-        return {address: element.expires_at for address, element in self._sets.get(selector, {}).items()}
+        """Address → expiry; empty for a selector that is not here."""
+        return {address: element.expires_at for address, element in self._selectors.get(selector, {}).items()}
 
     def hold(self, selector: FQDNSelector, address: bytes, expires_at: float) -> None:
         """One more name needs this address."""
-        element = self._sets[selector].setdefault(address, _Element())
+        element = self._selectors[selector].setdefault(address, _Element())
         element.holders += 1
         self.extend(selector, address, expires_at)
 
     def extend(self, selector: FQDNSelector, address: bytes, expires_at: float) -> None:
         """A name needs this address until then; nothing happens where that is no news."""
-        element = self._sets[selector][address]
+        element = self._selectors[selector][address]
         element.expires_at = max(element.expires_at, expires_at)
         if element.expires_at - element.written > self._slack_s:
             self._put.setdefault(selector, {})[address] = element.expires_at
 
     def release(self, selector: FQDNSelector, address: bytes) -> None:
         """One name needs this address no more."""
-        elements = self._sets[selector]
+        elements = self._selectors[selector]
         element = elements[address]
         element.holders -= 1
         if element.holders == 0:
@@ -80,7 +80,7 @@ class ElementTable:
 
     def adopt(self, selector: FQDNSelector, address: bytes, written: float) -> None:
         """The kernel has this held element already, with that expiry: no write of it is needed."""
-        element = self._sets[selector][address]
+        element = self._selectors[selector][address]
         element.written = max(element.written, written)
         if element.expires_at - element.written <= self._slack_s:
             self._put.get(selector, {}).pop(address, None)
@@ -90,7 +90,7 @@ class ElementTable:
         put = {selector: addresses for selector, addresses in self._put.items() if addresses}
         for selector, addresses in put.items():
             for address, expires_at in addresses.items():
-                self._sets[selector][address].written = expires_at
+                self._selectors[selector][address].written = expires_at
         delete = {selector: frozenset(addresses) for selector, addresses in self._delete.items() if addresses}
         self._put, self._delete = {}, {}
         return Change(put, delete)
@@ -98,7 +98,7 @@ class ElementTable:
     def unwritten(self, change: Change) -> None:
         """This change did not reach the kernel: its writes are due again, with the next need of each."""
         for selector, addresses in change.put.items():
-            elements = self._sets.get(selector, {})
+            elements = self._selectors.get(selector, {})
             for address in addresses:
                 if address in elements:
                     elements[address].written = -math.inf

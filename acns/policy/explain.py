@@ -157,7 +157,7 @@ class _Answer:
         )
 
     def _of_kernel(self, name: Name) -> Collection[IPv4Address]:
-        """What a kernel's sets hold of the name, whose agent cannot be asked: what is open by its very name,
+        """What a kernel's set holds of the name, whose agent cannot be asked: what is open by its very name,
         and of its addresses those that are open by a pattern for it."""
         resolved = self.knowledge.resolutions.get(name, ())
         return dict.fromkeys(

@@ -6,7 +6,7 @@ What cannot be written is reported and stays in memory only. Moments are of the 
 too, where they count for every process of this run of the machine; for the next run there is wall time.
 
 Nothing is synced: a process that is killed loses nothing by that, and a machine that loses its power loses
-the kernel's sets as well. The loop that writes here is the one that answers pods.
+the kernel's set as well. The loop that writes here is the one that answers pods.
 """
 
 from __future__ import annotations

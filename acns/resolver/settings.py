@@ -28,7 +28,7 @@ class ResolverSettings:
     leave all the same and the addresses open when the shim is back, as with the real service."""
 
     shim_ledger: str = "/run/acns/shim/ledger.log"
-    """The shim's `ledger.log`, in its state_dir: for the takeover, which set is which selector's."""
+    """The shim's `ledger.log`, in its state_dir: for the takeover, which selectors rules name."""
 
     http_socket: str = "/run/acns/resolver-http.sock"
     """Unix socket path, or host:port, of /healthz, /readyz and /metrics; empty turns them off."""

@@ -5,15 +5,16 @@ are saved before a ruleset that uses them is committed. Beside them lies what ea
 ruleset` and in a drop's log prefix stands for: selector, policy, rule and file:line.
 
 The file is also what the resolver goes by when it commits addresses in this process's stead
-(`acns.api.ledger_file`): which set is which selector's, and how long its elements stay.
+(`acns.api.ledger_file`): which selectors rules name, and how long their elements stay.
 
 Only what is new is written, as one line of a log; a crash after that and before the commit leaves numbers
 that nobody uses, which is no harm. Nothing is synced before a commit: what a power loss takes from the disk
 it takes from the kernel too. Ids that are used no more stay readable until the log is rewritten.
 
 A disk that is full keeps no policy from being withdrawn, and no shim from starting: only what brings a new
-number, set or rule has to wait for it. A chain's id, which is another with every change of its content, says
-no more than what sort of chain it is, and where a rule stands in its file may be out of date for as long.
+number, selector or rule has to wait for it. A chain's id, which is another with every change of its content,
+says no more than what sort of chain it is, and where a rule stands in its file may be out of date for as
+long.
 """
 
 from __future__ import annotations

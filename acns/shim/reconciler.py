@@ -1,9 +1,9 @@
 """From Kubernetes objects to the kernel and the policy stream: the shim's one loop.
 
 Each round takes the newest objects, plans what they mean for this node, brings the kernel there and only then
-publishes the snapshot: a name that the resolver lets through already has its set. A round that fails changes
-nothing and is tried again. What is not needed for that comes after it: the snapshot's making, the look for
-problems between objects, tidying the ledger.
+publishes the snapshot: a name that the resolver lets through already has its rules. A round that fails
+changes nothing and is tried again. What is not needed for that comes after it: the snapshot's making, the
+look for problems between objects, tidying the ledger.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def of(learned: Learned) -> Mapping[str, Callable[[], object]]:
 
 
 def cache(learned: Learned, wall_clock: Callable[[], float] = time.time) -> dict[str, object]:
-    """Times are seconds since the epoch; `opens` are keys of selectors whose sets hold the address."""
+    """Times are seconds since the epoch; `opens` are keys of the selectors that hold the address."""
     now, wall = learned.clock(), wall_clock()
     return {
         "version": VERSION,

@@ -44,9 +44,9 @@ class Event(StrEnum):
     MAPPING_SENT = "mapping.sent"  # name, addresses, ttl, outcome, took_ms
     MAPPING_QUEUED = "mapping.queued"  # name, addresses, ttl, why
     MAPPING_REPLAYED = "mapping.replayed"  # name, addresses, ttl, outcome
-    MAPPING_COMMITTED = "mapping.committed"  # name, addresses, ttl, sets: the shim's side
+    MAPPING_COMMITTED = "mapping.committed"  # name, addresses, ttl, sets (the selectors): the shim's side
     MAPPING_REFUSED = "mapping.refused"  # name, reason
-    ADDRESS_GONE = "address.gone"  # name, address, selectors, why; selector, count, why: with its set
+    ADDRESS_GONE = "address.gone"  # name, address, selectors, why; selector, count, why: all of a selector's
     POLICY_SNAPSHOT = "policy.snapshot"  # request_id, endpoints, rules, outcome
     POLICY_COMMITTED = "policy.committed"  # endpoints, took_ms, laps_ms: the kernel has it
     POLICY_REFUSED = "policy.refused"  # problems

@@ -155,7 +155,7 @@ def run_matrix(about: About, ports: Sequence[str], *, as_json: bool) -> int:
 
 
 def run_cache(words: Sequence[str], name: str | None, *, as_json: bool) -> int:
-    """1 where a kernel's sets are not what its shim says."""
+    """1 where what a kernel has learned is not what its shim says."""
     if len(words) > 1:
         raise InputError(f"'{' '.join(words)}' is not a pod", hint="lab.cache [POD]")
     from lab.backends.kind import commands as on_kind

@@ -197,7 +197,7 @@ def _seen(
 
 
 def _is_by_kernel(part: Part) -> bool:
-    """Whether the model lets it through for what this kernel's sets hold, with nobody to ask beside it."""
+    """Whether the model lets it through for what this kernel's set holds, with nobody to ask beside it."""
     said = [one for side in part.sides if side.allowed for one in side.rules]
     return any(learned.of_kernel for one in said for learned in one.learned)
 

@@ -26,5 +26,5 @@ def _of_shim(node: NodeStatus) -> Iterator[str]:
         if agent.name == "shim" and agent.health != "ready":
             yield (
                 f"the shim of {node.name} is {agent.health}: addresses that it does not tell of are those "
-                "that its kernel's sets hold"
+                "that its kernel's set holds"
             )

@@ -1,6 +1,6 @@
 """What names have opened in a running lab, why each address is still there, and whether the kernels agree.
 
-The shims say what they know; the kernels' sets and connections are read beside it. The two are not about the
+The shims say what they know; each kernel's set and connections are read beside it. The two are not about the
 same instant: what differs is looked at once more, and only what differs again is a difference.
 """
 

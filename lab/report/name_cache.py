@@ -29,7 +29,7 @@ def print_cache(nodes: Sequence[NodeCache], out: TextIO | None = None) -> None:
     console.print(rows)
     for node in nodes:
         if not node.answered:
-            text = f"the shim of {node.node} cannot be asked: this is what the kernel's sets hold"
+            text = f"the shim of {node.node} cannot be asked: this is what the kernel's set holds"
             console.print(Text(text, style="yellow"), soft_wrap=True)
         for address, shared in node.shared().items():
             called = " and ".join(name.removesuffix(".") for name in shared)

@@ -1,6 +1,6 @@
 """A pod that may ask for a zone's names and connect to them, and a DNS server that says what a test wants.
 
-What an answer has taught is read where it counts: in the kernel's sets, and by a SYN that comes out at the
+What an answer has taught is read where it counts: in the kernel's set, and by a SYN that comes out at the
 Internet or does not. Each test takes names and addresses of its own, so that none knows of another's.
 """
 

@@ -20,7 +20,7 @@ TERMS = Terms(min_ttl_s=0, margin_s=60)
 ORIGIN = Origin("default/p", "egress", 0, "p.yaml", 7, 5)
 RULE = Description("rule", "fqdn:name:a.io. 443/TCP", (ORIGIN,), ("default/frontend",))
 CHAIN = Description("chain", "sent, though no egress rule allows it")
-SET = Description("set", "fqdn:name:a.io.")
+SELECTOR = Description("selector", "fqdn:name:a.io.")
 
 
 @pytest.fixture
@@ -71,11 +71,11 @@ def test_only_what_is_new_is_written(path: Path) -> None:
     ledger.save({"re_1": RULE})
     assert path.stat().st_size == size
     ledger.identities.number("b")
-    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    ledger.save({"re_1": RULE, "fqdn_1": SELECTOR})
     *_, last = statelog.read(path, FORMAT, VERSION)
     assert last == {
         "numbers": {"identities": {"b": 257}},
-        "ids": {"fqdn_1": {"kind": "set", "text": "fqdn:name:a.io.", "origins": []}},
+        "ids": {"fqdn_1": {"kind": "selector", "text": "fqdn:name:a.io.", "origins": []}},
     }
 
 
@@ -96,15 +96,15 @@ def test_whom_an_id_serves_is_not_written(path: Path) -> None:
 def test_an_id_whose_meaning_changed_is_written_again(path: Path) -> None:
     ledger = Ledger(path, TERMS)
     ledger.save({"x": RULE})
-    ledger.save({"x": SET})
+    ledger.save({"x": SELECTOR})
     *_, last = statelog.read(path, FORMAT, VERSION)
-    assert last["ids"]["x"]["kind"] == "set"
+    assert last["ids"]["x"]["kind"] == "selector"
 
 
 def test_what_is_on_disk_is_not_written_again_after_a_restart(path: Path) -> None:
     before = Ledger(path, TERMS)
     before.identities.number("a")
-    before.save({"re_1": RULE, "fqdn_1": SET})
+    before.save({"re_1": RULE, "fqdn_1": SELECTOR})
     content = path.read_bytes()
     after = Ledger(path, TERMS)
     with no_file_larger_than(0):
@@ -125,7 +125,7 @@ def test_what_the_kernel_must_not_have_before_it_is_on_disk_waits_for_the_disk(
     after = Ledger(path, Terms(0, 90) if needed == "terms" else TERMS)
     if needed == "number":
         after.identities.number("a")
-    more = {"id": {"fqdn_1": SET}, "meaning": {"re_1": SET}}.get(needed, {})
+    more = {"id": {"fqdn_1": SELECTOR}, "meaning": {"re_1": SELECTOR}}.get(needed, {})
     for _ in range(2):
         with no_file_larger_than(0), pytest.raises(EnvironmentFault):
             after.save({"re_1": RULE, **more})
@@ -139,7 +139,7 @@ def test_a_withdrawal_waits_for_no_disk_though_it_changes_a_chain_and_moves_the_
     restarted: bool, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(path, TERMS)
-    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    ledger.save({"re_1": RULE, "fqdn_1": SELECTOR})
     ledger = Ledger(path, TERMS) if restarted else ledger
     moved = replace(RULE, origins=(replace(ORIGIN, line=3),))
     with no_file_larger_than(0):
@@ -168,7 +168,7 @@ def test_compacting_leaves_what_is_in_use_and_every_number(path: Path) -> None:
     ledger = Ledger(path, TERMS)
     number = ledger.identities.number("a")
     ledger.save({"re_1": RULE})
-    ledger.save({"fqdn_1": SET})
+    ledger.save({"fqdn_1": SELECTOR})
     ledger.compact()
     [value] = statelog.read(path, FORMAT, VERSION)
     assert list(value["ids"]) == ["fqdn_1"]
@@ -186,7 +186,7 @@ def test_one_that_was_replaced_in_the_midst_of_a_write_leaves_the_next_ones_ledg
     older = Ledger(path, TERMS, fence)
     older.save({"re_1": RULE})
     newer = Ledger(path, TERMS)
-    newer.save({"re_1": RULE, "fqdn_1": SET})
+    newer.save({"re_1": RULE, "fqdn_1": SELECTOR})
     overtaken.append("another shim has taken this one's place")
     older.identities.number("stale")
     for write in (older.compact, lambda: older.save({"re_1": RULE})):
@@ -236,9 +236,9 @@ def test_a_torn_end_costs_only_what_was_in_it(path: Path, caplog: pytest.LogCapt
 
 def test_a_torn_end_on_a_full_disk_keeps_nothing_from_being_withdrawn(path: Path) -> None:
     ledger = Ledger(path, TERMS)
-    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    ledger.save({"re_1": RULE, "fqdn_1": SELECTOR})
     ledger.identities.number("a")
-    ledger.save({"re_1": RULE, "fqdn_1": SET})
+    ledger.save({"re_1": RULE, "fqdn_1": SELECTOR})
     path.write_bytes(path.read_bytes()[:-5])
     with no_file_larger_than(0):
         after = Ledger(path, TERMS)

@@ -25,8 +25,8 @@ async def _stream_then_forget(
         known = {one: frozenset(learned.cache.elements(one)) for one in learned.in_kernel}
         learned.cache._names.clear()
         for selector, addresses in known.items():
-            learned.cache._elements.remove_set(selector)
-            learned.cache._elements.add_set(selector)
+            learned.cache._elements.remove(selector)
+            learned.cache._elements.add(selector)
             if addresses:
                 learned.kernel.delete({selector_id(selector): addresses})
         learned.cache._elements.take()
