@@ -63,7 +63,14 @@ def places(text: str) -> frozenset[Place]:
         found = list(yaml.load_all(text, Loader=located.Loader))
     except yaml.YAMLError:
         return frozenset()
-    return frozenset(place(one) for one in found if isinstance(one, dict) and "metadata" in one)
+    return frozenset(place(one) for one in found if _is_object(one))
+
+
+def _is_object(value: object) -> bool:
+    match value:
+        case {"kind": str(), "metadata": {"name": str()}}:
+            return True
+    return False
 
 
 def place(item: Mapping[str, Any]) -> Place:

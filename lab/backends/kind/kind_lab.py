@@ -317,6 +317,7 @@ class KindLab:
 
     def _prune(self) -> None:
         """What an earlier topology had: its pods and Services, and all policies that are not this one's."""
+        wanted = self._policies()
         mine = {(pod.namespace, pod.name) for pod in objects.pods(self.topology)}
         for one in self.tools.get("pods", "-A", "-l", objects.LABEL):
             place = one["metadata"]["namespace"], one["metadata"]["name"]
@@ -327,15 +328,21 @@ class KindLab:
             namespace, name = one["metadata"]["namespace"], one["metadata"]["name"]
             if (namespace, name, one["spec"]["clusterIP"]) not in kept:  # which cannot be changed in place
                 self.tools.kubectl("-n", namespace, "delete", "service", name)
-        texts = manifests.policy_files(self.topology).values()
-        written = (one for text in texts for one in yaml.load_all(text, Loader=located.Loader))
-        wanted = {manifests.place(one) for one in written if one}
         for kind in _POLICIES:
             for one in self.tools.get(kind, "-A"):
                 key = _, namespace, name = manifests.place(one)
                 if key not in wanted:
                     where = ("-n", namespace) if namespace else ()
                     self.tools.kubectl(*where, "delete", kind, name)
+
+    def _policies(self) -> set[manifests.Place]:
+        """Raises InputError for a file that cannot be read, unless it is there to be refused."""
+        wanted = set[manifests.Place]()
+        for file, text in manifests.policy_files(self.topology).items():
+            if not self._is_expected(file):
+                located.load(text, file)
+            wanted |= manifests.places(text)
+        return wanted
 
     def _write_internet_files(self) -> None:
         """Only what it serves: hostile pods talk to it, and the cluster's and the CA's keys lie beside."""

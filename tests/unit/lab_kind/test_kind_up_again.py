@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import kubernetes_validate
@@ -180,6 +181,24 @@ def test_a_policy_that_is_named_like_a_date_is_the_topologys_own(desk: Desk) -> 
     desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [there]}))
     lab(topology().model_copy(update={"policies": (policy,)})).up()
     assert not desk.calls("kubectl", "delete", "ciliumnetworkpolicies.cilium.io", name)
+
+
+def test_a_policy_that_is_no_yaml_is_told_at_its_place_before_anything_is_removed(desk: Desk) -> None:
+    policy = Manifest(inline="kind: CiliumNetworkPolicy\nmetadata: [\n")
+    old = {"metadata": {"name": "old", "namespace": "default"}, "kind": "CiliumNetworkPolicy"}
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    desk.say("kubectl get ciliumnetworkpolicies.cilium.io", stdout=json.dumps({"items": [old]}))
+    desk.say("kubectl get pods acns-lab/lab", stdout=json.dumps({"items": [{"metadata": old["metadata"]}]}))
+    with pytest.raises(InputError, match=re.escape("inline-1.yaml:3:1: not YAML")):
+        lab(topology().model_copy(update={"policies": (policy,)})).up()
+    assert not desk.calls("kubectl", "delete")
+
+
+@pytest.mark.parametrize("text", ["metadata: [\n", "metadata: {}\n", "kind: x\nmetadata: 5\n", "[]\n", "5\n"])
+def test_a_policy_that_is_to_be_refused_may_be_no_object_and_no_yaml(desk: Desk, text: str) -> None:
+    wanted = {"policies": (Manifest(inline=text),), "expect": ("policy inline-1.yaml refused error",)}
+    desk.say("kubectl kustomize", stdout=KUSTOMIZED)
+    lab(topology().model_copy(update=wanted)).up()
 
 
 def test_a_moment_in_the_agents_manifests_is_applied_as_it_is_written(desk: Desk) -> None:
