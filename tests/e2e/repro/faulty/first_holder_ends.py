@@ -12,8 +12,8 @@ _release = ElementTable.release
 
 
 def _release_all(table: ElementTable, selector: FQDNSelector, address: bytes) -> None:
-    if address in table._sets[selector]:
-        table._sets[selector][address].holders = 1
+    if address in table._selectors[selector]:
+        table._selectors[selector][address].holders = 1
         _release(table, selector, address)
 
 
