@@ -211,7 +211,7 @@ def _live_chain(direction: Direction, grants: list[int]) -> ChainSpec | None:
         return None
     groups = [[grant] for grant in sorted(grants)] if len(grants) <= _FEW else [grants]
     body = [fixed(f"{rules.has_grant(direction, group)} accept") for group in groups]
-    return ChainSpec(drops.named("lv", body), tuple(body))
+    return ChainSpec(drops.named("lv", body), tuple(body), alone=True)
 
 
 def _remembered(live: Live, way: Way) -> Rule | None:

@@ -56,11 +56,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ChainSpec:
-    """A chain; `hook` is empty for the ones that maps and other chains lead to."""
+    """A chain; `hook` is empty for the ones that maps and other chains lead to. `alone`: its rules refer to
+    nothing that has a name."""
 
     name: str
     rules: tuple[Rule, ...]
     hook: str = ""
+    alone: bool = False
     ids: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -22,6 +22,8 @@ def transaction(inventory: Inventory, ruleset: Ruleset) -> str:
     """The nft text that turns the one into the other, all at once; "" when there is nothing to do."""
     lines = [
         *_prepared(inventory, ruleset),
+        *_new_sets_in_time(inventory, ruleset),
+        *_new_alone(inventory, ruleset),
         *_new_objects(inventory, ruleset),
         *_rules(inventory, ruleset),
         *_dispatch(inventory, ruleset),
@@ -46,18 +48,31 @@ def _prepared(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
             yield from (*new, COMMIT)
 
 
-def _new_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
-    for name in sorted(ruleset.counters - inventory.counters):
-        yield f"add counter {_TABLE} {name}"
+def _new_sets_in_time(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     for spec in _new_sets(inventory, ruleset):
         if not (inventory.exists and spec.content is Content.FIXED):
             yield _new_set(spec)
+
+
+def _new_alone(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    """Chains with their rules, as early as can be: for each set that stands in a rule the kernel goes through
+    all of the commit that is before it, and for each set that a rule names through all sets that were made
+    before that one."""
+    for name in _new(ruleset.chains, inventory.chain_rules):
+        if (chain := ruleset.chains[name]).alone:
+            yield _new_chain(chain)
+            yield from _chain_rules(chain)
+
+
+def _new_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
+    for name in sorted(ruleset.counters - inventory.counters):
+        yield f"add counter {_TABLE} {name}"
     for name, one in ruleset.maps.items():
         if name not in inventory.map_elements:
             yield f"add map {_TABLE} {name} {{ type {one.type}; }}"
     for name in _new(ruleset.chains, inventory.chain_rules):
-        hook = ruleset.chains[name].hook
-        yield f"add chain {_TABLE} {name}" + (f" {{ {hook} }}" if hook else "")
+        if not (chain := ruleset.chains[name]).alone:
+            yield _new_chain(chain)
 
 
 def _new_sets(inventory: Inventory, ruleset: Ruleset) -> list[SetSpec]:
@@ -81,10 +96,14 @@ def _new_set(spec: SetSpec) -> str:
     return f"add set {_TABLE} {spec.name} {{ {' '.join(parts)} }}"
 
 
+def _new_chain(chain: ChainSpec) -> str:
+    return f"add chain {_TABLE} {chain.name}" + (f" {{ {chain.hook} }}" if chain.hook else "")
+
+
 def _rules(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     for name, chain in ruleset.chains.items():
-        found = inventory.chain_rules.get(name, ())
-        if found is chain.ids or found == chain.ids:
+        found = inventory.chain_rules.get(name)
+        if found is chain.ids or found == chain.ids or (found is None and chain.alone):
             continue
         if found:
             yield f"flush chain {_TABLE} {name}"

@@ -69,6 +69,7 @@ def repeated(scale: Scale, objects: Mapping[str, Sequence[Object]], count: int, 
 
 
 def _loaded(scale: Scale, objects: Mapping[str, Sequence[Object]], home: Path) -> Loaded:
+    gc.unfreeze()  # what the shim before has left is not this one's to walk through
     gc.collect()
     with netns.keeping(netns.make()) as node:
         done = netns.in_namespace(node, lambda: _load(scale, objects, home))

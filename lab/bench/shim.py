@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -17,10 +18,11 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from acns import heap
 from acns.dns.name import Name
 from acns.dns.pattern import FQDNSelector
 from acns.policy.objects import Object
-from acns.shim.daemon import Daemon
+from acns.shim.daemon import SWITCH_S, Daemon
 from acns.shim.settings import ShimSettings
 from acns.shim.sources import Observed
 from acns.telemetry import log as logs
@@ -87,6 +89,8 @@ class Shim:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Shim]:
         parts = self.daemon.parts
+        heap.prepare()  # as the daemon's own `run`
+        sys.setswitchinterval(SWITCH_S)
         self.daemon.journal.start()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in (self.daemon.reconciler.run(), parts.findings.run())]

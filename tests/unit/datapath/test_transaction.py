@@ -40,9 +40,31 @@ def test_what_is_there_already_needs_no_transaction() -> None:
 def test_a_new_table_is_made_in_the_order_of_references() -> None:
     verbs = [" ".join(line.split()[:2]) for line in lines(EMPTY, replace(table(BASE, CHAIN), learned=KNOWN))]
     assert verbs == sorted(
-        verbs, key=["add counter", "add set", "add map", "add chain", "add rule", "add element"].index
+        verbs, key=["add set", "add counter", "add map", "add chain", "add rule", "add element"].index
     )
     assert "add set learned { typeof numgen inc mod 2 . ip daddr; flags timeout; }" in lines(EMPTY, table())
+
+
+def test_chains_that_refer_to_nothing_go_ahead_with_their_rules_behind_the_sets_alone() -> None:
+    alone = ChainSpec("lv_1", (Rule("lv_1", "ct mark & 0xffff { 1, 2 } accept"),), alone=True)
+    added = ["add chain lv_1", 'add rule lv_1 ct mark & 0xffff { 1, 2 } accept comment "lv_1"']
+    found = lines(EMPTY, table(BASE, alone, CHAIN))
+    at = found.index(added[0])
+    assert found[at : at + 2] == added
+    assert found.count(added[0]) == found.count(added[1]) == 1
+    assert {" ".join(line.split()[:2]) for line in found[:at]} == {"add set"}
+    assert not any(line.startswith("add set") for line in found[at:])
+    assert lines(Inventory.of(table(BASE, CHAIN)), table(BASE, alone, CHAIN)) == added
+
+
+def test_a_chain_that_refers_to_nothing_and_was_emptied_is_filled_again() -> None:
+    alone = ChainSpec("lv_1", (Rule("lv_1", "ct mark & 0xffff { 1, 2 } accept"),), alone=True)
+    ruleset = table(BASE, alone, CHAIN)
+    found = Inventory.of(ruleset)
+    emptied = replace(found, chain_rules={**found.chain_rules, "lv_1": ()})
+    assert lines(emptied, ruleset) == [
+        'add rule lv_1 ct mark & 0xffff { 1, 2 } accept comment "lv_1"',
+    ]
 
 
 def test_a_changed_policy_moves_the_dispatch_and_flushes_nothing_in_use() -> None:
