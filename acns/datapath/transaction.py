@@ -7,7 +7,7 @@ packets already on their way, so no element that leads to a chain is ever change
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from acns.datapath import constants, names, selectors
 from acns.datapath.model import ChainSpec, Content, Inventory, Ruleset, SetSpec
@@ -58,7 +58,7 @@ def _new_alone(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     """Chains with their rules, as early as can be: for each set that stands in a rule the kernel goes through
     all of the commit that is before it, and for each set that a rule names through all sets that were made
     before that one."""
-    for name in _new(ruleset.chains, inventory.chain_rules):
+    for name in _new(ruleset.chains, inventory.chain_rules.keys()):
         if (chain := ruleset.chains[name]).alone:
             yield _new_chain(chain)
             yield from _chain_rules(chain)
@@ -70,7 +70,7 @@ def _new_objects(inventory: Inventory, ruleset: Ruleset) -> Iterator[str]:
     for name, one in ruleset.maps.items():
         if name not in inventory.map_elements:
             yield f"add map {_TABLE} {name} {{ type {one.type}; }}"
-    for name in _new(ruleset.chains, inventory.chain_rules):
+    for name in _new(ruleset.chains, inventory.chain_rules.keys()):
         if not (chain := ruleset.chains[name]).alone:
             yield _new_chain(chain)
 
@@ -79,8 +79,9 @@ def _new_sets(inventory: Inventory, ruleset: Ruleset) -> list[SetSpec]:
     return [ruleset.sets[name] for name in _new(ruleset.sets, inventory.sets)]
 
 
-def _new(wanted: Iterable[str], found: Container[str]) -> list[str]:
-    return [name for name in wanted if name not in found]
+def _new(wanted: Mapping[str, object], found: Set[str]) -> list[str]:
+    """In their order. Most often there is none, and that is soon known."""
+    return [] if wanted.keys() <= found else [name for name in wanted if name not in found]
 
 
 def _new_set(spec: SetSpec) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from acns import ending, importing
+from acns import ending, leisure
 
 if TYPE_CHECKING:
     from acns.resolver.settings import ResolverSettings
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: ResolverSettings, *, takeover: bool) -> None:
-    with importing.at_leisure():
+    with leisure.uncollected():
         import asyncio
 
         from acns.resolver import privileged, retired

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from acns import ending, importing
+from acns import ending, leisure
 
 if TYPE_CHECKING:
     from acns.shim.settings import ShimSettings
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: ShimSettings) -> None:
-    with importing.at_leisure():
+    with leisure.uncollected():
         from acns.shim.daemon import Daemon  # grpc and more: not for --help
 
     await Daemon(settings).run()

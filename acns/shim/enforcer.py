@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from acns.datapath import selectors, sets
@@ -55,6 +55,13 @@ class Enforcer:
         self._left: Inventory | None = None
         """None: a transaction failed, and it is not known what it left."""
         self._enforced: Ruleset | None = None
+        nothing = frozenset[FQDNSelector]()
+        self._named: tuple[frozenset[FQDNSelector], Set[str], frozenset[FQDNSelector]] = (
+            nothing,
+            frozenset(),
+            nothing,
+        )
+        """A plan's selectors, the ids that its rules name, and which of these selectors they are."""
 
     @property
     def has_enforced(self) -> bool:
@@ -93,15 +100,12 @@ class Enforcer:
 
     async def _commit(self, plan: Plan, inventory: Inventory, watch: Stopwatch) -> bool:
         before = self._learned.cache.selectors
-        # An endpoint that has no interface yet has selectors, and no rules.
-        standing = frozenset(
-            one for one in plan.selectors if selectors.selector_id(one) in plan.ruleset.selectors
-        )
+        standing = self._standing(plan)
         try:
             gone = {one: len(self._learned.cache.elements(one)) for one in before - plan.selectors}
             unnamed = self._learned.in_kernel - standing
             closed = {one: frozenset(self._learned.cache.elements(one)) for one in unnamed}
-            if plan.selectors != before:
+            if plan.selectors is not before:
                 self._learned.cache.set_selectors(plan.selectors)
             wanted = _filled(plan.ruleset, self._learned.timeouts(standing - self._learned.in_kernel))
             watch.lap("learned")
@@ -127,10 +131,20 @@ class Enforcer:
         self._left = inventory
         return bool(text)
 
+    def _standing(self, plan: Plan) -> frozenset[FQDNSelector]:
+        """The selectors that rules name: an endpoint without an interface has some, and no rules."""
+        of, named, standing = self._named
+        if of is not plan.selectors or named != plan.ruleset.selectors:
+            of, named = plan.selectors, plan.ruleset.selectors
+            standing = frozenset(one for one in of if selectors.selector_id(one) in named)
+            self._named = of, named, standing
+        return standing
+
     async def _tidy(self, closed: Mapping[FQDNSelector, frozenset[bytes]]) -> None:
         """What these selectors had opened is closed, since no rule names them any more; now it goes, too."""
-        again = [selectors.selector_id(one) for one in self._learned.in_kernel]
-        came_back = [id_ for id_ in again if self._learned.leftover.pop(id_, None)]
+        left = self._learned.leftover
+        again = (selectors.selector_id(one) for one in self._learned.in_kernel) if left else ()
+        came_back = [id_ for id_ in again if left.pop(id_, None)]
         self._learned.leave(closed)
         try:
             await self._learned.tidy()

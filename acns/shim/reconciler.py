@@ -9,10 +9,11 @@ look for problems between objects, tidying the ledger.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from acns import heap
+from acns import heap, leisure
 from acns.datapath.routes import Links
 from acns.errors import AcnsError, InputError
 from acns.policy.model import NodePolicy
@@ -124,8 +125,9 @@ class Reconciler:
         first = self.outcome is None
         if first:
             await self.parts.enforcer.adopt_grants()
-        plan = await asyncio.to_thread(self.parts.planner.plan, observed.objects, links, watch)
-        changed = await self.parts.enforcer.enforce(plan, watch)
+        with leisure.uncollected() if first else contextlib.nullcontext():
+            plan = await asyncio.to_thread(self.parts.planner.plan, observed.objects, links, watch)
+            changed = await self.parts.enforcer.enforce(plan, watch)
         took_ms = watch.took_ms
         await self._hand_over(plan, links)
         watch.lap("publish")

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from acns import importing
+from acns import leisure
 from acns.errors import AcnsError
 from lab.kernel import netns
 from lab.runtime import early, state
@@ -111,7 +111,7 @@ def _become_first_process(path: Path) -> None:
 
 
 def _import_all() -> None:
-    with importing.at_leisure():
+    with leisure.uncollected():
         import lab.runtime.events
         import lab.runtime.operations
         import lab.runtime.supervise  # noqa: F401
