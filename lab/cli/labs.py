@@ -37,12 +37,12 @@ def up(
     k8s_version: str = "",
 ) -> None:
     """Bring a lab up, or make a running one right, and show that it does what its topology expects."""
-    from acns import importing
+    from acns import leisure
     from lab.runtime import early
 
     if not plan and backend == "netns":
         early.start()
-    with importing.at_leisure():
+    with leisure.uncollected():
         from lab.runtime import commands
 
     with commands.explained_errors():
@@ -118,9 +118,9 @@ def shell(context: Context, pod: str, name: str | None = None) -> None:
 @task(help={"name": "which lab, where there are several", "json": "print JSON"})
 def check(context: Context, name: str | None = None, json: bool = False) -> None:
     """The truth table: expected and actual; exit code 1 where they disagree."""
-    from acns import importing
+    from acns import leisure
 
-    with importing.at_leisure():
+    with leisure.uncollected():
         from lab.runtime import commands
 
     with commands.explained_errors():
