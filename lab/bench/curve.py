@@ -29,19 +29,21 @@ OTHERS_AT_LEAST = Limit(97.0, is_floor=True)
 def measures(plan: Plan, folder: Path) -> Iterator[Measure]:
     """The curve over the plan's sizes."""
     curves: dict[str, dict[int, float]] = {}
-    for endpoints in plan.curve:
-        say(f"curve: {endpoints} endpoints")
-        for one in _at(plan.at(endpoints), folder / str(endpoints)):
-            curves.setdefault(one.name, {})[endpoints] = one.value
-            yield replace(one, name=f"{one.name}, {endpoints} endpoints")
+    with contextlib.ExitStack() as standing:
+        for endpoints in plan.curve:
+            say(f"curve: {endpoints} endpoints")
+            for one in _at(plan.at(endpoints), folder / str(endpoints), standing):
+                curves.setdefault(one.name, {})[endpoints] = one.value
+                yield replace(one, name=f"{one.name}, {endpoints} endpoints")
     for name, values in curves.items():
         yield _growth(name, values)
     yield from _latencies(plan)
 
 
-def _at(plan: Plan, folder: Path) -> Iterator[Measure]:
+def _at(plan: Plan, folder: Path, standing: contextlib.ExitStack) -> Iterator[Measure]:
     """At one size. What is not the commit is the shim's own work; the rest is nft's and the kernel's."""
-    loads = load.repeated(plan.scale, inputs.read_all(inputs.files(plan.scale)), plan.loads, folder)
+    objects = inputs.read_all(inputs.files(plan.scale))
+    loads = load.repeated(plan.scale, objects, plan.loads, folder, standing)
     nft_ms = [one.nft_ms for one in loads]
     took_ms = [one.round.took_ms for one in loads]
     own_ms = [one.round.took_ms - one.round.laps_ms["kernel"] for one in loads]
@@ -49,7 +51,8 @@ def _at(plan: Plan, folder: Path) -> Iterator[Measure]:
     baseline = Baseline(NFT, statistics.median(nft_ms))
     yield measure.of_samples(PART, "compile and load", took_ms, "ms", baseline=baseline)
     yield measure.of_samples(PART, "compile and load, but for the commit", own_ms, "ms", baseline=baseline)
-    changes = increments.rounds_by_kind(plan, folder / "changes", (increments.pods, increments.labels))
+    kinds = (increments.pods, increments.labels)
+    changes = increments.rounds_by_kind(plan, folder / "changes", kinds, standing)
     for kind, rounds in changes.items():
         yield measure.of_samples(PART, kind, [one.took_ms for one in rounds], "ms")
 

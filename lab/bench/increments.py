@@ -7,6 +7,7 @@ all that lies between a changed object and its enforcement, but for how long a s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,9 @@ Make = Callable[[Changes, int], Awaitable[None]]
 
 def measures(plan: Plan, folder: Path) -> Iterator[Measure]:
     """What changes cost at the plan's scale."""
-    for kind, rounds in rounds_by_kind(plan, folder, (pods, labels, policy_texts, policies)).items():
+    with contextlib.ExitStack() as standing:
+        found = rounds_by_kind(plan, folder, (pods, labels, policy_texts, policies), standing)
+    for kind, rounds in found.items():
         yield measure.of_samples(
             PART,
             kind,
@@ -68,10 +71,12 @@ def measures(plan: Plan, folder: Path) -> Iterator[Measure]:
         )
 
 
-def rounds_by_kind(plan: Plan, folder: Path, kinds: Sequence[Make]) -> dict[str, list[Round]]:
-    """Make these changes, on a node of their own."""
-    with netns.keeping(netns.make()) as node:
-        return netns.in_namespace(node, lambda: _rounds(plan, folder, kinds))
+def rounds_by_kind(
+    plan: Plan, folder: Path, kinds: Sequence[Make], standing: contextlib.ExitStack
+) -> dict[str, list[Round]]:
+    """Make these changes, on a node of their own, which `standing` has."""
+    node = standing.enter_context(netns.keeping(netns.make()))
+    return netns.in_namespace(node, lambda: _rounds(plan, folder, kinds))
 
 
 def _rounds(plan: Plan, folder: Path, kinds: Sequence[Make]) -> dict[str, list[Round]]:

@@ -7,6 +7,7 @@ table is loaded with its sets full. Reading the manifests is shown apart: the sh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import statistics
 import subprocess
@@ -46,7 +47,8 @@ def measures(plan: Plan, folder: Path) -> Iterator[Measure]:
     read_ms = (time.perf_counter() - started) * 1e3
     yield Measure(PART, "manifests read", read_ms, "ms", note=f"{len(texts)} files")
     yield from _machine(folder)
-    loads = repeated(plan.scale, objects, plan.loads, folder)
+    with contextlib.ExitStack() as standing:
+        loads = repeated(plan.scale, objects, plan.loads, folder, standing)
     took_ms, nft_ms = [one.round.took_ms for one in loads], [one.nft_ms for one in loads]
     shape = _shape(loads[-1].ruleset)
     yield measure.of_samples(PART, "nft -f of the finished table", nft_ms, "ms", note=shape)
@@ -63,19 +65,27 @@ def measures(plan: Plan, folder: Path) -> Iterator[Measure]:
     yield measure.of_samples(PART, "compile and load, in terms of nft -f", times, "×", limit=TIMES_NFT)
 
 
-def repeated(scale: Scale, objects: Mapping[str, Sequence[Object]], count: int, folder: Path) -> list[Loaded]:
-    """Load so many times, each beside an `nft -f`."""
-    return [_loaded(scale, objects, folder / f"load-{number}") for number in range(count)]
+def repeated(
+    scale: Scale,
+    objects: Mapping[str, Sequence[Object]],
+    count: int,
+    folder: Path,
+    standing: contextlib.ExitStack,
+) -> list[Loaded]:
+    """Load so many times, each beside an `nft -f`. `standing` has their nodes: taking hundreds of links down
+    keeps the kernel busy for seconds, and whoever asks it for its links has to wait."""
+    return [_loaded(scale, objects, folder / f"load-{number}", standing) for number in range(count)]
 
 
-def _loaded(scale: Scale, objects: Mapping[str, Sequence[Object]], home: Path) -> Loaded:
+def _loaded(
+    scale: Scale, objects: Mapping[str, Sequence[Object]], home: Path, standing: contextlib.ExitStack
+) -> Loaded:
     gc.unfreeze()  # what the shim before has left is not this one's to walk through
     gc.collect()
-    with netns.keeping(netns.make()) as node:
-        done = netns.in_namespace(node, lambda: _load(scale, objects, home))
-        ruleset = nft.listing(node)
-        # Before the node goes: taking hundreds of links down keeps the kernel busy for a while.
-        return Loaded(done, _nft_ms(ruleset, home / "ruleset.nft"), ruleset)
+    node, empty = (standing.enter_context(netns.keeping(netns.make())) for _ in range(2))
+    done = netns.in_namespace(node, lambda: _load(scale, objects, home))
+    ruleset = nft.listing(node)
+    return Loaded(done, _nft_ms(empty, ruleset, home / "ruleset.nft"), ruleset)
 
 
 def _load(scale: Scale, objects: Mapping[str, Sequence[Object]], home: Path) -> Round:
@@ -92,13 +102,12 @@ def _load(scale: Scale, objects: Mapping[str, Sequence[Object]], home: Path) -> 
     return asyncio.run(once())
 
 
-def _nft_ms(ruleset: str, path: Path) -> float:
+def _nft_ms(empty: netns.Namespace, ruleset: str, path: Path) -> float:
     """`nft -f` of it, in a fresh namespace."""
     path.write_text(ruleset)
-    with netns.keeping(netns.make()) as empty:
-        took_ms = netns.in_namespace(empty, lambda: _command_ms("nft", "-f", str(path)))
-        if nft.listing(empty).count("\n") != ruleset.count("\n"):
-            raise Bug("nft does not read back what it lists")
+    took_ms = netns.in_namespace(empty, lambda: _command_ms("nft", "-f", str(path)))
+    if nft.listing(empty).count("\n") != ruleset.count("\n"):
+        raise Bug("nft does not read back what it lists")
     return took_ms
 
 

@@ -46,7 +46,7 @@ class Plan:
                 selectors=_share(scale.selectors, endpoints, scale.endpoints),
                 addresses=_share(scale.addresses, endpoints, scale.endpoints),
             ),
-            loads=_share(self.loads, 1, 2),
+            loads=_share(self.loads, 2, 3),
             increments=_share(self.increments, 1, 2),
         )
 
