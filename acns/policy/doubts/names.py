@@ -25,7 +25,7 @@ from acns.policy.doubts.silent_servers import DNS_PORT, TCP, UDP
 from acns.policy.doubts.told import Told, is_all_opened, takes
 from acns.policy.model import FQDN, Addresses, Direction, Origin, Peer
 from acns.policy.objects import PortBlock, PortSpec, Rule, SelectedFQDN
-from acns.policy.overlap import Overlaps, overlap
+from acns.policy.overlap import Overlaps
 from acns.policy.peers import peers_of
 from acns.policy.profiles import is_address
 from acns.policy.view import View
@@ -82,6 +82,8 @@ class _Judge:
         elif self._told.is_watched(UDP):
             yield from self._not_asked()
             yield from self._apex()
+        elif any(True for _ in self._blocks()) and not self._has_udp:
+            yield from self._dns_missing("no rules.dns takes UDP", f"{_TAKE_UDP}, and these names")
         elif any(True for _ in self._blocks()):
             yield from self._dns_missing(
                 "no DNS server is at the peers and ports of its rules.dns, or all are denied over UDP",
@@ -103,11 +105,10 @@ class _Judge:
         watched = list(self._told.names(TCP)) if self._anywhere.has_blocks else []
         has_all = None in watched
         asked = Overlaps(name for names in watched for name in names or ())
-        has_udp = any(takes(port, UDP) for block in self._blocks() for port in block.ports)
         for rule, entries in self._by_rule():
             if has_all or any(map(asked.any, entries)):
                 message = f"{self._nothing} unless it asks over TCP (use-vc in its resolv.conf): {why}"
-                yield _Finding(Code.DNS_MISSING, rule, message, hint if has_udp else _TAKE_UDP)
+                yield _Finding(Code.DNS_MISSING, rule, message, hint if self._has_udp else _TAKE_UDP)
             else:
                 yield _Finding(Code.DNS_MISSING, rule, f"{self._nothing}: {why}", hint)
 
@@ -131,6 +132,11 @@ class _Judge:
     def _blocks(self) -> Iterator[PortBlock]:
         """All `rules.dns`."""
         return _dns_blocks(self._subject.may_allow_out() if self._anywhere.has_blocks else ())
+
+    @cached_property
+    def _has_udp(self) -> bool:
+        """Whether some `rules.dns` takes UDP."""
+        return any(takes(port, UDP) for block in self._blocks() for port in block.ports)
 
     def _not_asked(self) -> Iterator[_Finding]:
         """Nearly all names are asked for by rules that surely apply: the others are looked for last."""
@@ -181,13 +187,16 @@ class _Judge:
 
     def _is_opened(self, name: FQDNSelector) -> bool:
         """Whether some toFQDNs may open it."""
-        perhaps = (peer.selector for rule in self._subject.may_allow_out() for peer in _fqdns(rule))
-        return self._opened.any(name) or any(overlap(name, each) for each in perhaps)
+        return self._opened.any(name) or self._perhaps_opened.any(name)
 
     @cached_property
     def _opened(self) -> Overlaps:
         """The names that some toFQDNs surely opens."""
         return Overlaps(peer.selector for rule in self._subject.allows_out() for peer in _fqdns(rule))
+
+    @cached_property
+    def _perhaps_opened(self) -> Overlaps:
+        return Overlaps(peer.selector for rule in self._subject.may_allow_out() for peer in _fqdns(rule))
 
     @cached_property
     def _asked_about(self) -> dict[str, list[FQDNSelector]]:

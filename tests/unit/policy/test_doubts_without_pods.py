@@ -233,7 +233,15 @@ def test_a_deny_whose_words_mean_all_that_rules_dns_means_leaves_no_server(
 def test_a_rule_that_lets_ask_over_udp_while_rules_dns_watches_tcp_teaches_nothing() -> None:
     (problem,) = without_pods(manifest(FQDN + dns_rule("a.io", protocol="TCP") + plain(53)))
     assert problem.code == "dns-missing"
+    assert problem.message.endswith(": no rules.dns takes UDP")
     assert problem.hint == "let its rules.dns take UDP too (protocol: ANY)"
+
+
+def test_where_rules_dns_that_watches_tcp_lacks_the_name_too_the_hint_says_both() -> None:
+    (problem,) = without_pods(manifest(FQDN + dns_rule("other.io", protocol="TCP") + plain(53)))
+    assert problem.code == "dns-missing"
+    assert problem.message.endswith(": no rules.dns takes UDP")
+    assert problem.hint == "let its rules.dns take UDP too (protocol: ANY), and these names"
 
 
 # --- which servers rules speak of ---------------------------------------------------------------------------
