@@ -11,8 +11,9 @@ What this module keeps true:
 * A selector that comes applies at once to all that is known; one that goes takes its elements with it.
 * An element that two names of a selector share leaves with the last of them.
 * Memory is bounded whatever is asked: addresses per name and endpoint, names, addresses in all. Names that no
-  selector wants go first, then those of endpoints that hold more than their share (`shares`): those out of
-  use before others, longest not asked for first.
+  selector wants go first, then idle ones: past their TTL and out of use. Those that do count are not let go
+  for whoever floods: of them the endpoints that hold more than their share (`shares`) lose theirs, those out
+  of use before others. Of each kind the longest not asked for goes first.
 * An element's expiry has on top what an answer may go beyond the TTL that was told (`untold`), and so does
   what is adopted: whoever finds it in the kernel after us does not know what we have promised.
 * What was promised (`promise`) stays for that long, whatever is learned or which selectors come and go: the
@@ -349,6 +350,7 @@ class NameCache:
         if not newest.selectors:
             self._forget(newest_name, newest, now)
         self._let_some_go(lambda entry: not entry.selectors, now)
+        self._let_some_go(lambda entry: self._is_idle(entry, now), now)
         if self._within(1.0):
             return
         has_surplus = self._holdings.surplus(
@@ -376,6 +378,13 @@ class NameCache:
                 return
             if dispensable(entry):
                 self._forget(name, entry, now)
+
+    def _is_idle(self, entry: Entry, now: float) -> bool:
+        """Whether nothing but its grace keeps it."""
+        return self._live.isdisjoint(entry.leases) and all(
+            now > max(lease.expires_at + lease.untold_s, lease.learned_at + self._settle_s)
+            for lease in entry.leases.values()
+        )
 
     def _may_promise(self, entry: Entry) -> bool:
         if self._within(_PROMISING_TO):

@@ -6,7 +6,7 @@ ignored, and the query goes on waiting: an early forgery must not shut the real 
 through the sockets' error queues, so that a server that is not there fails its query at once.
 
 A port that never changed would be found out in time. So every other second a new socket takes the place of
-the oldest, which stays open for the answers that it still waits for.
+the oldest, which stays open for the answers that it still waits for, and for as long again: those are late.
 
 To ask again is the pod's business, as it is without a proxy: its repetition goes out under the same ID.
 """
@@ -19,7 +19,7 @@ import errno
 import os
 import socket
 from array import array
-from typing import Final
+from typing import Final, NamedTuple
 
 from acns.dns.message import with_id
 from acns.resolver import icmp
@@ -34,6 +34,9 @@ from acns.resolver.udp_query import ANSWERED, GIVEN_UP, UNUSED, Clients, Key, Po
 SOCKETS: Final = 16
 SWEEP_INTERVAL_S: Final = 0.1
 RENEWED_EVERY_S: Final = 2.0
+MOST_RETIRED_S: Final = 60.0
+"""A socket is listened to for so long after it was retired, unless a query waits on it for longer: each takes
+a descriptor."""
 AGAIN_AFTER_S: Final = 1.0
 """A pod's repetition before that is not sent on: the answer is on its way."""
 _ATTEMPTS: Final = 16  # to find a free (socket, ID); one in two is free when half of them are taken
@@ -45,6 +48,13 @@ NO_ID: Final = -1
 _ENDED: Final = {UNUSED: UNKNOWN_ID, ANSWERED: DUPLICATE, GIVEN_UP: LATE}
 
 
+class _Retired(NamedTuple):
+    """A socket that nothing is sent from any more, and since when."""
+
+    port: Port
+    at: float
+
+
 class UDPUpstream:
     """A pool of sockets. For use on one event loop."""
 
@@ -54,7 +64,7 @@ class UDPUpstream:
         self._ignored = metrics.ignored
         self.ports: list[Port] = []
         """Those to send from."""
-        self._retired: list[Port] = []
+        self._retired: list[_Retired] = []
         self._renewed_at = 0.0
         self._oldest = 0
         self.random: array[int] = array("H")
@@ -71,7 +81,7 @@ class UDPUpstream:
         self._sweep()
 
     def close(self) -> None:
-        ports = [*self.ports, *self._retired]
+        ports = self._all()
         self._retired.clear()
         for port in ports:
             waiting, port.waiting = port.waiting, {}
@@ -165,7 +175,7 @@ class UDPUpstream:
     def _sweep(self) -> None:
         """All wait equally long, so the first of a port that is not due ends the search."""
         now = self._loop.time()
-        for port in (*self.ports, *self._retired):
+        for port in self._all():
             due = []
             for ident, one in port.waiting.items():
                 if one.asked_at > now - self._timeout_s:
@@ -187,21 +197,25 @@ class UDPUpstream:
         self._udp_loop.add(port.socket, self._clients.ready(port))
         return port
 
+    def _all(self) -> list[Port]:
+        return self.ports + [retired.port for retired in self._retired]
+
     def _renew(self, now: float) -> None:
         """A new socket for the oldest; without one (no descriptors left) all stay as they are."""
         self._renewed_at = now
-        self._let_go()
+        self._let_go(now)
         with contextlib.suppress(OSError):
             made = self._opened()
-            self._retired.append(self.ports[self._oldest])
+            self._retired.append(_Retired(self.ports[self._oldest], now))
             self.ports[self._oldest] = made
             self._oldest = (self._oldest + 1) % SOCKETS
 
-    def _let_go(self) -> None:
-        """Retired sockets that nobody waits on any more."""
-        for port in [one for one in self._retired if not one.waiting]:
-            self._retired.remove(port)
-            self._close(port)
+    def _let_go(self, now: float) -> None:
+        """Retired sockets that nobody waits on any more, nor may a late answer come to."""
+        since = now - min(2 * self._timeout_s, MOST_RETIRED_S)
+        for one in [one for one in self._retired if one.at < since and not one.port.waiting]:
+            self._retired.remove(one)
+            self._close(one.port)
 
     def _close(self, port: Port) -> None:
         self._udp_loop.remove(port.socket)

@@ -444,6 +444,17 @@ def test_whoever_floods_loses_what_is_in_use_before_another_loses_what_is_idle()
     assert ip(1) in one.elements(STAR)
 
 
+def test_an_idle_name_goes_before_any_that_is_fresh_or_in_use_whoever_holds_it() -> None:
+    one = cache(max_names=10, idle_grace_s=3600)
+    one.learn(WWW, [ip(1)], 60, now=0, asked_by="quiet")
+    one.learn(API, [ip(2)], 60, now=0, asked_by="quiet")
+    one.learn(OTHER, [ip(3)], 300, now=0, asked_by="quiet")
+    one.collect(100, {ip(2), *(ip(50 + i) for i in range(8))})
+    for i in range(8):
+        one.learn((b"n%d" % i, b"example", b"com"), [ip(50 + i)], 60, now=100, asked_by="loud")
+    assert set(one.elements(STAR)) == {ip(2), ip(3), *(ip(50 + i) for i in range(8))}
+
+
 def test_whoever_floods_cannot_take_over_names_of_others_before() -> None:
     one = cache(max_names=20)
     flooded(one, times=10, addresses=1, by="loud")
