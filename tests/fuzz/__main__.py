@@ -1,7 +1,7 @@
 """The long search: `invoke test.fuzz`, or `python -m tests.fuzz --minutes 60`; `--captures` for files.
 
-With atheris installed (`pip install -e '.[fuzz]'`) what is tried next follows the ways that the readers took;
-without it messages are made and damaged at random. Each is read by everything of ours, one in sixteen is
+Where atheris is installed (`./setup.sh test` does) what is tried next follows the ways that the readers took;
+where it is not messages are made and damaged at random. Each is read by everything of ours, one in sixteen is
 compared with dnspython too. Ends at the first finding, printed in hex and as small as it can be made, with an
 exit code other than 0; else with the number of inputs, their rate, and how the memory held has grown.
 """
