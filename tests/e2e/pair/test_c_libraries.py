@@ -12,18 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from scapy.layers.dns import DNS
-from scapy.layers.inet import UDP
+from scapy.layers.inet import IP, UDP
+from scapy.packet import Packet
 
+from lab.capture.tap import Tap
 from lab.runtime.lab import Lab
 from lab.spec.load import find_topology, load_topology
 from lab.world import musl
 
-from .wire import DNS_PORT, holding, is_udp_to, payload, seen, tapped
+from .wire import DNS_PORT, holding, is_udp_to, payload, seen, tapped, until
 
 pytestmark = pytest.mark.root
 
@@ -59,11 +61,12 @@ def nxdomain() -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def resolv_conf(lab: Lab, pod: str, ndots: int) -> Iterator[None]:
-    """The pod's file, with other options."""
+def resolv_conf(lab: Lab, pod: str, ndots: int, more_servers: Sequence[str] = ()) -> Iterator[None]:
+    """The pod's file, with other options, and with more servers behind its own."""
     file = lab.folder.pod(f"default/{pod}") / "resolv.conf"
     shipped = file.read_text()
     lines = [line for line in shipped.splitlines(keepends=True) if not line.startswith("options")]
+    lines += [f"nameserver {address}\n" for address in more_servers]
     file.write_text("".join(lines) + ONCE.format(ndots=ndots))  # in place: the pod has it mounted
     try:
         yield
@@ -71,9 +74,11 @@ def resolv_conf(lab: Lab, pod: str, ndots: int) -> Iterator[None]:
         file.write_text(shipped)
 
 
-def resolve(lab: Lab, pod: str, program: Path, name: str, *, ndots: int = 5) -> list[str]:
+def resolve(
+    lab: Lab, pod: str, program: Path, name: str, *, ndots: int = 5, more_servers: Sequence[str] = ()
+) -> list[str]:
     """What the program prints: addresses, or the error."""
-    with resolv_conf(lab, pod, ndots):
+    with resolv_conf(lab, pod, ndots, more_servers):
         return sorted(lab.pod(pod).run([str(program), name]).stdout.split())
 
 
@@ -128,3 +133,43 @@ def test_both_ask_for_both_families_at_once_from_one_socket_and_hear_of_both(
     asked = {DNS(payload(packet)).id: DNS(payload(packet)).qd[0].qtype for packet in queries}
     assert sorted(asked.values()) == [1, 28]
     assert {DNS(payload(packet)).id for packet in answers} == asked.keys()
+
+
+def test_musl_asks_several_servers_at_once_under_one_id_and_hears_of_each(
+    quickstart: Lab, programs: dict[str, Path]
+) -> None:
+    """The Service's address and its backend's: two servers that the policy allows, so no query is another's."""
+    backend = str(quickstart.pod("kube-dns").address)
+    with tapped(quickstart.pod("frontend")) as tap:
+        found = resolve(quickstart, "frontend", programs["musl"], "api.example.com.", more_servers=[backend])
+        assert found == API
+        queries = seen(tap, is_udp_to(DNS_PORT))
+        wait_until_answered(tap, len(queries))
+    servers = {packet[IP].dst for packet in queries}
+    assert len(servers) == 2
+    assert len({packet[UDP].sport for packet in queries}) == 1
+    asked = [(packet[IP].dst, DNS(payload(packet)).id) for packet in queries]
+    assert len(asked) == 4
+    assert len({ident for _, ident in asked}) == 2
+    assert sorted((packet[IP].src, DNS(payload(packet)).id) for packet in answers(tap)) == sorted(asked)
+
+
+def test_musl_does_not_wait_for_a_server_that_no_rule_allows(
+    quickstart: Lab, programs: dict[str, Path]
+) -> None:
+    silent = "203.0.113.253"
+    with tapped(quickstart.pod("frontend")) as tap:
+        found = resolve(quickstart, "frontend", programs["musl"], "api.example.com.", more_servers=[silent])
+        assert found == API
+        queries = seen(tap, is_udp_to(DNS_PORT))
+    assert silent in {packet[IP].dst for packet in queries}
+    assert len(queries) == 4, "none was sent again"
+
+
+def answers(tap: Tap) -> list[Packet]:
+    return seen(tap, lambda packet: UDP in packet and packet[UDP].sport == DNS_PORT)
+
+
+def wait_until_answered(tap: Tap, count: int) -> None:
+    """musl ends with the first answer to each of its questions."""
+    until(lambda: len(answers(tap)) == count, "each query has an answer")
