@@ -138,7 +138,7 @@ def test_both_ask_for_both_families_at_once_from_one_socket_and_hear_of_both(
 def test_musl_asks_several_servers_at_once_under_one_id_and_hears_of_each(
     quickstart: Lab, programs: dict[str, Path]
 ) -> None:
-    """The Service's address and its backend's: two servers that the policy allows, so no query is another's."""
+    """The Service's address and its backend's: two servers that the policy allows."""
     backend = str(quickstart.pod("kube-dns").address)
     with tapped(quickstart.pod("frontend")) as tap:
         found = resolve(quickstart, "frontend", programs["musl"], "api.example.com.", more_servers=[backend])
