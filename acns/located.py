@@ -21,7 +21,7 @@ import pydantic
 import yaml
 from pydantic.fields import FieldInfo
 
-from acns import scalars, textfile
+from acns import scalars, separators, textfile
 from acns.errors import InputError, Problem
 
 Path = tuple[str | int, ...]
@@ -37,8 +37,10 @@ _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _ESCAPE = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 """Of two UTF-16 surrogates; else any, so that none is looked for behind an escaped backslash."""
 _QUOTED = re.compile(r"'([^']+)'")
-_NOT_RESOLVED = re.compile(r"(?:&\S+\s+)?!(?:<!>)?(?!\S)")
+_NOT_RESOLVED = re.compile(r"(?:&\S++(?:\s|#[^\r\n\x85\u2028\u2029]*+)++)?!(?:<!>)?(?!\S)")
 """YAML's non-specific tag, which makes text; no node has it, as libyaml drops it."""
+_MISPLACED_AT_MOST = 100
+"""Of what is between documents, so many are told: to find each place takes a pass over the text."""
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -88,8 +90,8 @@ def load(text: str, path: str) -> list[Document]:
         raise InputError([Problem(path, 1, 1, f"file is larger than {MAX_TEXT_BYTES >> 20} MiB")])
     text = _with_joined_surrogates(text.removeprefix("\ufeff"))  # (a byte order mark)
     try:
-        _check_depth(text, path)
-        return list(_documents(text, path))
+        problems = _check_events(text, path)
+        return list(_documents(text, path, problems))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -98,8 +100,7 @@ def load(text: str, path: str) -> list[Document]:
     except yaml.reader.ReaderError as error:  # a character that YAML does not have
         # (Its own position counts octets or characters, as the reader does.)
         wrong = yaml.reader.Reader.NON_PRINTABLE.search(text)
-        before = text[: wrong.start()] if wrong else ""
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        line, column = _place(text, wrong.start() if wrong else 0)
         raise InputError([Problem(path, line, column, f"not YAML: {error.reason}")]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError([Problem(path, 1, 1, f"not YAML: {error}")]) from error
@@ -133,10 +134,10 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _documents(text: str, path: str) -> Iterator[Document]:
-    """Raises InputError with what is wrong in all of them."""
-    loader, problems = Loader(text), list[Problem]()
-    tagged = text if _NOT_RESOLVED.search(text) else ""
+def _documents(text: str, path: str, problems: list[Problem]) -> Iterator[Document]:
+    """Raises InputError with what is wrong in all of them, besides `problems`."""
+    loader = Loader(text)
+    tagged = text if "!" in text else ""
     try:
         while loader.check_node():
             node = loader.get_node()
@@ -150,7 +151,7 @@ def _documents(text: str, path: str) -> Iterator[Document]:
     finally:
         loader.dispose()
     if problems:
-        raise InputError(problems)
+        raise InputError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
 
 
 def _in_words(error: yaml.MarkedYAMLError, text: str, line: int, column: int) -> tuple[str, str]:
@@ -164,7 +165,17 @@ def _in_words(error: yaml.MarkedYAMLError, text: str, line: int, column: int) ->
     return message, "a template? Render it first" if "{{" in text else ""
 
 
-def _check_depth(text: str, path: str) -> None:
+def _check_events(text: str, path: str) -> list[Problem]:
+    """What stands where Kubernetes does not read it."""
+    problems = list[Problem]()
+    for at, message, hint in separators.misplaced(text, _not_too_deep(text, path)):
+        if len(problems) < _MISPLACED_AT_MOST:
+            line, column = _place(text, at)
+            problems.append(Problem(path, line, column, message, hint))
+    return problems
+
+
+def _not_too_deep(text: str, path: str) -> Iterator[yaml.Event]:
     """Before anything recurses: a stack that libyaml's composer overflows takes the whole process with it."""
     depth = 0
     for event in yaml.parse(text, Loader=Loader):
@@ -175,6 +186,12 @@ def _check_depth(text: str, path: str) -> None:
                 raise InputError([Problem(path, at.line, at.column, _TOO_DEEP)])
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        yield event
+
+
+def _place(text: str, at: int) -> tuple[int, int]:
+    """Line and column, as editors count them."""
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
 
 
 class _Builder:

@@ -382,6 +382,8 @@ def test_a_tag_that_means_nothing_to_kubernetes_makes_text_and_collections_as_if
             ("!<!> 5", "5"),
             ("! # five\n  5", "5"),
             ("&b\n  ! 5", "5"),
+            ("&b # c\n\n  # d\n  ! 5", "5"),
+            ("&b #! 5\n  6", 6),
             ("! {b: 1}", {"b": 1}),
         ),
         *(("[! 5, 6, ! 7]", ["5", 6, "7"]), ("{! yes: 1, no: 2}", {"yes": 1, "false": 2})),
