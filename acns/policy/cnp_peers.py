@@ -37,6 +37,9 @@ from acns.policy.structure import Report
 _FIELDS = ("Endpoints", "CIDR", "CIDRSet", "Entities", "Services", "FQDNs")
 
 
+_STILL_DEFAULT_DENY = "default deny comes with it all the same, unless enableDefaultDeny is false"
+
+
 @dataclass(frozen=True, slots=True)
 class PeerFields:
     """The peers of a rule in either direction; None: not given."""
@@ -104,7 +107,8 @@ class PeerReader:
             )
             return
         message = f"an empty {name} selects nothing: this rule {self.verb} nothing"
-        self.report.warn(Code.EMPTY_PEERS, (*at, name), message)
+        hint = _STILL_DEFAULT_DENY if self.verb == "denies" else ""
+        self.report.warn(Code.EMPTY_PEERS, (*at, name), message, hint)
 
     def _peers(self, peers: PeerFields, at: Path) -> Iterator[PeerSpec]:
         prefix = peers.prefix

@@ -1,7 +1,8 @@
 """toFQDNs and rules.dns that miss each other: names that are opened and never learned, or looked up in vain.
 
 Addresses of names are learned from the answers that pods get. So a toFQDNs entry opens nothing unless its pod
-may ask a DNS server (`dns-missing`), and may ask it for a name that the entry matches (`fqdn-not-in-dns`).
+may ask a DNS server (`dns-missing`), and may ask it for a name that the entry matches (`fqdn-not-in-dns`):
+over UDP, as clients do.
 Where a pod may ask for `example.com` itself, and of its toFQDNs entries only `*.example.com` comes near, the
 pattern surely was to match it, and does not (`apex-not-matched`).
 
@@ -148,8 +149,14 @@ class _Judge:
             entry = peer.selector
             if not (self._anywhere.asked.any(entry) and self._is_asked(entry)):
                 opens = f"'{_text(entry)}' opens nothing for {self._subject.who}"
-                message = f"{opens}: no rules.dns lets it ask for it"
-                yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
+                if self._anywhere.asked_over_tcp.any(entry) and self._asked_over_tcp.any(entry):
+                    message = (
+                        f"{opens} unless it asks over TCP: no rules.dns that takes UDP lets it ask for it"
+                    )
+                    yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, _TAKE_UDP, peer)
+                else:
+                    message = f"{opens}: no rules.dns lets it ask for it"
+                    yield _Finding(Code.FQDN_NOT_IN_DNS, rule, message, "add it to rules.dns", peer)
 
     def _is_asked(self, entry: FQDNSelector) -> bool:
         return entry in self._asked or self._all_asked.any(entry)
@@ -161,6 +168,10 @@ class _Judge:
     @cached_property
     def _all_asked(self) -> Overlaps:
         return Overlaps(self._asked)
+
+    @cached_property
+    def _asked_over_tcp(self) -> Overlaps:
+        return Overlaps(_asked(self._subject.may_allow_out(), TCP))
 
     def _may_ask_everything(self) -> bool:
         """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known
@@ -217,6 +228,7 @@ class _Anywhere:
         self._view = View(scene.directory, "")
         self._known: dict[int, bool] = {}  # by the rule's identity
         self.asked = Overlaps(_asked(rules))
+        self.asked_over_tcp = Overlaps(_asked(rules, TCP))
         self.has_blocks = any(True for _ in _dns_blocks(rules))
         self.has_ways = any(map(self.lets_dns_through, rules))
         self.is_all_opened = any(is_all_opened(rules, protocol) for protocol in (UDP, TCP))
@@ -253,8 +265,11 @@ class _Anywhere:
         return {address for front in fronts if front.port == DNS_PORT for address, _ in front.backends}
 
 
-def _asked(rules: Iterable[Rule]) -> Iterator[FQDNSelector]:
-    return (name for block in _dns_blocks(rules) for name in block.dns or ())
+def _asked(rules: Iterable[Rule], protocol: int = UDP) -> Iterator[FQDNSelector]:
+    """The names that rules.dns over this protocol let a pod ask for."""
+    for block in _dns_blocks(rules):
+        if any(takes(port, protocol) for port in block.ports):
+            yield from block.dns or ()
 
 
 def _dns_blocks(rules: Iterable[Rule]) -> Iterator[PortBlock]:

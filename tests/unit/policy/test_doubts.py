@@ -170,6 +170,22 @@ def test_nor_does_one_for_tcp_alone_but_for_those_who_ask_so() -> None:
     assert problem.hint == "let its rules.dns take UDP too (protocol: ANY)"
 
 
+def test_a_name_that_rules_dns_have_over_tcp_alone_is_not_looked_up_as_others_are() -> None:
+    over_udp, over_tcp = dns_rule("b.io", protocol="UDP"), dns_rule("a.io", protocol="TCP")
+    (problem,) = found(manifest(FQDN + over_udp + over_tcp))
+    assert (problem.code, problem.hint) == (
+        "fqdn-not-in-dns",
+        "let its rules.dns take UDP too (protocol: ANY)",
+    )
+    assert problem.message == (
+        "'a.io' opens nothing for pod default/frontend unless it asks over TCP: "
+        "no rules.dns that takes UDP lets it ask for it"
+    )
+    assert codes(manifest(FQDN + over_udp + dns_rule("a.io", protocol="ANY"))) == []
+    (problem,) = found(manifest(FQDN + over_udp + dns_rule("c.io", protocol="TCP")))
+    assert problem.message.endswith("no rules.dns lets it ask for it")
+
+
 DENIED_OVER_TCP = """
   egressDeny:
   - toEntities: [all]
