@@ -18,8 +18,11 @@ class Ended:
     """How the last queries of one connection have ended, by their IDs: what comes under such an ID now is the
     same answer again, or one that was given up. (`UDPUpstream`, with few sockets, has a table of all IDs.)"""
 
+    __slots__ = ("how",)
+
     def __init__(self) -> None:
-        self._how: dict[int, str] = {}
+        self.how: dict[int, str] = {}
+        """By ID; who notes many at once is to `bound` it then."""
 
     def answered(self, ident: int) -> None:
         self._note(ident, DUPLICATE)
@@ -29,13 +32,17 @@ class Ended:
 
     def kind(self, ident: int) -> str:
         """Of an answer that nobody waits for."""
-        return self._how.get(ident, UNKNOWN_ID)
+        return self.how.get(ident, UNKNOWN_ID)
+
+    def bound(self) -> None:
+        """Forget the first ones, of more than can be kept."""
+        while len(self.how) > _REMEMBERED:
+            del self.how[next(iter(self.how))]
 
     def _note(self, ident: int, how: str) -> None:
-        self._how.pop(ident, None)
-        self._how[ident] = how
-        if len(self._how) > _REMEMBERED:
-            del self._how[next(iter(self._how))]
+        self.how.pop(ident, None)
+        self.how[ident] = how
+        self.bound()
 
 
 class Flight(Protocol):

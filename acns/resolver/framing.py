@@ -41,25 +41,33 @@ class Frames:
     def take(self) -> bytes | None:
         """The next whole message; None while it is incomplete. An empty frame gives an empty message."""
         whole, start = self._whole, self._at + LENGTH_BYTES
-        if start > len(whole):
-            self._wait_for(LENGTH_BYTES)
+        there = len(whole)
+        if start > there:
+            if self._at < there:
+                self._wait_for(LENGTH_BYTES)
+            elif there:
+                self._whole, self._at = b"", 0
             return None
         end = start + (whole[start - 2] << 8 | whole[start - 1])
-        if end > len(whole):
+        if end > there:
             self._wait_for(end - self._at)
             return None
         self._at = end
         return whole[start:end]
 
     def _wait_for(self, length: int) -> None:
-        if self._at < len(self._whole):
-            self._part += self._whole[self._at :]
-            self._missing = length
+        self._part += self._whole[self._at :]
+        self._missing = length
         self._whole, self._at = b"", 0
 
     def unread(self) -> bytes:
         """What was fed and not taken, for another reader."""
         return self._whole[self._at :] + bytes(self._part)
+
+    @property
+    def has_some(self) -> bool:
+        """Whether there may be something to take."""
+        return self._at < len(self._whole)
 
     def __len__(self) -> int:
         """Bytes held."""

@@ -223,14 +223,15 @@ class Judgements:
         self._questions: Memory[bytes, Question] = Memory(_QUESTIONS_BYTES, _octets)
         self._answers: Memory[_AnswerKey, Answer] = Memory(_ANSWERS_BYTES, _weight, _let_go)
         self._askers: Memory[tuple[bytes, Server], Asker] = Memory(_ASKERS)
-        self._table: PolicyTable | None = None
+        self.table: PolicyTable | None = None
+        """The one in use."""
         self.policy = object()
         """Of the table in use alone. Were it the table, that would stay as long as a query of its time."""
 
     def use(self, table: PolicyTable) -> None:
         """The policy in force from now on."""
-        if table is not self._table:
-            self._table = table
+        if table is not self.table:
+            self.table = table
             self.policy = object()
             self._askers.clear()
             self.cases.clear()
@@ -275,10 +276,10 @@ class Judgements:
         return found
 
     def _asker(self, source: bytes, server: Server) -> Asker:
-        assert self._table is not None, "a policy is in use"
+        assert self.table is not None, "a policy is in use"
         found = self._askers.get((source, server))
         if found is None:
-            found = Asker(self._table, source, server, self.protocol, self._budget)
+            found = Asker(self.table, source, server, self.protocol, self._budget)
             self._askers.put((source, server), found)
         return found
 

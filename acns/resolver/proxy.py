@@ -107,9 +107,9 @@ class Proxy:
 
     def remembered(self) -> Mapping[CaseKey, Case]:
         """What has become of queries over TCP by the policy in force: some of it."""
-        judgements = self.transports[TCP].judgements
-        judgements.use(self.table)
-        return judgements.cases.young
+        transport = self.transports[TCP]
+        transport.policy()
+        return transport.judgements.cases.young
 
     def own_reply(self, transport: Transport, case: Case, packet: bytes) -> bytes | None:
         """What the pod gets from us, empty where that is nothing; None: the query is taken on."""

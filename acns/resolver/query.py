@@ -89,9 +89,10 @@ class Transport:
 
     def policy(self) -> object:
         """What cases have as theirs that the policy in force has let go."""
-        if (table := self.context.link.table) is not None:
-            self.judgements.use(table)
-        return self.judgements.policy
+        table, judgements = self.context.link.table, self.judgements
+        if table is not judgements.table and table is not None:
+            judgements.use(table)
+        return judgements.policy
 
     def allows(self, case: Case) -> bool:
         """Whether the policy in force lets a query go on that it or an earlier one has let go."""

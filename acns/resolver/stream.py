@@ -24,7 +24,7 @@ _NO_LOW_WATER: Final = 0x7FFF_FFFF
 class Owner(Protocol):
     """Who a stream tells. None of these may raise."""
 
-    def received(self, stream: Stream, data: bytes) -> None: ...
+    def received(self, stream: Stream, data: bytes, now: float) -> None: ...
 
     def ended(self, stream: Stream) -> None:
         """The peer has closed its half; it may still read."""
@@ -39,7 +39,7 @@ class Owner(Protocol):
 class Stream:
     """One connected socket, its own from now on. It does not read before `resume`."""
 
-    __slots__ = ("_fd", "_owner", "_reading", "_socket", "_sockets", "_unsent", "pieces")
+    __slots__ = ("_fd", "_owner", "_reading", "_socket", "_sockets", "_unsent", "closed", "pieces", "stuck")
 
     def __init__(self, connected: socket.socket, owner: Owner, sockets: Sockets) -> None:
         self._socket = connected
@@ -50,30 +50,24 @@ class Stream:
         self.pieces: list[bytes] = []
         """What leaves with the next `flush`; the same list always."""
         self._unsent = b""  # what the last one left over; we are told when more may go
-
-    @property
-    def closed(self) -> bool:
-        return self._fd < 0
-
-    @property
-    def stuck(self) -> bool:
+        self.closed = False
+        self.stuck = False
         """Whether the peer reads too little: the kernel holds all that it takes. Without what is not flushed,
         which may still go at once."""
-        return bool(self._unsent)
 
     @property
     def unsent(self) -> bool:
-        return bool(self._unsent or self.pieces)
+        return self.stuck or bool(self.pieces)
 
     # --- writing --------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send the pieces as one."""
-        if not self.pieces or self._fd < 0:
+        if not self.pieces or self.closed:
             return
         data = b"".join(self.pieces)
         self.pieces.clear()
-        if self._unsent:
+        if self.stuck:
             self._unsent += data
         else:
             self._send(data)
@@ -81,7 +75,7 @@ class Stream:
     def push(self) -> None:
         """Have the kernel take all that its buffer has room for, since nothing will follow: it goes on
         sending that after `close`; where the peer has sent what nobody read, it resets (RFC 2525, 2.17)."""
-        if self._unsent and self._fd >= 0:
+        if self.stuck and not self.closed:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NO_LOW_WATER)
             self._send(self._unsent)
 
@@ -94,23 +88,23 @@ class Stream:
             self._fail(error)
             return
         if sent < len(data):
-            if not self._unsent:
+            if not self.stuck:
                 self._sockets.loop.add_writer(self._fd, self._writable)
-            self._unsent = data[sent:]
-        elif self._unsent:
-            self._unsent = b""
+            self._unsent, self.stuck = data[sent:], True
+        elif self.stuck:
+            self._unsent, self.stuck = b"", False
             self._sockets.loop.remove_writer(self._fd)
 
     def _writable(self) -> None:
         before = len(self._unsent)
         self._send(self._unsent)
-        if self._fd >= 0 and len(self._unsent) < before:
+        if not self.closed and len(self._unsent) < before:
             self._owner.wrote(self)
 
     # --- reading --------------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        if not self._reading and self._fd >= 0:
+        if not self._reading and not self.closed:
             self._reading = True
             self._sockets.add(self._fd, self._readable)
 
@@ -128,7 +122,7 @@ class Stream:
             self._fail(error)
             return
         if data:
-            self._owner.received(self, data)
+            self._owner.received(self, data, now)
         else:
             self.pause()
             self._owner.ended(self)
@@ -143,20 +137,20 @@ class Stream:
 
     def close(self) -> None:
         """Close: what the kernel has taken is still sent. The owner hears no more."""
-        if self._fd < 0:
+        if self.closed:
             return
         self.pause()
-        if self._unsent:
+        if self.stuck:
             self._sockets.loop.remove_writer(self._fd)
         self.pieces.clear()
-        self._unsent = b""
-        self._fd = -1
+        self._unsent, self.stuck = b"", False
+        self.closed = True
         self._socket.close()
 
     def give_up(self) -> socket.socket:
         """The socket, for another owner: nothing of it is unsent or was read."""
         self.pause()
-        self._fd = -1
+        self.closed = True
         return self._socket
 
     def _fail(self, error: OSError) -> None:

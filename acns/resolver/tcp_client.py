@@ -95,6 +95,7 @@ class TCPClient:
         self._leaving = False  # another resolver will go on with it
         self._due = False  # `work` is to be called soon
         self._working = False  # it flushes when it is through
+        self._pipeline = clients.settings.max_tcp_pipeline
         self._active_at = self._loop.time()
         self._upstream: TCPUpstream | None = None
         self._stream = Stream(made, self, clients.sockets)
@@ -103,9 +104,9 @@ class TCPClient:
 
     # --- what the stream tells ------------------------------------------------------------------------
 
-    def received(self, stream: Stream, data: bytes) -> None:
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
         self._frames.feed(data)
-        self.work()
+        self.work_at(now)
 
     def ended(self, stream: Stream) -> None:
         self._ended = True
@@ -130,48 +131,49 @@ class TCPClient:
     @property
     def _room(self) -> int:
         """How many queries more it may have in flight now."""
-        held = self._paced or self._leaving or self._stream.stuck
-        if held or (self._upstream is not None and self._upstream.stuck):
+        if self._paced or self._leaving or self._stream.stuck or (self._upstream and self._upstream.stuck):
             return 0
-        return self._clients.settings.max_tcp_pipeline - self._in_flight
-
-    @property
-    def _full(self) -> bool:
-        return self._room <= 0
+        return self._pipeline - self._in_flight
 
     def work(self) -> None:
+        """`work_at` now."""
+        self.work_at(self._loop.time())
+
+    def work_at(self, now: float) -> None:
         """Take queries while there is room; read on, wait or close as that leaves it."""
         self._due = False
-        if self._stream.closed:
+        stream = self._stream
+        if stream.closed:
+            self._journal.nudge()
             return
         self._working = True
         try:
-            more = (self._next is not None or len(self._frames) > 0) and self._take()
+            more = (self._next is not None or self._frames.has_some) and self._take(now)
         finally:
             self._working = False
             self._flush()
-            self._journal.nudge()
+            if self._journal.lines:
+                self._journal.nudge()
             self._gate.let_through()
         if self._leaving:
             self._clients.changed.set()  # what it owed may be sent by now
-        if self._stream.closed:
+        if stream.closed:
             return
         if more:
             self._work_soon()
-        if more or self._full:
-            self._stream.pause()
-        elif self._ended and not self._in_flight and not self._stream.unsent:
-            self.end()
+        if more or self._room <= 0:
+            stream.pause()
         elif not self._ended:
-            self._stream.resume()
+            stream.resume()
+        elif not self._in_flight and not stream.unsent:
+            self.end()
 
-    def _take(self) -> bool:
+    def _take(self, now: float) -> bool:
         """A burst of queries, each ended or on its way when this returns; whether there may be more."""
         journal, within_rate, take = self._journal, self._gate.rates.take, self._frames.take
         journal.burst()
         cases, has_room = self._gate.remembered(), self.transport.context.budget.take
         note = journal.lines.append if journal.on else None
-        now = self._loop.time()
         for _ in range(min(BURST, self._room)):
             packet = take() if self._next is None else self._next
             if packet is None:
@@ -186,14 +188,17 @@ class TCPClient:
                     note(case.query_line)
                 self.transport.forwarded.count += 1
                 self._in_flight += 1
-                self._forward(case, packet, now)
+                if (upstream := self._upstream) is not None:
+                    upstream.send(case, packet, now)
+                else:
+                    self._forward(case, packet, now)
                 continue
             self._ask(packet)
             if not _may_be_query(packet):
                 self._gate.metrics.tcp_refused.add("garbage")
                 self.end()
                 return False
-        return not self._full
+        return self._room > 0
 
     def _ask(self, packet: bytes) -> None:
         self._in_flight += 1
@@ -258,11 +263,10 @@ class TCPClient:
         return TCPQuery(self, waiting)
 
     def passed_on(self, count: int, now: float) -> None:
-        if count:
-            self._in_flight -= count
-            self.transport.passed.count += count
-            self._active_at = now
-            self._clients.changed.set()
+        self._in_flight -= count
+        self.transport.passed.count += count
+        self._active_at = now
+        self._clients.changed.set()
 
     def reply(self, packet: bytes | None) -> None:
         """Called within `_take` too, for what needs no upstream."""
@@ -303,11 +307,13 @@ class TCPClient:
         return given
 
     def _flush(self) -> None:
+        stream, upstream = self._stream, self._upstream
         if self.pieces:
-            self._stream.flush()
-        if self._upstream and not self._stream.closed:
-            self._upstream.pause(self._stream.stuck)
-            self._upstream.flush()
+            stream.flush()
+        if upstream and not stream.closed:
+            if stream.stuck is not upstream.paused:
+                upstream.pause(stream.stuck)
+            upstream.flush()
 
     def end(self, *, reset: bool = False) -> None:
         """Close, with what is written as far as the kernel takes it; or have it forget all at once."""

@@ -33,7 +33,10 @@ class Client(Protocol):
         """So many queries have ended: their answers are among the pieces."""
 
     def work(self) -> None:
-        """Something has come in, or there may be room for more."""
+        """There may be room for more."""
+
+    def work_at(self, now: float) -> None:
+        """The same, for who knows the time."""
 
     def reply(self, packet: bytes | None) -> None:
         """One query has ended; None: without an answer."""

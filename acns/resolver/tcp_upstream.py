@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from acns.resolver.budget import LARGE_OCTETS
-from acns.resolver.flight import ID_BYTES, Ended
+from acns.resolver.flight import DUPLICATE, ID_BYTES, Ended
 from acns.resolver.framing import Frames
 from acns.resolver.idle import Idle
 from acns.resolver.intercept import Server
@@ -79,7 +79,8 @@ class TCPUpstream:
         self._was_idle = False  # the server has answered others on this connection
         self._answered = False  # and this pod
         self._unanswered = False  # and may yet say something that nobody waits for
-        self._paused = False
+        self.paused = False
+        """It reads no answers, as the pod does not."""
         self.answering = False
         """The client's `work` is about to be called."""
 
@@ -103,15 +104,15 @@ class TCPUpstream:
 
     def pause(self, paused: bool) -> None:
         """Read no answers for now, as the pod does not."""
-        if paused is not self._paused:
-            self._paused = paused
+        if paused is not self.paused:
+            self.paused = paused
             if self._stream:
                 self._stream.pause() if paused else self._stream.resume()
 
     def sweep(self, now: float) -> None:
         """End what waits too long. All wait equally long, so the first that is not due ends the search. Where
         the pod does not read, answers may be there in time: then it is the pod's own time that ends."""
-        if self._paused and self._stream:
+        if self.paused and self._stream:
             return
         due = []
         for identifier, waiting in self._waiting.items():
@@ -137,7 +138,7 @@ class TCPUpstream:
         self._stop_connecting()
         if self._stream is None:
             return
-        owed = abandoned or self._unanswered or len(self._frames) or self._stream.unsent or self._paused
+        owed = abandoned or self._unanswered or len(self._frames) or self._stream.unsent or self.paused
         if owed or self._idle is None:
             self._stream.close()
         else:
@@ -221,7 +222,7 @@ class TCPUpstream:
         self._frames, self._ended, self._unanswered = Frames(), Ended(), False
         self._was_idle, self._answered = was_idle, False
         self._stream = Stream(connection, self, self._sockets)
-        if not self._paused:
+        if not self.paused:
             self._stream.resume()
         return self._stream
 
@@ -233,22 +234,21 @@ class TCPUpstream:
 
     # --- in -------------------------------------------------------------------------------------------
 
-    def received(self, stream: Stream, data: bytes) -> None:
+    def received(self, stream: Stream, data: bytes, now: float) -> None:
         self.answering = True
         self._journal.burst()
         try:
             self._frames.feed(data)
-            self._answers(stream, self._loop.time())
+            self._answers(stream, now)
         finally:
             self.answering = False
-            self._journal.nudge()
-            self._client.work()
+            self._client.work_at(now)  # the journal is nudged there
 
     def _answers(self, stream: Stream, now: float) -> None:
         """All that are whole, in their order."""
         client, context, journal = self._client, self._context, self._journal
-        known, give, took = context.commits.known, context.budget.give, client.transport.took
-        waits, answered, take, pieces = self._waiting, self._ended.answered, self._frames.take, client.pieces
+        known, took = context.commits.known, client.transport.took
+        waits, ended, take, pieces = self._waiting, self._ended.how, self._frames.take, client.pieces
         note, policy = journal.lines.append if journal.on else None, client.transport.policy()
         passed = 0
         try:
@@ -273,18 +273,24 @@ class TCPUpstream:
                     and packet[ID_BYTES:] == case.question.last_rest
                 ):
                     took(now - asked_at)
-                    give(case.lane, len(query))
+                    lane = case.lane
+                    lane.taken -= 1
+                    lane.endpoint.taken -= 1
+                    lane.server.taken -= 1
                     if note:
                         note(case.answer_line + answer.known_line)
                     pieces += (answer.length, query[:ID_BYTES], answer.rest)
                     passed += 1
                     del waits[ident]
-                    answered(ident)
+                    ended[ident] = DUPLICATE
                 else:
                     self._unusual(waiting, ident, packet[ID_BYTES:], now)
         finally:
-            self._answered = self._answered or passed > 0
-            client.passed_on(passed, now)
+            if passed:
+                self._answered = True
+                self._ended.bound()
+                context.budget.taken -= passed
+                client.passed_on(passed, now)
 
     def _unusual(self, waiting: Waiting, ident: int, rest: bytes, now: float) -> None:
         """An answer that is new, or none."""

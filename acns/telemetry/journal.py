@@ -112,9 +112,10 @@ class Journal:
     def burst(self) -> None:
         """A moment, whose time the lines of `record_ready` get from now on. Others may append to `lines`
         themselves, while it is `on` and not `full`, and then `nudge`."""
-        self.nudge()
+        if self.lines:
+            self.nudge()
         self._now = self._clock()
-        self.full = self._is_full()
+        self.full = self._queued_bytes - self._written_bytes >= self._limit_bytes  # as `_is_full`
 
     def record_ready(self, line: bytes) -> None:
         """Note a decision of the last `burst`: the rest of its line, from `, "agent"` to the line's end. It

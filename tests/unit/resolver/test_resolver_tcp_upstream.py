@@ -74,6 +74,9 @@ class Pod:
     def passed_on(self, count: int, now: float) -> None:
         self.passed += count
 
+    def work_at(self, now: float) -> None:
+        self.work()
+
     def work(self) -> None:
         """Whatever there is to do."""
 
