@@ -54,7 +54,10 @@ class Sockets:
         for descriptor, what in events:
             found = ready.get(descriptor)
             if found is not None:  # removed by one before it
-                self._safely(found, what, now)
+                try:
+                    found(what, now)
+                except Exception as error:  # noqa: BLE001 - a bug at one socket is nothing to the others
+                    self._report(error)
         return bool(events)
 
     def close(self) -> None:
@@ -64,9 +67,6 @@ class Sockets:
             self._epoll.close()
             self._ready.clear()
 
-    def _safely(self, found: Ready, what: int, now: float) -> None:
-        """A bug at one socket is nothing to the others."""
-        try:
-            found(what, now)
-        except Exception as error:  # noqa: BLE001 - reported as any other that nobody catches
-            self.loop.call_exception_handler({"message": "a socket failed", "exception": error})
+    def _report(self, error: Exception) -> None:
+        """As any other that nobody catches."""
+        self.loop.call_exception_handler({"message": "a socket failed", "exception": error})

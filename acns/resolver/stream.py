@@ -39,14 +39,14 @@ class Owner(Protocol):
 class Stream:
     """One connected socket, its own from now on. It does not read before `resume`."""
 
-    __slots__ = ("_fd", "_owner", "_reading", "_socket", "_sockets", "_unsent", "closed", "pieces", "stuck")
+    __slots__ = ("_fd", "_owner", "_socket", "_sockets", "_unsent", "closed", "pieces", "reading", "stuck")
 
     def __init__(self, connected: socket.socket, owner: Owner, sockets: Sockets) -> None:
         self._socket = connected
         self._fd = connected.fileno()
         self._owner = owner
         self._sockets = sockets
-        self._reading = False
+        self.reading = False
         self.pieces: list[bytes] = []
         """What leaves with the next `flush`; the same list always."""
         self._unsent = b""  # what the last one left over; we are told when more may go
@@ -104,13 +104,13 @@ class Stream:
     # --- reading --------------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        if not self._reading and not self.closed:
-            self._reading = True
+        if not self.reading and not self.closed:
+            self.reading = True
             self._sockets.add(self._fd, self._readable)
 
     def pause(self) -> None:
-        if self._reading:
-            self._reading = False
+        if self.reading:
+            self.reading = False
             self._sockets.remove(self._fd)
 
     def _readable(self, events: int, now: float) -> None:

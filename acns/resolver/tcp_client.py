@@ -164,7 +164,8 @@ class TCPClient:
         if more or self._room <= 0:
             stream.pause()
         elif not self._ended:
-            stream.resume()
+            if not stream.reading:
+                stream.resume()
         elif not self._in_flight and not stream.unsent:
             self.end()
 

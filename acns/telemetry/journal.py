@@ -107,7 +107,8 @@ class Journal:
         self._join()
         self._queued_bytes += _FIELDS_BYTES
         self._queued.append({"ts": self._clock(), "agent": self._agent, "event": event, **fields})
-        self._wake()
+        if self._idle:
+            self._wake()
 
     def burst(self) -> None:
         """A moment, whose time the lines of `record_ready` get from now on. Others may append to `lines`
@@ -129,7 +130,8 @@ class Journal:
         """Hand what has come together to the writer: joined here, so that it has few things to touch."""
         if self.lines:
             self._join()
-            self._wake()
+            if self._idle:
+                self._wake()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued and stop; gives up after `timeout_s`."""
@@ -152,9 +154,8 @@ class Journal:
             self._queued.append(joined)
 
     def _wake(self) -> None:
-        if self._idle:
-            self._idle = False
-            self._wanted.set()
+        self._idle = False
+        self._wanted.set()
 
     # --- the writer's thread ------------------------------------------------------------------------
 
