@@ -98,6 +98,11 @@ def _memory_mib() -> float:
     return pages * resource.getpagesize() / (1 << 20)
 
 
+def _peak_mib() -> int:
+    """What libFuzzer takes for ours, too: a process begins with the peak of the one it was forked from."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
 def _guided(asked: argparse.Namespace, seed: int) -> int:
     """libFuzzer does not return: it prints its statistics and ends the process, with a code of its own."""
     import atheris
@@ -131,7 +136,7 @@ def _guided(asked: argparse.Namespace, seed: int) -> int:
             "runs": asked.inputs or -1,
             "max_len": 4096,
             "timeout": 10,
-            "rss_limit_mb": MOST_MEMORY_MIB,
+            "rss_limit_mb": _peak_mib() + MOST_MEMORY_MIB,
             "artifact_prefix": f"{scratch}/",
             "print_final_stats": 1,
             "verbosity": 1,

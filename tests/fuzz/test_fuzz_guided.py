@@ -49,6 +49,15 @@ def test_a_guided_search_takes_ways_through_the_readers_that_it_has_not_taken_be
     assert covered[-1] > covered[0] > 100
 
 
+def test_a_guided_search_does_not_count_the_memory_of_who_starts_it() -> None:
+    much = (
+        "import subprocess, sys; held = b'x' * (700 << 20); "
+        "sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
+    )
+    done = run("-c", much, "-m", "tests.fuzz", "--inputs", "20000", "--seed", "7")
+    assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
+
+
 def test_a_guided_search_finds_what_does_harm_and_prints_it_small() -> None:
     done = run("-c", WITH_A_BUG, "--inputs", "2000000", "--seconds", "200", "--seed", "7")
     assert done.returncode != 0
