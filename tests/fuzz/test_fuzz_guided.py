@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -35,13 +37,28 @@ sys.exit(search.main())
 _COVERED: Final = re.compile(r"cov: (\d+)")
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
-    )
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_a_guided_search_takes_ways_through_the_readers_that_it_has_not_taken_before() -> None:
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs Python; what libFuzzer leaves behind, since it ends the process, is left with the test's files."""
+
+    def started(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return started
+
+
+def test_a_guided_search_takes_ways_through_the_readers_that_it_has_not_taken_before(run: Run) -> None:
     done = run("-m", "tests.fuzz", "--inputs", "20000", "--seed", "7")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "seed 7, guided by atheris" in done.stdout
@@ -49,7 +66,7 @@ def test_a_guided_search_takes_ways_through_the_readers_that_it_has_not_taken_be
     assert covered[-1] > covered[0] > 100
 
 
-def test_a_guided_search_does_not_count_the_memory_of_who_starts_it() -> None:
+def test_a_guided_search_does_not_count_the_memory_of_who_starts_it(run: Run) -> None:
     much = (
         "import subprocess, sys; held = b'x' * (700 << 20); "
         "sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
@@ -58,7 +75,7 @@ def test_a_guided_search_does_not_count_the_memory_of_who_starts_it() -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
 
 
-def test_a_guided_search_finds_what_does_harm_and_prints_it_small() -> None:
+def test_a_guided_search_finds_what_does_harm_and_prints_it_small(run: Run) -> None:
     done = run("-c", WITH_A_BUG, "--inputs", "2000000", "--seconds", "200", "--seed", "7")
     assert done.returncode != 0
     found = re.search(r"^([0-9a-f]+)\nIndexError: planted$", done.stdout, re.MULTILINE)
