@@ -89,6 +89,8 @@ def load(text: str, path: str) -> list[Document]:
     if len(text) > MAX_TEXT_BYTES:
         raise InputError([Problem(path, 1, 1, f"file is larger than {MAX_TEXT_BYTES >> 20} MiB")])
     text = _with_joined_surrogates(text.removeprefix("\ufeff"))  # (a byte order mark)
+    if not text.endswith("\n"):
+        text += "\n"  # as Kubernetes' reader does, which a block scalar at the end shows
     try:
         problems = _check_events(text, path)
         return list(_documents(text, path, problems))

@@ -99,7 +99,7 @@ PIECES = ("a: 1", "[b]", "---", "...", "\n", "\r", "\r\n", "\x85", "\u2028", " "
 def pieces(text: str) -> Iterator[str]:
     """As apimachinery's reader parts it. Raises ValueError."""
     piece = ""
-    for line in text.split("\n"):
+    for line in text.removesuffix("\n").split("\n"):
         if not line.startswith("---"):
             piece += f"{line}\n"
             continue
@@ -111,10 +111,12 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def first_document(piece: str) -> Any:
-    """All that is read of a piece. Raises YAMLError."""
+    """All that is read of a piece; None: nothing, as of one that is refused (`...` alone)."""
     loader = located.Loader(piece)
     try:
         return loader.get_data() if loader.check_data() else None
+    except yaml.YAMLError:
+        return None
     finally:
         loader.dispose()
 
@@ -123,6 +125,8 @@ def first_document(piece: str) -> Any:
 @example("a: 1\n---\n[b]\n")
 @example("a: 1\n--- # c\u2028[b]")
 @example("a: 1\n\r---\n[b]\n")
+@example("|\n [b]")
+@example("---\n...")
 def test_what_is_read_is_what_kubernetes_reads(text: str) -> None:
     try:
         read = values(text)
