@@ -103,11 +103,8 @@ class _Judge:
         return any(map(self._anywhere.lets_dns_through, self._subject.may_allow_out()))
 
     def _dns_missing(self, why: str, hint: str) -> Iterator[_Finding]:
-        watched = list(self._told.names(TCP)) if self._anywhere.has_blocks else []
-        has_all = None in watched
-        asked = Overlaps(name for names in watched for name in names or ())
         for rule, entries in self._by_rule():
-            if has_all or any(map(asked.any, entries)):
+            if any(map(self._is_told_over_tcp, entries)):
                 message = f"{self._nothing} unless it asks over TCP (use-vc in its resolv.conf): {why}"
                 yield _Finding(Code.DNS_MISSING, rule, message, hint if self._has_udp else _TAKE_UDP)
             else:
@@ -149,7 +146,7 @@ class _Judge:
             entry = peer.selector
             if not (self._anywhere.asked.any(entry) and self._is_asked(entry)):
                 opens = f"'{_text(entry)}' opens nothing for {self._subject.who}"
-                if self._anywhere.asked_over_tcp.any(entry) and self._asked_over_tcp.any(entry):
+                if self._anywhere.asked_over_tcp.any(entry) and self._is_told_over_tcp(entry):
                     message = (
                         f"{opens} unless it asks over TCP: no rules.dns that takes UDP lets it ask for it"
                     )
@@ -169,9 +166,15 @@ class _Judge:
     def _all_asked(self) -> Overlaps:
         return Overlaps(self._asked)
 
+    def _is_told_over_tcp(self, entry: FQDNSelector) -> bool:
+        has_all, names = self._told_over_tcp
+        return has_all or names.any(entry)
+
     @cached_property
-    def _asked_over_tcp(self) -> Overlaps:
-        return Overlaps(_asked(self._subject.may_allow_out(), TCP))
+    def _told_over_tcp(self) -> tuple[bool, Overlaps]:
+        """Whether all names are, and those that rules say."""
+        told = list(self._told.names(TCP)) if self._anywhere.has_blocks else []
+        return None in told, Overlaps(name for names in told for name in names or ())
 
     def _may_ask_everything(self) -> bool:
         """A rule without rules.dns opens all names of the servers that it speaks of. Which these are is known

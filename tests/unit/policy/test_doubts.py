@@ -194,6 +194,12 @@ DENIED_OVER_TCP = """
 ASKS_OVER_TCP = dns_rule("a.io", protocol="TCP")
 
 
+def test_nobody_is_referred_to_tcp_for_one_name_where_it_is_denied() -> None:
+    text = manifest(FQDN + dns_rule("b.io", protocol="UDP") + ASKS_OVER_TCP)
+    (problem,) = found(text + DENIED_OVER_TCP)
+    assert problem.message.endswith("for pod default/frontend: no rules.dns lets it ask for it")
+
+
 @pytest.mark.parametrize(
     "text",
     [
