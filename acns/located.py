@@ -236,7 +236,7 @@ class _Builder:
             return None
 
     def resolve(self, node: yaml.Node) -> None:
-        if self.tagged and _NOT_RESOLVED.match(self.tagged, node.start_mark.index):
+        if self.tagged and _NOT_RESOLVED.match(self.tagged, node.start_mark.index, node.end_mark.index):
             node.tag = scalars.TEXT
 
     def sequence(self, node: yaml.Node, where: Path) -> list[Any]:

@@ -384,6 +384,9 @@ def test_a_tag_that_means_nothing_to_kubernetes_makes_text_and_collections_as_if
             ("&b\n  ! 5", "5"),
             ("&b # c\n\n  # d\n  ! 5", "5"),
             ("&b #! 5\n  6", 6),
+            ("[&b, ! 5]", [None, "5"]),
+            ("&b # c\n\n# d\n! c: 5", None),
+            ("[! , 6]", ["", 6]),
             ("! {b: 1}", {"b": 1}),
         ),
         *(("[! 5, 6, ! 7]", ["5", 6, "7"]), ("{! yes: 1, no: 2}", {"yes": 1, "false": 2})),
@@ -395,6 +398,11 @@ def test_what_is_marked_as_no_special_kind_is_text(
     reader: str, before: str, written: str, value: object
 ) -> None:
     assert only(f"{before}a: {written}\nz: yes\n").value["a"] == value
+
+
+def test_each_of_many_anchors_is_looked_at_once(reader: str) -> None:
+    written = ",".join(f"&a{number}" for number in range(100_000))
+    assert only(f"a: [! ,{written}]").value["a"] == [""] + [None] * 100_000
 
 
 def test_dates_are_text_as_kubernetes_reads_them() -> None:
