@@ -6,7 +6,8 @@ ignored, and the query goes on waiting: an early forgery must not shut the real 
 through the sockets' error queues, so that a server that is not there fails its query at once.
 
 A port that never changed would be found out in time. So every other second a new socket takes the place of
-the oldest, which stays open for the answers that it still waits for, and for as long again: those are late.
+the oldest, which stays open for the answers that it still waits for, and for as long again, at most a minute
+in all: those are late.
 
 To ask again is the pod's business, as it is without a proxy: its repetition goes out under the same ID.
 """
